@@ -1,0 +1,11 @@
+//! Dataflow: what runs between a plan and its results.
+//!
+//! A core: poll-based on `futures`, so that any executor (or a test) steps it. Knows columns,
+//! bytes and key groups; no SQL, no network, no tokio, no clock of its own.
+
+pub mod batch;
+pub mod schema;
+pub mod sink;
+pub mod source;
+
+pub use batch::{ChangeBatch, Kinds};

@@ -1,0 +1,110 @@
+//! What a source connector implements. A source is replayable: it names its splits, and reads a
+//! split again from any offset it once gave out.
+
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+
+use crate::ChangeBatch;
+
+/// A source of one table, as a plan describes it: cheap to make, connects to nothing yet.
+pub trait Source: Send + Sync {
+    /// The splits there are now. Called once per start of a job (and again by sources that
+    /// discover new ones); `parallelism` is a hint for sources that may cut as they like.
+    fn splits(&self, parallelism: usize) -> BoxFuture<'_, Result<Vec<Split>, SourceError>>;
+
+    /// Opens a split at `offset` (a value of [`SplitReader::offset`]), or at its start.
+    ///
+    /// # Errors
+    /// When the split cannot be opened; the text names it and says what to do.
+    fn open(
+        &self,
+        split: &Split,
+        offset: Option<&[u8]>,
+    ) -> Result<Box<dyn SplitReader>, SourceError>;
+}
+
+/// The unit of parallel reading: a partition, a file, a range of numbers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Split {
+    /// Stable name: the same data has the same id at every start.
+    pub id: String,
+    /// What the connector needs to open it.
+    pub descriptor: Vec<u8>,
+}
+
+/// Reads one split in order.
+pub trait SplitReader: Send {
+    /// The next rows, at most about `max_rows`. Never an empty batch. After
+    /// [`SplitEvent::Finished`] it is not polled again.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        max_rows: usize,
+    ) -> Poll<Result<SplitEvent, SourceError>>;
+
+    /// Where reading goes on after the last batch that was returned: opening the split there
+    /// gives exactly the rows that follow.
+    fn offset(&self) -> Vec<u8>;
+
+    /// Records that could not be read since the last call. The reader skips them and keeps at
+    /// most a bounded number; `count` on the last one says how many were dropped beyond that.
+    fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
+        Vec::new()
+    }
+
+    /// Rows that wait to be read, where the source can tell.
+    fn lag_rows(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// What a reader has next.
+#[derive(Debug)]
+pub enum SplitEvent {
+    /// Rows.
+    Batch(ChangeBatch),
+    /// The end of a bounded split.
+    Finished,
+}
+
+/// A record that could not be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeadLetter {
+    /// Split it came from.
+    pub split: String,
+    /// Where in the split, for people ("line 17").
+    pub position: String,
+    /// Its bytes, cut to a bounded length.
+    pub bytes: Vec<u8>,
+    /// Why it could not be read.
+    pub cause: String,
+    /// How many records this letter stands for (≥ 1).
+    pub count: u64,
+}
+
+/// Why a source cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The outside world: file missing, broker away. The job may retry.
+    #[error("failed to read {what}: {cause}")]
+    Io {
+        /// What was read.
+        what: String,
+        /// The cause's text.
+        cause: String,
+    },
+    /// A record is bad and the format says to fail on it.
+    #[error("failed to read {split} at {position}: {cause}")]
+    BadRecord {
+        /// Split.
+        split: String,
+        /// Where in it.
+        position: String,
+        /// Why.
+        cause: String,
+    },
+    /// The plan asks for what the connector cannot do.
+    #[error("{0}")]
+    Unsupported(String),
+}

@@ -1,0 +1,1 @@
+//! The worker: builds tasks from plans and runs them.

@@ -1,0 +1,1 @@
+//! Decides checkpoints, recovery and placement; does nothing.

@@ -1,0 +1,5 @@
+//! Tables and views that statements name.
+
+mod table;
+
+pub use table::{Column, ColumnKind, Table, WatermarkSpec};

@@ -1,0 +1,7 @@
+//! Flink-dialect SQL to plans: parse → bind → logical → optimise → stream plan → fragments.
+//!
+//! A core: pure functions over text and a [`catalog::Catalog`]; no I/O, no clock, no connector
+//! client. The result is a [`proto::plan::Plan`]; no type of `sqlparser` leaves this crate.
+
+pub mod catalog;
+pub mod logical;

@@ -1,0 +1,1 @@
+//! REST, catalog, jobs; drives the cores.

@@ -1,0 +1,9 @@
+//! The vocabulary that Millstream's processes share: ids and times that two of them compare,
+//! SQL types, the compiled plan and the headers of persisted state.
+//!
+//! Knows no I/O, no arrow, no SQL text. Everything else may depend on it; it depends on nothing
+//! of ours.
+
+pub mod plan;
+pub mod state;
+pub mod types;

@@ -1,0 +1,15 @@
+//! Newtypes for what two processes compare, and the SQL type system.
+
+mod data_type;
+mod epoch;
+mod id;
+mod key_group;
+mod row_kind;
+mod type_parser;
+
+pub use data_type::{DataType, Field, LogicalType};
+pub use epoch::{Epoch, Generation};
+pub use id::{JobId, ShardId, SinkId, TableId, TaskId};
+pub use key_group::{KeyGroup, KeyGroupCount, KeyGroupRange};
+pub use row_kind::RowKind;
+pub use type_parser::TypeParseError;

@@ -1,0 +1,1 @@
+//! The contract of the state service, its bytes, and the in-memory store.
