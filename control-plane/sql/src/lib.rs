@@ -4,4 +4,5 @@
 //! client. The result is a [`proto::plan::Plan`]; no type of `sqlparser` leaves this crate.
 
 pub mod catalog;
+pub mod error;
 pub mod logical;
