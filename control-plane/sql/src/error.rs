@@ -70,7 +70,12 @@ impl SqlError {
     }
 
     fn new(stage: Stage, message: impl Into<String>) -> SqlError {
-        SqlError { stage, message: message.into(), span: None, hint: None }
+        SqlError {
+            stage,
+            message: message.into(),
+            span: None,
+            hint: None,
+        }
     }
 
     /// With a position, unless it has one already.

@@ -6,3 +6,5 @@
 pub mod catalog;
 pub mod error;
 pub mod logical;
+pub mod parse;
+mod suggest;

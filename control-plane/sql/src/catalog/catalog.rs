@@ -1,0 +1,120 @@
+//! Tables and views by name. Knows names and what stands behind them; not how either is made.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sqlparser::ast::{self, Spanned};
+
+use super::Table;
+use crate::error::SqlError;
+use crate::parse::TableHints;
+use crate::suggest::nearest;
+
+/// The one catalog there is.
+pub(crate) const DEFAULT_CATALOG: &str = "default_catalog";
+/// The one database there is.
+pub(crate) const DEFAULT_DATABASE: &str = "default_database";
+
+/// Tables and views of a session. Names are case-sensitive; they may be qualified with
+/// `default_catalog.default_database`, which is all there is.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Catalog {
+    relations: BTreeMap<String, Relation>,
+}
+
+/// What a name in FROM stands for.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Relation {
+    /// CREATE TABLE
+    Table(Arc<Table>),
+    /// CREATE VIEW
+    View(Arc<View>),
+}
+
+/// A named query. It is bound where it is used.
+#[derive(Clone, PartialEq, Debug)]
+pub struct View {
+    /// Name.
+    pub name: String,
+    /// Names of its columns, where CREATE VIEW lists them.
+    pub columns: Option<Vec<String>>,
+    /// COMMENT
+    pub comment: Option<String>,
+    /// The query as written.
+    pub text: String,
+    pub(crate) query: Box<ast::Query>,
+    /// Table hints inside `query`, by position in the script that created the view.
+    pub(crate) hints: Arc<TableHints>,
+}
+
+impl Catalog {
+    /// What `name` stands for.
+    pub(crate) fn resolve(&self, name: &ast::ObjectName) -> Result<&Relation, SqlError> {
+        let simple = simple_name(name)?;
+        self.get(&simple).ok_or_else(|| {
+            let error = SqlError::validate(format!("table or view `{simple}` does not exist"))
+                .at_parser(name.span());
+            match nearest(&simple, self.relations.keys().map(String::as_str)) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint("create it with CREATE TABLE or CREATE VIEW first"),
+            }
+        })
+    }
+
+    /// What the unqualified `name` stands for.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Relation> {
+        self.relations.get(name)
+    }
+
+    /// Adds a relation, or replaces the one of its name.
+    pub fn insert(&mut self, relation: Relation) {
+        self.relations.insert(relation.name().to_owned(), relation);
+    }
+
+    /// Takes a relation away.
+    pub fn remove(&mut self, name: &str) -> Option<Relation> {
+        self.relations.remove(name)
+    }
+
+    /// All relations, sorted by name.
+    pub fn relations(&self) -> impl Iterator<Item = &Relation> {
+        self.relations.values()
+    }
+}
+
+impl Relation {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Relation::Table(table) => &table.name,
+            Relation::View(view) => &view.name,
+        }
+    }
+}
+
+/// The last part of a name whose other parts, if any, are the default catalog and database.
+pub(crate) fn simple_name(name: &ast::ObjectName) -> Result<String, SqlError> {
+    let parts: Option<Vec<&str>> = name
+        .0
+        .iter()
+        .map(|part| part.as_ident().map(|ident| ident.value.as_str()))
+        .collect();
+    let refuse = |what: &str, got: &str, only: &str| {
+        Err(SqlError::validate(format!("{what} `{got}` does not exist"))
+            .at_parser(name.span())
+            .hint(format!("the only {what} is `{only}`")))
+    };
+    match parts.as_deref() {
+        Some([table]) => Ok((*table).to_owned()),
+        Some([database, table]) if *database == DEFAULT_DATABASE => Ok((*table).to_owned()),
+        Some([database, _]) => refuse("database", database, DEFAULT_DATABASE),
+        Some([DEFAULT_CATALOG, DEFAULT_DATABASE, table]) => Ok((*table).to_owned()),
+        Some([DEFAULT_CATALOG, database, _]) => refuse("database", database, DEFAULT_DATABASE),
+        Some([catalog, _, _]) => refuse("catalog", catalog, DEFAULT_CATALOG),
+        _ => {
+            Err(SqlError::validate(format!("`{name}` is not a table name")).at_parser(name.span()))
+        }
+    }
+}
