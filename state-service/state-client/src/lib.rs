@@ -1,1 +1,20 @@
-//! The contract of the state service, its bytes, and the in-memory store.
+//! The contract between those who keep keyed state in memory (tasks) and those who keep it for
+//! good (the state service): bytes in, bytes out, key groups and epochs. No columns, no SQL.
+//!
+//! [`StateStore`] is the contract, [`MemoryStore`] its in-process implementation and
+//! `conformance` the suite that every implementation passes.
+
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+mod error;
+mod memory;
+pub mod page;
+mod request;
+mod section;
+mod store;
+
+pub use error::StateError;
+pub use memory::MemoryStore;
+pub use request::{KeyRequest, LoadedRow, ReadReply, ReadRequest, ScanReply, ScanRequest};
+pub use section::{Block, Section, SectionError, StagedOutput};
+pub use store::{CommittedOutput, Incarnation, StateControl, StateStore};

@@ -1,0 +1,47 @@
+//! What can go wrong between a task and its state.
+
+use proto::types::{Epoch, Generation, JobId};
+
+use crate::section::SectionError;
+
+/// Why a state operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// A newer incarnation of the job exists: the caller must stop.
+    #[error("{job} is fenced: generation {caller} was replaced by {current}")]
+    Fenced {
+        /// Job.
+        job: JobId,
+        /// Generation that asked.
+        caller: Generation,
+        /// Generation in force.
+        current: Generation,
+    },
+    /// The store does not know the job.
+    #[error("{0} is unknown to the state store")]
+    UnknownJob(JobId),
+    /// A commit or a read names an epoch that was not staged or committed.
+    #[error("epoch {epoch} of {job} is not there: {why}")]
+    Epoch {
+        /// Job.
+        job: JobId,
+        /// Epoch.
+        epoch: Epoch,
+        /// Why.
+        why: String,
+    },
+    /// Stored bytes do not decode.
+    #[error("failed to decode state: {0}")]
+    Corrupt(#[from] SectionError),
+    /// The store cannot be reached; worth another try.
+    #[error("state store is unavailable: {0}")]
+    Unavailable(String),
+}
+
+impl StateError {
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, StateError::Unavailable(_))
+    }
+}

@@ -1,0 +1,435 @@
+//! The state of jobs in this process's memory: for tests, for benchmarks, and for jobs whose
+//! results need not outlive the process. A small LSM: committed runs per namespace, merged when
+//! the newer ones outgrow the older.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
+use proto::types::{Epoch, Generation, JobId, KeyGroup, KeyGroupCount, ShardId, SinkId, TableId};
+
+use crate::{
+    CommittedOutput, Incarnation, LoadedRow, ReadReply, ReadRequest, ScanReply, ScanRequest,
+    Section, StateControl, StateError, StateStore,
+    page::{Run, merge},
+};
+
+/// An in-process store.
+#[derive(Clone, Debug)]
+pub struct MemoryStore {
+    key_groups: KeyGroupCount,
+    jobs: Arc<Mutex<BTreeMap<JobId, Job>>>,
+}
+
+#[derive(Debug, Default)]
+struct Job {
+    generation: Generation,
+    committed: Epoch,
+    tables: BTreeMap<(TableId, KeyGroup), Group>,
+    staged: BTreeMap<(Epoch, u32, ShardId), Section>,
+    output: BTreeMap<(SinkId, Epoch, Generation, u32, u32), Bytes>,
+}
+
+/// What one table has in one key group.
+#[derive(Debug, Default)]
+struct Group {
+    open_from: Option<i64>,
+    /// Runs per namespace, oldest (and largest) first.
+    namespaces: BTreeMap<i64, Vec<Run>>,
+}
+
+impl MemoryStore {
+    /// An empty store for jobs of `key_groups` key groups.
+    #[must_use]
+    pub fn new(key_groups: KeyGroupCount) -> Self {
+        MemoryStore {
+            key_groups,
+            jobs: Arc::default(),
+        }
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, BTreeMap<JobId, Job>> {
+        // A panic while holding the lock is a bug of ours; the maps are still whole.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(
+        &self,
+        who: Incarnation,
+        act: impl FnOnce(&mut Job) -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
+        let mut jobs = self.jobs();
+        let job = jobs
+            .get_mut(&who.job)
+            .ok_or(StateError::UnknownJob(who.job))?;
+        if who.generation != job.generation {
+            return Err(StateError::Fenced {
+                job: who.job,
+                caller: who.generation,
+                current: job.generation,
+            });
+        }
+        act(job)
+    }
+}
+
+impl StateStore for MemoryStore {
+    fn read(
+        &self,
+        who: Incarnation,
+        request: ReadRequest,
+    ) -> BoxFuture<'static, Result<ReadReply, StateError>> {
+        let store = self.clone();
+        async move {
+            store.with(who, |job| {
+                job.check_epoch(who.job, request.min_epoch)?;
+                let mut reply = ReadReply {
+                    rows: Vec::with_capacity(request.keys.len()),
+                };
+                for key in &request.keys {
+                    let group = (key.table, store.key_groups.of_hash(key.hash));
+                    let prefix = key.sub.map(u64::to_be_bytes);
+                    let rows = job.tables.get(&group).map_or_else(Vec::new, |group| {
+                        group.read(key.namespace, key.hash, prefix.as_ref().map(|p| &p[..]))
+                    });
+                    reply.rows.push(rows);
+                }
+                Ok(reply)
+            })
+        }
+        .boxed()
+    }
+
+    fn scan(
+        &self,
+        who: Incarnation,
+        request: ScanRequest,
+    ) -> BoxFuture<'static, Result<ScanReply, StateError>> {
+        let store = self.clone();
+        async move {
+            store.with(who, |job| {
+                job.check_epoch(who.job, request.min_epoch)?;
+                match job.tables.get_mut(&(request.table, request.key_group)) {
+                    Some(group) => Ok(group.scan(&request)),
+                    None => Ok(ScanReply::default()),
+                }
+            })
+        }
+        .boxed()
+    }
+
+    fn stage(
+        &self,
+        who: Incarnation,
+        section: Section,
+    ) -> BoxFuture<'static, Result<(), StateError>> {
+        let store = self.clone();
+        async move {
+            store.with(who, |job| {
+                if section.epoch <= job.committed {
+                    // Staged again after the commit: the reply was lost.
+                    return Ok(());
+                }
+                job.staged
+                    .insert((section.epoch, section.task.0, section.shard), section);
+                Ok(())
+            })
+        }
+        .boxed()
+    }
+
+    fn committed_output(
+        &self,
+        who: Incarnation,
+        sink: SinkId,
+        after: Epoch,
+    ) -> BoxFuture<'static, Result<Vec<CommittedOutput>, StateError>> {
+        let store = self.clone();
+        async move {
+            store.with(who, |job| {
+                let from = (sink, after.next(), Generation(0), 0, 0);
+                let of_sink = job
+                    .output
+                    .range(from..)
+                    .take_while(|(key, _)| key.0 == sink);
+                Ok(of_sink
+                    .map(
+                        |((_, epoch, generation, slot, task), bytes)| CommittedOutput {
+                            generation: *generation,
+                            epoch: *epoch,
+                            slot: *slot,
+                            task: *task,
+                            bytes: bytes.clone(),
+                        },
+                    )
+                    .collect())
+            })
+        }
+        .boxed()
+    }
+}
+
+impl StateControl for MemoryStore {
+    fn begin(&self, who: Incarnation) -> BoxFuture<'static, Result<Epoch, StateError>> {
+        let store = self.clone();
+        async move {
+            let mut jobs = store.jobs();
+            let job = jobs.entry(who.job).or_default();
+            if who.generation < job.generation {
+                return Err(StateError::Fenced {
+                    job: who.job,
+                    caller: who.generation,
+                    current: job.generation,
+                });
+            }
+            if who.generation > job.generation {
+                job.generation = who.generation;
+                job.staged.clear();
+            }
+            Ok(job.committed)
+        }
+        .boxed()
+    }
+
+    fn commit(&self, who: Incarnation, epoch: Epoch) -> BoxFuture<'static, Result<(), StateError>> {
+        let store = self.clone();
+        async move { store.with(who, |job| job.commit(who.job, epoch)) }.boxed()
+    }
+
+    fn published(
+        &self,
+        who: Incarnation,
+        sink: SinkId,
+        epoch: Epoch,
+    ) -> BoxFuture<'static, Result<(), StateError>> {
+        let store = self.clone();
+        async move {
+            store.with(who, |job| {
+                job.output.retain(|key, _| key.0 != sink || key.1 > epoch);
+                Ok(())
+            })
+        }
+        .boxed()
+    }
+
+    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<(), StateError>> {
+        let store = self.clone();
+        async move {
+            store.jobs().remove(&job);
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+impl Job {
+    fn check_epoch(&self, job: JobId, min_epoch: Epoch) -> Result<(), StateError> {
+        if min_epoch <= self.committed {
+            return Ok(());
+        }
+        let why = format!("the newest committed epoch is {}", self.committed);
+        Err(StateError::Epoch {
+            job,
+            epoch: min_epoch,
+            why,
+        })
+    }
+
+    fn commit(&mut self, job: JobId, epoch: Epoch) -> Result<(), StateError> {
+        if epoch <= self.committed {
+            return Ok(());
+        }
+        let staged = |key: &(Epoch, u32, ShardId)| key.0;
+        if let Some(other) = self
+            .staged
+            .keys()
+            .map(staged)
+            .find(|staged| *staged < epoch)
+        {
+            let why = format!("epoch {other} is staged and not committed");
+            return Err(StateError::Epoch { job, epoch, why });
+        }
+        let later = self.staged.split_off(&(epoch.next(), 0, ShardId(0)));
+        for section in std::mem::replace(&mut self.staged, later).into_values() {
+            self.apply(section)?;
+        }
+        self.committed = epoch;
+        Ok(())
+    }
+
+    fn apply(&mut self, section: Section) -> Result<(), StateError> {
+        for block in section.blocks {
+            let run = Run::open(block.run).map_err(crate::SectionError::Run)?;
+            let group = self
+                .tables
+                .entry((block.table, block.key_group))
+                .or_default();
+            let runs = group.namespaces.entry(block.namespace).or_default();
+            runs.push(run);
+            compact(runs);
+        }
+        for (table, key_group, open_from) in section.low_water_marks {
+            let group = self.tables.entry((table, key_group)).or_default();
+            group.open_from = group.open_from.max(Some(open_from));
+            group.namespaces = group.namespaces.split_off(&open_from);
+        }
+        for output in section.staged {
+            let generation = section.generation;
+            let key = (
+                output.sink,
+                section.epoch,
+                generation,
+                output.slot,
+                section.task.0,
+            );
+            self.output.insert(key, output.bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Merges the newest runs while they are at least half as large as the one before, so that a row
+/// is merged a logarithmic number of times.
+fn compact(runs: &mut Vec<Run>) {
+    let mut from = runs.len();
+    let mut bytes = 0;
+    while from > 0 && (from == runs.len() || bytes * 2 >= runs[from - 1].encoded_len()) {
+        from -= 1;
+        bytes += runs[from].encoded_len();
+    }
+    if runs.len() - from < 2 {
+        return;
+    }
+    let newest = runs.split_off(from);
+    let merged = merge(&newest, runs.is_empty());
+    runs.push(Run::open(merged).expect("merge writes runs"));
+}
+
+impl Group {
+    fn read(&self, namespace: i64, hash: u64, prefix: Option<&[u8]>) -> Vec<LoadedRow> {
+        if self
+            .open_from
+            .is_some_and(|open_from| namespace < open_from)
+        {
+            return Vec::new();
+        }
+        let Some(runs) = self.namespaces.get(&namespace) else {
+            return Vec::new();
+        };
+        let mut newest: BTreeMap<&[u8], (u64, Option<(usize, usize)>)> = BTreeMap::new();
+        for (index, run) in runs.iter().enumerate() {
+            for row_index in run.rows_of(hash) {
+                let row = run.row(row_index);
+                if !prefix.is_none_or(|prefix| row.identity.starts_with(prefix)) {
+                    continue;
+                }
+                let found = newest.entry(row.identity).or_insert((0, None));
+                if row.epoch >= found.0 {
+                    *found = (row.epoch, row.value.map(|_| (index, row_index)));
+                }
+            }
+        }
+        let live = newest.into_values().filter_map(|(_, place)| place);
+        live.map(|(run, row)| loaded(&runs[run], row, namespace))
+            .collect()
+    }
+
+    /// Merges what it scans, so that paging through it reads one run.
+    fn scan(&mut self, request: &ScanRequest) -> ScanReply {
+        let mut reply = ScanReply {
+            open_from: self.open_from,
+            rows: Vec::new(),
+            cursor: None,
+        };
+        let (mut namespace, mut row) = read_cursor(request.cursor.as_ref());
+        if let Some(only) = request.namespace {
+            namespace = namespace.max(only);
+        }
+        let mut bytes = 0;
+        for (at, runs) in self.namespaces.range_mut(namespace..) {
+            if request.namespace.is_some_and(|only| only != *at) {
+                break;
+            }
+            if runs.len() > 1 {
+                let merged = merge(runs, true);
+                *runs = vec![Run::open(merged).expect("merge writes runs")];
+            }
+            let Some(run) = runs.first() else { continue };
+            let start = if *at == namespace { row } else { 0 };
+            for index in start..run.len() {
+                if bytes >= request.bytes_max {
+                    reply.cursor = Some(write_cursor(*at, index));
+                    return reply;
+                }
+                if run.row(index).value.is_some() {
+                    let loaded = loaded(run, index, *at);
+                    bytes += loaded.identity.len() + loaded.value.len() + 32;
+                    reply.rows.push(loaded);
+                }
+            }
+            row = 0;
+        }
+        reply
+    }
+}
+
+fn loaded(run: &Run, row: usize, namespace: i64) -> LoadedRow {
+    LoadedRow {
+        namespace,
+        hash: run.row(row).hash,
+        identity: run.identity_bytes(row),
+        value: run.value_bytes(row),
+    }
+}
+
+fn write_cursor(namespace: i64, row: usize) -> Bytes {
+    [namespace.to_le_bytes(), (row as u64).to_le_bytes()]
+        .concat()
+        .into()
+}
+
+fn read_cursor(cursor: Option<&Bytes>) -> (i64, usize) {
+    let word = |bytes: &[u8]| <[u8; 8]>::try_from(bytes).ok();
+    let read = |cursor: &Bytes| {
+        let (namespace, row) = cursor.split_at_checked(8)?;
+        Some((
+            i64::from_le_bytes(word(namespace)?),
+            u64::from_le_bytes(word(row)?) as usize,
+        ))
+    };
+    cursor.and_then(read).unwrap_or((i64::MIN, 0))
+}
+
+impl MemoryStore {
+    /// Bytes of committed rows of a job, for reports.
+    #[must_use]
+    pub fn committed_bytes(&self, job: JobId) -> usize {
+        let jobs = self.jobs();
+        let runs = jobs
+            .get(&job)
+            .into_iter()
+            .flat_map(|job| job.tables.values());
+        runs.flat_map(|group| group.namespaces.values().flatten())
+            .map(Run::encoded_len)
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_the_conformance_suite() {
+        futures::executor::block_on(crate::conformance::all(|| {
+            let store = MemoryStore::new(KeyGroupCount::DEFAULT);
+            (
+                Arc::new(store.clone()) as Arc<dyn StateStore>,
+                Arc::new(store) as _,
+            )
+        }));
+    }
+}
