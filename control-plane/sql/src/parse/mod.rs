@@ -1,10 +1,22 @@
 //! SQL text to statements. Queries and expressions are sqlparser's AST, made by a dialect of ours;
 //! everything around them is parsed here.
 
+mod create;
+mod dialect;
 mod hints;
+mod json;
+mod names;
+mod script;
+mod source;
 mod statement;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod types;
+mod words;
 
 pub(crate) use hints::{TableHint, TableHints};
+pub use script::parse_script;
 pub use statement::ParsedStatement;
 pub(crate) use statement::{
     ColumnDef, ColumnDefKind, CreateTable, CreateView, ExplainFormat, Insert, ObjectKind,

@@ -41,9 +41,9 @@ pub(crate) enum Statement {
     Show(ShowTarget),
     Describe(ast::ObjectName),
     /// SET, SET 'k' = 'v'
-    Set(Option<(String, String)>),
+    Set(Option<(String, String, Span)>),
     /// RESET, RESET 'k'
-    Reset(Option<String>),
+    Reset(Option<(String, Span)>),
     Use(UseTarget),
     Explain {
         format: ExplainFormat,
@@ -126,6 +126,7 @@ pub(crate) enum ShowTarget {
     Databases,
     CurrentCatalog,
     CurrentDatabase,
+    UserFunctions,
     CreateTable(ast::ObjectName),
     CreateView(ast::ObjectName),
 }

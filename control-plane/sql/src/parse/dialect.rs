@@ -1,0 +1,268 @@
+//! The Flink dialect as sqlparser's hooks. Where a construct has no place in sqlparser's AST it
+//! becomes a plain function call; the binder knows these calls.
+
+use std::any::TypeId;
+
+use sqlparser::ast::{Expr, Ident, Query, SetExpr, Table, UnaryOperator, Value};
+use sqlparser::dialect::{Dialect, GenericDialect, Precedence};
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
+
+use super::words::{eat, expect, word_at};
+use super::{json, types};
+
+/// Words that never begin an expression; sqlparser would take some for a column.
+const NEVER_FIRST: &[&str] = &[
+    "AND",
+    "AS",
+    "BETWEEN",
+    "BY",
+    "CROSS",
+    "ELSE",
+    "END",
+    "EXCEPT",
+    "FROM",
+    "GROUP",
+    "HAVING",
+    "IN",
+    "INNER",
+    "INTERSECT",
+    "JOIN",
+    "LIKE",
+    "LIMIT",
+    "ON",
+    "OR",
+    "ORDER",
+    "THEN",
+    "UNION",
+    "WHEN",
+    "WHERE",
+];
+
+/// sqlparser's dialect for Flink SQL.
+#[derive(Debug)]
+pub(super) struct FlinkDialect;
+
+impl Dialect for FlinkDialect {
+    /// Some of sqlparser's grammar asks for a dialect by type rather than by hook.
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<GenericDialect>()
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        ch == '`'
+    }
+
+    fn identifier_quote_style(&self, _identifier: &str) -> Option<char> {
+        Some('`')
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        ch.is_alphabetic() || ch == '_'
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        ch.is_alphanumeric() || ch == '_' || ch == '$'
+    }
+
+    fn supports_unicode_string_literal(&self) -> bool {
+        true
+    }
+
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+
+    fn supports_window_function_null_treatment_arg(&self) -> bool {
+        true
+    }
+
+    fn supports_group_by_expr(&self) -> bool {
+        true
+    }
+
+    fn supports_match_recognize(&self) -> bool {
+        true
+    }
+
+    fn supports_table_versioning(&self) -> bool {
+        true
+    }
+
+    fn supports_comment_optimizer_hint(&self) -> bool {
+        true
+    }
+
+    fn supports_parens_around_table_factor(&self) -> bool {
+        true
+    }
+
+    fn allow_extract_custom(&self) -> bool {
+        true
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if NEVER_FIRST.iter().any(|word| word_at(parser, 0, word)) {
+            return Some(parser.expected_ref("an expression", parser.peek_token_ref()));
+        }
+        let next = &parser.peek_nth_token_ref(1).token;
+        if *next == Token::LParen {
+            if word_at(parser, 0, "CAST") || word_at(parser, 0, "TRY_CAST") {
+                return Some(types::cast(parser));
+            }
+            return json::is_next(parser).then(|| json::function(parser));
+        }
+        if matches!(next, Token::Word(_)) && word_at(parser, 0, "TABLE") {
+            return Some(table_argument(parser));
+        }
+        (*next == Token::LBracket && word_at(parser, 0, "MAP")).then(|| map(parser))
+    }
+
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        expr: &Expr,
+        _precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        let negated = usize::from(word_at(parser, 1, "NOT"));
+        if word_at(parser, 0, "IS") && word_at(parser, 1 + negated, "JSON") {
+            return Some(Ok(is_json(parser, expr.clone(), negated == 1)));
+        }
+        let negated = usize::from(word_at(parser, 0, "NOT"));
+        let symmetric = word_at(parser, negated, "BETWEEN")
+            && ["SYMMETRIC", "ASYMMETRIC"]
+                .iter()
+                .any(|word| word_at(parser, negated + 1, word));
+        symmetric.then(|| between(self, parser, expr.clone(), negated == 1))
+    }
+}
+
+/// `TABLE t [PARTITION BY k | (k, …)]`
+fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
+    parser.advance_token();
+    let name = parser.parse_object_name(false)?;
+    let mut parts: Vec<String> = Vec::new();
+    for part in &name.0 {
+        parts.extend(part.as_ident().map(|ident| ident.value.clone()));
+    }
+    let table_name = parts.pop();
+    let table = Table {
+        table_name,
+        schema_name: (!parts.is_empty()).then(|| parts.join(".")),
+    };
+    let subquery = Expr::Subquery(Box::new(Query {
+        with: None,
+        body: Box::new(SetExpr::Table(Box::new(table))),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
+    }));
+    if !eat(parser, &["PARTITION", "BY"]) {
+        if word_at(parser, 0, "ORDER") {
+            let at = parser.peek_token_ref().span.start;
+            let message = "ORDER BY of a table argument is not supported";
+            return Err(ParserError::ParserError(format!("{message}{at}")));
+        }
+        return Ok(subquery);
+    }
+    let mut tuple = vec![subquery];
+    if parser.consume_token(&Token::LParen) {
+        tuple.extend(parser.parse_comma_separated(Parser::parse_expr)?);
+        parser.expect_token(&Token::RParen)?;
+    } else {
+        tuple.push(parser.parse_expr()?);
+    }
+    // More keys without parentheses: a name that no call and no named argument follows.
+    while parser.peek_token_ref().token == Token::Comma
+        && matches!(parser.peek_nth_token_ref(1).token, Token::Word(_))
+        && matches!(
+            parser.peek_nth_token_ref(2).token,
+            Token::Comma | Token::Period
+        )
+    {
+        parser.advance_token();
+        tuple.push(parser.parse_expr()?);
+    }
+    Ok(Expr::Tuple(tuple))
+}
+
+/// `MAP[k, v, …]`
+fn map(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let name = parser.parse_identifier()?;
+    parser.expect_token(&Token::LBracket)?;
+    let mut args = Vec::new();
+    if parser.peek_token_ref().token != Token::RBracket {
+        let exprs = parser.parse_comma_separated(Parser::parse_expr)?;
+        args.extend(exprs.into_iter().map(json::positional));
+    }
+    parser.expect_token(&Token::RBracket)?;
+    Ok(json::call(name, args, None))
+}
+
+/// `x IS [NOT] JSON [VALUE | SCALAR | ARRAY | OBJECT]`
+fn is_json(parser: &mut Parser, expr: Expr, negated: bool) -> Expr {
+    let span = parser.next_token().span;
+    if negated {
+        parser.advance_token();
+    }
+    parser.advance_token();
+    let kinds = ["VALUE", "SCALAR", "ARRAY", "OBJECT"];
+    let kind = kinds
+        .into_iter()
+        .find(|word| eat(parser, &[word]))
+        .unwrap_or("VALUE");
+    let kind = Expr::Value(Value::SingleQuotedString(kind.to_owned()).with_span(span));
+    let args = vec![json::positional(expr), json::positional(kind)];
+    not_if(
+        negated,
+        json::call(Ident::with_span(span, "IS_JSON"), args, None),
+    )
+}
+
+/// `x [NOT] BETWEEN [A]SYMMETRIC a AND b`
+fn between(
+    dialect: &FlinkDialect,
+    parser: &mut Parser,
+    expr: Expr,
+    negated: bool,
+) -> Result<Expr, ParserError> {
+    let span = parser.peek_token_ref().span;
+    if negated {
+        parser.advance_token();
+    }
+    expect(parser, &["BETWEEN"])?;
+    let symmetric = eat(parser, &["SYMMETRIC"]);
+    if !symmetric {
+        expect(parser, &["ASYMMETRIC"])?;
+    }
+    let precedence = dialect.prec_value(Precedence::Between);
+    let low = parser.parse_subexpr(precedence)?;
+    expect(parser, &["AND"])?;
+    let high = parser.parse_subexpr(precedence)?;
+    if !symmetric {
+        return Ok(Expr::Between {
+            expr: Box::new(expr),
+            negated,
+            low: Box::new(low),
+            high: Box::new(high),
+        });
+    }
+    let args = [expr, low, high].map(json::positional).to_vec();
+    let name = Ident::with_span(span, "BETWEEN_SYMMETRIC");
+    Ok(not_if(negated, json::call(name, args, None)))
+}
+
+fn not_if(negated: bool, expr: Expr) -> Expr {
+    if !negated {
+        return expr;
+    }
+    Expr::UnaryOp {
+        op: UnaryOperator::Not,
+        expr: Box::new(expr),
+    }
+}
