@@ -4,8 +4,15 @@
 //! bytes and key groups; no SQL, no network, no tokio, no clock of its own.
 
 pub mod batch;
+pub mod clock;
+pub mod codec;
+mod element;
+pub mod key;
+pub mod operator;
 pub mod schema;
 pub mod sink;
 pub mod source;
+pub mod state;
 
 pub use batch::{ChangeBatch, Kinds};
+pub use element::{Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp};

@@ -1,0 +1,270 @@
+//! What an operator implements, and what its task gives it.
+//!
+//! The contract: elements come in order per input, and what is put into the [`Outbox`] leaves in
+//! that order. An operator gets its next element only when its outbox is empty and its last
+//! [`Step`] allows it, so a queue of its own is bounded by what one element can cause; one that
+//! would emit much stops early, answers [`Step::More`] and goes on in [`Operator::resume`].
+
+use std::collections::VecDeque;
+
+use arrow::error::ArrowError;
+use proto::types::{Epoch, KeyGroupCount, KeyGroupRange};
+use state_client::{ReadReply, ReadRequest, StateError};
+
+use crate::{
+    ChangeBatch, Element, Timestamp,
+    clock::Clock,
+    state::{ScanJob, StateDelta},
+};
+
+/// How an operator left off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// All that was given is done: next element, please.
+    Done,
+    /// There is more to emit: call [`Operator::resume`] once the outbox is empty.
+    More,
+    /// State reads are under way; batches are still welcome, watermarks and barriers are queued
+    /// behind the rows that wait.
+    Waiting,
+    /// State reads are under way and nothing more is taken before they are answered.
+    Blocked,
+}
+
+/// What an operator has put out and not yet been taken from it.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    elements: VecDeque<Element>,
+    reads: Vec<(u64, ReadRequest)>,
+}
+
+impl Outbox {
+    /// Emits rows; an empty batch is dropped.
+    pub fn batch(&mut self, batch: ChangeBatch) {
+        if batch.num_rows() > 0 {
+            self.elements.push_back(Element::Batch(batch));
+        }
+    }
+
+    /// Emits any element.
+    pub fn element(&mut self, element: Element) {
+        self.elements.push_back(element);
+    }
+
+    /// Asks for state; the reply comes to [`Operator::loaded`] with the same ticket.
+    pub fn read(&mut self, ticket: u64, request: ReadRequest) {
+        self.reads.push((ticket, request));
+    }
+
+    /// Takes the oldest element.
+    pub fn pop(&mut self) -> Option<Element> {
+        self.elements.pop_front()
+    }
+
+    /// Whether nothing waits to be taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.elements.is_empty()
+    }
+
+    /// Takes the read requests.
+    pub fn take_reads(&mut self) -> Vec<(u64, ReadRequest)> {
+        std::mem::take(&mut self.reads)
+    }
+
+    /// Rows that wait in the outbox.
+    #[must_use]
+    pub fn num_rows(&self) -> usize {
+        let rows = |element: &Element| match element {
+            Element::Batch(batch) => batch.num_rows(),
+            _ => 0,
+        };
+        self.elements.iter().map(rows).sum()
+    }
+}
+
+/// Where an operator runs.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskScope {
+    /// Index of the task among those of its fragment.
+    pub index: usize,
+    /// Number of tasks of the fragment.
+    pub parallelism: usize,
+    /// Key groups that the task owns.
+    pub owned: KeyGroupRange,
+    /// Key groups of the job.
+    pub key_groups: KeyGroupCount,
+    /// Rows that a batch should have.
+    pub batch_rows: usize,
+    /// Last committed epoch that the job starts from; [`Epoch::ZERO`]: from nothing.
+    pub restored: Epoch,
+}
+
+/// What an operator may use while it works.
+pub struct OperatorContext<'a> {
+    /// Output.
+    pub out: &'a mut Outbox,
+    /// Time.
+    pub clock: &'a dyn Clock,
+    /// Where it runs.
+    pub scope: &'a TaskScope,
+    /// Counters that the operator itself keeps (late rows, …).
+    pub counters: &'a mut Counters,
+}
+
+/// What an operator counts beside rows and time, which its task counts.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Counters {
+    /// Rows dropped because their window had closed.
+    pub late_rows: u64,
+    /// Rows that had to wait for a state read.
+    pub state_misses: u64,
+}
+
+/// A node of a fragment.
+pub trait Operator: Send {
+    /// Takes rows of input `input`.
+    ///
+    /// # Errors
+    /// What makes the job fail (and roll back to its last checkpoint).
+    fn batch(
+        &mut self,
+        input: usize,
+        batch: ChangeBatch,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError>;
+
+    /// The combined watermark of all inputs has reached `watermark`. Emits what is due, then the
+    /// watermark itself (or a later one of the same kind).
+    ///
+    /// # Errors
+    /// As [`Operator::batch`].
+    fn watermark(
+        &mut self,
+        watermark: Timestamp,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        context.out.element(Element::Watermark(watermark));
+        Ok(Step::Done)
+    }
+
+    /// A barrier, aligned over all inputs: emit what is held back only for better batches, then
+    /// the barrier.
+    ///
+    /// # Errors
+    /// As [`Operator::batch`].
+    fn barrier(
+        &mut self,
+        epoch: Epoch,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        context.out.element(Element::Barrier(epoch));
+        Ok(Step::Done)
+    }
+
+    /// All inputs have ended (each after a watermark of [`crate::TIMESTAMP_MAX`] if it has event
+    /// time): emit what is held back, then the end.
+    ///
+    /// # Errors
+    /// As [`Operator::batch`].
+    fn end(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        context.out.element(Element::End);
+        Ok(Step::Done)
+    }
+
+    /// Goes on after [`Step::More`].
+    ///
+    /// # Errors
+    /// As [`Operator::batch`].
+    fn resume(&mut self, _context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        Ok(Step::Done)
+    }
+
+    /// The reply to a read.
+    ///
+    /// # Errors
+    /// As [`Operator::batch`].
+    fn loaded(
+        &mut self,
+        _ticket: u64,
+        _reply: ReadReply,
+        _context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        Ok(Step::Done)
+    }
+
+    /// The operator's state, if it has any.
+    fn state(&mut self) -> Option<&mut dyn OperatorState> {
+        None
+    }
+}
+
+/// The state side of an operator, driven by its task.
+pub trait OperatorState: Send {
+    /// Tables that must be read whole before the first element, because the operator cannot work
+    /// on misses (windows that fire, source offsets). Asked once, when restoring.
+    fn hydrate(&mut self, scope: &TaskScope) -> Vec<ScanJob>;
+
+    /// Rows of a scan that [`OperatorState::hydrate`] asked for.
+    ///
+    /// # Errors
+    /// When the rows do not decode.
+    fn hydrated(
+        &mut self,
+        job: &ScanJob,
+        reply: &state_client::ScanReply,
+    ) -> Result<(), OperatorError>;
+
+    /// Cuts the delta of `epoch`: the changes since the last cut now belong to it. Fast: lists
+    /// are swapped, nothing is encoded.
+    fn freeze(&mut self, epoch: Epoch);
+
+    /// Encodes up to about `rows_max` rows of the frozen delta; `true` when all are.
+    fn encode(&mut self, rows_max: usize) -> bool;
+
+    /// Takes the encoded delta; once, after [`OperatorState::encode`] said `true`.
+    fn take_delta(&mut self) -> StateDelta;
+
+    /// Live rows and bytes of the working set.
+    fn size(&self) -> StateSize;
+}
+
+/// Size of a working set.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct StateSize {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of memory.
+    pub bytes: u64,
+}
+
+/// Why an operator cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// A value that the query cannot digest: a bad CAST, a division by zero.
+    #[error("{0}")]
+    Evaluate(String),
+    /// A kernel refused.
+    #[error("failed to compute: {0}")]
+    Arrow(#[from] ArrowError),
+    /// The source cannot go on.
+    #[error(transparent)]
+    Source(#[from] crate::source::SourceError),
+    /// The sink cannot go on.
+    #[error(transparent)]
+    Sink(#[from] crate::sink::SinkError),
+    /// State cannot be read or saved.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Stored state does not decode.
+    #[error("failed to decode state of `{table}`: {cause}")]
+    Decode {
+        /// State table.
+        table: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The plan cannot be run.
+    #[error("failed to build operator: {0}")]
+    Plan(String),
+}

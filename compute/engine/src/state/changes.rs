@@ -1,0 +1,145 @@
+//! Which slots an epoch changed, and their incremental freeze.
+//!
+//! At a barrier the list of changed slots is swapped, not copied; their rows are encoded between
+//! batches, and a row that is about to change or go before its turn is encoded first. So a task
+//! never stops for the length of its delta, and the delta of e holds the values as of e.
+
+use super::delta::FrozenRows;
+
+/// Slot not changed since its last freeze.
+const CLEAN: u32 = 0;
+
+/// Change tracking over the slots of one table.
+#[derive(Debug)]
+pub struct Changes {
+    /// Mark of the epoch that is open.
+    mark: u32,
+    /// Per slot: mark of its last change that is not encoded yet, or [`CLEAN`].
+    marks: Vec<u32>,
+    changed: Vec<u32>,
+    deleted: FrozenRows,
+    frozen: Option<Frozen>,
+}
+
+#[derive(Debug)]
+struct Frozen {
+    mark: u32,
+    changed: Vec<u32>,
+    next: usize,
+    rows: FrozenRows,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        let deleted = FrozenRows::default();
+        Changes {
+            mark: CLEAN + 1,
+            marks: Vec::new(),
+            changed: Vec::new(),
+            deleted,
+            frozen: None,
+        }
+    }
+}
+
+impl Changes {
+    /// Makes room for slots below `slots`.
+    #[inline]
+    pub fn reserve(&mut self, slots: usize) {
+        if self.marks.len() < slots {
+            self.marks.resize(slots, CLEAN);
+        }
+    }
+
+    /// The slot's row is about to change (or has just been made). `encode` writes its present
+    /// row; it is called when an epoch that is still being encoded needs it.
+    #[inline]
+    pub fn touch(&mut self, slot: u32, encode: impl FnOnce(u32, &mut FrozenRows)) {
+        if self.marks[slot as usize] != self.mark {
+            self.touch_first(slot, encode);
+        }
+    }
+
+    #[cold]
+    fn touch_first(&mut self, slot: u32, encode: impl FnOnce(u32, &mut FrozenRows)) {
+        self.encode_if_frozen(slot, encode);
+        self.marks[slot as usize] = self.mark;
+        self.changed.push(slot);
+    }
+
+    /// The slot's row is about to be deleted: `encode` as for [`Changes::touch`], then the delete
+    /// mark goes into the open epoch.
+    pub fn delete(
+        &mut self,
+        slot: u32,
+        hash: u64,
+        identity: impl FnOnce(&mut Vec<u8>),
+        encode: impl FnOnce(u32, &mut FrozenRows),
+    ) {
+        self.encode_if_frozen(slot, encode);
+        self.marks[slot as usize] = CLEAN;
+        self.deleted.push(hash, identity, None::<fn(&mut Vec<u8>)>);
+    }
+
+    fn encode_if_frozen(&mut self, slot: u32, encode: impl FnOnce(u32, &mut FrozenRows)) {
+        if let Some(frozen) = &mut self.frozen
+            && self.marks[slot as usize] == frozen.mark
+        {
+            encode(slot, &mut frozen.rows);
+            self.marks[slot as usize] = CLEAN;
+        }
+    }
+
+    /// Closes the open epoch. The one before must have been taken.
+    pub fn freeze(&mut self) {
+        assert!(
+            self.frozen.is_none(),
+            "an epoch is frozen only after the one before is taken"
+        );
+        self.frozen = Some(Frozen {
+            mark: self.mark,
+            changed: std::mem::take(&mut self.changed),
+            next: 0,
+            rows: std::mem::take(&mut self.deleted),
+        });
+        self.mark = self
+            .mark
+            .checked_add(1)
+            .expect("fewer than 2^32 epochs in one task's life");
+    }
+
+    /// Encodes up to `rows_max` rows of the frozen epoch; `true` when none is left.
+    pub fn encode(
+        &mut self,
+        rows_max: usize,
+        mut encode: impl FnMut(u32, &mut FrozenRows),
+    ) -> bool {
+        let Some(frozen) = &mut self.frozen else {
+            return true;
+        };
+        let end = frozen.changed.len().min(frozen.next + rows_max);
+        for slot in &frozen.changed[frozen.next..end] {
+            // Not if it was encoded before its turn, or deleted.
+            if self.marks[*slot as usize] == frozen.mark {
+                encode(*slot, &mut frozen.rows);
+                self.marks[*slot as usize] = CLEAN;
+            }
+        }
+        frozen.next = end;
+        end == frozen.changed.len()
+    }
+
+    /// Takes the frozen rows, all encoded.
+    pub fn take(&mut self) -> FrozenRows {
+        self.frozen
+            .take()
+            .map(|frozen| frozen.rows)
+            .unwrap_or_default()
+    }
+
+    /// Bytes of memory.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        (self.marks.capacity() + self.changed.capacity()) * 4
+    }
+}

@@ -1,0 +1,180 @@
+//! What an operator changed in one epoch, on its way into a section.
+
+use proto::types::{Epoch, KeyGroup, KeyGroupCount, TableId};
+use state_client::{
+    Block, StagedOutput,
+    page::{RowRef, RunBuilder},
+};
+
+/// Rows in the order in which they were encoded.
+#[derive(Clone, Debug, Default)]
+pub struct FrozenRows {
+    bytes: Vec<u8>,
+    rows: Vec<FrozenRow>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FrozenRow {
+    hash: u64,
+    start: usize,
+    identity_end: usize,
+    end: usize,
+    deleted: bool,
+}
+
+impl FrozenRows {
+    /// Adds a row: `identity` and `value` append their bytes.
+    pub fn push(
+        &mut self,
+        hash: u64,
+        identity: impl FnOnce(&mut Vec<u8>),
+        value: Option<impl FnOnce(&mut Vec<u8>)>,
+    ) {
+        let start = self.bytes.len();
+        identity(&mut self.bytes);
+        let identity_end = self.bytes.len();
+        let deleted = value.is_none();
+        if let Some(value) = value {
+            value(&mut self.bytes);
+        }
+        self.rows.push(FrozenRow {
+            hash,
+            start,
+            identity_end,
+            end: self.bytes.len(),
+            deleted,
+        });
+    }
+
+    /// Adds a delete mark.
+    pub fn push_deleted(&mut self, hash: u64, identity: &[u8]) {
+        let write = |out: &mut Vec<u8>| out.extend_from_slice(identity);
+        self.push(hash, write, None::<fn(&mut Vec<u8>)>);
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn identity(&self, row: &FrozenRow) -> &[u8] {
+        &self.bytes[row.start..row.identity_end]
+    }
+}
+
+/// Changes of one table in one namespace.
+#[derive(Clone, Debug)]
+pub struct TableDelta {
+    /// State table.
+    pub table: TableId,
+    /// Namespace; 0: none.
+    pub namespace: i64,
+    /// Changed and deleted rows.
+    pub rows: FrozenRows,
+}
+
+/// Changes of one operator.
+#[derive(Clone, Debug, Default)]
+pub struct StateDelta {
+    /// Changes by table and namespace.
+    pub tables: Vec<TableDelta>,
+    /// Closed namespaces: (table, key group, first open one).
+    pub low_water_marks: Vec<(TableId, KeyGroup, i64)>,
+    /// Output to publish after the commit.
+    pub staged: Vec<StagedOutput>,
+}
+
+impl StateDelta {
+    /// Adds another operator's changes.
+    pub fn append(&mut self, mut other: StateDelta) {
+        self.tables.append(&mut other.tables);
+        self.low_water_marks.append(&mut other.low_water_marks);
+        self.staged.append(&mut other.staged);
+    }
+
+    /// Sorts the rows into blocks. This is where an epoch's work is long: call it off the task.
+    #[must_use]
+    pub fn into_blocks(self, epoch: Epoch, key_groups: KeyGroupCount) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        for delta in &self.tables {
+            let rows = &delta.rows;
+            let mut order: Vec<&FrozenRow> = rows.rows.iter().collect();
+            // A row deleted and made again in one epoch is there twice: the value comes first
+            // and stays, the mark goes. (Made and then deleted again, its value is not frozen.)
+            order.sort_unstable_by(|a, b| {
+                a.hash
+                    .cmp(&b.hash)
+                    .then_with(|| rows.identity(a).cmp(rows.identity(b)))
+                    .then_with(|| a.deleted.cmp(&b.deleted))
+            });
+            order.dedup_by(|b, a| a.hash == b.hash && rows.identity(a) == rows.identity(b));
+            for group in
+                order.chunk_by(|a, b| key_groups.of_hash(a.hash) == key_groups.of_hash(b.hash))
+            {
+                let mut run = RunBuilder::default();
+                for row in group {
+                    let value = (!row.deleted).then(|| &rows.bytes[row.identity_end..row.end]);
+                    let identity = rows.identity(row);
+                    run.push(RowRef {
+                        hash: row.hash,
+                        identity,
+                        epoch: epoch.0,
+                        value,
+                    });
+                }
+                blocks.push(Block {
+                    table: delta.table,
+                    key_group: key_groups.of_hash(group[0].hash),
+                    namespace: delta.namespace,
+                    run: run.finish(),
+                });
+            }
+        }
+        blocks.sort_by_key(|block| (block.table, block.key_group, block.namespace));
+        blocks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use state_client::page::Run;
+
+    use super::*;
+
+    #[test]
+    fn a_row_made_again_after_its_deletion_is_a_value() {
+        let mut rows = FrozenRows::default();
+        rows.push_deleted(5, b"a");
+        rows.push_deleted(5, b"b");
+        rows.push(
+            5,
+            |out| out.push(b'a'),
+            Some(|out: &mut Vec<u8>| out.push(b'1')),
+        );
+        rows.push_deleted(u64::MAX, b"z");
+        rows.push_deleted(u64::MAX, b"z");
+        let tables = vec![TableDelta {
+            table: TableId(1),
+            namespace: 0,
+            rows,
+        }];
+        let delta = StateDelta {
+            tables,
+            ..StateDelta::default()
+        };
+        let blocks = delta.into_blocks(Epoch(3), KeyGroupCount::DEFAULT);
+        assert_eq!(blocks.len(), 2);
+        let run = Run::open(blocks[0].run.clone()).expect("a run");
+        let rows: Vec<_> = run.iter().map(|row| (row.identity, row.value)).collect();
+        assert_eq!(rows, [(&b"a"[..], Some(&b"1"[..])), (&b"b"[..], None)]);
+        assert_eq!(blocks[1].key_group, KeyGroup(255));
+        assert_eq!(Run::open(blocks[1].run.clone()).expect("a run").len(), 1);
+    }
+}

@@ -1,0 +1,314 @@
+//! Runs keyed logic over state that may have to be read first.
+//!
+//! A batch is split: rows whose key is in memory (or known not to exist) are processed at once,
+//! the others wait for one batched read, and rows of a key behind waiting rows of that key wait
+//! with them. Watermarks and barriers are fences: they pass only when all rows before them are
+//! done. With everything in memory a batch costs one test more than without all this.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use arrow::array::UInt32Array;
+use proto::types::Epoch;
+use state_client::{KeyRequest, LoadedRow, ReadReply, ReadRequest};
+
+use super::accounting::KeyAccounting;
+use crate::{
+    ChangeBatch, Element, Timestamp,
+    key::KeyBatch,
+    operator::{Operator, OperatorContext, OperatorError, OperatorState, Step},
+};
+
+/// Rows that may wait before the operator takes no more input.
+const WAITING_ROWS_MAX: usize = 65_536;
+
+/// Reads that rows need: (row of the batch, what to read), rows in ascending order.
+pub type Wanted = Vec<(u32, KeyRequest)>;
+
+/// What a keyed operator does with rows whose state is in memory.
+pub trait KeyedLogic: Send {
+    /// The keys of a batch: order is kept among rows of one hash.
+    ///
+    /// # Errors
+    /// When a key cannot be made.
+    fn keys(&mut self, input: usize, batch: &ChangeBatch) -> Result<KeyBatch, OperatorError>;
+
+    /// Whether no row can need a read.
+    fn is_resident(&self) -> bool;
+
+    /// The reads that rows need and that have not been answered. Asked only of logic that is not
+    /// resident.
+    ///
+    /// # Errors
+    /// When a key cannot be made.
+    fn wanted(
+        &mut self,
+        input: usize,
+        batch: &ChangeBatch,
+        keys: &KeyBatch,
+    ) -> Result<Wanted, OperatorError>;
+
+    /// The answer to one read.
+    ///
+    /// # Errors
+    /// When a row does not decode.
+    fn install(&mut self, request: &KeyRequest, rows: &[LoadedRow]) -> Result<(), OperatorError>;
+
+    /// Processes rows whose state is in memory. [`Step::Done`] or [`Step::More`].
+    ///
+    /// # Errors
+    /// What makes the job fail.
+    fn process(
+        &mut self,
+        input: usize,
+        batch: ChangeBatch,
+        keys: KeyBatch,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError>;
+
+    /// As [`Operator::resume`].
+    ///
+    /// # Errors
+    /// What makes the job fail.
+    fn resume(&mut self, _context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        Ok(Step::Done)
+    }
+
+    /// As [`Operator::watermark`].
+    ///
+    /// # Errors
+    /// What makes the job fail.
+    fn watermark(
+        &mut self,
+        watermark: Timestamp,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        context.out.element(Element::Watermark(watermark));
+        Ok(Step::Done)
+    }
+
+    /// As [`Operator::barrier`].
+    ///
+    /// # Errors
+    /// What makes the job fail.
+    fn barrier(
+        &mut self,
+        epoch: Epoch,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        context.out.element(Element::Barrier(epoch));
+        Ok(Step::Done)
+    }
+
+    /// As [`Operator::end`].
+    ///
+    /// # Errors
+    /// What makes the job fail.
+    fn end(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        context.out.element(Element::End);
+        Ok(Step::Done)
+    }
+
+    /// The state side.
+    fn state(&mut self) -> &mut dyn OperatorState;
+}
+
+/// An operator around [`KeyedLogic`].
+pub struct Keyed<L> {
+    logic: L,
+    waiting: VecDeque<Record>,
+    waiting_rows: usize,
+    /// Records to be looked at again after a reply.
+    readmitted: VecDeque<Record>,
+    accounting: KeyAccounting,
+    in_flight: BTreeMap<u64, Vec<KeyRequest>>,
+    requested: BTreeSet<KeyRequest>,
+    next_ticket: u64,
+    fence: Option<Fence>,
+}
+
+/// Rows on their way through the operator.
+struct Record {
+    input: usize,
+    batch: ChangeBatch,
+    keys: KeyBatch,
+}
+
+#[derive(Clone, Copy)]
+enum Fence {
+    Watermark(Timestamp),
+    Barrier(Epoch),
+    End,
+}
+
+impl<L: KeyedLogic> Keyed<L> {
+    /// An operator of this logic.
+    pub fn new(logic: L) -> Self {
+        Keyed {
+            logic,
+            waiting: VecDeque::new(),
+            waiting_rows: 0,
+            readmitted: VecDeque::new(),
+            accounting: KeyAccounting::default(),
+            in_flight: BTreeMap::new(),
+            requested: BTreeSet::new(),
+            next_ticket: 0,
+            fence: None,
+        }
+    }
+
+    /// Processes what is ready of a record and keeps the rest waiting.
+    fn admit(
+        &mut self,
+        record: Record,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        let Record { input, batch, keys } = record;
+        let wanted = self.logic.wanted(input, &batch, &keys)?;
+        for (row, _) in &wanted {
+            self.accounting.hold(keys.hashes[*row as usize]);
+        }
+        let is_held = |row: &u32| self.accounting.is_held(keys.hashes[*row as usize]);
+        let (held, ready): (Vec<u32>, Vec<u32>) = (0..batch.num_rows() as u32).partition(is_held);
+        self.request(wanted, context);
+        if held.is_empty() {
+            return self.logic.process(input, batch, keys, context);
+        }
+        context.counters.state_misses += held.len() as u64;
+        self.waiting_rows += held.len();
+        self.waiting.push_back(Record {
+            input,
+            batch: batch.take(&UInt32Array::from(held.clone()))?,
+            keys: keys.take(&held),
+        });
+        if ready.is_empty() {
+            return Ok(Step::Done);
+        }
+        let ready_keys = keys.take(&ready);
+        let ready = batch.take(&UInt32Array::from(ready))?;
+        self.logic.process(input, ready, ready_keys, context)
+    }
+
+    fn request(&mut self, wanted: Wanted, context: &mut OperatorContext<'_>) {
+        let mut keys = Vec::new();
+        for (_, key) in wanted {
+            if self.requested.insert(key) {
+                keys.push(key);
+            }
+        }
+        if keys.is_empty() {
+            return;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let request = ReadRequest {
+            min_epoch: context.scope.restored,
+            keys: keys.clone(),
+        };
+        context.out.read(ticket, request);
+        self.in_flight.insert(ticket, keys);
+    }
+
+    /// Goes on after the logic has left off with `step`: looks at records again, passes the fence.
+    fn advance(
+        &mut self,
+        mut step: Step,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        while step == Step::Done {
+            if let Some(record) = self.readmitted.pop_front() {
+                step = self.admit(record, context)?;
+            } else if !self.waiting.is_empty() {
+                let full = self.fence.is_some() || self.waiting_rows > WAITING_ROWS_MAX;
+                return Ok(if full { Step::Blocked } else { Step::Waiting });
+            } else {
+                step = match self.fence.take() {
+                    None => return Ok(Step::Done),
+                    Some(Fence::Watermark(watermark)) => {
+                        self.logic.watermark(watermark, context)?
+                    }
+                    Some(Fence::Barrier(epoch)) => self.logic.barrier(epoch, context)?,
+                    Some(Fence::End) => self.logic.end(context)?,
+                };
+            }
+        }
+        Ok(step)
+    }
+
+    fn fence(
+        &mut self,
+        fence: Fence,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        assert!(
+            self.fence.is_none(),
+            "nothing is given to an operator that waits at a fence"
+        );
+        self.fence = Some(fence);
+        self.advance(Step::Done, context)
+    }
+}
+
+impl<L: KeyedLogic> Operator for Keyed<L> {
+    fn batch(
+        &mut self,
+        input: usize,
+        batch: ChangeBatch,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        let keys = self.logic.keys(input, &batch)?;
+        if self.waiting.is_empty() && self.logic.is_resident() {
+            return self.logic.process(input, batch, keys, context);
+        }
+        let step = self.admit(Record { input, batch, keys }, context)?;
+        self.advance(step, context)
+    }
+
+    fn watermark(
+        &mut self,
+        watermark: Timestamp,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        self.fence(Fence::Watermark(watermark), context)
+    }
+
+    fn barrier(
+        &mut self,
+        epoch: Epoch,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        self.fence(Fence::Barrier(epoch), context)
+    }
+
+    fn end(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        self.fence(Fence::End, context)
+    }
+
+    fn resume(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        let step = self.logic.resume(context)?;
+        self.advance(step, context)
+    }
+
+    fn loaded(
+        &mut self,
+        ticket: u64,
+        reply: ReadReply,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        let Some(keys) = self.in_flight.remove(&ticket) else {
+            return Ok(Step::Done);
+        };
+        for (key, rows) in keys.iter().zip(&reply.rows) {
+            self.requested.remove(key);
+            self.logic.install(key, rows)?;
+        }
+        // All waiting rows are looked at again in order: those whose reads are all answered go.
+        self.accounting.clear();
+        self.waiting_rows = 0;
+        self.readmitted.extend(self.waiting.drain(..));
+        self.advance(Step::Done, context)
+    }
+
+    fn state(&mut self) -> Option<&mut dyn OperatorState> {
+        Some(self.logic.state())
+    }
+}

@@ -1,0 +1,186 @@
+//! One value per key: index, change tracking and the owner's columns.
+
+use proto::types::TableId;
+use state_client::LoadedRow;
+
+use super::{
+    changes::Changes,
+    delta::{FrozenRows, TableDelta},
+    index::KeyIndex,
+};
+use crate::{
+    key::{KeyBatch, KeyWidth},
+    operator::{OperatorError, StateSize, TaskScope},
+};
+
+/// Values as columns that are addressed by slot.
+pub trait Values: Send {
+    /// Makes room for slots below `slots`.
+    fn reserve(&mut self, slots: usize);
+
+    /// A new row begins in `slot`, which may have held another before.
+    fn reset(&mut self, slot: u32);
+
+    /// Appends the bytes of a row.
+    fn encode(&self, slot: u32, out: &mut Vec<u8>);
+
+    /// Reads a row that [`Values::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are not such a row; says what is wrong.
+    fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<(), String>;
+
+    /// Bytes of memory.
+    fn memory(&self) -> usize;
+}
+
+/// A table of one value per key, in one namespace.
+#[derive(Debug)]
+pub struct MapTable<V> {
+    table: TableId,
+    namespace: i64,
+    index: KeyIndex,
+    changes: Changes,
+    /// The values; change a row only after [`MapTable::touch`].
+    pub values: V,
+}
+
+impl<V: Values> MapTable<V> {
+    /// An empty table; `partial`: see [`KeyIndex::new`].
+    pub fn new(
+        table: TableId,
+        namespace: i64,
+        width: KeyWidth,
+        scope: &TaskScope,
+        partial: bool,
+        values: V,
+    ) -> Self {
+        let index = KeyIndex::new(width, scope.key_groups, scope.owned, partial);
+        MapTable {
+            table,
+            namespace,
+            index,
+            changes: Changes::default(),
+            values,
+        }
+    }
+
+    /// The key index.
+    #[must_use]
+    pub fn index(&self) -> &KeyIndex {
+        &self.index
+    }
+
+    /// The key index, to mark what has been read.
+    pub fn index_mut(&mut self) -> &mut KeyIndex {
+        &mut self.index
+    }
+
+    /// The slots of a batch's keys, made where there are none, all marked as changed. `slots` is
+    /// cleared first.
+    pub fn upsert(&mut self, keys: &KeyBatch, slots: &mut Vec<u32>) {
+        self.find_or_insert(keys, slots);
+        slots.iter().for_each(|slot| self.touch(*slot));
+    }
+
+    /// The slots of a batch's keys, made (and reset) where there are none.
+    pub fn find_or_insert(&mut self, keys: &KeyBatch, slots: &mut Vec<u32>) {
+        let (values, changes) = (&mut self.values, &mut self.changes);
+        self.index.find_or_insert(keys, slots, |slot| {
+            values.reserve(slot as usize + 1);
+            changes.reserve(slot as usize + 1);
+            values.reset(slot);
+        });
+    }
+
+    /// Marks a row as changed; call it before changing the row.
+    #[inline]
+    pub fn touch(&mut self, slot: u32) {
+        let (index, values) = (&self.index, &self.values);
+        self.changes
+            .touch(slot, |slot, rows| encode_row(index, values, slot, rows));
+    }
+
+    /// Deletes a row.
+    pub fn remove(&mut self, slot: u32) {
+        let (index, values) = (&self.index, &self.values);
+        self.changes.delete(
+            slot,
+            index.hash(slot),
+            |out| index.write_identity(slot, out),
+            |slot, rows| encode_row(index, values, slot, rows),
+        );
+        self.index.remove(slot);
+    }
+
+    /// Puts a committed row that was read into memory. A row that is there wins.
+    ///
+    /// # Errors
+    /// When its bytes do not decode.
+    pub fn install(&mut self, row: &LoadedRow) -> Result<(), OperatorError> {
+        let decode_error = |cause: String| OperatorError::Decode {
+            table: self.table.to_string(),
+            cause,
+        };
+        let keys = self
+            .index
+            .read_identity(&row.identity)
+            .ok_or_else(|| decode_error("a key has too few bytes".to_owned()))?;
+        let mut is_new = false;
+        let slot = self
+            .index
+            .find_or_insert_row(&keys, 0, row.hash, &mut |_| is_new = true);
+        if is_new {
+            self.values.reserve(slot as usize + 1);
+            self.changes.reserve(slot as usize + 1);
+            self.values.reset(slot);
+            self.values
+                .decode(slot, &row.value)
+                .map_err(|cause| OperatorError::Decode {
+                    table: self.table.to_string(),
+                    cause,
+                })?;
+        }
+        Ok(())
+    }
+
+    /// See [`Changes::freeze`].
+    pub fn freeze(&mut self) {
+        self.changes.freeze();
+    }
+
+    /// See [`Changes::encode`].
+    pub fn encode(&mut self, rows_max: usize) -> bool {
+        let (index, values) = (&self.index, &self.values);
+        self.changes
+            .encode(rows_max, |slot, rows| encode_row(index, values, slot, rows))
+    }
+
+    /// The frozen rows; `None` if there are none.
+    pub fn take_delta(&mut self) -> Option<TableDelta> {
+        let rows = self.changes.take();
+        (!rows.is_empty()).then_some(TableDelta {
+            table: self.table,
+            namespace: self.namespace,
+            rows,
+        })
+    }
+
+    /// Live rows and bytes.
+    #[must_use]
+    pub fn size(&self) -> StateSize {
+        let bytes = self.index.memory() + self.changes.memory() + self.values.memory();
+        StateSize {
+            rows: self.index.len() as u64,
+            bytes: bytes as u64,
+        }
+    }
+}
+
+fn encode_row<V: Values>(index: &KeyIndex, values: &V, slot: u32, rows: &mut FrozenRows) {
+    rows.push(
+        index.hash(slot),
+        |out| index.write_identity(slot, out),
+        Some(|out: &mut Vec<u8>| values.encode(slot, out)),
+    );
+}

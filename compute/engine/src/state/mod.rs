@@ -1,0 +1,34 @@
+//! Keyed state in memory: the working set of a task.
+//!
+//! Small parts that operators put together: [`KeyIndex`] finds a key's slot and knows what is not
+//! in memory; [`Changes`] remembers which slots an epoch changed and encodes them without
+//! stopping the task; [`MapTable`] is the two with one value per key; [`RowArena`] keeps rows of
+//! bytes. [`Keyed`] runs an operator's logic over them asynchronously: rows whose key must be
+//! read wait, others go on, and order per key is kept.
+
+mod accounting;
+mod changes;
+mod delta;
+mod index;
+mod keyed;
+mod map_table;
+mod row_arena;
+
+pub use accounting::KeyAccounting;
+pub use changes::Changes;
+pub use delta::{FrozenRows, StateDelta, TableDelta};
+pub use index::{KeyIndex, NO_SLOT};
+pub use keyed::{Keyed, KeyedLogic, Wanted};
+pub use map_table::{MapTable, Values};
+pub use row_arena::RowArena;
+
+use proto::types::{KeyGroup, TableId};
+
+/// A scan that an operator needs before it can start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScanJob {
+    /// State table.
+    pub table: TableId,
+    /// Key group.
+    pub key_group: KeyGroup,
+}
