@@ -4,6 +4,7 @@
 //! Knows no I/O, no arrow, no SQL text. Everything else may depend on it; it depends on nothing
 //! of ours.
 
+pub mod control;
 pub mod plan;
 pub mod state;
 pub mod types;

@@ -1,0 +1,173 @@
+//! What the control plane and a worker say to each other on their control stream. In one process
+//! the values are handed over as they are.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    plan::Plan,
+    types::{Epoch, Generation, JobId, SinkId, TaskId},
+};
+
+/// One task of a job: instance `index` of a fragment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct TaskSpec {
+    /// Number within the job; its section of an epoch is named by it.
+    pub task: TaskId,
+    /// `Fragment.id`
+    pub fragment: u32,
+    /// Place among the fragment's tasks.
+    pub index: u32,
+}
+
+/// How a job runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobOptions {
+    /// Tasks per fragment that is not a singleton.
+    pub parallelism: u32,
+    /// Rows that a batch should have.
+    pub batch_rows: usize,
+    /// Time between checkpoints; 0: only the one at the end of bounded input.
+    pub checkpoint_interval_ms: u64,
+    /// Restarts after failures before the job is given up.
+    pub restarts_max: u32,
+}
+
+impl Default for JobOptions {
+    fn default() -> Self {
+        JobOptions {
+            parallelism: 1,
+            batch_rows: 4096,
+            checkpoint_interval_ms: 1000,
+            restarts_max: 10,
+        }
+    }
+}
+
+/// All that a worker needs to run a generation of a job.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// Job.
+    pub job: JobId,
+    /// Generation that begins.
+    pub generation: Generation,
+    /// Last committed epoch, from which the tasks restore; [`Epoch::ZERO`]: nothing to restore.
+    pub restored: Epoch,
+    /// What to run.
+    pub plan: Arc<Plan>,
+    /// Every task of the job.
+    pub tasks: Vec<TaskSpec>,
+    /// How.
+    pub options: JobOptions,
+}
+
+/// What the control plane asks of a worker.
+#[derive(Clone, Debug)]
+pub enum WorkerCommand {
+    /// Run these tasks; an older generation of the job is stopped first.
+    Deploy(Box<Deployment>),
+    /// Begin epoch's end: sources send the barrier.
+    Barrier {
+        /// Job.
+        job: JobId,
+        /// Generation; ignored unless it is the one that runs.
+        generation: Generation,
+        /// Epoch that ends.
+        epoch: Epoch,
+    },
+    /// The epoch is committed: publish its output.
+    Committed {
+        /// Job.
+        job: JobId,
+        /// Generation.
+        generation: Generation,
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// Stop all tasks of the job; answered by [`WorkerEvent::Stopped`].
+    Stop {
+        /// Job.
+        job: JobId,
+    },
+}
+
+/// What a worker reports.
+#[derive(Clone, Debug)]
+pub struct WorkerEvent {
+    /// Job.
+    pub job: JobId,
+    /// Generation that it is about.
+    pub generation: Generation,
+    /// What happened.
+    pub kind: WorkerEventKind,
+}
+
+/// What happened to a job on a worker.
+#[derive(Clone, Debug)]
+pub enum WorkerEventKind {
+    /// All tasks are restored and running.
+    Running,
+    /// The task's changes of the epoch are staged.
+    Staged {
+        /// Task.
+        task: TaskId,
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// The task's sources and inputs have ended; it still answers barriers until stopped.
+    Finished {
+        /// Task.
+        task: TaskId,
+    },
+    /// The task cannot go on; the worker has stopped all tasks of this generation.
+    Failed {
+        /// Task.
+        task: TaskId,
+        /// Why, for people.
+        error: String,
+        /// Whether running again may help.
+        retryable: bool,
+    },
+    /// All output of the sink up to this epoch is outside.
+    Published {
+        /// Sink.
+        sink: SinkId,
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// Answer to [`WorkerCommand::Stop`].
+    Stopped,
+}
+
+/// Figures of one operator of one task, since the generation began.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OperatorMetrics {
+    /// Rows taken in.
+    pub rows_in: u64,
+    /// Rows put out.
+    pub rows_out: u64,
+    /// Batches taken in.
+    pub batches_in: u64,
+    /// Time at work, in ns. The four times add up to the task's life.
+    pub busy_ns: u64,
+    /// Time without input.
+    pub idle_ns: u64,
+    /// Time waiting for room downstream.
+    pub blocked_ns: u64,
+    /// Time in which all it had waited for state reads.
+    pub state_wait_ns: u64,
+    /// Rows dropped as late.
+    pub late_rows: u64,
+    /// Rows that waited for a state read.
+    pub state_misses: u64,
+    /// Live rows of state.
+    pub state_rows: u64,
+    /// Bytes of memory of state.
+    pub state_bytes: u64,
+    /// Combined input watermark in ms; `None` before the first.
+    pub watermark_ms: Option<i64>,
+    /// Records that could not be read.
+    pub dead_letters: u64,
+}
+
+/// Figures of a job: by node id, by task index.
+pub type JobMetrics = BTreeMap<String, BTreeMap<u32, OperatorMetrics>>;
