@@ -4,6 +4,7 @@
 //! client. The result is a [`proto::plan::Plan`]; no type of `sqlparser` leaves this crate.
 
 pub mod catalog;
+mod connector;
 pub mod error;
 pub mod logical;
 pub mod parse;

@@ -183,6 +183,10 @@ fn queries() {
         "SELECT CAST(a AS ROW<`x` INT, `y` MAP<STRING, ARRAY<INT>>>)",
     );
     check(
+        "SELECT CAST(a AS VARCHAR), CAST(a AS ROW<v CHAR VARYING, b VARBINARY(3)>)",
+        "SELECT CAST(a AS STRING), CAST(a AS ROW<`v` STRING, `b` VARBINARY(3)>)",
+    );
+    check(
         "SELECT TRY_CAST(a AS TIMESTAMP(3) WITH LOCAL TIME ZONE)",
         "SELECT TRY_CAST(a AS TIMESTAMP_LTZ(3))",
     );

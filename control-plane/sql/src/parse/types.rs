@@ -54,6 +54,13 @@ pub(super) fn data_type(parser: &mut Parser) -> Result<(DataType, Span), ParserE
         let token = parser.next_token();
         tokens.push((text.len(), token.clone()));
         text.push_str(&token.token.to_string());
+        // Without a length these are unbounded in SQL, unlike in the notation of types.
+        let varying = ["VARCHAR", "VARBINARY", "VARYING"]
+            .iter()
+            .any(|word| is_word(&token.token, word));
+        if varying && parser.peek_token_ref().token != Token::LParen {
+            text.push_str("(2147483647)");
+        }
         text.push(' ');
     }
     let Some((_, first)) = tokens.first() else {
