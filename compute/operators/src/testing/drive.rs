@@ -1,0 +1,346 @@
+//! Steps an operator through a script, as its task and the state service would.
+
+use engine::{
+    ChangeBatch, Element, Timestamp,
+    clock::ManualClock,
+    operator::{Counters, Operator, OperatorContext, OperatorError, Outbox, Step, TaskScope},
+};
+use futures::executor::block_on;
+use proto::types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, TaskId};
+use state_client::{
+    Incarnation, MemoryStore, ReadRequest, ScanRequest, Section, StateControl as _, StateStore as _,
+};
+
+use super::{Fold, Folded};
+
+/// One thing that happens to an operator.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Rows of an input.
+    Batch(usize, ChangeBatch),
+    /// The watermark of all inputs.
+    Watermark(Timestamp),
+    /// A barrier; epochs count from 1.
+    Barrier,
+    /// The end of all inputs.
+    End,
+}
+
+/// Makes the operator under test.
+pub type MakeOperator<'a> = dyn Fn(&TaskScope) -> Result<Box<dyn Operator>, OperatorError> + 'a;
+
+/// The one task of a job, owning all key groups.
+#[must_use]
+pub fn scope(restored: Epoch) -> TaskScope {
+    let key_groups = KeyGroupCount::new(8).expect("a power of two");
+    TaskScope {
+        index: 0,
+        parallelism: 1,
+        owned: key_groups.range(0, 1),
+        key_groups,
+        batch_rows: 7,
+        restored,
+    }
+}
+
+/// All that the operator puts out for a script without a crash.
+///
+/// # Panics
+/// When the operator fails or breaks its contract.
+#[must_use]
+pub fn drive(make: &MakeOperator<'_>, events: &[Event]) -> Vec<Element> {
+    drive_with_seed(make, events, 0, |_| false).0
+}
+
+/// Runs a script; the operator crashes after every barrier for whose epoch `crashes` says so, and
+/// goes on from it. `seed` decides when reads are answered. Also the last operator's counters.
+///
+/// # Panics
+/// When the operator fails or breaks its contract.
+#[must_use]
+pub fn drive_with_seed(
+    make: &MakeOperator<'_>,
+    events: &[Event],
+    seed: u64,
+    crashes: impl Fn(Epoch) -> bool,
+) -> (Vec<Element>, Counters) {
+    let mut run = Run::new(make, seed);
+    let mut index = 0;
+    while index < events.len() {
+        run.give(&events[index]);
+        index += 1;
+        if matches!(events[index - 1], Event::Barrier) && crashes(run.epoch) {
+            // It goes on for a while before it dies; what it does then is lost.
+            run.drain_reads();
+            let kept = run.output.len();
+            let zombie_events = events[index..]
+                .iter()
+                .take_while(|event| !matches!(event, Event::Barrier | Event::End));
+            for event in zombie_events.take(2) {
+                run.give(event);
+            }
+            run.commit();
+            run.output.truncate(kept);
+            run.restart();
+        }
+    }
+    run.drain_reads();
+    run.commit();
+    (run.output, run.counters)
+}
+
+/// Runs a script without a crash, with one at each barrier, and with one at all of them; demands
+/// that all amount to the same.
+///
+/// # Panics
+/// When they do not, or the operator fails.
+#[must_use]
+pub fn crash_at_each_barrier(make: &MakeOperator<'_>, events: &[Event], fold: &Fold) -> Folded {
+    let expected = fold.fold(&drive(make, events));
+    let barriers = events
+        .iter()
+        .filter(|event| matches!(event, Event::Barrier))
+        .count() as u64;
+    for crash in 1..=barriers {
+        let (output, _) = drive_with_seed(make, events, crash, |epoch| epoch.0 == crash);
+        assert_eq!(
+            fold.fold(&output),
+            expected,
+            "with a crash at barrier {crash}"
+        );
+    }
+    let (output, _) = drive_with_seed(make, events, 99, |_| true);
+    assert_eq!(
+        fold.fold(&output),
+        expected,
+        "with a crash at every barrier"
+    );
+    expected
+}
+
+/// The batches among elements.
+#[must_use]
+pub fn batches(elements: &[Element]) -> Vec<ChangeBatch> {
+    let batch = |element: &Element| match element {
+        Element::Batch(batch) => Some(batch.clone()),
+        _ => None,
+    };
+    elements.iter().filter_map(batch).collect()
+}
+
+struct Run<'a> {
+    make: &'a MakeOperator<'a>,
+    store: MemoryStore,
+    who: Incarnation,
+    scope: TaskScope,
+    operator: Box<dyn Operator>,
+    out: Outbox,
+    clock: ManualClock,
+    counters: Counters,
+    step: Step,
+    reads: Vec<(u64, ReadRequest)>,
+    output: Vec<Element>,
+    epoch: Epoch,
+    committed: Epoch,
+    /// Frozen, and not yet committed.
+    freezing: bool,
+    random: u64,
+}
+
+impl<'a> Run<'a> {
+    fn new(make: &'a MakeOperator<'a>, seed: u64) -> Self {
+        let scope = scope(Epoch::ZERO);
+        let who = Incarnation {
+            job: JobId(1),
+            generation: Generation(1),
+        };
+        let store = MemoryStore::new(scope.key_groups);
+        block_on(store.begin(who)).expect("a first generation");
+        Run {
+            make,
+            store,
+            who,
+            operator: make(&scope).expect("an operator"),
+            scope,
+            out: Outbox::default(),
+            clock: ManualClock::default(),
+            counters: Counters::default(),
+            step: Step::Done,
+            reads: Vec::new(),
+            output: Vec::new(),
+            epoch: Epoch::ZERO,
+            committed: Epoch::ZERO,
+            freezing: false,
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+        }
+    }
+
+    fn random(&mut self, below: usize) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 33) as usize % below
+    }
+
+    fn call(
+        &mut self,
+        act: impl FnOnce(&mut dyn Operator, &mut OperatorContext<'_>) -> Result<Step, OperatorError>,
+    ) {
+        let mut context = OperatorContext {
+            out: &mut self.out,
+            clock: &self.clock,
+            scope: &self.scope,
+            counters: &mut self.counters,
+        };
+        self.step = act(self.operator.as_mut(), &mut context).expect("the operator goes on");
+        self.collect();
+        while self.step == Step::More {
+            self.call_resume();
+        }
+    }
+
+    fn call_resume(&mut self) {
+        let mut context = OperatorContext {
+            out: &mut self.out,
+            clock: &self.clock,
+            scope: &self.scope,
+            counters: &mut self.counters,
+        };
+        self.step = self
+            .operator
+            .resume(&mut context)
+            .expect("the operator goes on");
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        self.reads.extend(self.out.take_reads());
+        while let Some(element) = self.out.pop() {
+            if let Element::Barrier(epoch) = &element {
+                assert_eq!(*epoch, self.epoch, "barriers come out as they go in");
+                assert!(self.out.is_empty(), "nothing follows a barrier");
+                if let Some(state) = self.operator.state() {
+                    state.freeze(*epoch);
+                }
+                self.freezing = true;
+            }
+            self.output.push(element);
+        }
+    }
+
+    fn give(&mut self, event: &Event) {
+        while !self.reads.is_empty() && (self.step == Step::Blocked || self.random(3) == 0) {
+            self.answer_one();
+        }
+        assert_ne!(self.step, Step::Blocked, "blocked without a read under way");
+        match event {
+            Event::Batch(input, batch) => {
+                let (input, batch) = (*input, batch.clone());
+                self.call(|operator, context| operator.batch(input, batch, context));
+            }
+            Event::Watermark(time) => {
+                self.call(|operator, context| operator.watermark(*time, context));
+            }
+            Event::Barrier => {
+                self.commit();
+                self.epoch = self.epoch.next();
+                let epoch = self.epoch;
+                self.call(|operator, context| operator.barrier(epoch, context));
+            }
+            Event::End => self.call(|operator, context| operator.end(context)),
+        }
+        if self.freezing && self.random(2) == 0 && self.operator.state().is_none_or(|s| s.encode(2))
+        {
+            self.commit();
+        }
+    }
+
+    fn answer_one(&mut self) {
+        let index = self.random(self.reads.len());
+        let (ticket, request) = self.reads.swap_remove(index);
+        let reply = block_on(self.store.read(self.who, request)).expect("a reply");
+        self.call(|operator, context| operator.loaded(ticket, reply, context));
+    }
+
+    fn drain_reads(&mut self) {
+        while !self.reads.is_empty() {
+            self.answer_one();
+        }
+        assert_eq!(self.step, Step::Done, "all reads are answered");
+    }
+
+    /// Encodes the rest of the frozen epoch and commits it.
+    fn commit(&mut self) {
+        if self.committed == self.epoch {
+            return;
+        }
+        if !self.freezing {
+            // The barrier still waits behind reads.
+            self.drain_reads();
+        }
+        assert!(
+            self.freezing,
+            "a barrier comes out once its reads are answered"
+        );
+        self.freezing = false;
+        self.committed = self.epoch;
+        let epoch = self.epoch;
+        let delta = match self.operator.state() {
+            None => engine::state::StateDelta::default(),
+            Some(state) => {
+                while !state.encode(3) {}
+                state.take_delta()
+            }
+        };
+        let low_water_marks = delta.low_water_marks.clone();
+        let staged = delta.staged.clone();
+        let section = Section {
+            job: self.who.job,
+            generation: self.who.generation,
+            epoch,
+            task: TaskId(0),
+            shard: ShardId(0),
+            blocks: delta.into_blocks(epoch, self.scope.key_groups),
+            low_water_marks,
+            staged,
+        };
+        let section = Section::decode(section.encode()).expect("a section");
+        block_on(self.store.stage(self.who, section)).expect("staged");
+        block_on(self.store.commit(self.who, epoch)).expect("committed");
+    }
+
+    fn restart(&mut self) {
+        self.who.generation = self.who.generation.next();
+        let committed = block_on(self.store.begin(self.who)).expect("a generation");
+        assert_eq!(committed, self.epoch, "the epoch was committed");
+        self.scope = scope(committed);
+        self.operator = (self.make)(&self.scope).expect("an operator");
+        self.out = Outbox::default();
+        self.reads.clear();
+        self.step = Step::Done;
+        self.counters = Counters::default();
+        let jobs = match self.operator.state() {
+            Some(state) => state.hydrate(&self.scope),
+            None => Vec::new(),
+        };
+        for job in jobs {
+            let mut request = ScanRequest {
+                min_epoch: committed,
+                table: job.table,
+                key_group: job.key_group,
+                namespace: None,
+                cursor: None,
+                bytes_max: 64,
+            };
+            loop {
+                let reply = block_on(self.store.scan(self.who, request.clone())).expect("a scan");
+                let state = self.operator.state().expect("it has state");
+                state.hydrated(&job, &reply).expect("rows that decode");
+                match reply.cursor {
+                    None => break,
+                    cursor => request.cursor = cursor,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Operators under test: scripts of events in, changelog out, crashes at will.
+//!
+//! ```text
+//! let make = |scope: &TaskScope| build(…, scope);
+//! let events = [insert(0, &fields, "1, a\n2, b"), Event::Barrier, Event::Watermark(5), Event::End];
+//! let folded = crash_at_each_barrier(&make, &events, &Fold::Retract);
+//! ```
+//! The harness plays the task and the state service: state reads are answered late and out of
+//! order, deltas are encoded a few rows at a time between batches, and after a crash a new
+//! operator starts from what was committed.
+
+mod drive;
+mod fold;
+mod text;
+
+pub use drive::{
+    Event, MakeOperator, batches, crash_at_each_barrier, drive, drive_with_seed, scope,
+};
+pub use fold::{Fold, Folded};
+pub use text::{changelog, fields, insert, rows};
