@@ -8,4 +8,6 @@ mod connector;
 pub mod error;
 pub mod logical;
 pub mod parse;
+mod render;
+pub mod settings;
 mod suggest;

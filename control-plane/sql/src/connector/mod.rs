@@ -5,6 +5,7 @@ mod blackhole;
 mod datagen;
 mod filesystem;
 mod format;
+mod hint;
 mod nexmark;
 mod options;
 mod print;
@@ -14,6 +15,7 @@ use proto::plan::ConnectorSpec;
 use proto::plan::connector_spec::Connector;
 use proto::types::Field;
 
+pub(crate) use hint::{physical_fields, with_hint};
 pub(crate) use options::Given;
 pub(crate) use units::duration_ms;
 

@@ -1,0 +1,247 @@
+//! `SET 'key' = 'value'`: what can be set, and what it means for jobs started afterwards.
+
+use std::collections::BTreeMap;
+
+use crate::connector::duration_ms;
+use crate::error::{Span, SqlError};
+use crate::suggest::nearest;
+
+/// How results of a bare SELECT are shown (`sql-client.execution.result-mode`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResultMode {
+    /// The rows as they stand at the end.
+    Table,
+    /// Every change.
+    Changelog,
+}
+
+/// The options of a session.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Settings {
+    /// As written, valid, by key.
+    values: BTreeMap<String, String>,
+}
+
+/// Keys with an effect.
+const KEYS: &[&str] = &[
+    "execution.checkpointing.interval",
+    "execution.runtime-mode",
+    "parallelism.default",
+    "pipeline.name",
+    "sql-client.execution.result-mode",
+    "table.exec.source.idle-timeout",
+    "table.exec.state.ttl",
+    "table.local-time-zone",
+];
+
+/// Keys that Flink jobs often set and that have nothing to switch here, with the reason.
+const IGNORED: &[(&str, &str)] = &[
+    ("table.exec.mini-batch.allow-latency", MINI_BATCH),
+    ("table.exec.mini-batch.enabled", MINI_BATCH),
+    ("table.exec.mini-batch.size", MINI_BATCH),
+];
+
+const MINI_BATCH: &str = "rows are always processed in batches, and updates sent once per batch";
+
+/// Names of the one time zone.
+const UTC: &[&str] = &["UTC", "Etc/UTC", "GMT", "Z", "+00:00", "UTC+00:00", "UTC+0"];
+
+impl Settings {
+    /// Sets `key`; the answer is a message for the user.
+    ///
+    /// # Errors
+    /// For a key that does not exist and a value that it cannot have.
+    pub(crate) fn set(&mut self, key: &str, value: &str, span: Span) -> Result<String, SqlError> {
+        if let Some((_, reason)) = IGNORED.iter().find(|(ignored, _)| *ignored == key) {
+            return Ok(format!("option '{key}' is ignored: {reason}"));
+        }
+        known(key, span)?;
+        let value = value.trim();
+        if let Err(expected) = check(key, value) {
+            let message = format!("option '{key}' cannot be '{value}'");
+            return Err(SqlError::validate(message)
+                .at(span)
+                .hint(format!("expected {expected}")));
+        }
+        self.values.insert(key.to_owned(), value.to_owned());
+        Ok(format!("'{key}' is now '{value}'"))
+    }
+
+    /// Forgets one key, or all.
+    ///
+    /// # Errors
+    /// For a key that does not exist.
+    pub(crate) fn reset(&mut self, key: Option<(&str, Span)>) -> Result<String, SqlError> {
+        let Some((key, span)) = key else {
+            self.values.clear();
+            return Ok("all options have their defaults again".to_owned());
+        };
+        if !IGNORED.iter().any(|(ignored, _)| *ignored == key) {
+            known(key, span)?;
+        }
+        self.values.remove(key);
+        Ok(format!("'{key}' has its default again"))
+    }
+
+    /// Everything that is set, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.values
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// `parallelism.default`
+    #[must_use]
+    pub fn parallelism(&self) -> Option<u32> {
+        self.get("parallelism.default")?.parse().ok()
+    }
+
+    /// `execution.checkpointing.interval`
+    #[must_use]
+    pub fn checkpoint_interval_ms(&self) -> Option<u64> {
+        duration_ms(self.get("execution.checkpointing.interval")?)
+    }
+
+    /// `table.exec.state.ttl`
+    #[must_use]
+    pub fn state_ttl_ms(&self) -> Option<u64> {
+        duration_ms(self.get("table.exec.state.ttl")?)
+    }
+
+    /// `table.exec.source.idle-timeout`
+    #[must_use]
+    pub fn idle_timeout_ms(&self) -> Option<u64> {
+        duration_ms(self.get("table.exec.source.idle-timeout")?)
+    }
+
+    /// `pipeline.name`: the name of jobs.
+    #[must_use]
+    pub fn pipeline_name(&self) -> Option<&str> {
+        self.get("pipeline.name")
+    }
+
+    /// `sql-client.execution.result-mode`
+    #[must_use]
+    pub fn result_mode(&self) -> Option<ResultMode> {
+        let mode = self.get("sql-client.execution.result-mode")?;
+        Some(if mode.eq_ignore_ascii_case("table") {
+            ResultMode::Table
+        } else {
+            ResultMode::Changelog
+        })
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
+    }
+}
+
+fn known(key: &str, span: Span) -> Result<(), SqlError> {
+    if KEYS.contains(&key) {
+        return Ok(());
+    }
+    let error = SqlError::validate(format!("there is no option '{key}'")).at(span);
+    let ignored = IGNORED.iter().map(|(key, _)| *key);
+    Err(match nearest(key, KEYS.iter().copied().chain(ignored)) {
+        Some(near) => error.hint(format!("did you mean '{near}'?")),
+        None => error.hint(format!("options are {}", KEYS.join(", "))),
+    })
+}
+
+/// What the value should have been, if it is wrong.
+fn check(key: &str, value: &str) -> Result<(), &'static str> {
+    let word = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(value));
+    let (valid, expected) = match key {
+        "parallelism.default" => (
+            value
+                .parse::<u32>()
+                .is_ok_and(|tasks| (1..=32_768).contains(&tasks)),
+            "a whole number, 1 to 32768",
+        ),
+        "table.local-time-zone" => (word(UTC), "'UTC': the session's time zone is always UTC"),
+        "execution.runtime-mode" => (word(&["streaming"]), "'streaming', the only mode"),
+        "sql-client.execution.result-mode" => (
+            word(&["table", "changelog", "tableau"]),
+            "'table', 'changelog' or 'tableau'",
+        ),
+        "pipeline.name" => (!value.is_empty(), "a name"),
+        "execution.checkpointing.interval" => (
+            duration_ms(value).is_some_and(|ms| ms > 0),
+            "a duration above 0, such as '10 s'",
+        ),
+        _ => (duration_ms(value).is_some(), "a duration such as '10 s'"),
+    };
+    if valid { Ok(()) } else { Err(expected) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOWHERE: Span = Span {
+        line: 1,
+        column: 1,
+        end_line: 1,
+        end_column: 2,
+    };
+
+    #[test]
+    fn what_can_be_set() {
+        let check = |key: &str, value: &str, expected: &str| {
+            let shown = match Settings::default().set(key, value, NOWHERE) {
+                Ok(message) => message,
+                Err(error) => error.to_string(),
+            };
+            assert!(shown.contains(expected), "{shown}");
+        };
+        check(
+            "parallelism.default",
+            "4",
+            "'parallelism.default' is now '4'",
+        );
+        check(
+            "parallelism.default",
+            "0",
+            "cannot be '0' (expected a whole number, 1 to 32768)",
+        );
+        check(
+            "paralelism.default",
+            "4",
+            "no option 'paralelism.default' (did you mean 'parallelism.default'?)",
+        );
+        check("table.exec.state.ttl", "1 h", "is now '1 h'");
+        check("table.exec.state.ttl", "x", "expected a duration");
+        check(
+            "execution.checkpointing.interval",
+            "0",
+            "a duration above 0",
+        );
+        check(
+            "table.exec.mini-batch.enabled",
+            "true",
+            "is ignored: rows are always processed in batches",
+        );
+        check("table.local-time-zone", "Europe/Berlin", "always UTC");
+        check("execution.runtime-mode", "batch", "the only mode");
+    }
+
+    #[test]
+    fn what_is_set_can_be_read_and_reset() {
+        let mut settings = Settings::default();
+        settings
+            .set("table.exec.state.ttl", "1 h", NOWHERE)
+            .expect("valid");
+        settings
+            .set("sql-client.execution.result-mode", "TABLE", NOWHERE)
+            .expect("valid");
+        assert_eq!(settings.state_ttl_ms(), Some(3_600_000));
+        assert_eq!(settings.result_mode(), Some(ResultMode::Table));
+        settings
+            .reset(Some(("table.exec.state.ttl", NOWHERE)))
+            .expect("a key");
+        assert_eq!(settings.state_ttl_ms(), None);
+        settings.reset(None).expect("always works");
+        assert_eq!(settings.iter().count(), 0);
+        assert!(settings.reset(Some(("x", NOWHERE))).is_err());
+    }
+}
