@@ -7,6 +7,7 @@ pub mod batch;
 pub mod clock;
 pub mod codec;
 mod element;
+pub mod flow;
 pub mod key;
 pub mod operator;
 pub mod schema;

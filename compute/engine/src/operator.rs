@@ -14,6 +14,7 @@ use state_client::{ReadReply, ReadRequest, StateError};
 use crate::{
     ChangeBatch, Element, Timestamp,
     clock::Clock,
+    source::DeadLetter,
     state::{ScanJob, StateDelta},
 };
 
@@ -110,6 +111,8 @@ pub struct OperatorContext<'a> {
     pub scope: &'a TaskScope,
     /// Counters that the operator itself keeps (late rows, …).
     pub counters: &'a mut Counters,
+    /// Records that could not be read, on their way out of the task.
+    pub dead_letters: &'a mut Vec<DeadLetter>,
 }
 
 /// What an operator counts beside rows and time, which its task counts.
@@ -197,6 +200,33 @@ pub trait Operator: Send {
     fn state(&mut self) -> Option<&mut dyn OperatorState> {
         None
     }
+}
+
+/// A node without inputs: reads splits, computes their columns, marks time.
+pub trait SourceOperator: Send {
+    /// Puts the next elements into the outbox: rows, watermarks, idleness. After
+    /// [`SourceStatus::Finished`] it is not polled again; the task sends the last watermark and
+    /// the end.
+    ///
+    /// # Errors
+    /// What makes the job fail.
+    fn poll_emit(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        context: &mut OperatorContext<'_>,
+    ) -> std::task::Poll<Result<SourceStatus, OperatorError>>;
+
+    /// Its offsets.
+    fn state(&mut self) -> &mut dyn OperatorState;
+}
+
+/// How a source left off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SourceStatus {
+    /// There is more to come.
+    Emitted,
+    /// All its splits are bounded and have ended.
+    Finished,
 }
 
 /// The state side of an operator, driven by its task.

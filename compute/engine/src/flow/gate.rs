@@ -1,0 +1,279 @@
+//! The way into a task: merges the channels of its inputs, combines their watermarks and aligns
+//! their barriers.
+//!
+//! Per channel: a watermark that never goes back and a status (ACTIVE, IDLE, FINISHED). The
+//! combined watermark of an input is the least of its active channels; it never goes back either.
+//! A channel that has delivered the barrier is not read until all have.
+
+use std::task::{Context, Poll};
+
+use proto::types::Epoch;
+
+use super::channel::ChannelReceiver;
+use crate::{ChangeBatch, Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp};
+
+/// What comes out of a gate.
+#[derive(Debug)]
+pub enum GateEvent {
+    /// Rows of an input.
+    Batch(usize, ChangeBatch),
+    /// The combined watermark of an input went up.
+    Watermark(usize, Timestamp),
+    /// All channels of an input are idle.
+    Idle(usize),
+    /// The barrier has come through every channel of every input.
+    Barrier(Epoch),
+    /// All channels of an input have ended.
+    End(usize),
+}
+
+/// The inputs of one task.
+#[derive(Debug)]
+pub struct Gate {
+    channels: Vec<Channel>,
+    inputs: Vec<Input>,
+    /// Where the search for the next element starts: channels take turns.
+    next: usize,
+    barrier: Option<Epoch>,
+    /// Events that one element caused, in order.
+    pending: std::collections::VecDeque<GateEvent>,
+}
+
+#[derive(Debug)]
+struct Channel {
+    receiver: ChannelReceiver,
+    input: usize,
+    watermark: Timestamp,
+    status: Status,
+    /// Has delivered the barrier that is being aligned.
+    held: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Status {
+    Active,
+    Idle,
+    Finished,
+}
+
+#[derive(Debug)]
+struct Input {
+    watermark: Timestamp,
+    idle: bool,
+    ended: bool,
+}
+
+impl Gate {
+    /// A gate over the channels of each input.
+    #[must_use]
+    pub fn new(inputs: Vec<Vec<ChannelReceiver>>) -> Self {
+        let input_state = |_: &Vec<_>| Input {
+            watermark: TIMESTAMP_MIN,
+            idle: false,
+            ended: false,
+        };
+        let states = inputs.iter().map(input_state).collect();
+        let mut channels = Vec::new();
+        for (input, receivers) in inputs.into_iter().enumerate() {
+            channels.extend(receivers.into_iter().map(|receiver| Channel {
+                receiver,
+                input,
+                watermark: TIMESTAMP_MIN,
+                status: Status::Active,
+                held: false,
+            }));
+        }
+        Gate {
+            channels,
+            inputs: states,
+            next: 0,
+            barrier: None,
+            pending: std::collections::VecDeque::new(),
+        }
+    }
+
+    /// Whether the task has no inputs from other tasks.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
+    /// The next event.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<GateEvent> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Poll::Ready(event);
+            }
+            let Some((channel, element)) = self.poll_channels(cx) else {
+                return Poll::Pending;
+            };
+            self.take(channel, element);
+        }
+    }
+
+    fn poll_channels(&mut self, cx: &mut Context<'_>) -> Option<(usize, Element)> {
+        let count = self.channels.len();
+        for turn in 0..count {
+            let index = (self.next + turn) % count;
+            let channel = &self.channels[index];
+            if channel.held || channel.status == Status::Finished {
+                continue;
+            }
+            if let Poll::Ready(element) = channel.receiver.poll_next(cx) {
+                self.next = (index + 1) % count;
+                return Some((index, element));
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, index: usize, element: Element) {
+        let channel = &mut self.channels[index];
+        let input = channel.input;
+        match element {
+            Element::Batch(batch) => {
+                channel.status = Status::Active;
+                self.pending.push_back(GateEvent::Batch(input, batch));
+            }
+            Element::Watermark(watermark) => {
+                channel.status = Status::Active;
+                channel.watermark = channel.watermark.max(watermark);
+                self.combine(input);
+            }
+            Element::Idle => {
+                channel.status = Status::Idle;
+                self.combine(input);
+            }
+            Element::Barrier(epoch) => {
+                channel.held = true;
+                let expected = *self.barrier.get_or_insert(epoch);
+                assert_eq!(
+                    expected, epoch,
+                    "channels carry the same barriers in the same order"
+                );
+                self.align();
+            }
+            Element::End => {
+                channel.status = Status::Finished;
+                channel.watermark = TIMESTAMP_MAX;
+                self.combine(input);
+                let ended = |c: &Channel| c.input != input || c.status == Status::Finished;
+                if self.channels.iter().all(ended) {
+                    self.inputs[input].ended = true;
+                    self.pending.push_back(GateEvent::End(input));
+                }
+                self.align();
+            }
+        }
+    }
+
+    /// Lets the barrier through once every channel that still lives has delivered it.
+    fn align(&mut self) {
+        let Some(epoch) = self.barrier else { return };
+        let passed = |c: &Channel| c.held || c.status == Status::Finished;
+        if self.channels.iter().all(passed) {
+            self.barrier = None;
+            self.channels
+                .iter_mut()
+                .for_each(|channel| channel.held = false);
+            self.pending.push_back(GateEvent::Barrier(epoch));
+        }
+    }
+
+    fn combine(&mut self, input: usize) {
+        let of_input = || {
+            self.channels
+                .iter()
+                .filter(|channel| channel.input == input)
+        };
+        let active = of_input().filter(|channel| channel.status == Status::Active);
+        let Some(least) = active.map(|channel| channel.watermark).min() else {
+            if of_input().all(|channel| channel.status == Status::Finished) {
+                // Ends; the watermark before it is the sender's business.
+            } else if !self.inputs[input].idle {
+                self.inputs[input].idle = true;
+                self.pending.push_back(GateEvent::Idle(input));
+            }
+            return;
+        };
+        let state = &mut self.inputs[input];
+        state.idle = false;
+        if least > state.watermark {
+            state.watermark = least;
+            self.pending.push_back(GateEvent::Watermark(input, least));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::flow::{ChannelSender, channel};
+
+    fn gate(inputs: &[usize]) -> (Vec<Vec<ChannelSender>>, Gate) {
+        let mut senders = Vec::new();
+        let mut receivers = Vec::new();
+        for channels in inputs {
+            let (of_input, receiver): (Vec<_>, Vec<_>) =
+                (0..*channels).map(|_| channel(1000)).unzip();
+            senders.push(of_input);
+            receivers.push(receiver);
+        }
+        (senders, Gate::new(receivers))
+    }
+
+    fn drain(gate: &mut Gate) -> Vec<String> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut events = Vec::new();
+        while let Poll::Ready(event) = gate.poll_next(&mut cx) {
+            events.push(format!("{event:?}"));
+        }
+        events
+    }
+
+    #[test]
+    fn watermark_is_the_least_of_active_channels_and_never_goes_back() {
+        let (senders, mut gate) = gate(&[2]);
+        senders[0][0].send(Element::Watermark(10));
+        assert!(drain(&mut gate).is_empty());
+        senders[0][1].send(Element::Watermark(5));
+        assert_eq!(drain(&mut gate), ["Watermark(0, 5)"]);
+        senders[0][1].send(Element::Idle);
+        assert_eq!(drain(&mut gate), ["Watermark(0, 10)"]);
+        // Awake again and behind: the combined watermark stays.
+        senders[0][1].send(Element::Watermark(7));
+        assert!(drain(&mut gate).is_empty());
+        senders[0][0].send(Element::Idle);
+        senders[0][1].send(Element::Idle);
+        assert_eq!(drain(&mut gate), ["Idle(0)"]);
+        senders[0][0].send(Element::Watermark(12));
+        assert_eq!(drain(&mut gate), ["Watermark(0, 12)"]);
+    }
+
+    #[test]
+    fn barriers_align_over_all_inputs() {
+        let (senders, mut gate) = gate(&[1, 2]);
+        senders[0][0].send(Element::Barrier(Epoch(3)));
+        senders[0][0].send(Element::Watermark(9));
+        senders[1][0].send(Element::Barrier(Epoch(3)));
+        senders[1][1].send(Element::Watermark(1));
+        assert!(drain(&mut gate).is_empty());
+        senders[1][1].send(Element::Barrier(Epoch(3)));
+        assert_eq!(drain(&mut gate), ["Barrier(Epoch(3))", "Watermark(0, 9)"]);
+    }
+
+    #[test]
+    fn an_ended_channel_holds_nothing_back() {
+        let (senders, mut gate) = gate(&[2]);
+        senders[0][0].send(Element::Watermark(1));
+        senders[0][1].send(Element::End);
+        senders[0][0].send(Element::Barrier(Epoch(1)));
+        senders[0][0].send(Element::End);
+        assert_eq!(
+            drain(&mut gate),
+            ["Watermark(0, 1)", "Barrier(Epoch(1))", "End(0)"]
+        );
+    }
+}

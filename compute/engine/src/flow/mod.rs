@@ -1,0 +1,12 @@
+//! How elements get from task to task within a process: bounded channels, the gate that merges
+//! and aligns what comes in, and the ports that spread what goes out.
+
+mod channel;
+mod gate;
+mod partition;
+mod port;
+
+pub use channel::{ChannelReceiver, ChannelSender, channel};
+pub use gate::{Gate, GateEvent};
+pub use partition::Partitioner;
+pub use port::OutputPort;

@@ -1,0 +1,64 @@
+//! Which task gets a row.
+
+use arrow::array::UInt32Array;
+use proto::types::KeyGroupCount;
+
+use crate::{ChangeBatch, key::KeyEncoder, operator::OperatorError};
+
+/// How an exchange spreads rows over its receivers.
+#[derive(Debug)]
+pub enum Partitioner {
+    /// By the key group of these columns.
+    Hash(KeyEncoder, KeyGroupCount),
+    /// All to the first.
+    Single,
+    /// Batch by batch, in turn.
+    Rebalance(usize),
+    /// Every row to everyone.
+    Broadcast,
+}
+
+impl Partitioner {
+    /// Splits a batch over `targets` receivers: `(receiver, rows)`, empty parts left out.
+    ///
+    /// # Errors
+    /// When a key cannot be made.
+    pub fn split(
+        &mut self,
+        batch: ChangeBatch,
+        targets: usize,
+    ) -> Result<Vec<(usize, ChangeBatch)>, OperatorError> {
+        if targets == 1 {
+            return Ok(vec![(0, batch)]);
+        }
+        Ok(match self {
+            Partitioner::Single => vec![(0, batch)],
+            Partitioner::Rebalance(next) => {
+                let target = *next % targets;
+                *next = target + 1;
+                vec![(target, batch)]
+            }
+            Partitioner::Broadcast => (0..targets).map(|t| (t, batch.clone())).collect(),
+            Partitioner::Hash(encoder, groups) => {
+                let keys = encoder.encode(&batch.rows)?;
+                let expected = batch.num_rows() / targets + 16;
+                let mut rows: Vec<Vec<u32>> =
+                    (0..targets).map(|_| Vec::with_capacity(expected)).collect();
+                for (row, hash) in keys.hashes.iter().enumerate() {
+                    let target = groups.part_of(groups.of_hash(*hash), targets as u32);
+                    rows[target as usize].push(row as u32);
+                }
+                let mut parts = Vec::with_capacity(targets);
+                for (target, rows) in rows.into_iter().enumerate() {
+                    if rows.len() == batch.num_rows() {
+                        return Ok(vec![(target, batch)]);
+                    }
+                    if !rows.is_empty() {
+                        parts.push((target, batch.take(&UInt32Array::from(rows))?));
+                    }
+                }
+                parts
+            }
+        })
+    }
+}
