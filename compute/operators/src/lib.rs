@@ -1,4 +1,9 @@
 //! The operators of the SQL dialect over arrow batches.
 
+pub mod calc;
+mod expr;
+mod scalar;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+
+pub use expr::{CompiledExpr, EvalContext, EvalError, ExprError, format};
