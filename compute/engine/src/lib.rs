@@ -14,6 +14,7 @@ pub mod schema;
 pub mod sink;
 pub mod source;
 pub mod state;
+pub mod task;
 
 pub use batch::{ChangeBatch, Kinds};
 pub use element::{Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp};

@@ -298,3 +298,21 @@ pub enum OperatorError {
     #[error("failed to build operator: {0}")]
     Plan(String),
 }
+
+impl OperatorError {
+    /// Whether running again from the last checkpoint may help: the outside world failed, not a
+    /// value or a plan.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        use crate::{sink::SinkError, source::SourceError};
+        match self {
+            OperatorError::Source(error) => matches!(error, SourceError::Io { .. }),
+            OperatorError::Sink(error) => matches!(error, SinkError::Io { .. }),
+            OperatorError::State(error) => !matches!(error, StateError::Corrupt(_)),
+            OperatorError::Evaluate(_)
+            | OperatorError::Arrow(_)
+            | OperatorError::Decode { .. }
+            | OperatorError::Plan(_) => false,
+        }
+    }
+}

@@ -1,0 +1,592 @@
+//! The operators of one task and the edges between them.
+//!
+//! An element moves on only when all its consumers can take it, so each operator's outbox holds
+//! what one element caused and no more. Nodes are in topological order, and the last one with
+//! work goes first: the graph empties itself before it takes more.
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+};
+
+use proto::types::Epoch;
+use state_client::{ReadReply, ReadRequest};
+
+use super::metrics::NodeMetrics;
+use crate::{
+    Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp,
+    clock::Clock,
+    flow::OutputPort,
+    operator::{
+        Counters, Operator, OperatorContext, OperatorError, OperatorState, Outbox, SourceOperator,
+        SourceStatus, Step, TaskScope,
+    },
+    source::DeadLetter,
+};
+
+/// Who takes a node's output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Consumer {
+    /// Another node of the task.
+    Node {
+        /// Its index.
+        node: usize,
+        /// Which of its inputs.
+        input: usize,
+    },
+    /// An output port, by index.
+    Port(usize),
+}
+
+/// Collects nodes in topological order.
+#[derive(Default)]
+pub struct GraphBuilder {
+    nodes: Vec<Node>,
+    ports: Vec<OutputPort>,
+}
+
+/// The operators of one task.
+pub struct Graph {
+    nodes: Vec<Node>,
+    ports: Vec<OutputPort>,
+    dead_letters: Vec<DeadLetter>,
+}
+
+struct Node {
+    id: String,
+    kind: Kind,
+    scope: TaskScope,
+    outbox: Outbox,
+    step: Step,
+    inputs: Vec<InputState>,
+    /// Combined watermark that the operator has seen.
+    watermark: Timestamp,
+    ended: bool,
+    consumers: Vec<Consumer>,
+    /// Answers that came while the operator had other things to finish.
+    replies: VecDeque<(u64, ReadReply)>,
+    reads_in_flight: usize,
+    counters: Counters,
+    metrics: NodeMetrics,
+}
+
+enum Kind {
+    Operator(Box<dyn Operator>),
+    Source(Box<dyn SourceOperator>),
+}
+
+#[derive(Clone, Copy)]
+struct InputState {
+    watermark: Timestamp,
+    idle: bool,
+    ended: bool,
+}
+
+/// An error and the node it happened in.
+#[derive(Debug, thiserror::Error)]
+#[error("operator `{node}`: {source}")]
+pub struct NodeError {
+    /// `Node.id` of the plan.
+    pub node: String,
+    /// What happened.
+    pub source: OperatorError,
+}
+
+/// How the graph left off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum GraphState {
+    /// Everything given to it is done.
+    Quiet,
+    /// State reads are under way; it may take more.
+    Waiting,
+    /// State reads are under way and it takes nothing.
+    Stuck,
+    /// A port has no room.
+    Blocked,
+}
+
+impl GraphBuilder {
+    /// Adds an operator with `inputs` inputs; its index.
+    pub fn operator(
+        &mut self,
+        id: impl Into<String>,
+        operator: Box<dyn Operator>,
+        inputs: usize,
+        scope: TaskScope,
+    ) -> usize {
+        self.node(id.into(), Kind::Operator(operator), inputs, scope)
+    }
+
+    /// Adds a source; its index.
+    pub fn source(
+        &mut self,
+        id: impl Into<String>,
+        source: Box<dyn SourceOperator>,
+        scope: TaskScope,
+    ) -> usize {
+        self.node(id.into(), Kind::Source(source), 0, scope)
+    }
+
+    fn node(&mut self, id: String, kind: Kind, inputs: usize, scope: TaskScope) -> usize {
+        let input = InputState {
+            watermark: TIMESTAMP_MIN,
+            idle: false,
+            ended: false,
+        };
+        self.nodes.push(Node {
+            id,
+            kind,
+            scope,
+            outbox: Outbox::default(),
+            step: Step::Done,
+            inputs: vec![input; inputs],
+            watermark: TIMESTAMP_MIN,
+            ended: false,
+            consumers: Vec::new(),
+            replies: VecDeque::new(),
+            reads_in_flight: 0,
+            counters: Counters::default(),
+            metrics: NodeMetrics::default(),
+        });
+        self.nodes.len() - 1
+    }
+
+    /// Adds an output port; its index.
+    pub fn port(&mut self, port: OutputPort) -> usize {
+        self.ports.push(port);
+        self.ports.len() - 1
+    }
+
+    /// Sends a node's output to a consumer too.
+    pub fn connect(&mut self, node: usize, consumer: Consumer) {
+        if let Consumer::Node { node: to, .. } = consumer {
+            assert!(node < to, "nodes are added in topological order");
+        }
+        self.nodes[node].consumers.push(consumer);
+    }
+
+    /// The graph.
+    #[must_use]
+    pub fn build(self) -> Graph {
+        Graph {
+            nodes: self.nodes,
+            ports: self.ports,
+            dead_letters: Vec::new(),
+        }
+    }
+}
+
+impl Graph {
+    /// Whether a node can take an element from outside.
+    pub(super) fn accepts(&self, node: usize) -> bool {
+        self.nodes[node].accepts()
+    }
+
+    /// Indexes of sources that have not ended.
+    pub(super) fn live_sources(&self) -> impl Iterator<Item = usize> {
+        let live = |(_, node): &(usize, &Node)| matches!(node.kind, Kind::Source(_)) && !node.ended;
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter(live)
+            .map(|(index, _)| index)
+    }
+
+    /// Whether every node has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.nodes.iter().all(|node| node.ended)
+    }
+
+    /// Gives an element to a node; only if it [`Graph::accepts`].
+    pub(super) fn push(
+        &mut self,
+        index: usize,
+        input: usize,
+        element: Element,
+        clock: &dyn Clock,
+    ) -> Result<(), NodeError> {
+        let Graph {
+            nodes,
+            dead_letters,
+            ..
+        } = self;
+        nodes[index].push(input, element, clock, dead_letters)
+    }
+
+    /// Asks a source for more; `Pending` if it has none now.
+    pub(super) fn poll_source(
+        &mut self,
+        index: usize,
+        cx: &mut Context<'_>,
+        clock: &dyn Clock,
+    ) -> Poll<Result<(), NodeError>> {
+        let Graph {
+            nodes,
+            dead_letters,
+            ..
+        } = self;
+        nodes[index].poll_source(cx, clock, dead_letters)
+    }
+
+    /// Moves elements and resumes operators until nothing moves.
+    pub(super) fn run(&mut self, clock: &dyn Clock) -> Result<GraphState, NodeError> {
+        loop {
+            let mut moved = false;
+            let mut blocked = false;
+            for index in (0..self.nodes.len()).rev() {
+                loop {
+                    match self.move_one(index, clock)? {
+                        Moved::Nothing => break,
+                        Moved::Something => moved = true,
+                        Moved::Blocked => {
+                            blocked = true;
+                            break;
+                        }
+                    }
+                }
+            }
+            if !moved {
+                let any = |step| self.nodes.iter().any(|node| node.step == step);
+                return Ok(match () {
+                    () if blocked => GraphState::Blocked,
+                    () if any(Step::Blocked) => GraphState::Stuck,
+                    () if any(Step::Waiting) => GraphState::Waiting,
+                    () => GraphState::Quiet,
+                });
+            }
+        }
+    }
+
+    /// Moves the oldest element of a node's outbox, or lets the node go on.
+    fn move_one(&mut self, index: usize, clock: &dyn Clock) -> Result<Moved, NodeError> {
+        if self.nodes[index].outbox.is_empty() {
+            let Graph {
+                nodes,
+                dead_letters,
+                ..
+            } = self;
+            return nodes[index].go_on(clock, dead_letters);
+        }
+        for consumer in &self.nodes[index].consumers {
+            match *consumer {
+                Consumer::Node { node, .. } if !self.nodes[node].accepts() => {
+                    return Ok(Moved::Nothing);
+                }
+                Consumer::Port(port) if !self.ports[port].is_ready() => return Ok(Moved::Blocked),
+                _ => {}
+            }
+        }
+        let Some(element) = self.nodes[index].outbox.pop() else {
+            return Ok(Moved::Nothing);
+        };
+        if matches!(element, Element::Barrier(_)) {
+            // The task itself sends it on, once every operator has passed it.
+            return Ok(Moved::Something);
+        }
+        self.nodes[index].metrics.put_out(&element);
+        let consumers = self.nodes[index].consumers.clone();
+        for consumer in consumers {
+            let element = element.clone();
+            match consumer {
+                Consumer::Node { node, input } => self.push(node, input, element, clock)?,
+                Consumer::Port(port) => {
+                    let id = &self.nodes[index].id;
+                    let error = |source| NodeError {
+                        node: id.clone(),
+                        source,
+                    };
+                    self.ports[port].send(element).map_err(error)?;
+                }
+            }
+        }
+        Ok(Moved::Something)
+    }
+
+    /// Registers for room in whatever port is full.
+    pub(super) fn poll_ports(&self, cx: &mut Context<'_>) -> Poll<()> {
+        for port in &self.ports {
+            if port.poll_ready(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Sends what ports have collected.
+    pub(super) fn flush_ports(&mut self) -> Result<(), NodeError> {
+        let error = |source| NodeError {
+            node: "exchange".to_owned(),
+            source,
+        };
+        self.ports
+            .iter_mut()
+            .try_for_each(OutputPort::flush)
+            .map_err(error)
+    }
+
+    /// Whether a port holds rows back.
+    pub(super) fn holds_rows(&self) -> bool {
+        self.ports.iter().any(OutputPort::holds_rows)
+    }
+
+    /// Sends a barrier by every port.
+    pub(super) fn send_barrier(&mut self, epoch: Epoch) -> Result<(), NodeError> {
+        let error = |source| NodeError {
+            node: "exchange".to_owned(),
+            source,
+        };
+        self.ports
+            .iter_mut()
+            .try_for_each(|port| port.send(Element::Barrier(epoch)))
+            .map_err(error)
+    }
+
+    /// Number of nodes.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Lets a node pass the barrier.
+    pub(super) fn barrier(
+        &mut self,
+        index: usize,
+        epoch: Epoch,
+        clock: &dyn Clock,
+    ) -> Result<(), NodeError> {
+        let Graph {
+            nodes,
+            dead_letters,
+            ..
+        } = self;
+        let node = &mut nodes[index];
+        if node.ended {
+            return Ok(());
+        }
+        node.call(clock, dead_letters, |kind, context| match kind {
+            Kind::Operator(operator) => operator.barrier(epoch, context),
+            Kind::Source(_) => Ok(Step::Done),
+        })
+    }
+
+    /// Read requests that operators have put out: (node, ticket, request).
+    pub(super) fn take_reads(&mut self) -> Vec<(usize, u64, ReadRequest)> {
+        let mut reads = Vec::new();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            for (ticket, request) in node.outbox.take_reads() {
+                node.reads_in_flight += 1;
+                reads.push((index, ticket, request));
+            }
+        }
+        reads
+    }
+
+    /// The answer to a read.
+    pub(super) fn reply(&mut self, index: usize, ticket: u64, reply: ReadReply) {
+        self.nodes[index].reads_in_flight -= 1;
+        self.nodes[index].replies.push_back((ticket, reply));
+    }
+
+    /// The state of every node that has some.
+    pub(super) fn states(
+        &mut self,
+    ) -> impl Iterator<Item = (usize, TaskScope, &mut dyn OperatorState)> {
+        self.nodes
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(index, node)| {
+                let scope = node.scope;
+                let state = match &mut node.kind {
+                    Kind::Operator(operator) => operator.state(),
+                    Kind::Source(source) => Some(source.state()),
+                };
+                state.map(|state| (index, scope, state))
+            })
+    }
+
+    /// Name of a node, for errors.
+    pub(super) fn node_id(&self, index: usize) -> &str {
+        &self.nodes[index].id
+    }
+
+    /// Figures of every node: id, rows and time, counters, watermark.
+    pub(super) fn metrics(
+        &self,
+    ) -> impl Iterator<Item = (&str, &NodeMetrics, &Counters, Timestamp)> {
+        self.nodes.iter().map(|node| {
+            (
+                node.id.as_str(),
+                &node.metrics,
+                &node.counters,
+                node.watermark,
+            )
+        })
+    }
+
+    /// Records that sources could not read.
+    pub(super) fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
+        std::mem::take(&mut self.dead_letters)
+    }
+}
+
+enum Moved {
+    Nothing,
+    Something,
+    Blocked,
+}
+
+impl Node {
+    fn accepts(&self) -> bool {
+        self.outbox.is_empty()
+            && self.replies.is_empty()
+            && matches!(self.step, Step::Done | Step::Waiting)
+    }
+
+    fn call(
+        &mut self,
+        clock: &dyn Clock,
+        dead_letters: &mut Vec<DeadLetter>,
+        act: impl FnOnce(&mut Kind, &mut OperatorContext<'_>) -> Result<Step, OperatorError>,
+    ) -> Result<(), NodeError> {
+        let started = clock.monotonic_ns();
+        let mut context = OperatorContext {
+            out: &mut self.outbox,
+            clock,
+            scope: &self.scope,
+            counters: &mut self.counters,
+            dead_letters,
+        };
+        let step = act(&mut self.kind, &mut context);
+        self.metrics.busy_ns += clock.monotonic_ns().saturating_sub(started);
+        self.step = step.map_err(|source| NodeError {
+            node: self.id.clone(),
+            source,
+        })?;
+        Ok(())
+    }
+
+    /// Resumes the operator or hands it a reply.
+    fn go_on(
+        &mut self,
+        clock: &dyn Clock,
+        dead_letters: &mut Vec<DeadLetter>,
+    ) -> Result<Moved, NodeError> {
+        if self.step == Step::More {
+            self.call(clock, dead_letters, |kind, context| match kind {
+                Kind::Operator(operator) => operator.resume(context),
+                Kind::Source(_) => Ok(Step::Done),
+            })?;
+            return Ok(Moved::Something);
+        }
+        let Some((ticket, reply)) = self.replies.pop_front() else {
+            return Ok(Moved::Nothing);
+        };
+        self.call(clock, dead_letters, |kind, context| match kind {
+            Kind::Operator(operator) => operator.loaded(ticket, reply, context),
+            Kind::Source(_) => Ok(Step::Done),
+        })?;
+        Ok(Moved::Something)
+    }
+
+    fn push(
+        &mut self,
+        input: usize,
+        element: Element,
+        clock: &dyn Clock,
+        dead_letters: &mut Vec<DeadLetter>,
+    ) -> Result<(), NodeError> {
+        match element {
+            Element::Batch(batch) => {
+                self.metrics.take_in(&batch);
+                self.inputs[input].idle = false;
+                self.call(clock, dead_letters, |kind, context| match kind {
+                    Kind::Operator(operator) => operator.batch(input, batch, context),
+                    Kind::Source(_) => Ok(Step::Done),
+                })
+            }
+            Element::Watermark(watermark) => {
+                let state = &mut self.inputs[input];
+                state.idle = false;
+                state.watermark = state.watermark.max(watermark);
+                self.combine(clock, dead_letters)
+            }
+            Element::Idle => {
+                self.inputs[input].idle = true;
+                self.combine(clock, dead_letters)
+            }
+            Element::End => {
+                self.inputs[input] = InputState {
+                    watermark: TIMESTAMP_MAX,
+                    idle: false,
+                    ended: true,
+                };
+                if !self.inputs.iter().all(|input| input.ended) {
+                    return self.combine(clock, dead_letters);
+                }
+                self.ended = true;
+                self.call(clock, dead_letters, |kind, context| match kind {
+                    Kind::Operator(operator) => operator.end(context),
+                    Kind::Source(_) => Ok(Step::Done),
+                })
+            }
+            Element::Barrier(_) => Ok(()),
+        }
+    }
+
+    /// Tells the operator the least watermark of its inputs that are not idle.
+    fn combine(
+        &mut self,
+        clock: &dyn Clock,
+        dead_letters: &mut Vec<DeadLetter>,
+    ) -> Result<(), NodeError> {
+        let active = self.inputs.iter().filter(|input| !input.idle);
+        let Some(least) = active.map(|input| input.watermark).min() else {
+            // Idleness may not overtake rows that wait.
+            if self.step == Step::Done {
+                self.outbox.element(Element::Idle);
+            }
+            return Ok(());
+        };
+        if least <= self.watermark {
+            return Ok(());
+        }
+        self.watermark = least;
+        self.call(clock, dead_letters, |kind, context| match kind {
+            Kind::Operator(operator) => operator.watermark(least, context),
+            Kind::Source(_) => Ok(Step::Done),
+        })
+    }
+
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+        clock: &dyn Clock,
+        dead_letters: &mut Vec<DeadLetter>,
+    ) -> Poll<Result<(), NodeError>> {
+        let mut emitted = Poll::Pending;
+        let called = self.call(clock, dead_letters, |kind, context| {
+            if let Kind::Source(source) = kind {
+                emitted = source.poll_emit(cx, context)?.map(Ok::<_, OperatorError>);
+            }
+            Ok(Step::Done)
+        });
+        if let Err(error) = called {
+            return Poll::Ready(Err(error));
+        }
+        let status = match emitted {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(status)) => status,
+            Poll::Ready(Err(source)) => {
+                return Poll::Ready(Err(NodeError {
+                    node: self.id.clone(),
+                    source,
+                }));
+            }
+        };
+        if status == SourceStatus::Finished {
+            self.ended = true;
+            self.outbox.element(Element::Watermark(TIMESTAMP_MAX));
+            self.outbox.element(Element::End);
+        }
+        Poll::Ready(Ok(()))
+    }
+}

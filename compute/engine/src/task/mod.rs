@@ -1,0 +1,22 @@
+//! A task: one parallel instance of a fragment, as a future that any executor may poll.
+//!
+//! ```text
+//!  gate ──▶ ┌ graph of operators ┐ ──▶ ports          commands ──▶ task ──▶ events
+//!  sources ─┘   │ reads   ▲ rows └──▶                            (barriers)  (staged, finished)
+//!               ▼         │
+//!              state store
+//! ```
+//! Life of a barrier in a task: it is aligned by the gate (or comes from the coordinator, where
+//! the task's inputs are sources or have ended); every operator passes it in topological order, so
+//! that what one flushes the next has seen; all freeze; the barrier leaves by every port; the
+//! delta is encoded between batches, sorted and staged off the task; the acknowledgement goes to
+//! the coordinator.
+
+mod checkpoint;
+mod graph;
+mod metrics;
+mod run;
+
+pub use graph::{Consumer, Graph, GraphBuilder};
+pub use metrics::{TaskMetrics, TimeSplit};
+pub use run::{Task, TaskCommand, TaskError, TaskEvent, TaskParts};

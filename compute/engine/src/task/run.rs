@@ -1,0 +1,537 @@
+//! The task's loop.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _, channel::mpsc, future::BoxFuture, task::Spawn};
+use proto::types::{Epoch, KeyGroupCount, TaskId};
+use state_client::{Incarnation, ReadReply, ScanReply, ScanRequest, StateError, StateStore};
+
+use super::{
+    checkpoint::Checkpointer,
+    graph::{Graph, GraphState, NodeError},
+    metrics::{TaskMetrics, TimeSplit},
+};
+use crate::{
+    Element,
+    clock::Clock,
+    flow::{Gate, GateEvent},
+    source::DeadLetter,
+    state::ScanJob,
+};
+
+/// How long one poll may work before it lets other tasks run.
+const POLL_NS_MAX: u64 = 4_000_000;
+/// Rows are held back in ports no longer than this: the flush deadline of small batches.
+const FLUSH_NS_MAX: u64 = 10_000_000;
+/// Bytes of one part of a scan.
+const SCAN_BYTES_MAX: usize = 1 << 20;
+
+/// What a task is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TaskCommand {
+    /// An epoch ends. Tasks whose barriers come with their inputs ignore it.
+    Barrier(Epoch),
+}
+
+/// What a task tells.
+#[derive(Clone, Debug)]
+pub enum TaskEvent {
+    /// State is restored, the first element may come.
+    Running,
+    /// The delta of the epoch is staged.
+    Staged(Epoch),
+    /// All inputs have ended and all output is sent; barriers are still answered.
+    Finished,
+    /// Records that could not be read.
+    DeadLetters(Vec<DeadLetter>),
+}
+
+/// Why a task cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// In one of its operators.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// While saving or reading state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Whoever gave it commands is gone.
+    #[error("the task's owner is gone")]
+    Orphaned,
+}
+
+impl TaskError {
+    /// Whether running again from the last checkpoint may help: the outside world failed, not a
+    /// value or a plan.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            TaskError::Orphaned => false,
+            TaskError::State(error) => !matches!(error, StateError::Corrupt(_)),
+            TaskError::Node(node) => node.source.is_retryable(),
+        }
+    }
+}
+
+/// What a task is made of.
+pub struct TaskParts {
+    /// Who runs.
+    pub who: Incarnation,
+    /// Number of the task.
+    pub task: TaskId,
+    /// Last committed epoch; [`Epoch::ZERO`]: nothing to restore.
+    pub restored: Epoch,
+    /// Key groups of the job.
+    pub key_groups: KeyGroupCount,
+    /// Operators.
+    pub graph: Graph,
+    /// Inputs from other tasks.
+    pub gate: Gate,
+    /// Per input of the gate: the nodes (and their inputs) that it feeds.
+    pub entries: Vec<Vec<(usize, usize)>>,
+    /// State.
+    pub store: Arc<dyn StateStore>,
+    /// Runs what must not hold the task up.
+    pub spawn: Arc<dyn Spawn + Send + Sync>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Commands.
+    pub commands: mpsc::Receiver<TaskCommand>,
+    /// Where events go.
+    pub events: Box<dyn FnMut(TaskEvent) + Send>,
+    /// Where figures go.
+    pub metrics: Arc<TaskMetrics>,
+}
+
+/// A running task. Completes only with an error, or when it is dropped.
+pub struct Task {
+    parts: TaskParts,
+    checkpointer: Checkpointer,
+    phase: Phase,
+    reads: FuturesUnordered<BoxFuture<'static, ReadDone>>,
+    /// Events of the gate that wait for a node to take them.
+    held: VecDeque<GateEvent>,
+    /// Barriers that the coordinator has asked for and the task has not passed.
+    commanded: VecDeque<Epoch>,
+    last_barrier: Epoch,
+    inputs_ended: usize,
+    next_source: usize,
+    held_rows_since_ns: Option<u64>,
+    time: TimeAccount,
+    dead_letters: u64,
+    finished: bool,
+}
+
+type ReadDone = (usize, u64, Result<ReadReply, StateError>);
+
+enum Phase {
+    Restoring(Restore),
+    Running,
+    /// The barrier is passing the operators; the next one is `node`.
+    Barrier {
+        epoch: Epoch,
+        node: usize,
+    },
+}
+
+struct Restore {
+    jobs: VecDeque<(usize, ScanJob)>,
+    scan: Option<(
+        usize,
+        ScanJob,
+        BoxFuture<'static, Result<ScanReply, StateError>>,
+    )>,
+}
+
+#[derive(Default)]
+struct TimeAccount {
+    started_ns: Option<u64>,
+    left_ns: u64,
+    left: Option<Wait>,
+    blocked_ns: u64,
+    state_wait_ns: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Idle,
+    Blocked,
+    State,
+    Yield,
+}
+
+impl Task {
+    /// A task of these parts.
+    #[must_use]
+    pub fn new(mut parts: TaskParts) -> Self {
+        let mut jobs = VecDeque::new();
+        if parts.restored > Epoch::ZERO {
+            for (node, scope, state) in parts.graph.states() {
+                jobs.extend(state.hydrate(&scope).into_iter().map(|job| (node, job)));
+            }
+        }
+        let checkpointer = Checkpointer::new(
+            parts.who,
+            parts.task,
+            parts.key_groups,
+            Arc::clone(&parts.store),
+            Arc::clone(&parts.spawn),
+        );
+        Task {
+            checkpointer,
+            phase: Phase::Restoring(Restore { jobs, scan: None }),
+            reads: FuturesUnordered::new(),
+            held: VecDeque::new(),
+            commanded: VecDeque::new(),
+            last_barrier: parts.restored,
+            inputs_ended: 0,
+            next_source: 0,
+            held_rows_since_ns: None,
+            time: TimeAccount::default(),
+            dead_letters: 0,
+            finished: false,
+            parts,
+        }
+    }
+
+    fn poll_restore(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TaskError>> {
+        let Phase::Restoring(restore) = &mut self.phase else {
+            return Poll::Ready(Ok(()));
+        };
+        loop {
+            if restore.scan.is_none() {
+                let Some((node, job)) = restore.jobs.pop_front() else {
+                    self.phase = Phase::Running;
+                    (self.parts.events)(TaskEvent::Running);
+                    return Poll::Ready(Ok(()));
+                };
+                let future = scan(&self.parts, &job, None);
+                restore.scan = Some((node, job, future));
+            }
+            let Some((node, job, future)) = &mut restore.scan else {
+                continue;
+            };
+            let reply = std::task::ready!(future.poll_unpin(cx))?;
+            let (node, job) = (*node, job.clone());
+            let id = self.parts.graph.node_id(node).to_owned();
+            let state = self
+                .parts
+                .graph
+                .states()
+                .find(|(index, _, _)| *index == node);
+            if let Some((_, _, state)) = state {
+                let error = |source| NodeError { node: id, source };
+                state.hydrated(&job, &reply).map_err(error)?;
+            }
+            restore.scan = reply.cursor.map(|cursor| {
+                let future = scan(&self.parts, &job, Some(cursor));
+                (node, job, future)
+            });
+        }
+    }
+
+    /// One round: `Some(wait)` when there is nothing to do before the waker is called.
+    fn round(&mut self, cx: &mut Context<'_>) -> Result<Option<Wait>, TaskError> {
+        self.poll_commands(cx)?;
+        self.poll_reads(cx)?;
+        let mut state = self.parts.graph.run(&*self.parts.clock)?;
+        self.submit_reads();
+        // What was answered at once need not wait for the next round.
+        if self.poll_reads(cx)? {
+            state = self.parts.graph.run(&*self.parts.clock)?;
+            self.submit_reads();
+        }
+        self.take_dead_letters();
+        self.checkpointer.encode(&mut self.parts.graph);
+        while let Poll::Ready(staged) = self.checkpointer.poll_staged(cx) {
+            (self.parts.events)(TaskEvent::Staged(staged?));
+        }
+        match state {
+            GraphState::Blocked => {
+                return Ok(match self.parts.graph.poll_ports(cx) {
+                    Poll::Ready(()) => None,
+                    Poll::Pending => Some(Wait::Blocked),
+                });
+            }
+            GraphState::Stuck => return Ok(Some(Wait::State)),
+            GraphState::Quiet | GraphState::Waiting => {}
+        }
+        self.flush_on_deadline()?;
+        let waits = state == GraphState::Waiting;
+        if let Phase::Barrier { epoch, node } = self.phase {
+            return if waits {
+                Ok(Some(Wait::State))
+            } else {
+                self.pass_barrier(epoch, node)
+            };
+        }
+        if self.start_barrier() || self.take_input(cx)? {
+            return Ok(None);
+        }
+        self.finish();
+        if self.parts.graph.holds_rows() {
+            self.parts.graph.flush_ports()?;
+            self.held_rows_since_ns = None;
+        }
+        if self.checkpointer.is_encoding() {
+            return Ok(None);
+        }
+        Ok(Some(if waits { Wait::State } else { Wait::Idle }))
+    }
+
+    fn poll_commands(&mut self, cx: &mut Context<'_>) -> Result<(), TaskError> {
+        loop {
+            match self.parts.commands.poll_next_unpin(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(None) => return Err(TaskError::Orphaned),
+                Poll::Ready(Some(TaskCommand::Barrier(epoch))) => self.commanded.push_back(epoch),
+            }
+        }
+    }
+
+    fn poll_reads(&mut self, cx: &mut Context<'_>) -> Result<bool, TaskError> {
+        let mut any = false;
+        while let Poll::Ready(Some((node, ticket, reply))) = self.reads.poll_next_unpin(cx) {
+            self.parts.graph.reply(node, ticket, reply?);
+            any = true;
+        }
+        Ok(any)
+    }
+
+    fn submit_reads(&mut self) {
+        for (node, ticket, request) in self.parts.graph.take_reads() {
+            let read = self.parts.store.read(self.parts.who, request);
+            self.reads
+                .push(read.map(move |reply| (node, ticket, reply)).boxed());
+        }
+    }
+
+    fn take_dead_letters(&mut self) {
+        let letters = self.parts.graph.take_dead_letters();
+        if !letters.is_empty() {
+            self.dead_letters += letters.iter().map(|letter| letter.count).sum::<u64>();
+            (self.parts.events)(TaskEvent::DeadLetters(letters));
+        }
+    }
+
+    fn flush_on_deadline(&mut self) -> Result<(), TaskError> {
+        if !self.parts.graph.holds_rows() {
+            self.held_rows_since_ns = None;
+            return Ok(());
+        }
+        let now = self.parts.clock.monotonic_ns();
+        let since = *self.held_rows_since_ns.get_or_insert(now);
+        if now.saturating_sub(since) >= FLUSH_NS_MAX {
+            self.parts.graph.flush_ports()?;
+            self.held_rows_since_ns = None;
+        }
+        Ok(())
+    }
+
+    /// Begins with the next barrier that the coordinator asked for, if it is this task's to begin
+    /// with. A barrier waits until the delta of the one before is encoded.
+    fn start_barrier(&mut self) -> bool {
+        while self
+            .commanded
+            .front()
+            .is_some_and(|epoch| *epoch <= self.last_barrier)
+        {
+            self.commanded.pop_front();
+        }
+        let by_command = self.inputs_ended == self.parts.entries.len() && self.held.is_empty();
+        if !by_command || self.checkpointer.is_encoding() {
+            return false;
+        }
+        let Some(epoch) = self.commanded.pop_front() else {
+            return false;
+        };
+        self.phase = Phase::Barrier { epoch, node: 0 };
+        true
+    }
+
+    /// Lets the operators pass the barrier one by one; what one flushes is done before the next.
+    fn pass_barrier(&mut self, epoch: Epoch, node: usize) -> Result<Option<Wait>, TaskError> {
+        if node < self.parts.graph.len() {
+            self.parts.graph.barrier(node, epoch, &*self.parts.clock)?;
+            self.phase = Phase::Barrier {
+                epoch,
+                node: node + 1,
+            };
+            return Ok(None);
+        }
+        if self.checkpointer.is_encoding() {
+            return Ok(None);
+        }
+        self.last_barrier = epoch;
+        self.checkpointer.freeze(&mut self.parts.graph, epoch);
+        self.parts.graph.send_barrier(epoch)?;
+        self.phase = Phase::Running;
+        Ok(None)
+    }
+
+    /// Gives the graph one thing more to do.
+    fn take_input(&mut self, cx: &mut Context<'_>) -> Result<bool, TaskError> {
+        if self.held.is_empty()
+            && let Poll::Ready(event) = self.parts.gate.poll_next(cx)
+        {
+            self.held.push_back(event);
+        }
+        if self.give_held()? {
+            return Ok(true);
+        }
+        let sources: Vec<usize> = self.parts.graph.live_sources().collect();
+        for turn in 0..sources.len() {
+            let index = (self.next_source + turn) % sources.len();
+            let source = sources[index];
+            if !self.parts.graph.accepts(source) {
+                continue;
+            }
+            if self
+                .parts
+                .graph
+                .poll_source(source, cx, &*self.parts.clock)
+                .is_ready_ok()?
+            {
+                self.next_source = index + 1;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Hands the oldest event of the gate to the nodes that it is for, if all can take it.
+    fn give_held(&mut self) -> Result<bool, TaskError> {
+        let Some(event) = self.held.front() else {
+            return Ok(false);
+        };
+        let input = match event {
+            GateEvent::Batch(input, _)
+            | GateEvent::Watermark(input, _)
+            | GateEvent::Idle(input)
+            | GateEvent::End(input) => *input,
+            GateEvent::Barrier(epoch) => {
+                self.phase = Phase::Barrier {
+                    epoch: *epoch,
+                    node: 0,
+                };
+                self.held.pop_front();
+                return Ok(true);
+            }
+        };
+        let graph = &mut self.parts.graph;
+        let entries = &self.parts.entries[input];
+        if !entries.iter().all(|(node, _)| graph.accepts(*node)) {
+            return Ok(false);
+        }
+        let element = match self.held.pop_front() {
+            Some(GateEvent::Batch(_, batch)) => Element::Batch(batch),
+            Some(GateEvent::Watermark(_, watermark)) => Element::Watermark(watermark),
+            Some(GateEvent::Idle(_)) => Element::Idle,
+            Some(GateEvent::End(_)) => {
+                self.inputs_ended += 1;
+                Element::End
+            }
+            Some(GateEvent::Barrier(_)) | None => return Ok(false),
+        };
+        for (node, node_input) in entries {
+            graph.push(*node, *node_input, element.clone(), &*self.parts.clock)?;
+        }
+        Ok(true)
+    }
+
+    fn finish(&mut self) {
+        if !self.finished && self.parts.graph.has_ended() {
+            self.finished = true;
+            (self.parts.events)(TaskEvent::Finished);
+        }
+    }
+
+    fn account(&mut self, now: u64) {
+        self.time.started_ns.get_or_insert(now);
+        let waited = now.saturating_sub(self.time.left_ns);
+        match self.time.left.take() {
+            Some(Wait::Blocked) => self.time.blocked_ns += waited,
+            Some(Wait::State) => self.time.state_wait_ns += waited,
+            Some(Wait::Idle | Wait::Yield) | None => {}
+        }
+    }
+
+    fn leave(&mut self, wait: Wait) {
+        let now = self.parts.clock.monotonic_ns();
+        self.time.left = Some(wait);
+        self.time.left_ns = now;
+        let split = TimeSplit {
+            total: now.saturating_sub(self.time.started_ns.unwrap_or(now)),
+            blocked: self.time.blocked_ns,
+            state_wait: self.time.state_wait_ns,
+        };
+        self.parts
+            .metrics
+            .update(&mut self.parts.graph, split, self.dead_letters);
+    }
+}
+
+impl Future for Task {
+    type Output = Result<(), TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let started = self.parts.clock.monotonic_ns();
+        self.account(started);
+        if let Err(error) = std::task::ready!(self.poll_restore(cx)) {
+            return Poll::Ready(Err(error));
+        }
+        loop {
+            match self.round(cx) {
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(Some(wait)) => {
+                    self.leave(wait);
+                    return Poll::Pending;
+                }
+                Ok(None) => {}
+            }
+            let worked = self.parts.clock.monotonic_ns().saturating_sub(started);
+            if worked > POLL_NS_MAX {
+                self.leave(Wait::Yield);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+fn scan(
+    parts: &TaskParts,
+    job: &ScanJob,
+    cursor: Option<bytes::Bytes>,
+) -> BoxFuture<'static, Result<ScanReply, StateError>> {
+    let request = ScanRequest {
+        min_epoch: parts.restored,
+        table: job.table,
+        key_group: job.key_group,
+        namespace: None,
+        cursor,
+        bytes_max: SCAN_BYTES_MAX,
+    };
+    parts.store.scan(parts.who, request)
+}
+
+/// `Poll<Result<(), E>>` as "did something".
+trait ReadyOk<E> {
+    fn is_ready_ok(self) -> Result<bool, E>;
+}
+
+impl<E> ReadyOk<E> for Poll<Result<(), E>> {
+    fn is_ready_ok(self) -> Result<bool, E> {
+        match self {
+            Poll::Pending => Ok(false),
+            Poll::Ready(result) => result.map(|()| true),
+        }
+    }
+}
