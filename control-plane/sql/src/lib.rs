@@ -3,6 +3,7 @@
 //! A core: pure functions over text and a [`catalog::Catalog`]; no I/O, no clock, no connector
 //! client. The result is a [`proto::plan::Plan`]; no type of `sqlparser` leaves this crate.
 
+mod bind;
 pub mod catalog;
 mod connector;
 pub mod error;

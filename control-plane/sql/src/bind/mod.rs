@@ -1,0 +1,121 @@
+//! Binds sqlparser's AST to typed expressions and relational nodes: names, types, scopes.
+//!
+//! Every part of the AST that is not bound is refused with an error that names it; nothing is
+//! dropped. What can run as a stream is not decided here.
+
+mod access;
+mod aggregate;
+mod calendar;
+mod coerce;
+mod expr;
+mod from;
+mod function;
+mod group_by;
+mod group_window;
+mod interval;
+mod join;
+mod literal;
+mod operator;
+mod order;
+mod over;
+mod query;
+mod refuse;
+mod rewrite;
+mod scope;
+mod select;
+mod set_operation;
+mod sink;
+mod special;
+mod special_json;
+mod special_time;
+mod table;
+mod types;
+mod unnest;
+mod window_function;
+
+use std::sync::Arc;
+
+use proto::types::DataType;
+use sqlparser::ast;
+
+use crate::catalog::Catalog;
+use crate::error::SqlError;
+use crate::logical::{Expr, LogicalPlan, Schema};
+use crate::parse::TableHints;
+use expr::ExprBinder;
+pub(crate) use function::names as function_names;
+use scope::{Env, Scope};
+pub(crate) use sink::cast_to_sink;
+
+/// What a statement gives beside its AST.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BindContext<'a> {
+    /// Table hints of the statement.
+    pub(crate) hints: &'a TableHints,
+}
+
+/// What all parts of one query share.
+#[derive(Clone, Debug)]
+struct Binder<'a> {
+    catalog: &'a Catalog,
+    context: BindContext<'a>,
+    /// WITH queries that can be named here, innermost last.
+    ctes: Vec<(String, Arc<LogicalPlan>)>,
+    /// How many views deep.
+    views: usize,
+}
+
+/// Binds a query. Output columns have distinct names.
+pub(crate) fn bind_query(
+    query: &ast::Query,
+    catalog: &Catalog,
+    context: &BindContext<'_>,
+) -> Result<LogicalPlan, SqlError> {
+    let binder = Binder {
+        catalog,
+        context: *context,
+        ctes: Vec::new(),
+        views: 0,
+    };
+    binder.query(query, None).map(query::with_distinct_names)
+}
+
+/// Binds an expression over columns: computed columns, watermarks.
+pub(crate) fn bind_scalar(
+    expr: &ast::Expr,
+    schema: &Schema,
+    catalog: &Catalog,
+    context: &BindContext<'_>,
+) -> Result<Expr, SqlError> {
+    let binder = Binder {
+        catalog,
+        context: *context,
+        ctes: Vec::new(),
+        views: 0,
+    };
+    let scope = Scope::new(schema.clone());
+    let env = Env {
+        scope: &scope,
+        outer: None,
+    };
+    ExprBinder::new(&binder, &env, "a column's definition").bind(expr)
+}
+
+/// The type that a CAST or a typed literal names.
+fn types_of_ast(data_type: &ast::DataType) -> Result<DataType, SqlError> {
+    let (text, span) = match data_type {
+        ast::DataType::Custom(ast::ObjectName(parts), _) => match parts.as_slice() {
+            [ast::ObjectNamePart::Identifier(ident)] => (ident.value.clone(), Some(ident.span)),
+            _ => (data_type.to_string(), None),
+        },
+        other => (other.to_string(), None),
+    };
+    text.parse::<DataType>().map_err(|error| {
+        let error =
+            SqlError::validate(format!("type `{text}` is not supported: {}", error.message));
+        match span {
+            Some(span) => error.at_parser(span),
+            None => error,
+        }
+    })
+}

@@ -1,0 +1,161 @@
+//! What a name in FROM stands for: WITH queries, views, tables with their hints.
+
+use std::sync::Arc;
+
+use proto::plan::ScalarFunction;
+use sqlparser::ast::{self, Spanned as _};
+use sqlparser::tokenizer::Span;
+
+use super::from::Source;
+use super::scope::Scope;
+use super::{BindContext, Binder};
+use crate::catalog::{ColumnKind, Relation, Table, View};
+use crate::error::SqlError;
+use crate::logical::{ExprKind, LogicalField, LogicalPlan, Schema, TimeAttribute};
+
+/// How deep views may stand on views.
+const VIEW_DEPTH_MAX: usize = 64;
+
+impl Binder<'_> {
+    /// A name in FROM; its columns take the name as qualifier.
+    pub(crate) fn named_table(&self, name: &ast::ObjectName) -> Result<Source, SqlError> {
+        if let [ast::ObjectNamePart::Identifier(ident)] = name.0.as_slice()
+            && let Some((_, plan)) = self.ctes.iter().rev().find(|(cte, _)| *cte == ident.value)
+        {
+            return Ok(qualified(plan.as_ref().clone(), &ident.value));
+        }
+        let hint = self.context.hints.for_table(name.span());
+        let relation = self.catalog.resolve(name)?;
+        let plan = match relation {
+            Relation::Table(table) => match hint {
+                Some(hint) => scan(Arc::new(crate::connector::with_hint(table, hint)?)),
+                None => scan(table.clone()),
+            },
+            Relation::View(view) => {
+                if let Some(hint) = hint {
+                    return Err(SqlError::validate(format!(
+                        "OPTIONS cannot be given for the view `{}`",
+                        view.name
+                    ))
+                    .at(hint.span)
+                    .hint("give them for a table"));
+                }
+                self.view(view, name.span())?
+            }
+        };
+        Ok(qualified(plan, relation.name()))
+    }
+
+    /// `TABLE t` as an argument.
+    pub(crate) fn table_argument(&self, table: &ast::Table) -> Result<Source, SqlError> {
+        let ast::Table {
+            table_name,
+            schema_name,
+        } = table;
+        let parts = [schema_name, table_name]
+            .into_iter()
+            .flatten()
+            .map(|part| ast::Ident::new(part.clone()))
+            .collect::<Vec<_>>();
+        self.named_table(&ast::ObjectName::from(parts))
+    }
+
+    fn view(&self, view: &View, span: Span) -> Result<LogicalPlan, SqlError> {
+        if self.views >= VIEW_DEPTH_MAX {
+            return Err(SqlError::validate(format!(
+                "view `{}` stands on too many views",
+                view.name
+            ))
+            .at_parser(span));
+        }
+        let binder = Binder {
+            catalog: self.catalog,
+            context: BindContext { hints: &view.hints },
+            ctes: Vec::new(),
+            views: self.views + 1,
+        };
+        // A position inside the view's own text would mislead here.
+        let plan = binder.query(&view.query, None).map_err(|error| {
+            let message = format!("view `{}` is no longer valid: {}", view.name, error.message);
+            let outer = SqlError::validate(message).at_parser(span);
+            match error.hint {
+                Some(hint) => outer.hint(hint),
+                None => outer,
+            }
+        })?;
+        let Some(names) = &view.columns else {
+            return Ok(plan);
+        };
+        if names.len() != plan.schema().len() {
+            return Err(SqlError::validate(format!(
+                "view `{}` names {} columns, its query has {}",
+                view.name,
+                names.len(),
+                plan.schema().len()
+            ))
+            .at_parser(span));
+        }
+        let schema: Schema = plan
+            .schema()
+            .iter()
+            .zip(names)
+            .map(|(field, name)| LogicalField {
+                name: name.clone(),
+                ..field.clone()
+            })
+            .collect();
+        Ok(super::query::renamed(plan, schema))
+    }
+}
+
+/// All columns of a table.
+fn scan(table: Arc<Table>) -> LogicalPlan {
+    let schema: Schema = table
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| LogicalField {
+            qualifier: Some(table.name.clone()),
+            name: column.name.clone(),
+            data_type: column.data_type.clone(),
+            time: time_of(&table, index),
+        })
+        .collect();
+    LogicalPlan::Scan { table, schema }
+}
+
+fn time_of(table: &Table, index: usize) -> Option<TimeAttribute> {
+    if table
+        .watermark
+        .as_ref()
+        .is_some_and(|watermark| watermark.column == index)
+    {
+        return Some(TimeAttribute::Rowtime);
+    }
+    match &table.columns[index].kind {
+        ColumnKind::Computed(expr) => match expr.kind {
+            ExprKind::Call {
+                function: ScalarFunction::Proctime,
+                ..
+            } => Some(TimeAttribute::Proctime),
+            _ => None,
+        },
+        ColumnKind::Physical => None,
+    }
+}
+
+/// A plan whose columns have a qualifier.
+pub(crate) fn qualified(plan: LogicalPlan, qualifier: &str) -> Source {
+    let fields: Schema = plan
+        .schema()
+        .iter()
+        .map(|field| LogicalField {
+            qualifier: Some(qualifier.to_owned()),
+            ..field.clone()
+        })
+        .collect();
+    Source {
+        plan,
+        scope: Scope::new(fields),
+    }
+}
