@@ -1,0 +1,27 @@
+//! Limits of the decisions: constants, not options.
+
+/// How far above every earlier number a generation's first epoch lies. Room for what an older
+/// generation may still have named.
+pub const EPOCH_GAP: u64 = 16;
+
+/// Epochs of a job between barrier and commit. With one, epochs are committed in order by
+/// construction, and a slow epoch delays the next barrier instead of queueing behind it.
+pub const EPOCHS_IN_FLIGHT_MAX: usize = 1;
+
+/// Wait before the first restart in a row; doubled for each further one.
+pub const RESTART_DELAY_FIRST_US: u64 = 100_000;
+
+/// Longest wait before a restart, jitter aside.
+pub const RESTART_DELAY_MAX_US: u64 = 30_000_000;
+
+/// Part of the wait, in percent, by which it is varied up and down.
+pub const RESTART_JITTER_PERCENT: u64 = 20;
+
+/// A generation that ran for this long wipes out the failures before it.
+pub const RESTARTS_FORGOTTEN_AFTER_US: u64 = 600_000_000;
+
+/// Checkpoints whose durations are remembered.
+pub const CHECKPOINT_HISTORY_LEN: usize = 1024;
+
+/// Tasks per fragment at most; the plan's key groups are the other bound.
+pub const PARALLELISM_MAX: u32 = 1024;

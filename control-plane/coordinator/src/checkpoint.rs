@@ -1,0 +1,124 @@
+//! The epochs of a job: their numbers, which are never used twice, and the one that is on its way
+//! from barrier to commit. Knows no tasks' work, only their names.
+
+use std::collections::BTreeSet;
+
+use proto::types::{Epoch, TaskId};
+
+use crate::caps::{EPOCH_GAP, EPOCHS_IN_FLIGHT_MAX};
+
+// A second epoch in flight needs a queue where there is an `Option` below.
+const _: () = assert!(EPOCHS_IN_FLIGHT_MAX == 1);
+
+/// Numbers of a job's epochs, over all its generations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct EpochLine {
+    /// The highest epoch that was ever committed.
+    committed: Epoch,
+    /// The first epoch of the newest generation; zero before there is one.
+    first: Epoch,
+    /// The epoch to use next.
+    next: Epoch,
+}
+
+impl EpochLine {
+    /// A generation begins from `restored`: its epochs start above everything that any earlier one
+    /// may have named.
+    pub(crate) fn begin_generation(&mut self, restored: Epoch) {
+        self.committed = self.committed.max(restored);
+        let highest = self.committed.max(self.first).max(restored);
+        self.first = Epoch(highest.0 + EPOCH_GAP);
+        self.next = self.first;
+    }
+
+    /// Uses up the next number.
+    pub(crate) fn take(&mut self) -> Epoch {
+        let epoch = self.next;
+        self.next = epoch.next();
+        epoch
+    }
+
+    /// `epoch` is committed.
+    pub(crate) fn commit(&mut self, epoch: Epoch) {
+        self.committed = self.committed.max(epoch);
+    }
+
+    /// The highest epoch that was ever committed.
+    pub(crate) fn committed(&self) -> Epoch {
+        self.committed
+    }
+}
+
+/// An epoch between its barrier and its commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct EpochInFlight {
+    /// Its number.
+    pub(crate) epoch: Epoch,
+    /// When its barrier was sent.
+    pub(crate) begun_us: u64,
+    /// Nothing comes after it: all input had been read before its barrier.
+    pub(crate) last: bool,
+    /// Tasks whose section is missing; empty: it is being committed.
+    unstaged: BTreeSet<TaskId>,
+    /// When the last section came.
+    pub(crate) staged_us: Option<u64>,
+}
+
+impl EpochInFlight {
+    /// The barrier of `epoch` is sent now.
+    pub(crate) fn begin(
+        epoch: Epoch,
+        last: bool,
+        tasks: impl Iterator<Item = TaskId>,
+        now_us: u64,
+    ) -> Self {
+        EpochInFlight {
+            epoch,
+            begun_us: now_us,
+            last,
+            unstaged: tasks.collect(),
+            staged_us: None,
+        }
+    }
+
+    /// A section is staged, perhaps again. Whether it was the last one missing.
+    pub(crate) fn staged(&mut self, task: TaskId, epoch: Epoch, now_us: u64) -> bool {
+        if epoch != self.epoch || !self.unstaged.remove(&task) || !self.unstaged.is_empty() {
+            return false;
+        }
+        self.staged_us = Some(now_us);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_never_repeat_over_generations_without_commits_and_foreign_restores() {
+        let mut line = EpochLine::default();
+        let mut used = BTreeSet::new();
+        let restores = [0, 0, 0, 500, 500, 17, 0];
+        for restored in restores {
+            line.begin_generation(Epoch(restored));
+            for _ in 0..EPOCH_GAP - 1 {
+                let epoch = line.take();
+                assert!(used.insert(epoch), "{epoch} is used twice");
+                assert!(epoch.0 > restored);
+            }
+        }
+    }
+
+    #[test]
+    fn a_section_staged_twice_counts_once() {
+        let tasks = [TaskId(0), TaskId(1)];
+        let mut epoch = EpochInFlight::begin(Epoch(16), false, tasks.into_iter(), 0);
+        assert!(!epoch.staged(TaskId(0), Epoch(16), 1));
+        assert!(!epoch.staged(TaskId(0), Epoch(16), 2));
+        assert!(!epoch.staged(TaskId(1), Epoch(15), 3));
+        assert!(epoch.staged(TaskId(1), Epoch(16), 4));
+        assert!(!epoch.staged(TaskId(1), Epoch(16), 5));
+        assert_eq!(epoch.staged_us, Some(4));
+    }
+}

@@ -1,0 +1,250 @@
+//! The job's record and the one entry point of events.
+
+use std::collections::BTreeSet;
+
+use proto::{
+    control::{JobOptions, TaskSpec, WorkerEventKind},
+    plan::{Plan, connector_spec::Connector, node::Operator},
+    types::{Epoch, Generation, SinkId, TaskId},
+};
+
+use crate::{
+    CheckpointRecord, CheckpointSummary, Effect, Event, JobState,
+    checkpoint::{EpochInFlight, EpochLine},
+    history::CheckpointHistory,
+    place::{self, PlaceError},
+    restart::Restarts,
+};
+
+/// What the decisions need to know of a plan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobFacts {
+    /// Every task.
+    pub tasks: Vec<TaskSpec>,
+    /// Sinks whose output is staged and published after the commit; others emit at once.
+    pub publishing: BTreeSet<SinkId>,
+}
+
+impl JobFacts {
+    /// Of `plan`, run with `parallelism`.
+    ///
+    /// # Errors
+    /// When the parallelism does not fit the plan.
+    pub fn of_plan(plan: &Plan, parallelism: u32) -> Result<JobFacts, PlaceError> {
+        let nodes = plan.fragments.iter().flat_map(|fragment| &fragment.nodes);
+        let sinks = nodes.filter_map(|node| match &node.operator {
+            Some(Operator::Sink(sink)) => Some(sink),
+            _ => None,
+        });
+        let publishing = (0..).map(SinkId).zip(sinks).filter_map(|(id, sink)| {
+            let connector = sink.connector.as_ref()?.connector.as_ref()?;
+            let staged = matches!(connector, Connector::Filesystem(_) | Connector::Collect(_));
+            staged.then_some(id)
+        });
+        Ok(JobFacts {
+            tasks: place::tasks(plan, parallelism)?,
+            publishing: publishing.collect(),
+        })
+    }
+}
+
+/// A job: feed it events, carry out the effects.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub(super) facts: JobFacts,
+    pub(super) options: JobOptions,
+    pub(super) phase: Phase,
+    pub(super) generation: Generation,
+    pub(super) line: EpochLine,
+    pub(super) restarts: Restarts,
+    pub(super) history: CheckpointHistory,
+    pub(super) last_error: Option<String>,
+    pub(super) effects: Vec<Effect>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Created,
+    /// The store is beginning the generation.
+    Beginning,
+    /// The worker is restoring the tasks.
+    Deploying,
+    Running(Running),
+    /// The last epoch is committed; its output is on the way out.
+    Publishing(Publishing),
+    /// Waits until then to begin again.
+    BackingOff {
+        until_us: u64,
+    },
+    /// The worker is stopping the tasks, after which the job ends so.
+    Stopping {
+        end: JobState,
+    },
+    /// Over; the state is a terminal one.
+    Ended(JobState),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Running {
+    pub(super) since_us: u64,
+    pub(super) in_flight: Option<EpochInFlight>,
+    /// When the next barrier goes out; `None`: only at the end of the input.
+    pub(super) barrier_due_us: Option<u64>,
+    /// Tasks that have not finished yet.
+    pub(super) unfinished: BTreeSet<TaskId>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Publishing {
+    pub(super) running_since_us: u64,
+    /// The job's last epoch.
+    pub(super) epoch: Epoch,
+    /// Sinks that still owe output.
+    pub(super) owing: BTreeSet<SinkId>,
+}
+
+impl Job {
+    /// A job that waits to be submitted. `seed` varies the waits before restarts.
+    #[must_use]
+    pub fn new(facts: JobFacts, options: JobOptions, seed: u64) -> Job {
+        Job {
+            restarts: Restarts::new(options.restarts_max, seed),
+            facts,
+            options,
+            phase: Phase::Created,
+            generation: Generation::default(),
+            line: EpochLine::default(),
+            history: CheckpointHistory::default(),
+            last_error: None,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes an event and says what to do, in order. `now_us` never goes back; its zero is the
+    /// shell's choice.
+    pub fn handle(&mut self, event: Event, now_us: u64) -> Vec<Effect> {
+        match event {
+            Event::Submitted => self.on_submitted(),
+            Event::CancelRequested => self.on_cancel_requested(),
+            Event::Tick => self.on_tick(now_us),
+            Event::Worker { generation, kind } if generation == self.generation => {
+                self.on_worker(kind, now_us);
+            }
+            Event::StateBegun {
+                generation,
+                restored,
+            } if generation == self.generation => self.on_state_begun(restored),
+            Event::EpochCommitted { generation, epoch } if generation == self.generation => {
+                self.on_epoch_committed(epoch, now_us);
+            }
+            Event::StateFailed {
+                generation,
+                error,
+                retryable,
+            } if generation == self.generation => self.on_state_failed(error, retryable, now_us),
+            // Of a generation that was replaced: what it did no longer counts.
+            Event::Worker { .. }
+            | Event::StateBegun { .. }
+            | Event::EpochCommitted { .. }
+            | Event::StateFailed { .. } => {}
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn on_worker(&mut self, kind: WorkerEventKind, now_us: u64) {
+        match kind {
+            WorkerEventKind::Running => self.on_running(now_us),
+            WorkerEventKind::Staged { task, epoch } => self.on_staged(task, epoch, now_us),
+            WorkerEventKind::Finished { task } => self.on_finished(task, now_us),
+            WorkerEventKind::Failed {
+                task: _,
+                error,
+                retryable,
+            } => self.on_tasks_failed(error, retryable, now_us),
+            WorkerEventKind::Published { sink, epoch } => self.on_published(sink, epoch),
+            WorkerEventKind::Stopped => self.on_stopped(),
+        }
+    }
+
+    /// When [`Event::Tick`] has something to do.
+    #[must_use]
+    pub fn wake_at_us(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Running(running) if running.in_flight.is_none() => running.barrier_due_us,
+            Phase::BackingOff { until_us } => Some(*until_us),
+            _ => None,
+        }
+    }
+
+    /// The state that users see.
+    #[must_use]
+    pub fn state(&self) -> JobState {
+        match &self.phase {
+            Phase::Created => JobState::Created,
+            Phase::Beginning | Phase::Deploying => JobState::Starting,
+            Phase::Running(_) => JobState::Running,
+            Phase::Publishing(_)
+            | Phase::Stopping {
+                end: JobState::Finished,
+            } => JobState::Finishing,
+            Phase::BackingOff { .. } => JobState::Restarting,
+            Phase::Stopping { .. } => JobState::Canceling,
+            Phase::Ended(state) => *state,
+        }
+    }
+
+    /// The current generation; zero before the first.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The last committed epoch.
+    #[must_use]
+    pub fn committed(&self) -> Epoch {
+        self.line.committed()
+    }
+
+    /// Restarts in a row.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.restarts.count()
+    }
+
+    /// Why it failed last.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// Every task.
+    #[must_use]
+    pub fn tasks(&self) -> &[TaskSpec] {
+        &self.facts.tasks
+    }
+
+    /// The remembered checkpoints, oldest first.
+    pub fn checkpoints(&self) -> impl DoubleEndedIterator<Item = &CheckpointRecord> {
+        self.history.records()
+    }
+
+    /// Figures over the remembered checkpoints.
+    #[must_use]
+    pub fn checkpoint_summary(&self) -> CheckpointSummary {
+        self.history.summary()
+    }
+
+    /// Moves to `phase` and reports the state if that changes it.
+    pub(super) fn enter(&mut self, phase: Phase) {
+        let before = self.state();
+        self.phase = phase;
+        let after = self.state();
+        if after != before {
+            self.effects.push(Effect::ReportState(after));
+        }
+    }
+
+    pub(super) fn emit(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+}

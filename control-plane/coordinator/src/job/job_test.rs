@@ -1,0 +1,733 @@
+//! Scripts of events with the effects that must follow. A line is `<ms> <event> [args]`; `g1`
+//! names a generation where it is not the current one.
+
+use expect_test::{Expect, expect};
+use proto::{
+    control::{JobOptions, TaskSpec, WorkerEventKind},
+    types::{Epoch, Generation, SinkId, TaskId},
+};
+
+use crate::{Effect, Event, Job, JobFacts};
+
+fn job(interval_ms: u64, restarts_max: u32) -> Job {
+    let task = |task| TaskSpec {
+        task: TaskId(task),
+        fragment: 0,
+        index: task,
+    };
+    let facts = JobFacts {
+        tasks: vec![task(0), task(1)],
+        publishing: [SinkId(0)].into(),
+    };
+    let options = JobOptions {
+        checkpoint_interval_ms: interval_ms,
+        restarts_max,
+        ..JobOptions::default()
+    };
+    Job::new(facts, options, 1)
+}
+
+fn number(words: &mut Vec<&str>) -> u64 {
+    words.remove(0).parse().expect("a number in the script")
+}
+
+fn event(words: &mut Vec<&str>, current: Generation) -> Event {
+    let name = words.remove(0);
+    let mut generation = current;
+    if let Some(other) = words.first().and_then(|word| word.strip_prefix('g')) {
+        generation = Generation(other.parse().expect("a generation"));
+        words.remove(0);
+    }
+    let task = |words: &mut Vec<&str>| TaskId(number(words) as u32);
+    let worker = |kind| Event::Worker { generation, kind };
+    match name {
+        "submit" => Event::Submitted,
+        "cancel" => Event::CancelRequested,
+        "tick" => Event::Tick,
+        "begun" => Event::StateBegun {
+            generation,
+            restored: Epoch(number(words)),
+        },
+        "committed" => Event::EpochCommitted {
+            generation,
+            epoch: Epoch(number(words)),
+        },
+        "state-failed" => Event::StateFailed {
+            generation,
+            error: "store away".into(),
+            retryable: true,
+        },
+        "running" => worker(WorkerEventKind::Running),
+        "stopped" => worker(WorkerEventKind::Stopped),
+        "staged" => worker(WorkerEventKind::Staged {
+            task: task(words),
+            epoch: Epoch(number(words)),
+        }),
+        "finished" => worker(WorkerEventKind::Finished { task: task(words) }),
+        "published" => worker(WorkerEventKind::Published {
+            sink: SinkId(0),
+            epoch: Epoch(number(words)),
+        }),
+        "failed" | "poisoned" => worker(WorkerEventKind::Failed {
+            task: TaskId(0),
+            error: format!("{name} on purpose"),
+            retryable: name == "failed",
+        }),
+        other => panic!("unknown event {other}"),
+    }
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::BeginGeneration { generation } => format!("begin {generation}"),
+        Effect::Deploy {
+            generation,
+            restored,
+            tasks,
+        } => format!("deploy {generation} from {restored}: {} tasks", tasks.len()),
+        Effect::SendBarrier { generation, epoch } => format!("barrier {epoch} {generation}"),
+        Effect::Commit { generation, epoch } => format!("commit {epoch} {generation}"),
+        Effect::SendCommitted { generation, epoch } => {
+            format!("tell committed {epoch} {generation}")
+        }
+        Effect::RecordPublished { sink, epoch, .. } => format!("record {sink} published {epoch}"),
+        Effect::Stop => "stop".into(),
+        Effect::DropState => "drop state".into(),
+        Effect::ReportState(state) => format!("state {state}"),
+    }
+}
+
+fn check_job(mut job: Job, script: &str, expected: &Expect) -> Job {
+    let mut log = String::new();
+    for line in script
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        let now_us = number(&mut words) * 1000;
+        let event = event(&mut words, job.generation());
+        let effects = job.handle(event, now_us);
+        log.push_str(&format!("{line}\n"));
+        for effect in &effects {
+            log.push_str(&format!("    {}\n", show(effect)));
+        }
+    }
+    expected.assert_eq(&log);
+    job
+}
+
+#[allow(clippy::needless_pass_by_value)]
+fn check(script: &str, expected: Expect) {
+    check_job(job(1000, 3), script, &expected);
+}
+
+#[test]
+fn bounded_input_ends_with_one_last_checkpoint_and_its_output_outside() {
+    let job = check_job(
+        job(1000, 3),
+        "0 submit
+         1 begun 0
+         2 running
+         500 tick
+         1002 tick
+         1003 staged 0 16
+         1004 staged 0 16
+         1010 staged 1 16
+         1012 committed 16
+         1013 published 16
+         1500 finished 0
+         1600 finished 1
+         1610 staged 1 17
+         1620 staged 0 17
+         1625 committed 17
+         1630 published 16
+         1640 published 17
+         1650 stopped
+         1700 cancel",
+        &expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            500 tick
+            1002 tick
+                barrier 16 g1
+            1003 staged 0 16
+            1004 staged 0 16
+            1010 staged 1 16
+                commit 16 g1
+            1012 committed 16
+                tell committed 16 g1
+            1013 published 16
+                record sink_0 published 16
+            1500 finished 0
+            1600 finished 1
+                barrier 17 g1
+            1610 staged 1 17
+            1620 staged 0 17
+                commit 17 g1
+            1625 committed 17
+                tell committed 17 g1
+                state FINISHING
+            1630 published 16
+                record sink_0 published 16
+            1640 published 17
+                record sink_0 published 17
+                stop
+            1650 stopped
+                drop state
+                state FINISHED
+            1700 cancel
+        "#]],
+    );
+    assert_eq!(job.checkpoint_summary().count, 2);
+    assert_eq!(job.checkpoint_summary().max_us, 25_000);
+    assert_eq!(job.committed(), Epoch(17));
+}
+
+#[test]
+fn without_an_interval_only_the_end_is_a_checkpoint() {
+    let job = check_job(
+        job(0, 3),
+        "0 submit
+         1 begun 0
+         2 running
+         9000 tick
+         9001 finished 1
+         9002 finished 0",
+        &expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            9000 tick
+            9001 finished 1
+            9002 finished 0
+                barrier 16 g1
+        "#]],
+    );
+    assert_eq!(job.wake_at_us(), None);
+}
+
+#[test]
+fn a_task_that_finishes_after_the_barrier_gets_another_epoch() {
+    check(
+        "0 submit
+         1 begun 0
+         2 running
+         1002 tick
+         1003 finished 0
+         1004 finished 1
+         1005 staged 0 16
+         1006 staged 1 16
+         1007 committed 16",
+        expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            1002 tick
+                barrier 16 g1
+            1003 finished 0
+            1004 finished 1
+            1005 staged 0 16
+            1006 staged 1 16
+                commit 16 g1
+            1007 committed 16
+                tell committed 16 g1
+                barrier 17 g1
+        "#]],
+    );
+}
+
+// Scenario 1: the next generation's first epoch must not meet the names of the one before.
+#[test]
+fn a_staged_epoch_of_a_dead_generation_is_never_met_again() {
+    check(
+        "0 submit
+         1 begun 0
+         2 running
+         1002 tick
+         1003 staged 0 16
+         1004 failed
+         1100 tick
+         1110 tick
+         1125 tick
+         1126 begun 0
+         1127 staged g1 1 16
+         1127 running
+         2127 tick
+         2128 staged g1 1 32
+         2129 staged 0 32
+         2130 staged 1 32
+         2131 committed 32",
+        expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            1002 tick
+                barrier 16 g1
+            1003 staged 0 16
+            1004 failed
+                state RESTARTING
+            1100 tick
+            1110 tick
+            1125 tick
+                state STARTING
+                begin g2
+            1126 begun 0
+                deploy g2 from 0: 2 tasks
+            1127 staged g1 1 16
+            1127 running
+                state RUNNING
+            2127 tick
+                barrier 32 g2
+            2128 staged g1 1 32
+            2129 staged 0 32
+            2130 staged 1 32
+                commit 32 g2
+            2131 committed 32
+                tell committed 32 g2
+        "#]],
+    );
+}
+
+// Scenario 4: the stream breaks while the commit is on its way; whichever wins, the restore epoch
+// that the store fixed is what counts.
+#[test]
+fn a_commit_that_arrives_after_the_generation_change_is_void() {
+    let script = |restored: u64| {
+        format!(
+            "0 submit
+             1 begun 0
+             2 running
+             1002 tick
+             1003 staged 0 16
+             1003 staged 1 16
+             1004 failed
+             1130 tick
+             1131 committed g1 16
+             1132 begun {restored}
+             1133 committed g1 16
+             1134 running
+             1135 committed 16"
+        )
+    };
+    check(
+        &script(0),
+        expect![[r#"
+        0 submit
+            state STARTING
+            begin g1
+        1 begun 0
+            deploy g1 from 0: 2 tasks
+        2 running
+            state RUNNING
+        1002 tick
+            barrier 16 g1
+        1003 staged 0 16
+        1003 staged 1 16
+            commit 16 g1
+        1004 failed
+            state RESTARTING
+        1130 tick
+            state STARTING
+            begin g2
+        1131 committed g1 16
+        1132 begun 0
+            deploy g2 from 0: 2 tasks
+        1133 committed g1 16
+        1134 running
+            state RUNNING
+        1135 committed 16
+    "#]],
+    );
+    check(
+        &script(16),
+        expect![[r#"
+        0 submit
+            state STARTING
+            begin g1
+        1 begun 0
+            deploy g1 from 0: 2 tasks
+        2 running
+            state RUNNING
+        1002 tick
+            barrier 16 g1
+        1003 staged 0 16
+        1003 staged 1 16
+            commit 16 g1
+        1004 failed
+            state RESTARTING
+        1130 tick
+            state STARTING
+            begin g2
+        1131 committed g1 16
+        1132 begun 16
+            deploy g2 from 16: 2 tasks
+        1133 committed g1 16
+        1134 running
+            state RUNNING
+        1135 committed 16
+    "#]],
+    );
+}
+
+// Scenario 5: no epoch number repeats over generations without a commit between them.
+#[test]
+fn generations_without_commits_use_fresh_epochs() {
+    check(
+        "0 submit
+         1 begun 0
+         2 failed
+         150 tick
+         151 begun 0
+         152 running
+         1152 tick
+         1153 failed
+         1500 tick
+         1501 begun 900
+         1502 running
+         2502 tick",
+        expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 failed
+                state RESTARTING
+            150 tick
+                state STARTING
+                begin g2
+            151 begun 0
+                deploy g2 from 0: 2 tasks
+            152 running
+                state RUNNING
+            1152 tick
+                barrier 32 g2
+            1153 failed
+                state RESTARTING
+            1500 tick
+                state STARTING
+                begin g3
+            1501 begun 900
+                deploy g3 from 900: 2 tasks
+            1502 running
+                state RUNNING
+            2502 tick
+                barrier 916 g3
+        "#]],
+    );
+}
+
+// Scenario 6: a slow epoch is waited for; none is skipped and none overtakes it.
+#[test]
+fn a_slow_epoch_holds_back_the_next_barrier() {
+    check(
+        "0 submit
+         1 begun 0
+         2 running
+         1002 tick
+         2002 tick
+         60000 tick
+         120000 staged 0 16
+         120001 staged 1 17
+         120002 committed 16
+         120003 staged 1 16
+         120004 committed 16
+         120004 tick",
+        expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            1002 tick
+                barrier 16 g1
+            2002 tick
+            60000 tick
+            120000 staged 0 16
+            120001 staged 1 17
+            120002 committed 16
+            120003 staged 1 16
+                commit 16 g1
+            120004 committed 16
+                tell committed 16 g1
+            120004 tick
+                barrier 17 g1
+        "#]],
+    );
+}
+
+#[test]
+fn failures_back_off_until_the_job_is_given_up() {
+    let job = check_job(
+        job(1000, 1),
+        "0 submit
+         1 begun 0
+         2 running
+         10 failed
+         11 failed
+         140 tick
+         141 begun 0
+         142 running
+         143 failed
+         144 tick
+         145 stopped",
+        &expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            10 failed
+                state RESTARTING
+            11 failed
+            140 tick
+                state STARTING
+                begin g2
+            141 begun 0
+                deploy g2 from 0: 2 tasks
+            142 running
+                state RUNNING
+            143 failed
+                drop state
+                state FAILED
+            144 tick
+            145 stopped
+        "#]],
+    );
+    assert_eq!(job.last_error(), Some("failed on purpose"));
+    assert_eq!(job.restarts(), 1);
+}
+
+#[test]
+fn an_error_that_repeats_itself_fails_at_once() {
+    check(
+        "0 submit
+         1 begun 0
+         2 running
+         3 poisoned",
+        expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            3 poisoned
+                drop state
+                state FAILED
+        "#]],
+    );
+}
+
+#[test]
+fn a_lost_store_is_tried_again_with_the_tasks_stopped() {
+    check(
+        "0 submit
+         1 state-failed
+         130 tick
+         131 begun 0
+         132 running
+         1132 tick
+         1133 staged 0 16
+         1134 staged 1 16
+         1135 state-failed
+         1136 stopped
+         1137 cancel",
+        expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 state-failed
+                state RESTARTING
+            130 tick
+                state STARTING
+                begin g2
+            131 begun 0
+                deploy g2 from 0: 2 tasks
+            132 running
+                state RUNNING
+            1132 tick
+                barrier 16 g2
+            1133 staged 0 16
+            1134 staged 1 16
+                commit 16 g2
+            1135 state-failed
+                state RESTARTING
+                stop
+            1136 stopped
+            1137 cancel
+                drop state
+                state CANCELED
+        "#]],
+    );
+}
+
+#[test]
+fn cancel_stops_what_runs_and_nothing_else_follows() {
+    check(
+        "0 submit
+         1 begun 0
+         2 running
+         1002 tick
+         1003 cancel
+         1004 staged 0 16
+         1005 staged 1 16
+         1006 stopped
+         1007 begun 16
+         1008 running",
+        expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            1002 tick
+                barrier 16 g1
+            1003 cancel
+                state CANCELING
+                stop
+            1004 staged 0 16
+            1005 staged 1 16
+            1006 stopped
+                drop state
+                state CANCELED
+            1007 begun 16
+            1008 running
+        "#]],
+    );
+    check(
+        "0 submit\n1 cancel\n2 begun 0",
+        expect![[r#"
+        0 submit
+            state STARTING
+            begin g1
+        1 cancel
+            drop state
+            state CANCELED
+        2 begun 0
+    "#]],
+    );
+    check(
+        "0 cancel\n1 submit",
+        expect![[r#"
+        0 cancel
+            drop state
+            state CANCELED
+        1 submit
+    "#]],
+    );
+    check(
+        "0 submit
+         1 begun 0
+         2 running
+         3 cancel
+         4 failed",
+        expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            3 cancel
+                state CANCELING
+                stop
+            4 failed
+                drop state
+                state CANCELED
+        "#]],
+    );
+}
+
+#[test]
+fn a_failure_while_publishing_starts_again() {
+    check(
+        "0 submit
+         1 begun 0
+         2 running
+         3 finished 0
+         4 finished 1
+         5 staged 0 16
+         6 staged 1 16
+         7 committed 16
+         8 failed
+         150 tick
+         151 begun 16
+         152 running
+         153 finished 0
+         154 finished 1
+         155 staged 0 32
+         156 staged 1 32
+         157 committed 32
+         158 published 32
+         159 stopped",
+        expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            3 finished 0
+            4 finished 1
+                barrier 16 g1
+            5 staged 0 16
+            6 staged 1 16
+                commit 16 g1
+            7 committed 16
+                tell committed 16 g1
+                state FINISHING
+            8 failed
+                state RESTARTING
+            150 tick
+                state STARTING
+                begin g2
+            151 begun 16
+                deploy g2 from 16: 2 tasks
+            152 running
+                state RUNNING
+            153 finished 0
+            154 finished 1
+                barrier 32 g2
+            155 staged 0 32
+            156 staged 1 32
+                commit 32 g2
+            157 committed 32
+                tell committed 32 g2
+                state FINISHING
+            158 published 32
+                record sink_0 published 32
+                stop
+            159 stopped
+                drop state
+                state FINISHED
+        "#]],
+    );
+}

@@ -1,0 +1,21 @@
+//! The life of a job.
+//!
+//! ```text
+//! Created ─▶ Beginning ─▶ Deploying ─▶ Running ─▶ Publishing ─▶ Stopping ─▶ Ended
+//!                ▲             │          │           │             ▲
+//!                └── BackingOff ◀─────────┴───────────┘             │
+//!                         └──────── given up, or cancelled ─────────┘
+//! ```
+//! One file per part of that life. Invariants: an event of another generation changes nothing; an
+//! epoch is committed only when every task has staged it; no epoch number is used twice.
+
+#[allow(clippy::module_inception)]
+mod job;
+#[cfg(test)]
+mod job_test;
+mod restarting;
+mod running;
+mod starting;
+mod stopping;
+
+pub use job::{Job, JobFacts};

@@ -1,0 +1,108 @@
+//! Epochs of a running job: barrier, sections, commit; and the end of its input.
+
+use proto::types::{Epoch, SinkId, TaskId};
+
+use super::job::{Job, Phase, Publishing, Running};
+use crate::{Effect, checkpoint::EpochInFlight};
+
+impl Job {
+    pub(super) fn on_tick(&mut self, now_us: u64) {
+        match &self.phase {
+            Phase::Running(running) => {
+                let due = running.barrier_due_us.is_some_and(|due| due <= now_us);
+                if due && running.in_flight.is_none() {
+                    self.begin_epoch(now_us);
+                }
+            }
+            Phase::BackingOff { until_us } if *until_us <= now_us => self.begin_generation(),
+            _ => {}
+        }
+    }
+
+    fn begin_epoch(&mut self, now_us: u64) {
+        let tasks: Vec<TaskId> = self.facts.tasks.iter().map(|task| task.task).collect();
+        let interval_us = self.options.checkpoint_interval_ms.saturating_mul(1000);
+        let generation = self.generation;
+        if let Phase::Running(running) = &mut self.phase {
+            let epoch = self.line.take();
+            let last = running.unfinished.is_empty();
+            let in_flight = EpochInFlight::begin(epoch, last, tasks.into_iter(), now_us);
+            running.in_flight = Some(in_flight);
+            running.barrier_due_us = (interval_us > 0).then(|| now_us.saturating_add(interval_us));
+            self.emit(Effect::SendBarrier { generation, epoch });
+        }
+    }
+
+    pub(super) fn on_staged(&mut self, task: TaskId, epoch: Epoch, now_us: u64) {
+        let generation = self.generation;
+        let Phase::Running(Running {
+            in_flight: Some(in_flight),
+            ..
+        }) = &mut self.phase
+        else {
+            return;
+        };
+        if in_flight.staged(task, epoch, now_us) {
+            self.emit(Effect::Commit { generation, epoch });
+        }
+    }
+
+    pub(super) fn on_epoch_committed(&mut self, epoch: Epoch, now_us: u64) {
+        let generation = self.generation;
+        let Phase::Running(running) = &mut self.phase else {
+            return;
+        };
+        let Some(in_flight) = running
+            .in_flight
+            .take_if(|in_flight| in_flight.epoch == epoch && in_flight.staged_us.is_some())
+        else {
+            return;
+        };
+        let ended = running.unfinished.is_empty();
+        let finishing = in_flight.last.then(|| Publishing {
+            running_since_us: running.since_us,
+            epoch,
+            owing: self.facts.publishing.clone(),
+        });
+        self.line.commit(epoch);
+        self.history.push(generation, &in_flight, now_us);
+        self.emit(Effect::SendCommitted { generation, epoch });
+        match finishing {
+            Some(publishing) => {
+                self.enter(Phase::Publishing(publishing));
+                self.stop_if_all_is_outside();
+            }
+            // The last task finished after this epoch's barrier: what came between is not in it.
+            None if ended => self.begin_epoch(now_us),
+            None => {}
+        }
+    }
+
+    pub(super) fn on_finished(&mut self, task: TaskId, now_us: u64) {
+        let Phase::Running(running) = &mut self.phase else {
+            return;
+        };
+        running.unfinished.remove(&task);
+        if running.unfinished.is_empty() && running.in_flight.is_none() {
+            self.begin_epoch(now_us);
+        }
+    }
+
+    pub(super) fn on_published(&mut self, sink: SinkId, epoch: Epoch) {
+        match &mut self.phase {
+            Phase::Publishing(publishing) => {
+                if epoch >= publishing.epoch {
+                    publishing.owing.remove(&sink);
+                }
+            }
+            Phase::Running(_) | Phase::Stopping { .. } => {}
+            _ => return,
+        }
+        self.emit(Effect::RecordPublished {
+            generation: self.generation,
+            sink,
+            epoch,
+        });
+        self.stop_if_all_is_outside();
+    }
+}

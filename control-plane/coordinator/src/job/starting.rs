@@ -1,0 +1,49 @@
+//! From submission to running tasks: fence the older generation, fix the restore epoch, deploy.
+
+use proto::types::Epoch;
+
+use super::job::{Job, Phase, Running};
+use crate::Effect;
+
+impl Job {
+    pub(super) fn on_submitted(&mut self) {
+        if self.phase == Phase::Created {
+            self.begin_generation();
+        }
+    }
+
+    /// Starts the next generation, whatever became of the last one.
+    pub(super) fn begin_generation(&mut self) {
+        self.generation = self.generation.next();
+        self.enter(Phase::Beginning);
+        self.emit(Effect::BeginGeneration {
+            generation: self.generation,
+        });
+    }
+
+    pub(super) fn on_state_begun(&mut self, restored: Epoch) {
+        if self.phase != Phase::Beginning {
+            return;
+        }
+        self.line.begin_generation(restored);
+        self.enter(Phase::Deploying);
+        self.emit(Effect::Deploy {
+            generation: self.generation,
+            restored,
+            tasks: self.facts.tasks.clone(),
+        });
+    }
+
+    pub(super) fn on_running(&mut self, now_us: u64) {
+        if self.phase != Phase::Deploying {
+            return;
+        }
+        let interval_us = self.options.checkpoint_interval_ms.saturating_mul(1000);
+        self.enter(Phase::Running(Running {
+            since_us: now_us,
+            in_flight: None,
+            barrier_due_us: (interval_us > 0).then(|| now_us.saturating_add(interval_us)),
+            unfinished: self.facts.tasks.iter().map(|task| task.task).collect(),
+        }));
+    }
+}
