@@ -58,6 +58,9 @@ pub struct Deployment {
     pub tasks: Vec<TaskSpec>,
     /// How.
     pub options: JobOptions,
+    /// When the job was created, in ms since 1970: the same at every start, so that a generator
+    /// without a fixed time makes the same rows again.
+    pub created_ms: u64,
 }
 
 /// What the control plane asks of a worker.
@@ -127,6 +130,8 @@ pub enum WorkerEventKind {
         /// Whether running again may help.
         retryable: bool,
     },
+    /// Sources could not read records.
+    DeadLetters(Vec<DeadLetter>),
     /// All output of the sink up to this epoch is outside.
     Published {
         /// Sink.
@@ -136,6 +141,21 @@ pub enum WorkerEventKind {
     },
     /// Answer to [`WorkerCommand::Stop`].
     Stopped,
+}
+
+/// A record that a source could not read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeadLetter {
+    /// Split it came from.
+    pub split: String,
+    /// Where in the split, for people ("line 17").
+    pub position: String,
+    /// Its bytes, cut to a bounded length.
+    pub bytes: Vec<u8>,
+    /// Why it could not be read.
+    pub cause: String,
+    /// How many records this letter stands for (≥ 1).
+    pub count: u64,
 }
 
 /// Figures of one operator of one task, since the generation began.

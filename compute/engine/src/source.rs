@@ -68,20 +68,7 @@ pub enum SplitEvent {
     Finished,
 }
 
-/// A record that could not be read.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DeadLetter {
-    /// Split it came from.
-    pub split: String,
-    /// Where in the split, for people ("line 17").
-    pub position: String,
-    /// Its bytes, cut to a bounded length.
-    pub bytes: Vec<u8>,
-    /// Why it could not be read.
-    pub cause: String,
-    /// How many records this letter stands for (≥ 1).
-    pub count: u64,
-}
+pub use proto::control::DeadLetter;
 
 /// Why a source cannot go on.
 #[derive(Debug, thiserror::Error)]
