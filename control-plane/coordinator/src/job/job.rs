@@ -163,6 +163,8 @@ impl Job {
             } => self.on_tasks_failed(error, retryable, now_us),
             WorkerEventKind::Published { sink, epoch } => self.on_published(sink, epoch),
             WorkerEventKind::Stopped => self.on_stopped(),
+            // The shell keeps them; they decide nothing.
+            WorkerEventKind::DeadLetters(_) => {}
         }
     }
 
