@@ -1,1 +1,22 @@
-//! Sources and sinks.
+//! Sources and sinks: one folder per connector, formats beside them.
+//!
+//! Implements the engine's traits for the connectors of `proto::plan::ConnectorSpec`. Knows files,
+//! bytes and columns; knows no operators, no SQL text and no clock but the one it is given.
+
+mod blackhole;
+mod collect;
+mod column;
+mod context;
+mod dead_letters;
+mod filesystem;
+mod format;
+mod open;
+mod print;
+#[cfg(test)]
+mod testing;
+mod text;
+mod value;
+
+pub use collect::CollectTarget;
+pub use context::{LineWriter, SinkContext, SourceContext, Timer};
+pub use open::{open_sink, open_source};

@@ -1,0 +1,62 @@
+//! What connectors take from the shell that runs them.
+
+use std::{fmt, io, sync::Arc};
+
+use engine::clock::Clock;
+use futures::future::BoxFuture;
+
+use crate::CollectTarget;
+
+/// Wakes sources that keep a rate.
+pub trait Timer: Send + Sync {
+    /// Completes when `ms` milliseconds have passed.
+    fn sleep(&self, ms: u64) -> BoxFuture<'static, ()>;
+}
+
+/// Where printed lines go.
+pub trait LineWriter: Send + Sync {
+    /// Writes whole lines, each with its line end, without mixing them with those of others.
+    ///
+    /// # Errors
+    /// When the output is gone.
+    fn write_lines(&self, lines: &[u8], standard_error: bool) -> io::Result<()>;
+}
+
+/// What sources are opened with.
+#[derive(Clone)]
+pub struct SourceContext {
+    /// Event time of a generator's first event where the plan fixes none. Must be the same at
+    /// every start of a job, or a replay would give other rows.
+    pub base_time_ms: u64,
+    /// Time, for sources that keep a rate.
+    pub clock: Arc<dyn Clock>,
+    /// Wakes them.
+    pub timer: Arc<dyn Timer>,
+}
+
+/// What sinks are opened with.
+#[derive(Clone)]
+pub struct SinkContext {
+    /// Number of tasks that write; `print` names them where there are several.
+    pub parallelism: usize,
+    /// Takes the lines of `print`.
+    pub print: Arc<dyn LineWriter>,
+    /// Takes the rows of `collect`.
+    pub collect: Arc<dyn CollectTarget>,
+}
+
+impl fmt::Debug for SourceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceContext")
+            .field("base_time_ms", &self.base_time_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SinkContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SinkContext")
+            .field("parallelism", &self.parallelism)
+            .finish_non_exhaustive()
+    }
+}

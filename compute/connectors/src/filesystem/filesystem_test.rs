@@ -1,0 +1,221 @@
+//! Files read and written through the engine's traits.
+
+use std::{fs, path::Path};
+
+use engine::{
+    ChangeBatch,
+    sink::{EpochOutput, Sink as _},
+    source::Source as _,
+};
+use futures::executor::block_on;
+use proto::{
+    plan::{CsvFormat, FilesystemSpec, FormatSpec, JsonFormat, format_spec::Format},
+    types::{Epoch, Field, Generation},
+};
+
+use super::*;
+use crate::testing::{fields, lines, read};
+
+fn spec(path: &Path, format: Format) -> FilesystemSpec {
+    FilesystemSpec {
+        path: path.to_str().unwrap().to_owned(),
+        format: Some(FormatSpec {
+            format: Some(format),
+        }),
+        ..Default::default()
+    }
+}
+
+fn json(ignore_parse_errors: bool) -> Format {
+    Format::Json(JsonFormat {
+        ignore_parse_errors,
+        ..Default::default()
+    })
+}
+
+#[test]
+fn reading_in_pieces_equals_reading_at_once() {
+    let root = tempfile::tempdir().unwrap();
+    let text: String = (0..500)
+        .map(|n| format!("{{\"a\":{n},\"b\":\"{}\"}}\n", n * n))
+        .collect();
+    fs::write(root.path().join("one.json"), &text).unwrap();
+    fs::write(root.path().join("two.json"), "{\"a\":1000}").unwrap();
+    let fields = fields("a BIGINT, b STRING");
+    let spec = spec(root.path(), json(false));
+    let whole = FileSource::new(&spec, &fields).unwrap();
+    let expected = lines(&fields, &read(&whole, 10_000, false).unwrap().batches);
+    assert_eq!(expected.len(), 501);
+    assert_eq!(expected[500], r#"+I {"a":1000,"b":null}"#);
+    for range_bytes in [u64::MAX, 1000, 97] {
+        let source = FileSource::new(&spec, &fields)
+            .unwrap()
+            .with_range_bytes(range_bytes);
+        for max_rows in [1, 7, 64] {
+            let found = read(&source, max_rows, true).unwrap();
+            assert!(
+                found
+                    .batches
+                    .iter()
+                    .all(|batch| batch.num_rows() <= max_rows)
+            );
+            assert_eq!(lines(&fields, &found.batches), expected);
+        }
+    }
+}
+
+#[test]
+fn bad_records_fail_or_become_dead_letters() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("file");
+    fs::write(&path, "{\"a\":1}\n{\"a\":\n\n{\"a\":3}\n\u{fffd}\n").unwrap();
+    let fields = fields("a INT");
+    let strict = FileSource::new(&spec(&path, json(false)), &fields).unwrap();
+    let error = read(&strict, 10, false).unwrap_err().to_string();
+    let shown = path.display();
+    assert_eq!(
+        error,
+        format!("failed to read `{shown}` at record 2: not valid JSON: expected a value at byte 5")
+    );
+    let lenient = FileSource::new(&spec(&path, json(true)), &fields).unwrap();
+    let found = read(&lenient, 10, false).unwrap();
+    assert_eq!(
+        lines(&fields, &found.batches),
+        [r#"+I {"a":1}"#, r#"+I {"a":3}"#]
+    );
+    let positions: Vec<_> = found
+        .dead_letters
+        .iter()
+        .map(|letter| &*letter.position)
+        .collect();
+    assert_eq!(positions, ["record 2", "record 5"]);
+    assert_eq!(found.dead_letters[0].bytes, b"{\"a\":");
+}
+
+#[test]
+fn what_cannot_be_opened_says_why() {
+    let check = |path: &str, expected: &str| {
+        let error = FileSource::new(&spec(Path::new(path), json(false)), &fields("a INT"))
+            .and_then(|source| block_on(source.splits(1)))
+            .unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    };
+    check(
+        "/nowhere/at/all",
+        "failed to read `/nowhere/at/all`: No such file or directory (os error 2)",
+    );
+    check(
+        "s3://bucket/x",
+        "cannot open path `s3://bucket/x`: scheme `s3` is not supported, only local files are",
+    );
+}
+
+fn batch_of(fields: &[Field], records: &str) -> ChangeBatch {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("rows");
+    fs::write(&path, records).unwrap();
+    let source = FileSource::new(&spec(&path, json(false)), fields).unwrap();
+    read(&source, 100, false).unwrap().batches.remove(0)
+}
+
+fn publish(sink: &FileSink, batch: &ChangeBatch, epoch: u64) {
+    let mut writer = sink.writer(0).unwrap();
+    writer.write(batch).unwrap();
+    assert!(writer.buffered_bytes() > 0);
+    let output = EpochOutput {
+        generation: Generation(3),
+        epoch: Epoch(epoch),
+        slot: 1,
+        pieces: vec![writer.freeze().into(), Vec::new().into()],
+    };
+    assert_eq!(writer.buffered_bytes(), 0);
+    assert!(writer.freeze().is_empty());
+    let mut publisher = sink.publisher().unwrap().unwrap();
+    block_on(publisher.publish(output.clone())).unwrap();
+    // After a crash an epoch is published again.
+    block_on(publisher.publish(output)).unwrap();
+}
+
+#[test]
+fn published_files_are_read_back() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("new/out");
+    let fields = fields("a INT, b STRING");
+    let sink = FileSink::new(&spec(&out, json(false)), &fields).unwrap();
+    let batch = batch_of(&fields, "{\"a\":1,\"b\":\"x\"}\n{\"a\":2}\n");
+    publish(&sink, &batch, 16);
+    publish(&sink, &batch, 17);
+    let mut names: Vec<_> = fs::read_dir(&out)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["part-1-3-16.json", "part-1-3-17.json"]);
+    assert_eq!(
+        fs::read_to_string(out.join("part-1-3-16.json")).unwrap(),
+        "{\"a\":1,\"b\":\"x\"}\n{\"a\":2,\"b\":null}\n"
+    );
+    let source = FileSource::new(&spec(&out, json(false)), &fields).unwrap();
+    assert_eq!(read(&source, 100, false).unwrap().batches.len(), 2);
+}
+
+#[test]
+fn partitions_are_directories() {
+    let root = tempfile::tempdir().unwrap();
+    let fields = fields("day DATE, a INT, k STRING");
+    let csv = Format::Csv(CsvFormat {
+        columns: Some(proto::plan::row_type(&fields[1..2])),
+        ..Default::default()
+    });
+    let spec = FilesystemSpec {
+        partition_by: vec!["k".to_owned(), "day".to_owned()],
+        ..spec(root.path(), csv)
+    };
+    let sink = FileSink::new(&spec, &fields).unwrap();
+    let records = "{\"day\":\"2024-03-01\",\"a\":1,\"k\":\"x/y\"}\n\
+                   {\"day\":null,\"a\":2,\"k\":\"z\"}\n\
+                   {\"day\":\"2024-03-01\",\"a\":3,\"k\":\"x/y\"}\n";
+    publish(&sink, &batch_of(&fields, records), 16);
+    let path = root.path().join("k=x%2Fy/day=2024-03-01/part-1-3-16.csv");
+    assert_eq!(fs::read_to_string(path).unwrap(), "1\n3\n");
+    let source = FileSource::new(&spec, &fields).unwrap();
+    assert_eq!(
+        lines(&fields, &read(&source, 100, true).unwrap().batches),
+        [
+            r#"+I {"day":"2024-03-01","a":1,"k":"x/y"}"#,
+            r#"+I {"day":"2024-03-01","a":3,"k":"x/y"}"#,
+            r#"+I {"day":null,"a":2,"k":"z"}"#,
+        ]
+    );
+}
+
+#[test]
+fn files_are_rolled_between_frames() {
+    let root = tempfile::tempdir().unwrap();
+    let fields = fields("a STRING");
+    let spec = FilesystemSpec {
+        rolling_bytes: 1 << 20,
+        ..spec(root.path(), json(false))
+    };
+    let sink = FileSink::new(&spec, &fields).unwrap();
+    let record = format!("{{\"a\":\"{}\"}}\n", "x".repeat(100_000));
+    publish(&sink, &batch_of(&fields, &record.repeat(25)), 16);
+    let rows: Vec<_> = ["", "-1", "-2"]
+        .iter()
+        .map(|nth| {
+            let file = root.path().join(format!("part-1-3-16{nth}.json"));
+            fs::read_to_string(file).unwrap().lines().count()
+        })
+        .collect();
+    assert_eq!(rows, [11, 11, 3]);
+}
+
+#[test]
+fn updates_need_a_format_that_has_them() {
+    let fields = fields("a INT");
+    let sink = FileSink::new(&spec(Path::new("/unused"), json(false)), &fields).unwrap();
+    let mut batch = batch_of(&fields, "{\"a\":1}\n");
+    batch.kinds = Some(engine::Kinds::from_bytes(vec![3]));
+    let error = sink.writer(0).unwrap().write(&batch).unwrap_err();
+    assert!(error.to_string().contains("takes inserts only"), "{error}");
+}

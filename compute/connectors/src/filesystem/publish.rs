@@ -1,0 +1,120 @@
+//! Committed output becomes files. A file is written under a hidden name, made durable and then
+//! renamed: it is there whole or not at all, and the name says which epoch it is.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use engine::sink::{EpochOutput, Publisher, SinkError};
+use futures::{FutureExt as _, future::BoxFuture};
+
+use super::stage::frames;
+
+/// Writes files below one directory.
+#[derive(Debug)]
+pub(super) struct FilePublisher {
+    root: PathBuf,
+    extension: &'static str,
+    /// A file that would grow beyond this is followed by another. 0: one file per epoch.
+    rolling_bytes: u64,
+}
+
+impl FilePublisher {
+    pub(super) fn new(root: PathBuf, extension: &'static str, rolling_bytes: u64) -> Self {
+        FilePublisher {
+            root,
+            extension,
+            rolling_bytes,
+        }
+    }
+
+    fn publish_now(&self, output: &EpochOutput) -> Result<(), SinkError> {
+        let mut directories: BTreeMap<&str, Vec<&[u8]>> = BTreeMap::new();
+        for piece in &output.pieces {
+            let frames = frames(piece).ok_or_else(|| SinkError::Io {
+                what: format!("epoch {} to `{}`", output.epoch, self.root.display()),
+                cause: "the staged output is damaged".to_owned(),
+            })?;
+            for (directory, lines) in frames {
+                directories.entry(directory).or_default().push(lines);
+            }
+        }
+        for (directory, frames) in directories {
+            let directory = self.root.join(directory);
+            fs::create_dir_all(&directory).map_err(|error| failed(&directory, &error))?;
+            for (nth, frames) in self.roll(&frames).into_iter().enumerate() {
+                let name = self.file_name(output, nth);
+                write_once(&directory, &name, frames)
+                    .map_err(|error| failed(&directory.join(&name), &error))?;
+            }
+            // Makes the renames durable.
+            File::open(&directory)
+                .and_then(|directory| directory.sync_all())
+                .map_err(|error| failed(&directory, &error))?;
+        }
+        Ok(())
+    }
+
+    fn file_name(&self, output: &EpochOutput, nth: usize) -> String {
+        let (slot, generation, epoch) = (output.slot, output.generation.0, output.epoch.0);
+        let more = match nth {
+            0 => String::new(),
+            nth => format!("-{nth}"),
+        };
+        format!("part-{slot}-{generation}-{epoch}{more}.{}", self.extension)
+    }
+
+    /// Frames per file.
+    fn roll<'f>(&self, frames: &'f [&'f [u8]]) -> Vec<&'f [&'f [u8]]> {
+        let mut files = Vec::new();
+        let (mut start, mut bytes) = (0, 0);
+        for (at, frame) in frames.iter().enumerate() {
+            let frame = frame.len() as u64;
+            if self.rolling_bytes > 0 && at > start && bytes + frame > self.rolling_bytes {
+                files.push(&frames[start..at]);
+                (start, bytes) = (at, 0);
+            }
+            bytes += frame;
+        }
+        files.push(&frames[start..]);
+        files
+    }
+}
+
+impl Publisher for FilePublisher {
+    fn publish(&mut self, output: EpochOutput) -> BoxFuture<'_, Result<(), SinkError>> {
+        async move { self.publish_now(&output) }.boxed()
+    }
+}
+
+fn write_once(directory: &Path, name: &str, frames: &[&[u8]]) -> io::Result<()> {
+    let path = directory.join(name);
+    if path.try_exists()? {
+        return Ok(());
+    }
+    let hidden = directory.join(format!(".{name}.tmp"));
+    let written = write_durably(&hidden, frames).and_then(|()| fs::rename(&hidden, &path));
+    if written.is_err() {
+        // Best effort: on a full disk the space is better free; the name is reused anyway.
+        fs::remove_file(&hidden).ok();
+    }
+    written
+}
+
+fn write_durably(path: &Path, frames: &[&[u8]]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    for frame in frames {
+        file.write_all(frame)?;
+    }
+    file.sync_all()
+}
+
+fn failed(path: &Path, error: &io::Error) -> SinkError {
+    SinkError::Io {
+        what: format!("`{}`", path.display()),
+        cause: error.to_string(),
+    }
+}

@@ -1,0 +1,152 @@
+//! Reads the records of one file split.
+
+use std::{
+    path::Path,
+    task::{Context, Poll},
+};
+
+use engine::source::{DeadLetter, SourceError, Split, SplitEvent, SplitReader};
+use proto::{plan::FilesystemSpec, types::Field};
+
+use super::{
+    partition::{PartitionColumns, split_fields},
+    records::Records,
+    split::{FileSplit, Offset},
+};
+use crate::{
+    column::Rows,
+    dead_letters::DeadLetters,
+    format::{BadRecord, Decoder, open_decoder},
+};
+
+/// A batch ends, whatever its rows, when this much of the file was read for it.
+const BATCH_BYTES_MAX: u64 = 8 << 20;
+
+/// Reads one split.
+pub(super) struct FileReader {
+    split: FileSplit,
+    id: String,
+    records: Records,
+    /// Records before the next one, counted from the split's start.
+    record: u64,
+    decoder: Decoder,
+    rows: Rows,
+    partition: Option<PartitionColumns>,
+    dead_letters: DeadLetters,
+}
+
+impl FileReader {
+    pub(super) fn open(
+        spec: &FilesystemSpec,
+        fields: &[Field],
+        split: &Split,
+        offset: Option<&[u8]>,
+    ) -> Result<FileReader, SourceError> {
+        let foreign = |what: &str| SourceError::Io {
+            what: format!("split `{}`", split.id),
+            cause: format!("its {what} is not one of a filesystem table"),
+        };
+        let file = FileSplit::from_split(split).ok_or_else(|| foreign("descriptor"))?;
+        let offset = offset
+            .map(|bytes| Offset::from_bytes(bytes).ok_or_else(|| foreign("offset")))
+            .transpose()?;
+        let (in_file, _) = split_fields(fields, &spec.partition_by);
+        let decoder = open_decoder(spec.format.as_ref(), &in_file)?;
+        let partition = PartitionColumns::new(fields, &spec.partition_by, &file.directories)
+            .map_err(|cause| SourceError::Io {
+                what: format!("`{}`", file.path),
+                cause,
+            })?;
+        let path = Path::new(&file.path);
+        let records = match offset {
+            Some(offset) => Records::open(path, decoder.framing(), offset.position, file.end),
+            None => Records::open_range(path, decoder.framing(), file.start, file.end),
+        };
+        let records = records.map_err(|error| SourceError::Io {
+            what: format!("`{}`", file.path),
+            cause: error.to_string(),
+        })?;
+        Ok(FileReader {
+            id: split.id.clone(),
+            split: file,
+            records,
+            record: offset.map_or(0, |offset| offset.record),
+            decoder,
+            rows: Rows::new(&in_file),
+            partition,
+            dead_letters: DeadLetters::default(),
+        })
+    }
+
+    /// Reads records until there are enough rows; `false` at the split's end.
+    fn fill(&mut self, max_rows: usize) -> Result<bool, SourceError> {
+        let start = self.records.position();
+        while self.rows.len() < max_rows && self.records.position() - start < BATCH_BYTES_MAX {
+            let at = self.records.position();
+            let next = self.records.next().map_err(|error| SourceError::Io {
+                what: format!("`{}` at byte {at}", self.split.path),
+                cause: error.to_string(),
+            })?;
+            let Some(record) = next else {
+                return Ok(false);
+            };
+            self.record += 1;
+            let bytes = self.records.bytes(record);
+            if let Err(BadRecord(cause)) = self.decoder.decode(bytes, &mut self.rows) {
+                // Lines can be counted from the start of a file only.
+                let position = match self.split.start {
+                    0 => format!("record {}", self.record),
+                    _ => format!("byte {at}"),
+                };
+                if !self.decoder.ignores_bad_records() {
+                    return Err(SourceError::BadRecord {
+                        split: format!("`{}`", self.split.path),
+                        position,
+                        cause,
+                    });
+                }
+                self.dead_letters.push(&self.id, position, bytes, cause);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl SplitReader for FileReader {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        max_rows: usize,
+    ) -> Poll<Result<SplitEvent, SourceError>> {
+        let more = self.fill(max_rows)?;
+        if self.rows.len() == 0 {
+            if !more {
+                return Poll::Ready(Ok(SplitEvent::Finished));
+            }
+            // Nothing but skipped records so far: let others run.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let batch = self.rows.finish().and_then(|batch| match &self.partition {
+            Some(partition) => partition.add(batch),
+            None => Ok(batch),
+        });
+        let batch = batch.map_err(|error| SourceError::Io {
+            what: format!("`{}`", self.split.path),
+            cause: error.to_string(),
+        })?;
+        Poll::Ready(Ok(SplitEvent::Batch(batch)))
+    }
+
+    fn offset(&self) -> Vec<u8> {
+        let offset = Offset {
+            position: self.records.position(),
+            record: self.record,
+        };
+        offset.to_bytes()
+    }
+
+    fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
+        self.dead_letters.take()
+    }
+}

@@ -1,0 +1,93 @@
+//! The reading side: files to splits, splits to readers.
+
+use std::path::PathBuf;
+
+use engine::source::{Source, SourceError, Split, SplitReader};
+use futures::{FutureExt as _, future::BoxFuture};
+use proto::{plan::FilesystemSpec, types::Field};
+
+use super::{
+    list::data_files,
+    local_path,
+    partition::split_fields,
+    reader::FileReader,
+    split::{FileSplit, RANGE_BYTES},
+};
+use crate::format::{Framing, open_decoder};
+
+/// The files of a table.
+pub(crate) struct FileSource {
+    spec: FilesystemSpec,
+    fields: Vec<Field>,
+    root: PathBuf,
+    range_bytes: Option<u64>,
+}
+
+impl FileSource {
+    pub(crate) fn new(spec: &FilesystemSpec, fields: &[Field]) -> Result<FileSource, SourceError> {
+        if spec.monitor_interval_ms > 0 {
+            return Err(SourceError::Unsupported(
+                "'source.monitor-interval' is not supported yet: the files that are there at \
+                 the start are read, then the table ends"
+                    .to_owned(),
+            ));
+        }
+        let root = local_path(&spec.path).map_err(SourceError::Unsupported)?;
+        // Only lines can be found from the middle of a file.
+        let (in_file, _) = split_fields(fields, &spec.partition_by);
+        let decoder = open_decoder(spec.format.as_ref(), &in_file)?;
+        let range_bytes = (decoder.framing() == Framing::Lines).then_some(RANGE_BYTES);
+        Ok(FileSource {
+            spec: spec.clone(),
+            fields: fields.to_vec(),
+            root,
+            range_bytes,
+        })
+    }
+
+    fn list(&self) -> Result<Vec<Split>, SourceError> {
+        let files = data_files(&self.root).map_err(|(path, error)| SourceError::Io {
+            what: format!("`{}`", path.display()),
+            cause: error.to_string(),
+        })?;
+        let mut splits = Vec::new();
+        for file in &files {
+            let shown = file.path.display();
+            if let Some("gz" | "bz2" | "xz" | "zst" | "zip") = file
+                .path
+                .extension()
+                .and_then(|extension| extension.to_str())
+            {
+                return Err(SourceError::Unsupported(format!(
+                    "cannot read `{shown}`: compressed files are not supported, unpack it first"
+                )));
+            }
+            let cut = FileSplit::cut(file, self.range_bytes).ok_or_else(|| {
+                SourceError::Unsupported(format!("cannot read `{shown}`: its name is not UTF-8"))
+            })?;
+            splits.extend(cut.iter().map(FileSplit::to_split));
+        }
+        Ok(splits)
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_range_bytes(mut self, range_bytes: u64) -> FileSource {
+        self.range_bytes = Some(range_bytes);
+        self
+    }
+}
+
+impl Source for FileSource {
+    fn splits(&self, _parallelism: usize) -> BoxFuture<'_, Result<Vec<Split>, SourceError>> {
+        async { self.list() }.boxed()
+    }
+
+    fn open(
+        &self,
+        split: &Split,
+        offset: Option<&[u8]>,
+    ) -> Result<Box<dyn SplitReader>, SourceError> {
+        let reader = FileReader::open(&self.spec, &self.fields, split, offset)?;
+        Ok(Box::new(reader))
+    }
+}
