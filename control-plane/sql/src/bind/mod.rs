@@ -29,6 +29,8 @@ mod special;
 mod special_json;
 mod special_time;
 mod table;
+#[cfg(test)]
+mod tests;
 mod types;
 mod unnest;
 mod window_function;

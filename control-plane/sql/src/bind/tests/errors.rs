@@ -1,0 +1,1 @@
+//! What is refused, where and with which hint.
