@@ -1,0 +1,47 @@
+//! Rewrites a bound query into one that costs less and that the stream planner can read. One rule
+//! per file; a rule takes a plan and gives a plan with the same columns and rows.
+//!
+//! After it there is no subquery, no DISTINCT and no set operation but UNION ALL.
+
+mod decorrelate;
+pub(crate) mod expr;
+mod merge_project;
+mod null_rejecting;
+mod order;
+pub(crate) mod plan;
+mod prune;
+mod push_filter;
+mod set_operation;
+pub(crate) mod simplify;
+mod subquery;
+
+pub(crate) use merge_project::may_merge;
+
+use crate::error::SqlError;
+use crate::logical::LogicalPlan;
+
+type Rule = fn(LogicalPlan) -> Result<LogicalPlan, SqlError>;
+
+/// The rules in the order in which they run. Pushing filters runs again after pruning, because
+/// merged projections let conditions through to the scans.
+const RULES: &[Rule] = &[
+    order::tidy_order,
+    subquery::remove_subqueries,
+    set_operation::spell_out,
+    simplify::simplify_plan,
+    merge_project::merge_projects,
+    push_filter::push_filters,
+    simplify::simplify_plan,
+    prune::prune_columns,
+    merge_project::merge_projects,
+    push_filter::push_filters,
+    merge_project::merge_projects,
+];
+
+/// Optimises a bound query. Columns, their order and their names stay.
+///
+/// # Errors
+/// When a subquery stands where it has no plan as a join.
+pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, SqlError> {
+    RULES.iter().try_fold(plan, |plan, rule| rule(plan))
+}

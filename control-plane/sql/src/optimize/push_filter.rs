@@ -1,0 +1,299 @@
+//! Moves conditions as far down as they go, and makes outer joins inner where a condition above
+//! drops the rows that the join would pad with NULL.
+
+use std::ops::Range;
+
+use crate::error::SqlError;
+use crate::logical::{Expr, JoinKind, LogicalPlan, OverCall, SetOp};
+use proto::plan::WindowKind;
+
+use super::expr::{self, as_column, columns, conjuncts, is_deterministic, remap, substitute};
+use super::null_rejecting::rejects_null;
+use super::plan;
+
+/// Pushes every filter of the plan.
+///
+/// # Errors
+/// Never; the signature is that of all rules.
+pub(crate) fn push_filters(tree: LogicalPlan) -> Result<LogicalPlan, SqlError> {
+    Ok(push(tree, Vec::new()))
+}
+
+/// The plan with `conditions` (over its output) applied as deep as possible.
+fn push(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
+    let (conditions, fixed): (Vec<_>, Vec<_>) =
+        conditions.into_iter().partition(is_deterministic);
+    plan::filter(push_into(tree, conditions), fixed)
+}
+
+fn push_into(tree: LogicalPlan, mut conditions: Vec<Expr>) -> LogicalPlan {
+    match tree {
+        LogicalPlan::Filter { input, predicate } => {
+            let mut all = conjuncts(predicate);
+            all.append(&mut conditions);
+            push(*input, all)
+        }
+        LogicalPlan::Project {
+            input,
+            exprs,
+            schema,
+        } => {
+            let movable = exprs.iter().all(is_deterministic);
+            let (down, stay) = split(conditions, &|_| movable);
+            let down = down.into_iter().map(|c| substitute(c, &exprs)).collect();
+            let project = LogicalPlan::Project {
+                input: Box::new(push(*input, down)),
+                exprs,
+                schema,
+            };
+            plan::filter(project, stay)
+        }
+        LogicalPlan::Join { .. } => push_join(tree, conditions),
+        LogicalPlan::TemporalJoin { .. } => push_temporal_join(tree, conditions),
+        LogicalPlan::Aggregate { .. } => push_aggregate(tree, conditions),
+        LogicalPlan::Window {
+            input,
+            function,
+            schema,
+        } => {
+            let width = input.schema().len();
+            // A session is made of the rows that are there: only whole partitions may go.
+            let passes = |column: usize| {
+                column < width
+                    && (function.kind != WindowKind::Session
+                        || function.partition_by.contains(&column))
+            };
+            let (down, stay) = split(conditions, &|c| columns(c).into_iter().all(passes));
+            let window = LogicalPlan::Window {
+                input: Box::new(push(*input, down)),
+                function,
+                schema,
+            };
+            plan::filter(window, stay)
+        }
+        LogicalPlan::Over {
+            input,
+            calls,
+            schema,
+        } => {
+            let (down, stay) = split(conditions, &|c| {
+                columns(c).into_iter().all(|i| is_partition(&calls, i))
+            });
+            let over = LogicalPlan::Over {
+                input: Box::new(push(*input, down)),
+                calls,
+                schema,
+            };
+            plan::filter(over, stay)
+        }
+        LogicalPlan::Distinct { input } => LogicalPlan::Distinct {
+            input: Box::new(push(*input, conditions)),
+        },
+        LogicalPlan::SetOperation {
+            op: SetOp::Union,
+            all,
+            left,
+            right,
+            schema,
+        } => LogicalPlan::SetOperation {
+            op: SetOp::Union,
+            all,
+            left: Box::new(push(*left, conditions.clone())),
+            right: Box::new(push(*right, conditions)),
+            schema,
+        },
+        LogicalPlan::Unnest {
+            input,
+            collection,
+            left,
+            with_ordinality,
+            schema,
+        } => {
+            let width = input.schema().len();
+            let (down, stay) = split(conditions, &|c| reads_only(c, &(0..width)));
+            let unnest = LogicalPlan::Unnest {
+                input: Box::new(push(*input, down)),
+                collection,
+                left,
+                with_ordinality,
+                schema,
+            };
+            plan::filter(unnest, stay)
+        }
+        LogicalPlan::Sort {
+            input,
+            keys,
+            offset: 0,
+            limit: None,
+        } => LogicalPlan::Sort {
+            input: Box::new(push(*input, conditions)),
+            keys,
+            offset: 0,
+            limit: None,
+        },
+        LogicalPlan::Sort {
+            input,
+            keys,
+            offset,
+            limit,
+        } => {
+            let sort = LogicalPlan::Sort {
+                input: Box::new(push(*input, Vec::new())),
+                keys,
+                offset,
+                limit,
+            };
+            plan::filter(sort, conditions)
+        }
+        LogicalPlan::SetOperation {
+            op,
+            all,
+            left,
+            right,
+            schema,
+        } => {
+            let tree = LogicalPlan::SetOperation {
+                op,
+                all,
+                left: Box::new(push(*left, Vec::new())),
+                right: Box::new(push(*right, Vec::new())),
+                schema,
+            };
+            plan::filter(tree, conditions)
+        }
+        leaf @ (LogicalPlan::Scan { .. } | LogicalPlan::Values { .. }) => {
+            plan::filter(leaf, conditions)
+        }
+    }
+}
+
+fn split(conditions: Vec<Expr>, goes_down: &dyn Fn(&Expr) -> bool) -> (Vec<Expr>, Vec<Expr>) {
+    conditions.into_iter().partition(|c| goes_down(c))
+}
+
+fn reads_only(condition: &Expr, range: &Range<usize>) -> bool {
+    columns(condition).iter().all(|i| range.contains(i))
+}
+
+fn is_partition(calls: &[OverCall], column: usize) -> bool {
+    calls.iter().all(|call| {
+        call.partition_by
+            .iter()
+            .any(|key| as_column(key) == Some(column))
+    })
+}
+
+fn push_aggregate(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
+    let LogicalPlan::Aggregate {
+        input,
+        keys,
+        grouping_sets,
+        calls,
+        schema,
+    } = tree
+    else {
+        return plan::filter(tree, conditions);
+    };
+    let plain = grouping_sets.is_none() && keys.iter().all(is_deterministic);
+    // A constant condition must not go below a global aggregate: it decides over its one row.
+    let (down, stay) = split(conditions, &|c| {
+        plain && !columns(c).is_empty() && reads_only(c, &(0..keys.len()))
+    });
+    let down = down.into_iter().map(|c| substitute(c, &keys)).collect();
+    let aggregate = LogicalPlan::Aggregate {
+        input: Box::new(push(*input, down)),
+        keys,
+        grouping_sets,
+        calls,
+        schema,
+    };
+    plan::filter(aggregate, stay)
+}
+
+fn push_temporal_join(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
+    let LogicalPlan::TemporalJoin {
+        left,
+        right,
+        kind,
+        time_column,
+        condition,
+        schema,
+    } = tree
+    else {
+        return plan::filter(tree, conditions);
+    };
+    let width = left.schema().len();
+    let (down, stay) = split(conditions, &|c| reads_only(c, &(0..width)));
+    let join = LogicalPlan::TemporalJoin {
+        left: Box::new(push(*left, down)),
+        right: Box::new(push(*right, Vec::new())),
+        kind,
+        time_column,
+        condition,
+        schema,
+    };
+    plan::filter(join, stay)
+}
+
+/// The kind of join that is left once rows padded with NULL on the rejected sides are dropped.
+fn strengthen(kind: JoinKind, rejects_left: bool, rejects_right: bool) -> JoinKind {
+    match (kind, rejects_left, rejects_right) {
+        (JoinKind::Left, _, true) | (JoinKind::Right, true, _) | (JoinKind::Full, true, true) => {
+            JoinKind::Inner
+        }
+        (JoinKind::Full, true, false) => JoinKind::Left,
+        (JoinKind::Full, false, true) => JoinKind::Right,
+        _ => kind,
+    }
+}
+
+fn push_join(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
+    let LogicalPlan::Join {
+        left,
+        right,
+        kind,
+        condition,
+        schema,
+    } = tree
+    else {
+        return plan::filter(tree, conditions);
+    };
+    let (l, r) = (left.schema().len(), right.schema().len());
+    let (left_range, right_range) = (0..l, l..l + r);
+    let rejects = |range: &Range<usize>| conditions.iter().any(|c| rejects_null(c, range));
+    let kind = strengthen(kind, rejects(&left_range), rejects(&right_range));
+    let mut on = condition.map(conjuncts).unwrap_or_default();
+    let mut above = conditions;
+    if kind == JoinKind::Inner {
+        on.append(&mut above);
+    }
+    // Conditions of ON may go below the side that is not preserved, those above below the side
+    // that is.
+    let on_left = matches!(kind, JoinKind::Inner | JoinKind::Right | JoinKind::Semi);
+    let on_right = !matches!(kind, JoinKind::Right | JoinKind::Full);
+    let above_left = !matches!(kind, JoinKind::Right | JoinKind::Full);
+    let above_right = matches!(kind, JoinKind::Right);
+    let (mut to_left, on) = split(on, &|c| {
+        on_left && is_deterministic(c) && reads_only(c, &left_range)
+    });
+    let (mut to_right, on) = split(on, &|c| {
+        on_right && is_deterministic(c) && reads_only(c, &right_range)
+    });
+    let (more_left, above) = split(above, &|c| above_left && reads_only(c, &left_range));
+    let (more_right, above) = split(above, &|c| above_right && reads_only(c, &right_range));
+    to_left.extend(more_left);
+    to_right.extend(more_right);
+    let to_right = to_right
+        .into_iter()
+        .map(|c| remap(c, &|i| i - l))
+        .collect();
+    let join = LogicalPlan::Join {
+        left: Box::new(push(*left, to_left)),
+        right: Box::new(push(*right, to_right)),
+        kind,
+        condition: expr::and(on),
+        // The declared nullability stays, so that nothing above has to be typed again.
+        schema,
+    };
+    plan::filter(join, above)
+}
