@@ -7,10 +7,16 @@ mod bind;
 pub mod catalog;
 mod connector;
 pub mod error;
+mod explain;
+pub mod lint;
 pub mod logical;
 mod optimize;
 pub mod parse;
 mod render;
 pub mod settings;
+mod stream;
 mod suggest;
+
+pub use explain::{explain, explain_plan};
 pub use optimize::optimize;
+pub use stream::{PlanOptions, SinkQuery, SinkTarget, plan_job};

@@ -1,0 +1,398 @@
+//! Invariants of a compiled plan. Run on every plan that the planner makes: a broken one is
+//! refused before it is stored or run.
+
+use std::collections::BTreeSet;
+
+use proto::plan::{
+    Changelog, Expr, Fragment, Node, Plan, data_type, expr::Kind, input, node::Operator,
+    partitioning, state_bound, window_aggregate::Windowing,
+};
+
+/// What is wrong with the plan; empty for a sound one.
+#[must_use]
+pub fn check(plan: &Plan) -> Vec<String> {
+    let mut lint = Lint {
+        plan,
+        problems: Vec::new(),
+        where_: String::new(),
+    };
+    lint.plan();
+    lint.problems
+}
+
+struct Lint<'a> {
+    plan: &'a Plan,
+    problems: Vec<String>,
+    where_: String,
+}
+
+impl Lint<'_> {
+    fn problem(&mut self, text: impl AsRef<str>) {
+        self.problems
+            .push(format!("{}{}", self.where_, text.as_ref()));
+    }
+
+    fn require(&mut self, holds: bool, text: &str) {
+        if !holds {
+            self.problem(text);
+        }
+    }
+
+    fn plan(&mut self) {
+        let plan = self.plan;
+        let groups = plan.key_groups;
+        self.require(
+            groups.is_power_of_two() && groups <= 32_768,
+            "key groups are not a power of two up to 32768",
+        );
+        let (mut ids, mut tables) = (BTreeSet::new(), BTreeSet::new());
+        for (i, fragment) in plan.fragments.iter().enumerate() {
+            self.where_ = format!("fragment {i}: ");
+            self.require(fragment.id as usize == i, "its id is not its index");
+            self.require(!fragment.nodes.is_empty(), "it has no nodes");
+            for (n, node) in fragment.nodes.iter().enumerate() {
+                self.where_ = format!("fragment {i}, node {n} ({}): ", node.description);
+                self.require(ids.insert(&node.id), "its id is not unique");
+                for table in &node.tables {
+                    self.require(tables.insert(table.id), "a state table id is not unique");
+                }
+                self.node(fragment, n, node);
+            }
+        }
+        for (i, exchange) in plan.exchanges.iter().enumerate() {
+            self.where_ = format!("exchange {i}: ");
+            self.require(exchange.id as usize == i, "its id is not its index");
+            self.exchange(i);
+        }
+    }
+
+    fn exchange(&mut self, index: usize) {
+        let plan = self.plan;
+        let exchange = &plan.exchanges[index];
+        let sender = plan
+            .fragments
+            .get(exchange.from_fragment as usize)
+            .and_then(|fragment| fragment.nodes.get(exchange.from_node as usize));
+        let Some(sender) = sender else {
+            return self.problem("its sender does not exist");
+        };
+        let Some(receiver) = plan.fragments.get(exchange.to_fragment as usize) else {
+            return self.problem("its receiver does not exist");
+        };
+        self.require(
+            exchange.from_fragment < exchange.to_fragment,
+            "it does not go forward",
+        );
+        let read = receiver
+            .nodes
+            .iter()
+            .flat_map(|node| &node.inputs)
+            .filter(|i| i.from == Some(input::From::Exchange(index as u32)))
+            .count();
+        self.require(read == 1, "it is not read exactly once");
+        let width = width(sender);
+        match exchange.partitioning.as_ref().and_then(|p| p.kind.as_ref()) {
+            Some(partitioning::Kind::Hash(hash)) => {
+                self.require(!hash.columns.is_empty(), "it hashes no columns");
+                self.require(
+                    hash.columns.iter().all(|c| (*c as usize) < width),
+                    "it hashes a column that does not exist",
+                );
+                self.require(!receiver.singleton, "it hashes into a singleton fragment");
+            }
+            Some(partitioning::Kind::Single(_)) => {
+                self.require(receiver.singleton, "its receiver is not a singleton");
+            }
+            Some(_) => {}
+            None => self.problem("it has no partitioning"),
+        }
+    }
+
+    fn node(&mut self, fragment: &Fragment, index: usize, node: &Node) {
+        let mut inputs = Vec::new();
+        for input in &node.inputs {
+            match resolve(self.plan, fragment, index, input) {
+                Some(found) => inputs.push(found),
+                None => return self.problem("an input does not exist or comes later"),
+            }
+        }
+        let Some(output) = &node.output else {
+            return self.problem("it has no output type");
+        };
+        self.require(!output.fields.is_empty(), "it has no columns");
+        for field in &output.fields {
+            if data_type(&field.r#type).is_err() {
+                self.problem(format!("type `{}` cannot be read", field.r#type));
+            }
+        }
+        let width = output.fields.len();
+        let fits = |columns: &[u32]| columns.iter().all(|c| (*c as usize) < width);
+        let keys_fit = node.upsert_keys.iter().all(|key| fits(&key.columns));
+        self.require(keys_fit, "an upsert key is out of range");
+        self.require(
+            fits(&node.rowtime_columns),
+            "a rowtime column is out of range",
+        );
+        self.bound(node);
+        self.changelog(node, &inputs);
+        self.operator(node, &inputs, width);
+        self.routing(fragment, node);
+    }
+
+    fn bound(&mut self, node: &Node) {
+        let kind = node.state_bound.as_ref().and_then(|b| b.kind.as_ref());
+        match kind {
+            None => self.problem("it states no bound of its state"),
+            Some(state_bound::Kind::Stateless(_)) => {
+                self.require(node.tables.is_empty(), "it is stateless but has tables");
+            }
+            Some(_) => self.require(!node.tables.is_empty(), "it has state but no table"),
+        }
+    }
+
+    fn changelog(&mut self, node: &Node, inputs: &[&Node]) {
+        let Some(own) = &node.changelog else {
+            return self.problem("it has no changelog");
+        };
+        let of = |node: &&Node| node.changelog.unwrap_or_default();
+        let updates = |c: &Changelog| c.update_after;
+        let complete = inputs
+            .iter()
+            .map(of)
+            .all(|c| !c.update_after || c.update_before);
+        let append = inputs.iter().map(of).all(|c| c.is_append());
+        match &node.operator {
+            Some(
+                Operator::GroupAggregate(_)
+                | Operator::WindowAggregate(_)
+                | Operator::Join(_)
+                | Operator::Rank(_)
+                | Operator::Unnest(_)
+                | Operator::Expand(_)
+                | Operator::WindowAssign(_),
+            ) => self.require(complete, "it needs the old rows of updates"),
+            Some(
+                Operator::LocalAggregate(_)
+                | Operator::WindowJoin(_)
+                | Operator::Sort(_)
+                | Operator::Deduplicate(_),
+            ) => self.require(append, "it takes inserts only"),
+            Some(Operator::Calc(_) | Operator::Union(_) | Operator::Sink(_)) => {
+                let any = inputs.iter().map(of).any(|c| updates(&c));
+                self.require(own.update_after == any, "it loses or invents updates");
+            }
+            _ => {}
+        }
+        self.require(
+            !own.update_before || own.update_after,
+            "it has old rows without new ones",
+        );
+    }
+
+    fn operator(&mut self, node: &Node, inputs: &[&Node], own: usize) {
+        let arity = match &node.operator {
+            None => return self.problem("it has no operator"),
+            Some(Operator::Source(_) | Operator::Values(_)) => 0..=0,
+            Some(Operator::Join(_) | Operator::WindowJoin(_)) => 2..=2,
+            Some(Operator::Union(_)) => 1..=usize::MAX,
+            Some(_) => 1..=1,
+        };
+        if !arity.contains(&inputs.len()) {
+            return self.problem("it has a wrong number of inputs");
+        }
+        let input = inputs.first().map_or(0, |node| width(node));
+        let both = inputs.iter().map(|node| width(node)).sum();
+        match &node.operator {
+            Some(Operator::Source(op)) => {
+                let made = op.produced.as_ref().map_or(0, |row| row.fields.len());
+                self.require(made > 0, "it produces no column");
+                let calc = op.calc.iter().flat_map(|c| &c.projections);
+                self.exprs(calc, made);
+                let watermark = op.watermark.iter();
+                self.require(
+                    watermark.clone().all(|w| (w.column as usize) < own),
+                    "its watermark's column does not exist",
+                );
+                self.exprs(watermark.flat_map(|w| &w.expr), own);
+            }
+            Some(Operator::Values(op)) => {
+                self.require(
+                    op.rows.iter().all(|row| row.values.len() == own),
+                    "a row has another number of columns",
+                );
+                self.exprs(op.rows.iter().flat_map(|row| &row.values), 0);
+            }
+            Some(Operator::Calc(op)) => {
+                self.require(
+                    op.projections.len() == own,
+                    "it has as many projections as columns",
+                );
+                self.exprs(op.projections.iter().chain(&op.condition), input);
+            }
+            Some(Operator::GroupAggregate(op)) => {
+                self.require(op.keys.len() + op.calls.len() == own, "its width is wrong");
+                self.aggregate(&op.keys, &op.calls, input);
+            }
+            Some(Operator::LocalAggregate(op)) => self.aggregate(&op.keys, &op.calls, input),
+            Some(Operator::WindowAggregate(op)) => {
+                let all = op.keys.len() + op.calls.len() + op.properties.len();
+                self.require(all == own, "its width is wrong");
+                self.aggregate(&op.keys, &op.calls, input);
+                let columns = match &op.windowing {
+                    Some(Windowing::Window(w)) => vec![w.time_column],
+                    Some(Windowing::Attached(w)) => vec![w.window_start, w.window_end],
+                    None => return self.problem("it has no windows"),
+                };
+                self.columns(&columns, input);
+            }
+            Some(Operator::Join(op)) => {
+                self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
+                self.exprs(op.condition.iter(), both);
+            }
+            Some(Operator::WindowJoin(op)) => {
+                self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
+                self.exprs(op.condition.iter(), both);
+            }
+            Some(Operator::Rank(op)) => {
+                self.columns(&op.partition_by, input);
+                let order: Vec<u32> = op.order_by.iter().map(|key| key.column).collect();
+                self.columns(&order, input);
+            }
+            Some(Operator::Deduplicate(op)) => self.columns(&op.keys, input),
+            Some(Operator::Expand(op)) => {
+                self.columns(&op.columns, input);
+                self.require(op.sets.len() == op.grouping_ids.len(), "a set has no id");
+            }
+            Some(Operator::Unnest(op)) => self.columns(&[op.column], input),
+            Some(Operator::Sort(op)) => self.columns(&[op.time_column], input),
+            Some(Operator::Union(_) | Operator::DropUpdateBefore(_) | Operator::Sink(_)) => {
+                self.require(
+                    inputs.iter().all(|node| width(node) == own),
+                    "its inputs have another number of columns",
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn columns(&mut self, columns: &[u32], width: usize) {
+        self.require(
+            columns.iter().all(|c| (*c as usize) < width),
+            "a column is out of range",
+        );
+    }
+
+    fn aggregate(
+        &mut self,
+        keys: &[u32],
+        calls: &[proto::plan::AggregateCall],
+        width: usize,
+    ) {
+        self.columns(keys, width);
+        for call in calls {
+            self.columns(&call.args, width);
+            let filter: Vec<u32> = call.filter.into_iter().collect();
+            self.columns(&filter, width);
+            let known = call.function.parse::<proto::plan::AggregateFunction>();
+            self.require(known.is_ok(), "it calls an unknown aggregate function");
+            self.require(data_type(&call.r#type).is_ok(), "a call's type cannot be read");
+        }
+    }
+
+    fn join_keys(&mut self, left: &[u32], right: &[u32], null_safe: &[bool], inputs: &[&Node]) {
+        self.require(
+            left.len() == right.len() && left.len() == null_safe.len(),
+            "its keys do not pair up",
+        );
+        self.columns(left, width(inputs[0]));
+        self.columns(right, width(inputs[1]));
+    }
+
+    fn exprs<'e>(&mut self, exprs: impl Iterator<Item = &'e Expr>, width: usize) {
+        for expr in exprs {
+            self.expr(expr, width);
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr, width: usize) {
+        if expr.data_type().is_err() {
+            self.problem(format!("type `{}` cannot be read", expr.r#type));
+        }
+        match &expr.kind {
+            None => self.problem("an expression has no plan (a subquery was left)"),
+            Some(Kind::Column(column)) => self.columns(&[*column], width),
+            Some(Kind::Literal(_)) => {}
+            Some(Kind::Call(call)) => {
+                let known = call.function.parse::<proto::plan::ScalarFunction>();
+                self.require(known.is_ok(), "it calls an unknown function");
+                self.exprs(call.args.iter(), width);
+            }
+            Some(Kind::Cast(cast)) => self.exprs(cast.input.as_deref().into_iter(), width),
+            Some(Kind::Case(case)) => {
+                for when in &case.branches {
+                    self.exprs(when.condition.iter().chain(&when.result), width);
+                }
+                self.exprs(case.otherwise.as_deref().into_iter(), width);
+            }
+            Some(Kind::Field(field)) => self.exprs(field.input.as_deref().into_iter(), width),
+        }
+    }
+
+    /// Keyed state must lie where the key's hash says: the exchange hashes the operator's keys.
+    fn routing(&mut self, fragment: &Fragment, node: &Node) {
+        let keys: Vec<&Vec<u32>> = match &node.operator {
+            Some(Operator::GroupAggregate(op)) => vec![&op.keys],
+            Some(Operator::WindowAggregate(op)) => vec![&op.keys],
+            Some(Operator::Rank(op)) => vec![&op.partition_by],
+            Some(Operator::Deduplicate(op)) => vec![&op.keys],
+            Some(Operator::Join(op)) => vec![&op.left_keys, &op.right_keys],
+            Some(Operator::WindowJoin(op)) => vec![&op.left_keys, &op.right_keys],
+            _ => return,
+        };
+        for (keys, input) in keys.into_iter().zip(&node.inputs) {
+            self.require(
+                keys.is_empty() == fragment.singleton,
+                "it has no keys but is not a singleton, or the other way round",
+            );
+            if let Some(input::From::Exchange(e)) = input.from {
+                let exchange = self.plan.exchanges.get(e as usize);
+                let kind = exchange
+                    .and_then(|e| e.partitioning.as_ref())
+                    .and_then(|p| p.kind.as_ref());
+                let right = match kind {
+                    Some(partitioning::Kind::Hash(hash)) => hash.columns == *keys,
+                    Some(partitioning::Kind::Single(_)) => keys.is_empty(),
+                    _ => false,
+                };
+                self.require(right, "its exchange does not hash its keys");
+            }
+        }
+    }
+}
+
+fn resolve<'p>(
+    plan: &'p Plan,
+    fragment: &'p Fragment,
+    index: usize,
+    input: &proto::plan::Input,
+) -> Option<&'p Node> {
+    match input.from.as_ref()? {
+        input::From::Node(n) => ((*n as usize) < index)
+            .then(|| fragment.nodes.get(*n as usize))
+            .flatten(),
+        input::From::Exchange(e) => {
+            let exchange = plan.exchanges.get(*e as usize)?;
+            if exchange.to_fragment != fragment.id {
+                return None;
+            }
+            plan.fragments
+                .get(exchange.from_fragment as usize)?
+                .nodes
+                .get(exchange.from_node as usize)
+        }
+    }
+}
+
+fn width(node: &Node) -> usize {
+    node.output.as_ref().map_or(0, |row| row.fields.len())
+}

@@ -1,0 +1,594 @@
+//! GROUP BY: plain, in windows, over grouping sets; pre-aggregated before an exchange where the
+//! input only grows.
+
+use std::collections::BTreeSet;
+
+use proto::plan::{self as wire, AggregateFunction, WindowProperty};
+use proto::types::{DataType, Field};
+
+use crate::error::SqlError;
+use crate::logical::{
+    AggregateCall, Expr, ExprKind, GroupingSet, LogicalPlan, Schema, WindowFunction,
+};
+use crate::optimize::expr::{as_column, columns, substitute};
+
+use super::calc;
+use super::node::{Bound, Changes, Distribution, Node, NodeId, Op, Windowed, tidy_keys};
+use super::rank::{distribution, wire_columns};
+use super::translate::{Translator, bigint};
+use super::window;
+
+/// How rows get their window.
+enum Windowing {
+    /// They have none: an ordinary aggregate.
+    None,
+    /// From this time column of the input.
+    Assigned(WindowFunction),
+    /// They carry it, in these columns.
+    Attached(Windowed),
+}
+
+/// What an aggregate is made from, window columns told apart from keys.
+struct Grouping {
+    input: NodeId,
+    keys: Vec<GroupKey>,
+    calls: Vec<AggregateCall>,
+    windowing: Windowing,
+    /// Types of window_start, window_end, window_time.
+    window_types: Vec<DataType>,
+}
+
+/// One key of GROUP BY.
+#[derive(Clone)]
+enum GroupKey {
+    Value(Expr),
+    Window(WindowProperty),
+}
+
+/// The aggregate's input once keys and arguments are columns.
+pub(crate) struct Prepared {
+    pub(crate) node: NodeId,
+    pub(crate) keys: Vec<usize>,
+    pub(crate) calls: Vec<wire::AggregateCall>,
+    pub(crate) time: Option<usize>,
+    pub(crate) attached: Option<Windowed>,
+}
+
+impl Translator<'_> {
+    pub(crate) fn aggregate(&mut self, plan: &LogicalPlan) -> Result<NodeId, SqlError> {
+        let LogicalPlan::Aggregate {
+            input,
+            keys,
+            grouping_sets,
+            calls,
+            schema,
+        } = plan
+        else {
+            return Err(SqlError::plan("an aggregate expected"));
+        };
+        check_calls(calls)?;
+        let grouping = self.grouping(input, keys, calls)?;
+        let windowed = !matches!(grouping.windowing, Windowing::None);
+        let sets = grouping_sets.as_deref();
+        let prepared = self.prepare(&grouping, sets, keys.len(), schema)?;
+        let has_sets = sets.is_some();
+        let id = if windowed {
+            self.window_aggregate(&grouping, &prepared)
+        } else {
+            self.group_aggregate(&prepared)
+        };
+        Ok(self.restore_layout(id, &grouping, &prepared, has_sets, schema))
+    }
+
+    /// Finds out whether the keys are those of windows, and of which.
+    fn grouping(
+        &mut self,
+        input: &LogicalPlan,
+        keys: &[Expr],
+        calls: &[AggregateCall],
+    ) -> Result<Grouping, SqlError> {
+        if let Some(grouping) = self.assigned_window(input, keys, calls)? {
+            return Ok(grouping);
+        }
+        let node = self.relation(input)?;
+        let attached = self.graph.node(node).windowed.filter(|w| {
+            [w.start, w.end]
+                .iter()
+                .all(|column| keys.iter().any(|key| as_column(key) == Some(*column)))
+        });
+        let Some(w) = attached else {
+            return Ok(Grouping {
+                input: node,
+                keys: keys.iter().cloned().map(GroupKey::Value).collect(),
+                calls: calls.to_vec(),
+                windowing: Windowing::None,
+                window_types: Vec::new(),
+            });
+        };
+        let fields = &self.graph.node(node).fields;
+        let keys = keys
+            .iter()
+            .map(|key| match as_column(key) {
+                Some(c) if c == w.start => GroupKey::Window(WindowProperty::WindowStart),
+                Some(c) if c == w.end => GroupKey::Window(WindowProperty::WindowEnd),
+                Some(c) if Some(c) == w.time => GroupKey::Window(WindowProperty::WindowTime),
+                _ => GroupKey::Value(key.clone()),
+            })
+            .collect();
+        let start = fields[w.start].data_type.clone();
+        let time = w
+            .time
+            .map_or_else(|| start.clone(), |t| fields[t].data_type.clone());
+        Ok(Grouping {
+            input: node,
+            keys,
+            calls: calls.to_vec(),
+            windowing: Windowing::Attached(w),
+            window_types: vec![start, fields[w.end].data_type.clone(), time],
+        })
+    }
+
+    /// `GROUP BY …, window_start, window_end` right above the window function, nothing else
+    /// reading the window: then rows need not be copied into their windows at all.
+    fn assigned_window(
+        &mut self,
+        input: &LogicalPlan,
+        keys: &[Expr],
+        calls: &[AggregateCall],
+    ) -> Result<Option<Grouping>, SqlError> {
+        let (window, exprs) = match input {
+            LogicalPlan::Project { input, exprs, .. } => (&**input, Some(exprs)),
+            other => (other, None),
+        };
+        let LogicalPlan::Window {
+            input: below,
+            function,
+            schema,
+        } = window
+        else {
+            return Ok(None);
+        };
+        let inline = |e: &Expr| exprs.map_or_else(|| e.clone(), |p| substitute(e.clone(), p));
+        let width = below.schema().len();
+        let properties = [
+            WindowProperty::WindowStart,
+            WindowProperty::WindowEnd,
+            WindowProperty::WindowTime,
+        ];
+        let keys: Vec<GroupKey> = keys
+            .iter()
+            .map(inline)
+            .map(|key| match as_column(&key) {
+                Some(c) if c >= width => GroupKey::Window(properties[c - width]),
+                _ => GroupKey::Value(key),
+            })
+            .collect();
+        let calls: Vec<AggregateCall> = calls
+            .iter()
+            .map(|call| AggregateCall {
+                args: call.args.iter().map(inline).collect(),
+                filter: call.filter.as_ref().map(inline),
+                ..call.clone()
+            })
+            .collect();
+        let has = |p: WindowProperty| {
+            keys.iter()
+                .any(|key| matches!(key, GroupKey::Window(found) if *found == p))
+        };
+        let values = keys.iter().filter_map(|key| match key {
+            GroupKey::Value(e) => Some(e),
+            GroupKey::Window(_) => None,
+        });
+        let reads_window = |e: &Expr| columns(e).iter().any(|c| *c >= width);
+        let args = calls.iter().flat_map(|c| c.args.iter().chain(&c.filter));
+        if !has(properties[0]) || !has(properties[1]) || values.chain(args).any(reads_window) {
+            return Ok(None);
+        }
+        let node = self.relation(below)?;
+        self.check_window(below, node, function)?;
+        Ok(Some(Grouping {
+            input: node,
+            keys,
+            calls,
+            windowing: Windowing::Assigned(function.clone()),
+            window_types: schema[width..]
+                .iter()
+                .map(|f| f.data_type.clone())
+                .collect(),
+        }))
+    }
+
+    /// Makes columns of keys and arguments, and repeats rows for grouping sets.
+    fn prepare(
+        &mut self,
+        grouping: &Grouping,
+        sets: Option<&[GroupingSet]>,
+        key_count: usize,
+        schema: &Schema,
+    ) -> Result<Prepared, SqlError> {
+        let fields = self.graph.node(grouping.input).fields.clone();
+        let mut made = Columns::default();
+        let mut keys = Vec::new();
+        for (i, key) in grouping.keys.iter().enumerate() {
+            if let GroupKey::Value(e) = key {
+                // With grouping sets a key is NULL where its set lacks it; an argument is not.
+                let name = &schema[i].name;
+                keys.push(if sets.is_some() {
+                    made.push(e, name)
+                } else {
+                    made.get(e, name)
+                });
+            }
+        }
+        if sets.is_some() {
+            made.seal();
+        }
+        let named = |e: &Expr| as_column(e).map_or("$arg", |c| fields[c].name.as_str()).to_owned();
+        let calls = grouping
+            .calls
+            .iter()
+            .map(|call| wire::AggregateCall {
+                function: call.function.to_string(),
+                args: call
+                    .args
+                    .iter()
+                    .map(|arg| made.get(arg, &named(arg)) as u32)
+                    .collect(),
+                distinct: call.distinct,
+                filter: call
+                    .filter
+                    .as_ref()
+                    .map(|f| made.get(f, "$filter") as u32),
+                r#type: call.data_type.to_string(),
+                name: call.name.clone(),
+            })
+            .collect();
+        let mut column = |c: usize| {
+            let field = &fields[c];
+            made.get(&Expr::column(c, field.data_type.clone()), &field.name)
+        };
+        let (time, attached) = match &grouping.windowing {
+            Windowing::None => (None, None),
+            Windowing::Assigned(function) => (Some(column(function.time_column)), None),
+            Windowing::Attached(w) => (
+                None,
+                Some(Windowed {
+                    start: column(w.start),
+                    end: column(w.end),
+                    time: None,
+                    ..*w
+                }),
+            ),
+        };
+        let mut seen = BTreeSet::new();
+        keys.retain(|key| seen.insert(*key));
+        let mut node = calc::calc(
+            &mut self.graph,
+            grouping.input,
+            None,
+            made.exprs,
+            made.names,
+        );
+        if let Some(sets) = sets {
+            let (expanded, id) = self.expand(node, grouping, sets, key_count, &keys);
+            node = expanded;
+            keys.push(id);
+        }
+        Ok(Prepared {
+            node,
+            keys,
+            calls,
+            time,
+            attached,
+        })
+    }
+
+    /// Every row once per grouping set; gives the column of the set's id.
+    fn expand(
+        &mut self,
+        input: NodeId,
+        grouping: &Grouping,
+        sets: &[GroupingSet],
+        key_count: usize,
+        keys: &[usize],
+    ) -> (NodeId, usize) {
+        // Positions among the keys that are values, which are the columns to be made NULL.
+        let values: Vec<usize> = (0..key_count)
+            .filter(|i| matches!(grouping.keys[*i], GroupKey::Value(_)))
+            .collect();
+        let wire_set = |set: &GroupingSet| wire::ColumnSet {
+            columns: values
+                .iter()
+                .zip(keys)
+                .filter(|(position, _)| set.contains(position))
+                .map(|(_, column)| *column as u32)
+                .collect(),
+        };
+        // One bit per key, the first key's highest; set where the set lacks the key.
+        let id = |set: &GroupingSet| {
+            (0..key_count).fold(0u64, |id, i| id << 1 | u64::from(!set.contains(&i)))
+        };
+        let below = self.graph.node(input);
+        let mut fields = below.fields.clone();
+        for key in keys {
+            fields[*key].data_type.nullable = true;
+        }
+        let column = fields.len();
+        fields.push(Field::new("$grouping_id", bigint()));
+        let node = Node {
+            changes: below.changes,
+            distribution: match below.distribution {
+                Distribution::Single => Distribution::Single,
+                _ => Distribution::Any,
+            },
+            rowtime: below.rowtime.clone(),
+            windowed: below.windowed,
+            ..Node::new(
+                Op::Expand(wire::Expand {
+                    columns: wire_columns(keys),
+                    sets: sets.iter().map(wire_set).collect(),
+                    grouping_ids: sets.iter().map(id).collect(),
+                }),
+                vec![input],
+                fields,
+            )
+        };
+        (self.graph.add(node), column)
+    }
+
+    fn group_aggregate(&mut self, prepared: &Prepared) -> NodeId {
+        let local = self.local_aggregate(prepared, None);
+        let (input, keys, calls, from_partial) = match local {
+            Some(local) => (local.node, local.keys, local.calls, true),
+            None => (
+                prepared.node,
+                prepared.keys.clone(),
+                prepared.calls.clone(),
+                false,
+            ),
+        };
+        let below = self.graph.node(input);
+        let append = below.changes.is_append();
+        let changes = match (append, calls.is_empty()) {
+            (true, true) => Changes::NONE,
+            (true, false) => Changes::UPDATES,
+            (false, true) => Changes {
+                update: false,
+                delete: true,
+            },
+            (false, false) => Changes::ALL,
+        };
+        let remembers_values = calls.iter().any(|call| {
+            call.distinct || !append && !is_invertible(&call.function)
+        });
+        let bound = if !keys.is_empty() {
+            Bound::Unbounded(self.per_key("group", &keys, input))
+        } else if remembers_values {
+            Bound::Unbounded("distinct value".to_owned())
+        } else {
+            Bound::Constant
+        };
+        let below = self.graph.node(input);
+        let width = keys.len();
+        let node = Node {
+            required: vec![distribution(&keys)],
+            changes,
+            distribution: distribution(&(0..width).collect::<Vec<_>>()),
+            keys: vec![(0..width).collect()],
+            bound,
+            tables: GROUP_TABLES,
+            ..Node::new(
+                Op::GroupAggregate(wire::GroupAggregate {
+                    keys: wire_columns(&keys),
+                    calls: calls.clone(),
+                    from_partial,
+                    emit_update_before: false,
+                }),
+                vec![input],
+                output_fields(&below.fields, &keys, &calls, &prepared.calls),
+            )
+        };
+        self.graph.add(node)
+    }
+
+    fn window_aggregate(&mut self, grouping: &Grouping, prepared: &Prepared) -> NodeId {
+        let function = match &grouping.windowing {
+            Windowing::Assigned(function) => Some(function),
+            _ => None,
+        };
+        let local = self.local_aggregate(prepared, function);
+        let (input, keys, calls, from_partial, time) = match local {
+            Some(local) => (local.node, local.keys, local.calls, true, local.slice_end),
+            None => (
+                prepared.node,
+                prepared.keys.clone(),
+                prepared.calls.clone(),
+                false,
+                prepared.time,
+            ),
+        };
+        let below = self.graph.node(input);
+        let width = keys.len() + calls.len();
+        let mut fields = output_fields(&below.fields, &keys, &calls, &prepared.calls);
+        let names = ["window_start", "window_end", "window_time"];
+        for (name, data_type) in names.iter().zip(&grouping.window_types) {
+            fields.push(Field::new(*name, data_type.clone()));
+        }
+        let (windowed, windowing) = match (function, prepared.attached) {
+            (Some(f), _) => {
+                // Sessions are kept apart by the keys of the aggregate.
+                let partition: &[usize] = if f.kind == wire::WindowKind::Session {
+                    &keys
+                } else {
+                    &[]
+                };
+                let spec = window::spec(f, time.unwrap_or_default(), partition);
+                (
+                    window::windowed(f, width, width + 1, Some(width + 2)),
+                    wire::window_aggregate::Windowing::Window(spec),
+                )
+            }
+            (None, Some(w)) => (
+                Windowed {
+                    start: width,
+                    end: width + 1,
+                    time: Some(width + 2),
+                    ..w
+                },
+                wire::window_aggregate::Windowing::Attached(w.attached()),
+            ),
+            (None, None) => return self.group_aggregate(prepared),
+        };
+        let mut unique: Vec<usize> = (0..keys.len()).collect();
+        unique.extend([width, width + 1]);
+        let node = Node {
+            required: vec![distribution(&keys)],
+            distribution: distribution(&(0..keys.len()).collect::<Vec<_>>()),
+            keys: tidy_keys(vec![unique]),
+            rowtime: vec![width + 2],
+            windowed: Some(windowed),
+            bound: Bound::Window,
+            tables: &["accumulators", "distinct", "values"],
+            ..Node::new(
+                Op::WindowAggregate(wire::WindowAggregate {
+                    keys: wire_columns(&keys),
+                    calls,
+                    windowing: Some(windowing),
+                    properties: vec![
+                        WindowProperty::WindowStart as i32,
+                        WindowProperty::WindowEnd as i32,
+                        WindowProperty::WindowTime as i32,
+                    ],
+                    from_partial,
+                }),
+                vec![input],
+                fields,
+            )
+        };
+        self.graph.add(node)
+    }
+
+    /// Keys, calls and the grouping id in the order of GROUP BY.
+    fn restore_layout(
+        &mut self,
+        id: NodeId,
+        grouping: &Grouping,
+        prepared: &Prepared,
+        has_sets: bool,
+        schema: &Schema,
+    ) -> NodeId {
+        let key_width = prepared.keys.len();
+        let call_width = prepared.calls.len();
+        let properties_at = key_width + call_width;
+        let mut distinct: Vec<&Expr> = Vec::new();
+        let mut order = Vec::new();
+        for key in &grouping.keys {
+            order.push(match key {
+                GroupKey::Window(property) => {
+                    properties_at
+                        + match property {
+                            WindowProperty::WindowEnd => 1,
+                            WindowProperty::WindowTime => 2,
+                            _ => 0,
+                        }
+                }
+                GroupKey::Value(e) => {
+                    let known = distinct.iter().position(|d| *d == e && !has_sets);
+                    known.unwrap_or_else(|| {
+                        distinct.push(e);
+                        distinct.len() - 1
+                    })
+                }
+            });
+        }
+        order.extend(key_width..key_width + call_width);
+        if has_sets {
+            order.push(key_width - 1);
+        }
+        let (all, _) = calc::all_columns(self.graph.node(id));
+        let projections = order.iter().map(|c| all[*c].clone()).collect();
+        let names = super::translate::names(schema);
+        calc::calc(&mut self.graph, id, None, projections, names)
+    }
+}
+
+/// State tables of a GroupAggregate: accumulators, distinct values, values of retracted MIN, MAX
+/// and the like, and expiry.
+const GROUP_TABLES: &[&str] = &["accumulators", "distinct", "values", "timers"];
+
+fn output_fields(
+    input: &[Field],
+    keys: &[usize],
+    calls: &[wire::AggregateCall],
+    declared: &[wire::AggregateCall],
+) -> Vec<Field> {
+    debug_assert_eq!(calls.len(), declared.len());
+    let keys = keys.iter().map(|k| input[*k].clone());
+    let calls = declared.iter().map(|call| {
+        let data_type = wire::data_type(&call.r#type)
+            .expect("the type was written from a type a moment ago");
+        Field::new(&call.name, data_type)
+    });
+    keys.chain(calls).collect()
+}
+
+/// Expressions that become columns, each once.
+#[derive(Default)]
+struct Columns {
+    exprs: Vec<Expr>,
+    names: Vec<String>,
+    /// Columns before this one are not shared with later requests.
+    sealed: usize,
+}
+
+impl Columns {
+    fn get(&mut self, expr: &Expr, name: &str) -> usize {
+        match self.exprs[self.sealed..].iter().position(|e| e == expr) {
+            Some(known) => known + self.sealed,
+            None => self.push(expr, name),
+        }
+    }
+
+    fn push(&mut self, expr: &Expr, name: &str) -> usize {
+        self.exprs.push(expr.clone());
+        self.names.push(name.to_owned());
+        self.exprs.len() - 1
+    }
+
+    fn seal(&mut self) {
+        self.sealed = self.exprs.len();
+    }
+}
+
+fn check_calls(calls: &[AggregateCall]) -> Result<(), SqlError> {
+    for call in calls {
+        if call.function == AggregateFunction::Count && call.args.len() > 1 {
+            return Err(SqlError::plan("COUNT of several columns is not supported")
+                .hint("count a ROW or a concatenation of them"));
+        }
+        let constant = |e: &Expr| matches!(e.kind, ExprKind::Literal(_));
+        if call.function == AggregateFunction::Count
+            && call.distinct
+            && call.args.iter().all(constant)
+            && call.args.is_empty()
+        {
+            return Err(SqlError::plan("COUNT(DISTINCT *) is not supported"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the accumulator alone can take a value back.
+fn is_invertible(function: &str) -> bool {
+    use AggregateFunction as A;
+    matches!(
+        function.parse(),
+        Ok(A::Count
+            | A::Sum
+            | A::Avg
+            | A::StddevPop
+            | A::StddevSamp
+            | A::VarPop
+            | A::VarSamp)
+    )
+}

@@ -1,0 +1,368 @@
+//! Joins: keys out of the condition, window joins where both sides agree on a window, else the
+//! join that keeps both inputs whole.
+
+use std::collections::BTreeSet;
+
+use proto::plan::{JoinType, ScalarFunction};
+use proto::types::Field;
+
+use crate::error::SqlError;
+use crate::logical::{Expr, ExprKind, JoinKind, LogicalPlan};
+use crate::optimize::expr::{and, as_column, columns, conjuncts, is_deterministic, remap};
+
+use super::calc;
+use super::node::{Bound, Changes, Distribution, Node, NodeId, Op, Windowed, tidy_keys};
+use super::rank::distribution;
+use super::translate::{Translator, fields};
+
+/// `left = right`, each side's expression over its own input.
+struct Pair {
+    left: Expr,
+    right: Expr,
+    null_safe: bool,
+}
+
+/// Key columns of both sides, pair by pair.
+struct Keys {
+    left: Vec<usize>,
+    right: Vec<usize>,
+    null_safe: Vec<bool>,
+}
+
+impl Translator<'_> {
+    pub(crate) fn join(&mut self, plan: &LogicalPlan) -> Result<NodeId, SqlError> {
+        let LogicalPlan::Join {
+            left,
+            right,
+            kind,
+            condition,
+            schema,
+        } = plan
+        else {
+            return Err(SqlError::plan("a join expected"));
+        };
+        let (l, r) = (left.schema().len(), right.schema().len());
+        let left = self.relation(left)?;
+        let right = self.relation(right)?;
+        let all = condition.clone().map(conjuncts).unwrap_or_default();
+        self.check_interval(&all, left, right)?;
+        let (mut pairs, residual) = equi_pairs(all, l);
+        let window = self.common_window(left, right, &mut pairs);
+        let (left, left_keys) = self.key_columns(left, pairs.iter().map(|p| &p.left));
+        let (right, right_keys) = self.key_columns(right, pairs.iter().map(|p| &p.right));
+        let mut keys = Keys {
+            left: left_keys,
+            right: right_keys,
+            null_safe: pairs.iter().map(|p| p.null_safe).collect(),
+        };
+        self.order_keys(&mut keys, left, right);
+        let wide_left = self.graph.node(left).fields.len();
+        let condition = and(residual)
+            .map(|c| remap(c, &|i| if i < l { i } else { i - l + wide_left }));
+        let node = self.join_node(left, right, *kind, keys, condition, window)?;
+        let id = self.graph.add(node);
+        let mut kept: Vec<usize> = (0..l).collect();
+        if !matches!(kind, JoinKind::Semi | JoinKind::Anti) {
+            kept.extend(wide_left..wide_left + r);
+        }
+        debug_assert_eq!(kept.len(), fields(schema).len());
+        Ok(calc::select(&mut self.graph, id, &kept))
+    }
+
+    /// Both sides' windows, if the pairs equate their starts and ends; those pairs are taken out.
+    fn common_window(
+        &self,
+        left: NodeId,
+        right: NodeId,
+        pairs: &mut Vec<Pair>,
+    ) -> Option<(Windowed, Windowed)> {
+        let l = self.graph.node(left).windowed?;
+        let r = self.graph.node(right).windowed?;
+        let equates = |pair: &Pair, a: usize, b: usize| {
+            as_column(&pair.left) == Some(a) && as_column(&pair.right) == Some(b)
+        };
+        let starts = pairs.iter().any(|p| equates(p, l.start, r.start));
+        let ends = pairs.iter().any(|p| equates(p, l.end, r.end));
+        if !starts || !ends || !l.same_windows(&r) {
+            return None;
+        }
+        pairs.retain(|p| !equates(p, l.start, r.start) && !equates(p, l.end, r.end));
+        Some((l, r))
+    }
+
+    fn key_columns<'e>(
+        &mut self,
+        mut input: NodeId,
+        exprs: impl Iterator<Item = &'e Expr>,
+    ) -> (NodeId, Vec<usize>) {
+        let mut found = Vec::new();
+        for expr in exprs {
+            let (next, column) = self.column_of(input, expr);
+            input = next;
+            found.push(column);
+        }
+        (input, found)
+    }
+
+    /// Puts the key pairs into the order by which an input is spread already.
+    fn order_keys(&self, keys: &mut Keys, left: NodeId, right: NodeId) {
+        let order_of = |node: NodeId, own: &[usize]| -> Option<Vec<usize>> {
+            let Distribution::Hash(spread) = &self.graph.node(node).distribution else {
+                return None;
+            };
+            let places: Vec<usize> = spread
+                .iter()
+                .map(|column| own.iter().position(|key| key == column))
+                .collect::<Option<_>>()?;
+            let distinct: BTreeSet<&usize> = places.iter().collect();
+            (places.len() == own.len() && distinct.len() == own.len()).then_some(places)
+        };
+        let Some(order) = order_of(left, &keys.left).or_else(|| order_of(right, &keys.right))
+        else {
+            return;
+        };
+        keys.left = order.iter().map(|i| keys.left[*i]).collect();
+        keys.right = order.iter().map(|i| keys.right[*i]).collect();
+        keys.null_safe = order.iter().map(|i| keys.null_safe[*i]).collect();
+    }
+
+    fn join_node(
+        &mut self,
+        left: NodeId,
+        right: NodeId,
+        kind: JoinKind,
+        keys: Keys,
+        condition: Option<Expr>,
+        window: Option<(Windowed, Windowed)>,
+    ) -> Result<Node, SqlError> {
+        if window.is_some() {
+            self.require_append(left, "a window join")?;
+            self.require_append(right, "a window join")?;
+        }
+        let (l, r) = (self.graph.node(left), self.graph.node(right));
+        let width = l.fields.len();
+        let shift = |columns: &[usize]| columns.iter().map(|c| c + width).collect::<Vec<_>>();
+        let windowed = window.and_then(|(lw, rw)| match kind {
+            JoinKind::Full => None,
+            JoinKind::Right => Some(Windowed {
+                start: rw.start + width,
+                end: rw.end + width,
+                time: rw.time.map(|t| t + width),
+                ..rw
+            }),
+            _ => Some(lw),
+        });
+        let changes = match (window, l.changes.union(r.changes).is_append(), kind) {
+            (Some(_), ..) | (None, true, JoinKind::Inner | JoinKind::Semi) => Changes::NONE,
+            (None, true, _) => Changes {
+                update: false,
+                delete: true,
+            },
+            (None, false, _) => Changes::ALL,
+        };
+        let output = match (kind, distribution(&keys.left)) {
+            (_, Distribution::Single) => Distribution::Single,
+            (JoinKind::Full, _) => Distribution::Any,
+            (JoinKind::Right, _) => Distribution::Hash(shift(&keys.right)),
+            (_, spread) => spread,
+        };
+        let rowtime = match (window.is_some(), kind) {
+            (false, _) | (_, JoinKind::Full) => Vec::new(),
+            (true, JoinKind::Right) => shift(&r.rowtime),
+            (true, _) => l.rowtime.clone(),
+        };
+        let (left_window, right_window) = match window {
+            Some((lw, rw)) => (Some(lw.attached()), Some(rw.attached())),
+            None => (None, None),
+        };
+        let bound = if window.is_some() {
+            Bound::Window
+        } else {
+            Bound::Unbounded("row of both inputs".to_owned())
+        };
+        let unique = unique_keys(l, r, kind, &keys, window.as_ref());
+        let required = vec![distribution(&keys.left), distribution(&keys.right)];
+        let output_fields = output_fields(&l.fields, &r.fields, kind);
+        let op = match (left_window, right_window) {
+            (Some(left_window), Some(right_window)) => Op::WindowJoin {
+                kind: join_type(kind),
+                left_keys: keys.left,
+                right_keys: keys.right,
+                null_safe: keys.null_safe,
+                condition,
+                left_window,
+                right_window,
+            },
+            _ => Op::Join {
+                kind: join_type(kind),
+                left_keys: keys.left,
+                right_keys: keys.right,
+                null_safe: keys.null_safe,
+                condition,
+            },
+        };
+        Ok(Node {
+            required,
+            changes,
+            distribution: output,
+            keys: tidy_keys(unique),
+            rowtime,
+            windowed,
+            bound,
+            tables: &["left rows", "right rows"],
+            ..Node::new(op, vec![left, right], output_fields)
+        })
+    }
+
+    /// A join on a range of two event times is an interval join, and those take inserts only.
+    fn check_interval(
+        &self,
+        all: &[Expr],
+        left: NodeId,
+        right: NodeId,
+    ) -> Result<(), SqlError> {
+        let (l, r) = (self.graph.node(left), self.graph.node(right));
+        let width = l.fields.len();
+        let compares_times = |condition: &&Expr| {
+            let read = columns(condition);
+            let is_range = matches!(
+                &condition.kind,
+                ExprKind::Call {
+                    function: ScalarFunction::Less
+                        | ScalarFunction::LessOrEqual
+                        | ScalarFunction::Greater
+                        | ScalarFunction::GreaterOrEqual,
+                    ..
+                }
+            );
+            is_range
+                && read.iter().any(|c| l.rowtime.contains(c))
+                && read
+                    .iter()
+                    .any(|c| *c >= width && r.rowtime.contains(&(c - width)))
+        };
+        if all.iter().filter(compares_times).count() < 2 {
+            return Ok(());
+        }
+        self.require_append(left, "an interval join")?;
+        self.require_append(right, "an interval join")
+    }
+}
+
+fn output_fields(left: &[Field], right: &[Field], kind: JoinKind) -> Vec<Field> {
+    let pad = |fields: &[Field], nullable: bool| {
+        fields
+            .iter()
+            .cloned()
+            .map(|mut field| {
+                field.data_type.nullable |= nullable;
+                field
+            })
+            .collect::<Vec<_>>()
+    };
+    let mut all = pad(left, matches!(kind, JoinKind::Right | JoinKind::Full));
+    if !matches!(kind, JoinKind::Semi | JoinKind::Anti) {
+        all.extend(pad(right, matches!(kind, JoinKind::Left | JoinKind::Full)));
+    }
+    all
+}
+
+/// Column sets that identify a row of the output.
+fn unique_keys(
+    left: &Node,
+    right: &Node,
+    kind: JoinKind,
+    keys: &Keys,
+    window: Option<&(Windowed, Windowed)>,
+) -> Vec<Vec<usize>> {
+    if matches!(kind, JoinKind::Semi | JoinKind::Anti) {
+        return left.keys.clone();
+    }
+    let width = left.fields.len();
+    let joined = |own: &[usize], window: Option<&Windowed>| {
+        let mut columns = own.to_vec();
+        columns.extend(window.into_iter().flat_map(|w| [w.start, w.end]));
+        columns
+    };
+    let on_left = joined(&keys.left, window.map(|(l, _)| l));
+    let on_right = joined(&keys.right, window.map(|(_, r)| r));
+    let covers = |unique: &[Vec<usize>], columns: &[usize]| {
+        unique
+            .iter()
+            .any(|key| key.iter().all(|column| columns.contains(column)))
+    };
+    let shift = |key: &Vec<usize>| key.iter().map(|c| c + width).collect::<Vec<_>>();
+    let mut found = Vec::new();
+    // A side that meets one row of the other at most keeps its own key.
+    if covers(&right.keys, &on_right) && matches!(kind, JoinKind::Inner | JoinKind::Left) {
+        found.extend(left.keys.clone());
+    }
+    if covers(&left.keys, &on_left) && matches!(kind, JoinKind::Inner | JoinKind::Right) {
+        found.extend(right.keys.iter().map(shift));
+    }
+    for l in &left.keys {
+        for r in &right.keys {
+            found.push(l.iter().copied().chain(shift(r)).collect());
+        }
+    }
+    found
+}
+
+fn join_type(kind: JoinKind) -> JoinType {
+    match kind {
+        JoinKind::Inner => JoinType::Inner,
+        JoinKind::Left => JoinType::Left,
+        JoinKind::Right => JoinType::Right,
+        JoinKind::Full => JoinType::Full,
+        JoinKind::Semi => JoinType::Semi,
+        JoinKind::Anti => JoinType::Anti,
+    }
+}
+
+/// Splits a condition into equalities between the sides and the rest.
+fn equi_pairs(all: Vec<Expr>, width: usize) -> (Vec<Pair>, Vec<Expr>) {
+    let mut pairs = Vec::new();
+    let mut residual = Vec::new();
+    for condition in all {
+        match pair(&condition, width) {
+            Some(pair) => pairs.push(pair),
+            None => residual.push(condition),
+        }
+    }
+    (pairs, residual)
+}
+
+fn pair(condition: &Expr, width: usize) -> Option<Pair> {
+    let ExprKind::Call { function, args } = &condition.kind else {
+        return None;
+    };
+    let null_safe = match function {
+        ScalarFunction::Equal => false,
+        ScalarFunction::IsNotDistinctFrom => true,
+        _ => return None,
+    };
+    let [a, b] = args.as_slice() else { return None };
+    let on_left = |e: &Expr| {
+        let read = columns(e);
+        !read.is_empty() && read.iter().all(|c| *c < width)
+    };
+    let on_right = |e: &Expr| {
+        let read = columns(e);
+        !read.is_empty() && read.iter().all(|c| *c >= width)
+    };
+    if !is_deterministic(condition) {
+        return None;
+    }
+    let (left, right) = if on_left(a) && on_right(b) {
+        (a, b)
+    } else if on_left(b) && on_right(a) {
+        (b, a)
+    } else {
+        return None;
+    };
+    Some(Pair {
+        left: left.clone(),
+        right: remap(right.clone(), &|i| i - width),
+        null_safe,
+    })
+}

@@ -1,0 +1,140 @@
+//! Sinks: what changes they take, and the node that ends a query.
+
+use proto::plan::{self as wire, connector_spec::Connector, format_spec::Format};
+use proto::types::Field;
+
+use crate::catalog::ColumnKind;
+use crate::error::SqlError;
+
+use super::node::{Node, NodeId, Op};
+use super::translate::Translator;
+use super::{SinkQuery, SinkTarget};
+
+/// What a sink does with changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Accepts {
+    /// Inserts.
+    Append,
+    /// All changes, and it wants to see old rows.
+    Retract,
+    /// All changes; old rows of updates are of no use.
+    Upsert,
+}
+
+/// What the sink of this connector takes.
+pub(crate) fn accepts(spec: &wire::ConnectorSpec) -> Accepts {
+    match &spec.connector {
+        Some(Connector::Blackhole(_)) => Accepts::Upsert,
+        Some(Connector::Filesystem(spec)) => {
+            let format = spec.format.as_ref().and_then(|f| f.format.as_ref());
+            match format {
+                Some(Format::DebeziumJson(_)) => Accepts::Retract,
+                _ => Accepts::Append,
+            }
+        }
+        _ => Accepts::Retract,
+    }
+}
+
+impl Translator<'_> {
+    /// Plans a query down to its sink.
+    pub(crate) fn sink(&mut self, query: &SinkQuery) -> Result<(), SqlError> {
+        let schema = query.plan.schema().clone();
+        let input = self.relation(&query.plan)?;
+        let (table, spec, primary_key) = match &query.sink {
+            SinkTarget::Collect => (
+                "collect".to_owned(),
+                wire::ConnectorSpec {
+                    connector: Some(Connector::Collect(wire::CollectSpec {})),
+                },
+                None,
+            ),
+            SinkTarget::Table(table) => (
+                table.name.clone(),
+                table.connector.clone(),
+                table.primary_key.clone(),
+            ),
+        };
+        if let Some(Connector::Nexmark(_) | Connector::Datagen(_)) = &spec.connector {
+            return Err(SqlError::plan(format!(
+                "table `{table}` is a generator and cannot be written to"
+            )));
+        }
+        let accepts = accepts(&spec);
+        if accepts == Accepts::Append && !self.graph.node(input).changes.is_append() {
+            let culprit = super::describe::updating_operator(&self.graph, input);
+            return Err(SqlError::plan(format!(
+                "table sink `{table}` takes inserts only, but {culprit} produces updates"
+            ))
+            .hint("write to a sink that takes changes, such as one of format 'debezium-json'"));
+        }
+        let names = sink_names(query);
+        let fields = schema
+            .iter()
+            .zip(names)
+            .map(|(field, name)| Field::new(name, field.data_type.clone()))
+            .collect();
+        let input = self.without_old_rows(input, accepts);
+        let below = self.graph.node(input);
+        let key = primary_key
+            .or_else(|| below.keys.first().cloned())
+            .map(|columns| wire::ColumnSet {
+                columns: super::rank::wire_columns(&columns),
+            });
+        let node = Node {
+            changes: below.changes,
+            distribution: below.distribution.clone(),
+            keys: below.keys.clone(),
+            rowtime: below.rowtime.clone(),
+            ..Node::new(
+                Op::Sink(wire::Sink {
+                    table,
+                    connector: Some(spec),
+                    key,
+                    slots: self.options.sink_slots,
+                }),
+                vec![input],
+                fields,
+            )
+        };
+        self.graph.add(node);
+        Ok(())
+    }
+
+    fn without_old_rows(&mut self, input: NodeId, accepts: Accepts) -> NodeId {
+        let below = self.graph.node(input);
+        if accepts != Accepts::Upsert || !below.changes.update {
+            return input;
+        }
+        let node = Node {
+            op: Op::DropUpdateBefore,
+            inputs: vec![input],
+            required: vec![super::node::Distribution::Any],
+            bound: super::node::Bound::Stateless,
+            tables: &[],
+            ..below.clone()
+        };
+        self.graph.add(node)
+    }
+}
+
+/// Names of the sink's columns: the table's, where it has as many.
+fn sink_names(query: &SinkQuery) -> Vec<String> {
+    let names = super::translate::names(query.plan.schema());
+    match &query.sink {
+        SinkTarget::Collect => names,
+        SinkTarget::Table(table) => {
+            let physical: Vec<String> = table
+                .columns
+                .iter()
+                .filter(|column| column.kind == ColumnKind::Physical)
+                .map(|column| column.name.clone())
+                .collect();
+            if physical.len() == names.len() {
+                physical
+            } else {
+                names
+            }
+        }
+    }
+}
