@@ -1,0 +1,5 @@
+-- Selection.
+CREATE TABLE nexmark_q2 (auction BIGINT, price BIGINT) WITH ({WITH});
+
+INSERT INTO nexmark_q2
+SELECT auction, price FROM bid WHERE MOD(auction, 123) = 0;

@@ -1,0 +1,155 @@
+//! The Nexmark benchmark: queries as users write them, `loadtest/nexmark/*.sql`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use serde::Serialize;
+
+use crate::report::{JobReport, RunReport};
+
+const DDL: &str = include_str!("../nexmark/ddl.sql");
+
+/// Queries by name.
+const QUERIES: &[(&str, &str)] = &[
+    ("q0", include_str!("../nexmark/q0.sql")),
+    ("q1", include_str!("../nexmark/q1.sql")),
+    ("q2", include_str!("../nexmark/q2.sql")),
+    ("q3", include_str!("../nexmark/q3.sql")),
+    ("q4", include_str!("../nexmark/q4.sql")),
+    ("q5", include_str!("../nexmark/q5.sql")),
+    ("q7", include_str!("../nexmark/q7.sql")),
+    ("q8", include_str!("../nexmark/q8.sql")),
+    ("q9", include_str!("../nexmark/q9.sql")),
+    ("q14", include_str!("../nexmark/q14.sql")),
+    ("q15", include_str!("../nexmark/q15.sql")),
+    ("q16", include_str!("../nexmark/q16.sql")),
+    ("q17", include_str!("../nexmark/q17.sql")),
+    ("q18", include_str!("../nexmark/q18.sql")),
+    ("q19", include_str!("../nexmark/q19.sql")),
+    ("q20", include_str!("../nexmark/q20.sql")),
+    ("q21", include_str!("../nexmark/q21.sql")),
+    ("q22", include_str!("../nexmark/q22.sql")),
+];
+
+/// A run of one query.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Query, q0 to q22.
+    #[arg(long)]
+    query: String,
+    /// Events to generate: persons, auctions and bids in all.
+    #[arg(long, default_value_t = 5_000_000)]
+    events: u64,
+    /// Tasks per operator.
+    #[arg(long, default_value_t = 2)]
+    parallelism: u32,
+    /// Event-time rate in events per second; generation is as fast as it goes.
+    #[arg(long, default_value_t = 10_000_000)]
+    rate: u64,
+    /// Time between checkpoints.
+    #[arg(long, default_value = "1s")]
+    checkpoint_interval: String,
+    /// Rows per batch; the default is the binary's.
+    #[arg(long)]
+    batch_rows: Option<usize>,
+    /// The `millstream` binary; by default the one beside this program.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Figures {
+    query: String,
+    events: u64,
+    parallelism: u32,
+    wall_seconds: f64,
+    cpu_seconds: f64,
+    cpu_seconds_per_million_events: f64,
+    events_per_second: f64,
+    events_per_cpu_second: f64,
+    peak_rss_bytes: u64,
+    output_rows: u64,
+    checkpoints: u64,
+    checkpoint_ms_p50: f64,
+    checkpoint_ms_p99: f64,
+    object_store_requests: BTreeMap<String, u64>,
+}
+
+/// Runs the query and prints its figures.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir().context("failed to make a folder for the script")?;
+    let script = folder.path().join("query.sql");
+    let report = folder.path().join("report.json");
+    fs::write(&script, sql(options)?).context("failed to write the script")?;
+    let binary = binary(options)?;
+    let mut command = Command::new(&binary);
+    command.arg("run").arg(&script).arg("--report").arg(&report);
+    command.args(["--parallelism", &options.parallelism.to_string()]);
+    command.args(["--checkpoint-interval", &options.checkpoint_interval]);
+    if let Some(rows) = options.batch_rows {
+        command.args(["--batch-rows", &rows.to_string()]);
+    }
+    let output = command.output().with_context(|| format!("failed to run {}", binary.display()))?;
+    if !output.status.success() {
+        bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    let report = fs::read_to_string(&report).context("failed to read the report")?;
+    let report: RunReport = serde_json::from_str(&report).context("failed to read the report")?;
+    ensure!(report.jobs.len() == 1, "expected one job, ran {}", report.jobs.len());
+    println!("{}", serde_json::to_string(&figures(options, &report, &report.jobs[0]))?);
+    Ok(())
+}
+
+fn figures(options: &Options, run: &RunReport, job: &JobReport) -> Figures {
+    let events = options.events as f64;
+    Figures {
+        query: options.query.clone(),
+        events: options.events,
+        parallelism: options.parallelism,
+        wall_seconds: run.wall_seconds,
+        cpu_seconds: run.cpu_seconds,
+        cpu_seconds_per_million_events: run.cpu_seconds / events * 1e6,
+        events_per_second: events / run.wall_seconds,
+        events_per_cpu_second: events / run.cpu_seconds,
+        peak_rss_bytes: run.peak_rss_bytes,
+        output_rows: job.output_rows,
+        checkpoints: job.checkpoints,
+        checkpoint_ms_p50: job.checkpoint_ms_p50,
+        checkpoint_ms_p99: job.checkpoint_ms_p99,
+        object_store_requests: job.object_store_requests.clone(),
+    }
+}
+
+fn sql(options: &Options) -> anyhow::Result<String> {
+    let found = QUERIES.iter().find(|(name, _)| *name == options.query);
+    let Some((_, query)) = found else {
+        let names: Vec<&str> = QUERIES.iter().map(|(name, _)| *name).collect();
+        bail!("unknown query `{}`; there are {}", options.query, names.join(", "));
+    };
+    let source = format!(
+        "'connector' = 'nexmark', 'events.num' = '{}', 'first-event.rate' = '{rate}', \
+         'next-event.rate' = '{rate}', 'base-time' = '1700000000000'",
+        options.events,
+        rate = options.rate,
+    );
+    let ddl = DDL.replace("{WITH}", &source);
+    let query = query.replace("{WITH}", "'connector' = 'blackhole'");
+    Ok(format!("{ddl}\n{query}"))
+}
+
+fn binary(options: &Options) -> anyhow::Result<PathBuf> {
+    if let Some(binary) = &options.binary {
+        return Ok(binary.clone());
+    }
+    let own = std::env::current_exe().context("failed to find this program")?;
+    let beside = own.parent().unwrap_or(Path::new(".")).join("millstream");
+    ensure!(beside.exists(), "{} is not there; build it or name it by --binary", beside.display());
+    Ok(beside)
+}
