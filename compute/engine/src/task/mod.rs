@@ -16,6 +16,8 @@ mod checkpoint;
 mod graph;
 mod metrics;
 mod run;
+#[cfg(test)]
+mod task_test;
 
 pub use graph::{Consumer, Graph, GraphBuilder};
 pub use metrics::{TaskMetrics, TimeSplit};
