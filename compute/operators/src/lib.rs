@@ -3,7 +3,11 @@
 pub mod calc;
 mod expr;
 mod scalar;
+mod sink;
+mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use expr::{CompiledExpr, EvalContext, EvalError, ExprError, format};
+pub use sink::SinkOperator;
+pub use source::SplitSource;
