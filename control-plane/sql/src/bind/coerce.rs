@@ -3,6 +3,7 @@
 
 use proto::types::{DataType, LogicalType};
 
+use super::calendar::{days_from_civil, parse_date};
 use super::types::{comparison_type, decimal_of, equal_but_nullability};
 use crate::logical::{Expr, ExprKind, Literal};
 
@@ -44,18 +45,41 @@ pub(crate) fn coerce_operand(expr: Expr, target: &LogicalType) -> Expr {
     }
 }
 
-/// Both sides in the type in which they compare; the types themselves if they do not.
+/// Both sides in the type in which they compare; the sides themselves if they do not. A constant
+/// that the other side's type holds takes that type, so that no column is cast for it.
 pub(crate) fn coerce_comparison(
     left: Expr,
     right: Expr,
 ) -> Result<(Expr, Expr), Box<(Expr, Expr)>> {
-    match comparison_type(&left.data_type.logical, &right.data_type.logical) {
-        Some(common) => Ok((
-            coerce_operand(left, &common),
-            coerce_operand(right, &common),
-        )),
-        None => Err(Box::new((left, right))),
+    let Some(common) = comparison_type(&left.data_type.logical, &right.data_type.logical) else {
+        return Err(Box::new((left, right)));
+    };
+    if let Some(right) = constant_as(&right, &left.data_type.logical) {
+        return Ok((left, right));
     }
+    if let Some(left) = constant_as(&left, &right.data_type.logical) {
+        return Ok((left, right));
+    }
+    Ok((
+        coerce_operand(left, &common),
+        coerce_operand(right, &common),
+    ))
+}
+
+/// An exact number that is constant, as a value of another exact type, if that holds it.
+fn constant_as(expr: &Expr, target: &LogicalType) -> Option<Expr> {
+    let ExprKind::Literal(literal) = &expr.kind else {
+        return None;
+    };
+    let from = &expr.data_type.logical;
+    if *from == *target || !from.is_exact_numeric() || !target.is_exact_numeric() {
+        return None;
+    }
+    let data_type = DataType {
+        logical: target.clone(),
+        nullable: expr.data_type.nullable,
+    };
+    fold(literal, from, target).map(|literal| Expr::literal(literal, data_type))
 }
 
 /// A number for arithmetic in type `result`: DECIMAL operands keep their own digits.
@@ -79,14 +103,14 @@ fn fold(literal: &Literal, from: &LogicalType, to: &LogicalType) -> Option<Liter
             T::SmallInt => Literal::Integer(i64::from(i16::try_from(*value).ok()?)),
             T::TinyInt => Literal::Integer(i64::from(i8::try_from(*value).ok()?)),
             T::Double | T::Float => Literal::Double(f64::from(i32::try_from(*value).ok()?)),
-            T::Decimal {
-                precision,
-                scale: 0,
-            } if value.unsigned_abs().to_string().len() <= usize::from(*precision) => {
-                Literal::Decimal(value.to_string())
+            T::Decimal { precision, scale } => {
+                decimal_text(&value.to_string(), *precision, *scale)?
             }
             _ => return None,
         },
+        (Literal::Decimal(text), T::Decimal { precision, scale }) => {
+            decimal_text(text, *precision, *scale)?
+        }
         (Literal::Decimal(text), T::Double) => Literal::Double(text.parse().ok()?),
         (Literal::Integer(value), to) if from.is_timestamp() && to.is_timestamp() => {
             let (own, wanted) = (ticks_digits(from)?, ticks_digits(to)?);
@@ -95,11 +119,29 @@ fn fold(literal: &Literal, from: &LogicalType, to: &LogicalType) -> Option<Liter
             (precision(to)? >= precision(from)?).then_some(())?;
             Literal::Integer(value.checked_mul(factor)?)
         }
+        (Literal::String(text), T::Date) => {
+            let (year, month, day) = parse_date(text)?;
+            Literal::Integer(days_from_civil(year, month, day))
+        }
         (Literal::String(text), T::Varchar(length)) => {
             (text.chars().count() <= *length as usize).then(|| Literal::String(text.clone()))?
         }
         _ => return None,
     })
+}
+
+/// A number of a DECIMAL type as text with its full scale, if no digit is lost.
+fn decimal_text(text: &str, precision: u8, scale: u8) -> Option<Literal> {
+    let (precision, scale) = (usize::from(precision), usize::from(scale));
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = whole.trim_start_matches('-').trim_start_matches('0').len();
+    if fraction.len() > scale || digits > precision - scale {
+        return None;
+    }
+    Some(Literal::Decimal(match scale {
+        0 => whole.to_owned(),
+        _ => format!("{whole}.{fraction:0<scale$}"),
+    }))
 }
 
 fn precision(logical: &LogicalType) -> Option<u8> {

@@ -12,7 +12,7 @@ use super::refuse::{refuse_all, unsupported};
 use super::scope::{Env, Merged, Scope, column};
 use super::types::least_restrictive;
 use crate::error::SqlError;
-use crate::logical::{Expr, JoinKind, LogicalField, LogicalPlan, Schema};
+use crate::logical::{Expr, JoinKind, LogicalField, LogicalPlan, Schema, TimeAttribute};
 
 impl Binder<'_> {
     /// `left JOIN …`.
@@ -170,7 +170,7 @@ impl Binder<'_> {
         };
         let binder = ExprBinder::new(self, &env, "FOR SYSTEM_TIME AS OF");
         let time_expr = binder.bind(time)?;
-        let Some((time_column, _)) = binder.time_attribute(&time_expr) else {
+        let Some((time_column, attribute)) = binder.time_attribute(&time_expr) else {
             return Err(SqlError::validate(
                 "FOR SYSTEM_TIME AS OF needs a time attribute of the left side",
             )
@@ -179,6 +179,7 @@ impl Binder<'_> {
         };
         let right = self.named_table(name)?;
         if let LogicalPlan::Scan { table, .. } = &right.plan
+            && attribute == TimeAttribute::Rowtime
             && table.primary_key.is_none()
         {
             return Err(SqlError::validate(format!(

@@ -23,6 +23,7 @@ mod refuse;
 mod rewrite;
 mod scope;
 mod select;
+mod select_list;
 mod set_operation;
 mod sink;
 mod special;
