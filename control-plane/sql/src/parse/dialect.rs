@@ -5,6 +5,7 @@ use std::any::TypeId;
 
 use sqlparser::ast::{Expr, Ident, Query, SetExpr, Table, UnaryOperator, Value};
 use sqlparser::dialect::{Dialect, GenericDialect, Precedence};
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
@@ -99,6 +100,16 @@ impl Dialect for FlinkDialect {
 
     fn allow_extract_custom(&self) -> bool {
         true
+    }
+
+    /// After a failure inside of one of these, sqlparser would otherwise take the word for a column
+    /// and report something else.
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        use Keyword::{CASE, CAST, EXISTS, EXTRACT, INTERVAL, NOT, OVERLAY, POSITION, TRIM};
+        [
+            CASE, CAST, EXISTS, EXTRACT, INTERVAL, NOT, OVERLAY, POSITION, TRIM,
+        ]
+        .contains(&keyword)
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {

@@ -1,6 +1,7 @@
 //! SQL text to statements. Queries and expressions are sqlparser's AST, made by a dialect of ours;
 //! everything around them is parsed here.
 
+mod chains;
 mod create;
 mod dialect;
 mod hints;

@@ -261,7 +261,7 @@ impl Script<'_> {
                 .at(self.since(start))
                 .hint("put at least one INSERT INTO between BEGIN and END"));
         }
-        Ok(Statement::StatementSet(inserts))
+        Ok(Statement::Inserts(inserts))
     }
 
     /// `EXECUTE STATEMENT SET …`, `EXECUTE INSERT …`, `EXECUTE SELECT …`
@@ -410,7 +410,7 @@ impl Script<'_> {
         let at = here(&self.parser);
         let statement = self.statement()?;
         match statement {
-            Statement::Query(_) | Statement::Insert(_) | Statement::StatementSet(_) => {
+            Statement::Query(_) | Statement::Insert(_) | Statement::Inserts(_) => {
                 Ok(Statement::Explain {
                     format,
                     statement: Box::new(statement),
@@ -436,7 +436,7 @@ fn relation_ends(statement: &Statement) -> Vec<(u64, u64)> {
     match statement {
         Statement::Query(query) => names::relation_ends(query),
         Statement::Insert(one) => insert(one),
-        Statement::StatementSet(inserts) => inserts.iter().flat_map(insert).collect(),
+        Statement::Inserts(inserts) => inserts.iter().flat_map(insert).collect(),
         Statement::CreateView(view) => names::relation_ends(&view.query),
         Statement::Explain { statement, .. } => relation_ends(statement),
         _ => Vec::new(),

@@ -25,7 +25,7 @@ pub(crate) enum Statement {
     Query(Box<ast::Query>),
     Insert(Insert),
     /// BEGIN STATEMENT SET … END: one job.
-    StatementSet(Vec<Insert>),
+    Inserts(Vec<Insert>),
     CreateTable(CreateTable),
     CreateView(CreateView),
     /// CREATE TEMPORARY FUNCTION name AS 'class'.

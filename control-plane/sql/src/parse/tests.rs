@@ -27,7 +27,7 @@ fn show(statement: &Statement) -> String {
     match statement {
         Statement::Query(query) => query.to_string(),
         Statement::Insert(one) => insert(one),
-        Statement::StatementSet(all) => format!(
+        Statement::Inserts(all) => format!(
             "set[{}]",
             all.iter().map(insert).collect::<Vec<_>>().join(" + ")
         ),
@@ -134,6 +134,30 @@ fn errors_stand_where_they_are_in_the_script() {
         &format!("SELECT {}1{}", "(".repeat(500), ")".repeat(500)),
         "Parse: line 1, column 1009: the statement is nested too deeply (split it into views, or flatten long chains of nested expressions)",
     );
+}
+
+#[test]
+fn long_chains_are_refused_before_they_use_up_the_stack() {
+    let too_deep = |sql: String| {
+        let shown = shown(&sql);
+        assert!(shown.contains("nested too deeply"), "{shown}");
+    };
+    too_deep(format!("SELECT 1{}", " + 1".repeat(100_000)));
+    too_deep(format!(
+        "SELECT a FROM t WHERE {} b",
+        "NOT ".repeat(100_000)
+    ));
+    too_deep(format!("SELECT {}1", "-".repeat(1)).replace('-', &"- ".repeat(100_000)));
+    too_deep(format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(1_000)));
+    too_deep(format!("SELECT {}", "(".repeat(100_000)));
+    too_deep(format!("SELECT {}", "CASE WHEN ".repeat(100_000)));
+    too_deep(format!("SELECT CAST(a AS {}INT", "ARRAY<".repeat(100_000)));
+    let long = format!(
+        "SELECT a IN (1{}), b{} FROM t",
+        ", 1".repeat(10_000),
+        " OR c".repeat(400)
+    );
+    assert_eq!(shown(&long), long);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
 
+use super::chains;
 use super::dialect::FlinkDialect;
 use super::words::{is_word, lower_first, place};
 use crate::error::{Span, SqlError};
@@ -24,6 +25,7 @@ pub(super) fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
             })
         })?;
     tokens.iter().try_for_each(check)?;
+    chains::check(&tokens)?;
     Ok(move_within(tokens))
 }
 
@@ -86,33 +88,38 @@ fn check(token: &TokenWithSpan) -> Result<(), SqlError> {
 /// Moves `PATTERN (…) WITHIN interval DEFINE …` to where sqlparser can read it: a definition of
 /// the symbol [`WITHIN_SYMBOL`], the first one.
 fn move_within(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let solid = |token: &TokenWithSpan| !matches!(token.token, Token::Whitespace(_));
     let mut moved = Vec::with_capacity(tokens.len() + 4);
     let mut rest = tokens.as_slice();
     while let Some((token, behind)) = rest.split_first() {
-        let interval = behind.iter().find(|token| solid(token));
-        let define = behind
-            .iter()
-            .position(|token| is_word(&token.token, "DEFINE"));
-        match define {
-            Some(define)
-                if is_word(&token.token, "WITHIN")
-                    && interval.is_some_and(|next| is_word(&next.token, "INTERVAL")) =>
-            {
-                let (interval, tail) = behind.split_at(define);
-                let at = |new: Token| TokenWithSpan::new(new, token.span);
-                moved.push(at(Token::make_keyword("DEFINE")));
-                moved.push(at(Token::make_word(WITHIN_SYMBOL, Some('`'))));
-                moved.push(at(Token::make_keyword("AS")));
-                moved.extend_from_slice(interval);
-                moved.push(at(Token::Comma));
-                rest = tail.get(1..).unwrap_or_default();
-            }
-            _ => {
-                moved.push(token.clone());
-                rest = behind;
-            }
-        }
+        let Some(define) = define_after_within(token, behind) else {
+            moved.push(token.clone());
+            rest = behind;
+            continue;
+        };
+        let (interval, tail) = behind.split_at(define);
+        let at = |new: Token| TokenWithSpan::new(new, token.span);
+        moved.push(at(Token::make_keyword("DEFINE")));
+        moved.push(at(Token::make_word(WITHIN_SYMBOL, Some('`'))));
+        moved.push(at(Token::make_keyword("AS")));
+        moved.extend_from_slice(interval);
+        moved.push(at(Token::Comma));
+        rest = tail.get(1..).unwrap_or_default();
     }
     moved
+}
+
+/// Where DEFINE stands behind `WITHIN INTERVAL`, if that is what begins here.
+fn define_after_within(token: &TokenWithSpan, behind: &[TokenWithSpan]) -> Option<usize> {
+    if !is_word(&token.token, "WITHIN") {
+        return None;
+    }
+    let next = behind
+        .iter()
+        .find(|token| !matches!(token.token, Token::Whitespace(_)))?;
+    if !is_word(&next.token, "INTERVAL") {
+        return None;
+    }
+    behind
+        .iter()
+        .position(|token| is_word(&token.token, "DEFINE"))
 }

@@ -30,6 +30,9 @@ const AFTER_TYPE: &[&str] = &[
     "WITH",
 ];
 
+/// How deep types may nest.
+const NESTING: i32 = 50;
+
 /// Reads a type up to a comma, a closing parenthesis or a word that cannot belong to it.
 pub(super) fn data_type(parser: &mut Parser) -> Result<(DataType, Span), ParserError> {
     let mut text = String::new();
@@ -50,6 +53,12 @@ pub(super) fn data_type(parser: &mut Parser) -> Result<(DataType, Span), ParserE
         }
         if depth < 0 {
             break;
+        }
+        if depth > NESTING {
+            let at = parser.peek_token_ref().span.start;
+            return Err(ParserError::ParserError(format!(
+                "the type is nested too deeply{at}"
+            )));
         }
         let token = parser.next_token();
         tokens.push((text.len(), token.clone()));
