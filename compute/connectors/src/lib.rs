@@ -7,11 +7,15 @@ mod blackhole;
 mod collect;
 mod column;
 mod context;
+mod datagen;
 mod dead_letters;
 mod filesystem;
 mod format;
+mod nexmark;
 mod open;
+mod pace;
 mod print;
+mod random;
 #[cfg(test)]
 mod testing;
 mod text;

@@ -15,7 +15,9 @@ use crate::{
     blackhole::BlackholeSink,
     collect::CollectSink,
     context::{SinkContext, SourceContext},
+    datagen::DatagenSource,
     filesystem::{FileSink, FileSource},
+    nexmark::NexmarkSource,
     print::PrintSink,
 };
 
@@ -36,9 +38,12 @@ pub fn open_source(
     };
     match &spec.connector {
         Some(Connector::Filesystem(spec)) => Ok(Arc::new(FileSource::new(spec, produced)?)),
-        Some(Connector::Nexmark(_) | Connector::Datagen(_)) => Err(SourceError::Unsupported(
-            "generators are not built yet".into(),
-        )),
+        Some(Connector::Nexmark(spec)) => {
+            Ok(Arc::new(NexmarkSource::new(spec, produced, context)?))
+        }
+        Some(Connector::Datagen(spec)) => {
+            Ok(Arc::new(DatagenSource::new(spec, produced, context)?))
+        }
         Some(Connector::Print(_)) => Err(unsupported("print")),
         Some(Connector::Blackhole(_)) => Err(unsupported("blackhole")),
         Some(Connector::Collect(_)) => Err(unsupported("collect")),

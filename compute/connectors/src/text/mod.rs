@@ -9,7 +9,7 @@ mod plain;
 mod push;
 mod time;
 
-pub(crate) use decimal::{write_decimal, write_decimal_scientific};
+pub(crate) use decimal::{parse_decimal, write_decimal, write_decimal_scientific};
 pub(crate) use number::{write_f32, write_f64};
 pub(crate) use plain::{write_integer, write_plain};
 pub(crate) use push::{TimestampStyle, not_a, push_text};

@@ -1,0 +1,142 @@
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use engine::{
+    clock::ManualClock,
+    source::{Source as _, SplitEvent},
+};
+use futures::{executor::block_on, future::BoxFuture};
+use proto::plan::{DatagenField, DatagenKind, DatagenSpec};
+
+use super::*;
+use crate::{
+    SourceContext, Timer,
+    testing::{fields, lines, read},
+};
+
+struct Never;
+
+impl Timer for Never {
+    fn sleep(&self, _ms: u64) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+fn context(clock: &Arc<ManualClock>) -> SourceContext {
+    SourceContext {
+        base_time_ms: 1_700_000_000_000,
+        clock: clock.clone(),
+        timer: Arc::new(Never),
+    }
+}
+
+fn sequence(name: &str, start: &str, end: &str) -> DatagenField {
+    DatagenField {
+        name: name.to_owned(),
+        kind: DatagenKind::Sequence as i32,
+        start: Some(start.to_owned()),
+        end: Some(end.to_owned()),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn sequences_bound_the_table() {
+    let spec = DatagenSpec {
+        fields: vec![sequence("a", "3", "1000000"), sequence("s", "-1", "2")],
+        ..Default::default()
+    };
+    let fields = fields("a INT, s STRING, d DOUBLE");
+    let source = DatagenSource::new(&spec, &fields[..2], &context(&Arc::default())).unwrap();
+    let found = read(&source, 3, true).unwrap();
+    assert_eq!(
+        lines(&fields[..2], &found.batches),
+        [
+            r#"+I {"a":3,"s":"-1"}"#,
+            r#"+I {"a":4,"s":"0"}"#,
+            r#"+I {"a":5,"s":"1"}"#,
+            r#"+I {"a":6,"s":"2"}"#,
+        ]
+    );
+    let source = DatagenSource::new(&spec, &fields[1..2], &context(&Arc::default())).unwrap();
+    assert_eq!(read(&source, 100, true).unwrap().batches[0].num_rows(), 4);
+}
+
+#[test]
+fn rows_do_not_depend_on_how_they_are_read() {
+    let columns = "b BOOLEAN, t TINYINT, i INT, l BIGINT, f FLOAT, d DOUBLE, x DECIMAL(30, 4), \
+                   s STRING, c CHAR(5), y BYTES, dt DATE, tm TIME(3), ts TIMESTAMP(6), \
+                   a ARRAY<INT>, m MAP<STRING, INT>, r ROW<p INT, q STRING>";
+    let fields = fields(columns);
+    let spec = DatagenSpec {
+        number_of_rows: 20_000,
+        fields: vec![
+            DatagenField {
+                name: "i".to_owned(),
+                start: Some("5".to_owned()),
+                end: Some("7".to_owned()),
+                null_rate: 0.25,
+                ..Default::default()
+            },
+            DatagenField {
+                name: "s".to_owned(),
+                length: 3,
+                var_len: true,
+                ..Default::default()
+            },
+        ],
+        ..Default::default()
+    };
+    let source = DatagenSource::new(&spec, &fields, &context(&Arc::default())).unwrap();
+    let all = read(&source, 100_000, false).unwrap();
+    let expected = lines(&fields, &all.batches);
+    assert_eq!(expected.len(), 20_000);
+    assert_eq!(
+        lines(&fields, &read(&source, 777, true).unwrap().batches),
+        expected
+    );
+    let count = |text: &str| expected.iter().filter(|line| line.contains(text)).count();
+    let nulls = count("\"i\":null");
+    assert!((4_700..5_300).contains(&nulls), "{nulls}");
+    for value in 5..=7 {
+        let values = count(&format!("\"i\":{value},"));
+        assert!((4_700..5_300).contains(&values), "{values}");
+    }
+    assert!(
+        expected
+            .iter()
+            .all(|line| line.contains("\"dt\":\"2023-11-14\""))
+    );
+}
+
+#[test]
+fn rows_come_at_their_rate() {
+    let clock = Arc::new(ManualClock::default());
+    let spec = DatagenSpec {
+        rows_per_second: 100,
+        number_of_rows: 25,
+        ..Default::default()
+    };
+    let fields = fields("a INT");
+    let source = DatagenSource::new(&spec, &fields, &context(&clock)).unwrap();
+    let splits = block_on(source.splits(4)).unwrap();
+    assert_eq!(splits.len(), 1);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut reader = source.open(&splits[0], None).unwrap();
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        match reader.poll_next(&mut cx, 1000) {
+            Poll::Ready(Ok(SplitEvent::Batch(batch))) => sizes.push(batch.num_rows()),
+            other => panic!("{other:?}"),
+        }
+        if sizes.iter().sum::<usize>() < 25 {
+            assert!(reader.poll_next(&mut cx, 1000).is_pending());
+        }
+        clock.advance_ms(120);
+        reader = source.open(&splits[0], Some(&reader.offset())).unwrap();
+        clock.advance_ms(120);
+    }
+    assert_eq!(sizes, [1, 13, 11]);
+}

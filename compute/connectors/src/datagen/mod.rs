@@ -1,0 +1,11 @@
+//! Rows of random or sequential values. A value is a function of its row's number and column, so
+//! a replay gives the same rows.
+
+mod generator;
+mod reader;
+mod source;
+
+pub(crate) use source::DatagenSource;
+
+#[cfg(test)]
+mod datagen_test;
