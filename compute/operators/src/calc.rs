@@ -1,5 +1,5 @@
 //! Filter, then project: the core of Calc, sharing sub-expressions between condition and
-//! projections. It knows nothing of the task it runs in.
+//! projections; and the operator around it.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use arrow::{
     datatypes::{SchemaRef, UInt8Type},
 };
 use engine::{
-    batch::{ChangeBatch, Kinds},
+    ChangeBatch, Element, Kinds, Timestamp,
+    operator::{Operator, OperatorContext, OperatorError, Step},
     schema::arrow_schema,
 };
 use proto::{plan, types::Field};
@@ -134,3 +135,56 @@ impl Projector {
         )?)
     }
 }
+
+/// The operator of a Calc node.
+pub struct CalcOperator {
+    projector: Projector,
+    watermark: Option<Timestamp>,
+}
+
+impl CalcOperator {
+    /// An operator that filters and projects.
+    #[must_use]
+    pub fn new(projector: Projector) -> Self {
+        CalcOperator {
+            projector,
+            watermark: None,
+        }
+    }
+}
+
+impl Operator for CalcOperator {
+    fn batch(
+        &mut self,
+        _input: usize,
+        batch: ChangeBatch,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        let evaluation = EvalContext {
+            now_ms: context.clock.wall_ms(),
+            watermark: self.watermark,
+        };
+        let projected = self
+            .projector
+            .evaluate(&batch, &evaluation)
+            .map_err(|error| OperatorError::Evaluate(error.to_string()))?;
+        if let Some(projected) = projected {
+            context.out.batch(projected);
+        }
+        Ok(Step::Done)
+    }
+
+    fn watermark(
+        &mut self,
+        watermark: Timestamp,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        self.watermark = Some(watermark);
+        context.out.element(Element::Watermark(watermark));
+        Ok(Step::Done)
+    }
+}
+
+#[cfg(test)]
+#[path = "calc_test.rs"]
+mod calc_test;

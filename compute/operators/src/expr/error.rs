@@ -82,7 +82,7 @@ pub enum EvalError {
         expected: String,
     },
     /// An arrow kernel failed.
-    #[error("failed to evaluate expression")]
+    #[error("failed to compute: {0}")]
     Arrow(#[from] ArrowError),
 }
 

@@ -248,7 +248,7 @@ pub(crate) fn write_decimal(value: i128, scale: u8, out: &mut String) {
 }
 
 /// Appends a DOUBLE in Java's form: `0.5`, `1.0E10`, `NaN`, `-Infinity`.
-pub fn write_double(value: f64, out: &mut String) {
+pub(crate) fn write_double(value: f64, out: &mut String) {
     if value.is_finite() {
         write_shortest(ryu::Buffer::new().format_finite(value), out);
     } else {
@@ -257,7 +257,7 @@ pub fn write_double(value: f64, out: &mut String) {
 }
 
 /// Appends a FLOAT in Java's form.
-pub fn write_float(value: f32, out: &mut String) {
+pub(crate) fn write_float(value: f32, out: &mut String) {
     if value.is_finite() {
         write_shortest(ryu::Buffer::new().format_finite(value), out);
     } else {

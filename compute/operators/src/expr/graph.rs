@@ -60,6 +60,8 @@ pub(crate) struct Node {
     pub(crate) arrow_type: ArrowType,
     pub(crate) purity: Purity,
     pub(crate) can_fail: bool,
+    /// The function that it calls, if it does.
+    pub(crate) function: Option<ScalarFunction>,
     /// Rough work per row; a comparison of numbers is 1.
     pub(crate) cost: u32,
     /// A column or a field of one: filtered rather than computed for a subset of rows.
@@ -201,11 +203,13 @@ impl Graph {
             .iter()
             .map(|arg| self.constant(*arg).cloned())
             .collect();
+        let made_by: Vec<_> = args.iter().map(|arg| self.nodes[*arg].function).collect();
         let built = scalar::build(&Signature {
             function,
             name: function.into(),
             args: &types,
             constants: &constants,
+            made_by: &made_by,
             result: &data_type,
         })?;
         let name: &'static str = function.into();
@@ -220,6 +224,7 @@ impl Graph {
             };
             let mut node = graph.summed(kind, data_type);
             node.purity = node.purity.max(built.purity);
+            node.function = Some(function);
             node.can_fail |= built.can_fail;
             node.cost += built.cost;
             node
@@ -255,7 +260,13 @@ impl Graph {
         if from.logical == LogicalType::Null {
             return Ok(self.null(to));
         }
-        let cast = cast::build(&from.logical, &to.logical, mode)?;
+        let constant = self.constant(input).is_some();
+        let cast = match (&from.logical, &to.logical) {
+            (LogicalType::Double, LogicalType::Float) if constant => {
+                cast::constant_double_to_float()
+            }
+            (from, to) => cast::build(from, to, mode)?,
+        };
         let key = key(&format!("cast {mode:?}"), &[input], &to);
         let node = |graph: &mut Graph| {
             let convert = cast.convert;
@@ -390,9 +401,10 @@ impl Graph {
             .and_then(|value| value.into_array(1));
         if let Ok(array) = value {
             let data_type = self.nodes[id].data_type.clone();
-            let uses = self.nodes[id].uses;
+            let (uses, function) = (self.nodes[id].uses, self.nodes[id].function);
             self.nodes[id] = Node {
                 uses,
+                function,
                 ..constant_node(array, data_type)
             };
         }
@@ -419,6 +431,7 @@ fn node(kind: NodeKind, data_type: DataType) -> Node {
         arrow_type,
         purity: Purity::Pure,
         can_fail: false,
+        function: None,
         cost: 0,
         is_path: false,
         uses: 0,

@@ -209,11 +209,6 @@ pub(crate) struct Booleans<'a> {
 
 impl Booleans<'_> {
     #[inline]
-    pub(crate) fn at(&self, row: usize) -> bool {
-        self.array.value(row * self.step)
-    }
-
-    #[inline]
     pub(crate) fn get(&self, row: usize) -> Option<bool> {
         let row = row * self.step;
         self.array.is_valid(row).then(|| self.array.value(row))

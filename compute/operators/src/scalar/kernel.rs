@@ -177,8 +177,3 @@ pub(crate) fn unary_text(
 
 /// Bytes of text that one result column may hold: half of what its 32-bit offsets could.
 const TEXT_BYTES_MAX: usize = 1 << 30;
-
-/// Whether an array has no NULL at all.
-pub(crate) fn no_nulls(array: &ArrayRef) -> bool {
-    array.logical_null_count() == 0
-}

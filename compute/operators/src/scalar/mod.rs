@@ -4,12 +4,38 @@
 //! A kernel gets the types its signature named and fills exactly `Args::rows` rows.
 
 mod arithmetic;
+mod array;
+mod array_set;
 mod comparison;
 mod decimal;
+mod family;
+#[cfg(test)]
+mod function_test;
+mod gather;
+mod json;
+mod json_build;
+mod json_path;
+mod json_text;
 mod kernel;
 mod logic;
+mod map;
+mod math;
+mod moment;
+mod now;
+mod operands;
+mod pattern;
+mod random;
 mod rules;
 mod string_basic;
+mod string_codec;
+mod string_list;
+mod string_pattern;
+mod string_search;
+mod time_arith;
+mod time_format;
+mod time_parts;
+mod time_pattern;
+mod url;
 
 use arrow::array::ArrayRef;
 use proto::{plan::ScalarFunction, types::DataType};
@@ -18,7 +44,8 @@ use crate::expr::{EvalError, ExprError, Purity, value::Args};
 
 pub(crate) use decimal::{POWERS_OF_TEN, fits, rescale};
 pub(crate) use logic::field_access;
-pub(crate) use rules::{is_strict, wanted_types};
+pub(crate) use operands::wanted_types;
+pub(crate) use rules::is_strict;
 
 /// A function over columns.
 pub(crate) type Kernel = Box<dyn Fn(&Args<'_>) -> Result<ArrayRef, EvalError> + Send + Sync>;
@@ -30,6 +57,8 @@ pub(crate) struct Signature<'a> {
     pub(crate) args: &'a [DataType],
     /// Arguments that are constants.
     pub(crate) constants: &'a [Option<ArrayRef>],
+    /// The functions whose results arguments are.
+    pub(crate) made_by: &'a [Option<ScalarFunction>],
     pub(crate) result: &'a DataType,
 }
 
@@ -76,19 +105,32 @@ pub(crate) struct Built {
 pub(crate) fn build(signature: &Signature<'_>) -> Result<Built, ExprError> {
     Ok(Built {
         kernel: kernel_of(signature)?,
-        purity: rules::purity(signature.function),
+        purity: rules::purity(signature),
         can_fail: rules::can_fail(signature),
         cost: rules::cost(signature.function),
     })
 }
 
 fn kernel_of(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
-    use rules::Family;
-    match rules::family(signature.function) {
+    use family::Family;
+    match family::family(signature.function) {
         Family::Comparison => comparison::build(signature),
         Family::Logic => logic::build(signature),
         Family::Arithmetic => arithmetic::build(signature),
         Family::StringBasic => string_basic::build(signature),
-        _ => Err(signature.unsupported()),
+        Family::Math => math::build(signature),
+        Family::StringSearch => string_search::build(signature),
+        Family::StringPattern => string_pattern::build(signature),
+        Family::StringCodec => string_codec::build(signature),
+        Family::Url => url::build(signature),
+        Family::TimeParts => time_parts::build(signature),
+        Family::TimeArith => time_arith::build(signature),
+        Family::TimeFormat => time_format::build(signature),
+        Family::Now => now::build(signature),
+        Family::Array => array::build(signature),
+        Family::ArraySet => array_set::build(signature),
+        Family::Map => map::build(signature),
+        Family::Json => json::build(signature),
+        Family::JsonBuild => json_build::build(signature),
     }
 }

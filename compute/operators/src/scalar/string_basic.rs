@@ -1,10 +1,10 @@
 //! Strings made of parts of strings. Lengths and positions count code points, positions from 1;
 //! ASCII texts take byte positions without counting.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, StringBuilder},
+    array::{ArrayRef, BinaryBuilder, StringBuilder},
     datatypes::{DataType as ArrowType, Int32Type, Int64Type},
 };
 use proto::plan::ScalarFunction;
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::expr::{
     EvalError, ExprError,
-    value::{Args, Strings},
+    value::{Args, Strings, is_valid},
 };
 
 /// Makes the kernel of a basic string function.
@@ -53,7 +53,10 @@ pub(super) fn build(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
                 Ok(true)
             })
         }),
-        (F::Concat, _) => Box::new(concat),
+        (F::Concat | F::Substring, _) if signature.args[0].logical.is_binary() => {
+            byte_strings(signature)?
+        }
+        (F::Concat, 1..) => Box::new(concat),
         (F::ConcatWs, 1..) => Box::new(concat_ws),
         (F::Elt, 2..) => elt(signature)?,
         (F::Substring, 2 | 3) => Box::new(substring),
@@ -159,6 +162,48 @@ fn concat(args: &Args<'_>) -> Result<ArrayRef, EvalError> {
         }
         Ok(true)
     })
+}
+
+/// `||` and SUBSTRING of byte strings; positions count bytes.
+fn byte_strings(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
+    let concat = signature.function == ScalarFunction::Concat;
+    let binary = |arg: &proto::types::DataType| arg.logical.is_binary();
+    if concat && !signature.args.iter().all(binary) {
+        return Err(signature.unsupported());
+    }
+    Ok(Box::new(move |args| {
+        let nulls = args.nulls();
+        let mut builder = BinaryBuilder::with_capacity(args.rows, args.rows * 16);
+        let mut buffer = Vec::new();
+        for row in 0..args.rows {
+            if !is_valid(nulls.as_ref(), row) {
+                builder.append_null();
+            } else if concat {
+                buffer.clear();
+                for index in 0..args.len() {
+                    buffer.extend_from_slice(args.bytes(index).at(row));
+                }
+                builder.append_value(&buffer);
+            } else {
+                let bytes = args.bytes(0).at(row);
+                let from = i64::from(args.numbers::<Int32Type>(1).at(row));
+                let start = match from {
+                    ..0 => bytes.len() as i64 + from,
+                    0 => 0,
+                    _ => from - 1,
+                };
+                let length = match args.len() {
+                    2 => i64::MAX,
+                    _ => i64::from(args.numbers::<Int32Type>(2).at(row)).max(0),
+                };
+                let start = usize::try_from(start).unwrap_or(bytes.len());
+                let rest = bytes.get(start..).unwrap_or_default();
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                builder.append_value(&rest[..rest.len().min(length)]);
+            }
+        }
+        Ok(Arc::new(builder.finish()))
+    }))
 }
 
 fn concat_ws(args: &Args<'_>) -> Result<ArrayRef, EvalError> {

@@ -16,8 +16,9 @@ use proto::types::LogicalType;
 
 use super::{EvalError, ExprError};
 
-pub(crate) use parse::{parse_date, parse_decimal, parse_double, parse_timestamp, trim};
-pub(crate) use temporal::set_precision;
+pub(crate) use numeric::{constant_double_to_float, decimal_to_double};
+pub(crate) use parse::{parse_date, parse_decimal, parse_timestamp, parse_unscaled};
+pub(crate) use temporal::timestamps;
 
 /// What happens to a value that cannot be converted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -49,6 +49,19 @@ pub(super) fn build(from: &LogicalType, to: &LogicalType, mode: Mode) -> Option<
     }
 }
 
+/// The cast of a constant DOUBLE to FLOAT, which the dialect's planner makes of seven decimal
+/// digits: `CAST(1E0 / 3 AS FLOAT)` is 0.3333333.
+pub(crate) fn constant_double_to_float() -> Cast {
+    let seven_digits = |value: f64| {
+        if value.is_finite() {
+            format!("{value:.6e}").parse().unwrap_or(value as f32)
+        } else {
+            value as f32
+        }
+    };
+    Cast::total(1, map::<Float64Type, Float32Type>(seven_digits))
+}
+
 /// The cast of an interval, in months or ms, to a number.
 pub(super) fn build_from_interval(to: &LogicalType) -> Option<Cast> {
     let to = to.clone();

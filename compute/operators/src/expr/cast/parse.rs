@@ -4,12 +4,12 @@ use crate::expr::calendar::{DAY_MS, checked_days};
 use crate::scalar::{POWERS_OF_TEN, fits};
 
 /// The text without leading and trailing blanks and control characters.
-pub(crate) fn trim(text: &str) -> &str {
+pub(super) fn trim(text: &str) -> &str {
     text.trim_matches(|c| c <= ' ')
 }
 
 /// An integer; a fraction is cut off, an exponent is not allowed.
-pub(crate) fn parse_integer(text: &str) -> Option<i64> {
+pub(super) fn parse_integer(text: &str) -> Option<i64> {
     let text = trim(text);
     let (negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -40,7 +40,7 @@ pub(crate) fn parse_integer(text: &str) -> Option<i64> {
 }
 
 /// A floating point number.
-pub(crate) fn parse_double(text: &str) -> Option<f64> {
+pub(super) fn parse_double(text: &str) -> Option<f64> {
     let text = trim(text);
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     match unsigned {
@@ -59,6 +59,12 @@ pub(crate) fn parse_double(text: &str) -> Option<f64> {
 
 /// A DECIMAL, rounded half up. `None`: not a number; `Some(None)`: too many digits.
 pub(crate) fn parse_decimal(text: &str, precision: u8, scale: u8) -> Option<Option<i128>> {
+    let value = parse_unscaled(text, i64::from(scale), true)?;
+    Some(value.filter(|value| fits(*value, precision)))
+}
+
+/// A number times 10^scale, rounded half up or cut to an integer.
+pub(crate) fn parse_unscaled(text: &str, scale: i64, half_up: bool) -> Option<Option<i128>> {
     let text = trim(text);
     let (negative, rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -77,24 +83,19 @@ pub(crate) fn parse_decimal(text: &str, precision: u8, scale: u8) -> Option<Opti
     if !digits().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    // How many of the digits stand before the unscaled value's end.
-    let kept = i64::from(exponent) + whole.len() as i64 + i64::from(scale);
+    // How many of the digits stand before the result's end.
+    let kept = i64::from(exponent) + whole.len() as i64 + scale;
     let mut value: i128 = 0;
-    let mut index = 0;
-    for byte in digits() {
-        if index > kept {
-            break;
-        }
+    for (index, byte) in (0..=kept).zip(digits()) {
         let digit = i128::from(byte - b'0');
         if index == kept {
-            value += i128::from(digit >= 5);
+            value += i128::from(half_up && digit >= 5);
             break;
         }
         match value.checked_mul(10).map(|value| value + digit) {
             Some(next) => value = next,
             None => return Some(None),
         }
-        index += 1;
     }
     let missing = (kept - (whole.len() + fraction.len()) as i64).max(0);
     if value != 0 && missing > 0 {
@@ -106,12 +107,11 @@ pub(crate) fn parse_decimal(text: &str, precision: u8, scale: u8) -> Option<Opti
             None => return Some(None),
         }
     }
-    let value = if negative { -value } else { value };
-    Some(fits(value, precision).then_some(value))
+    Some(Some(if negative { -value } else { value }))
 }
 
 /// TRUE and FALSE by any of their names.
-pub(crate) fn parse_boolean(text: &str) -> Option<bool> {
+pub(super) fn parse_boolean(text: &str) -> Option<bool> {
     let text = trim(text);
     let is = |names: &[&str]| names.iter().any(|name| text.eq_ignore_ascii_case(name));
     if is(&["t", "true", "y", "yes", "1"]) {
@@ -142,7 +142,7 @@ pub(crate) fn parse_date(text: &str) -> Option<i32> {
 }
 
 /// Milliseconds of the day: `h[:m[:s[.fraction]]]`.
-pub(crate) fn parse_time(text: &str) -> Option<i32> {
+pub(super) fn parse_time(text: &str) -> Option<i32> {
     let (ms, _) = time_parts(trim(text))?;
     i32::try_from(ms).ok()
 }
