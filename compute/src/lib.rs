@@ -1,1 +1,17 @@
-//! The worker: builds tasks from plans and runs them.
+//! The worker: turns plans into tasks and runs them on its runtime.
+//!
+//! A shell around `engine`: it owns the runtime, the clock and the channels between tasks, carries
+//! out what the control plane decided ([`proto::control::WorkerCommand`]) and reports what
+//! happened. It decides nothing about jobs and knows no SQL.
+
+mod build;
+mod caps;
+mod clock;
+mod generation;
+mod publish;
+mod spawn;
+mod wiring;
+mod worker;
+
+pub use clock::SystemClock;
+pub use worker::{Worker, WorkerConfig, WorkerHandle};

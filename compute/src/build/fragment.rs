@@ -1,0 +1,228 @@
+//! One task of a fragment: its operators, joined inside by edges and outside by channels.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType as ArrowType;
+use engine::{
+    flow::{Gate, OutputPort, Partitioner},
+    key::KeyEncoder,
+    operator::{OperatorError, TaskScope},
+    schema::arrow_type,
+    task::{Consumer, Graph, GraphBuilder, TaskCommand, TaskEvent, TaskMetrics, TaskParts},
+};
+use futures::channel::mpsc;
+use proto::{
+    control::{Deployment, TaskSpec},
+    plan::{Exchange, Fragment, Node, PlanError, fields, input::From, partitioning::Kind},
+    types::{Field, KeyGroupCount},
+};
+use state_client::Incarnation;
+use tokio::runtime::Handle;
+
+use super::{
+    error::BuildError,
+    node::{BuiltNode, NodeBuilder},
+    plan::Connected,
+};
+use crate::{
+    caps::EXCHANGE_BATCH_SHARE,
+    spawn::RuntimeSpawn,
+    wiring::{Wiring, parallelism},
+    worker::WorkerConfig,
+};
+
+/// A task that can be started.
+pub(crate) struct BuiltTask {
+    pub(crate) spec: TaskSpec,
+    graph: Graph,
+    gate: Gate,
+    entries: Vec<Vec<(usize, usize)>>,
+    key_groups: KeyGroupCount,
+}
+
+impl BuiltTask {
+    /// All that the engine wants to run it.
+    pub(crate) fn into_parts(
+        self,
+        config: &WorkerConfig,
+        deployment: &Deployment,
+        commands: mpsc::Receiver<TaskCommand>,
+        events: Box<dyn FnMut(TaskEvent) + Send>,
+        metrics: Arc<TaskMetrics>,
+    ) -> TaskParts {
+        TaskParts {
+            who: Incarnation {
+                job: deployment.job,
+                generation: deployment.generation,
+            },
+            task: self.spec.task,
+            restored: deployment.restored,
+            key_groups: self.key_groups,
+            graph: self.graph,
+            gate: self.gate,
+            entries: self.entries,
+            store: Arc::clone(&config.store),
+            spawn: Arc::new(RuntimeSpawn(Handle::current())),
+            clock: Arc::clone(&config.clock),
+            commands,
+            events,
+            metrics,
+        }
+    }
+}
+
+/// Builds one task.
+pub(crate) fn build_task(
+    deployment: &Deployment,
+    spec: TaskSpec,
+    connected: &Connected,
+    wiring: &mut Wiring,
+) -> Result<BuiltTask, BuildError> {
+    let plan = &deployment.plan;
+    let fragment = plan.fragments.get(spec.fragment as usize);
+    let fragment = fragment.ok_or(PlanError::Missing("fragment"))?;
+    let scope = scope(deployment, spec)?;
+    let mut graph = GraphBuilder::default();
+    let mut inputs = Vec::new();
+    let mut entries: Vec<Vec<(usize, usize)>> = Vec::new();
+    for (index, node) in fragment.nodes.iter().enumerate() {
+        let builder = NodeBuilder {
+            deployment,
+            fragment,
+            index,
+            connected,
+            scope: &scope,
+        };
+        let at = match builder.build()? {
+            BuiltNode::Operator(operator) => {
+                graph.operator(&node.id, operator, node.inputs.len(), scope)
+            }
+            BuiltNode::Source(source) => graph.source(&node.id, source, scope),
+        };
+        for (input, from) in node.inputs.iter().enumerate() {
+            match from.from {
+                Some(From::Node(upstream)) => {
+                    graph.connect(upstream as usize, Consumer::Node { node: at, input });
+                }
+                Some(From::Exchange(exchange)) => {
+                    inputs.push(wiring.take_receivers(exchange, spec.index));
+                    entries.push(vec![(at, input)]);
+                }
+                None => return Err(PlanError::Missing("input.from").into()),
+            }
+        }
+    }
+    for exchange in plan
+        .exchanges
+        .iter()
+        .filter(|e| e.from_fragment == fragment.id)
+    {
+        let senders = wiring.take_senders(exchange.id, spec.index);
+        let partitioner = partitioner(fragment, exchange, scope.key_groups, spec.index)?;
+        let rows_min = scope.batch_rows / EXCHANGE_BATCH_SHARE;
+        let port = graph.port(OutputPort::new(partitioner, senders, rows_min));
+        graph.connect(exchange.from_node as usize, Consumer::Port(port));
+    }
+    let key_groups = scope.key_groups;
+    Ok(BuiltTask {
+        spec,
+        graph: graph.build(),
+        gate: Gate::new(inputs),
+        entries,
+        key_groups,
+    })
+}
+
+fn scope(deployment: &Deployment, spec: TaskSpec) -> Result<TaskScope, PlanError> {
+    let count = deployment.plan.key_groups;
+    let key_groups = KeyGroupCount::new(count).ok_or_else(|| PlanError::Invalid {
+        what: "number of key groups",
+        value: count.to_string(),
+    })?;
+    let tasks = parallelism(&deployment.tasks, spec.fragment);
+    Ok(TaskScope {
+        index: spec.index as usize,
+        parallelism: tasks as usize,
+        owned: key_groups.range(spec.index, tasks),
+        key_groups,
+        batch_rows: deployment.options.batch_rows,
+        restored: deployment.restored,
+    })
+}
+
+/// The node that feeds input `input` of `node`.
+pub(crate) fn upstream<'a>(
+    deployment: &'a Deployment,
+    nodes: &'a [Node],
+    node: &Node,
+    input: usize,
+) -> Result<&'a Node, PlanError> {
+    let found = match node.inputs.get(input).and_then(|input| input.from) {
+        Some(From::Node(index)) => nodes.get(index as usize),
+        Some(From::Exchange(exchange)) => {
+            let exchange = deployment.plan.exchanges.get(exchange as usize);
+            exchange.and_then(|exchange| {
+                let fragment = deployment
+                    .plan
+                    .fragments
+                    .get(exchange.from_fragment as usize)?;
+                fragment.nodes.get(exchange.from_node as usize)
+            })
+        }
+        None => None,
+    };
+    found.ok_or(PlanError::Missing("node.inputs"))
+}
+
+/// Columns of a node's input.
+pub(crate) fn input_fields(
+    deployment: &Deployment,
+    nodes: &[Node],
+    node: &Node,
+    input: usize,
+) -> Result<Vec<Field>, PlanError> {
+    output_fields(upstream(deployment, nodes, node, input)?)
+}
+
+/// Columns of a node's output.
+pub(crate) fn output_fields(node: &Node) -> Result<Vec<Field>, PlanError> {
+    fields(
+        node.output
+            .as_ref()
+            .ok_or(PlanError::Missing("node.output"))?,
+    )
+}
+
+fn partitioner(
+    fragment: &Fragment,
+    exchange: &Exchange,
+    key_groups: KeyGroupCount,
+    task_index: u32,
+) -> Result<Partitioner, BuildError> {
+    let from = fragment.nodes.get(exchange.from_node as usize);
+    let from = from.ok_or(PlanError::Missing("exchange.from_node"))?;
+    Ok(
+        match exchange.partitioning.as_ref().and_then(|p| p.kind.as_ref()) {
+            Some(Kind::Hash(hash)) => {
+                let fields = output_fields(from)?;
+                let mut types: Vec<ArrowType> = Vec::new();
+                for column in &hash.columns {
+                    let field = fields.get(*column as usize);
+                    let field = field.ok_or(PlanError::Missing("partitioning column"))?;
+                    types.push(arrow_type(&field.data_type.logical));
+                }
+                let columns = hash.columns.iter().map(|column| *column as usize).collect();
+                let error = |cause| BuildError::Operator {
+                    node: from.id.clone(),
+                    source: OperatorError::Arrow(cause),
+                };
+                Partitioner::Hash(KeyEncoder::new(columns, types).map_err(error)?, key_groups)
+            }
+            Some(Kind::Single(_)) => Partitioner::Single,
+            // Senders begin with different receivers.
+            Some(Kind::Rebalance(_)) => Partitioner::Rebalance(task_index as usize),
+            Some(Kind::Broadcast(_)) => Partitioner::Broadcast,
+            None => return Err(PlanError::Missing("exchange.partitioning").into()),
+        },
+    )
+}

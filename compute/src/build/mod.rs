@@ -1,0 +1,10 @@
+//! From a deployment to tasks: opens sources and sinks, makes operators, joins them with channels.
+
+mod error;
+mod fragment;
+mod node;
+mod plan;
+
+pub(crate) use error::BuildError;
+pub(crate) use fragment::BuiltTask;
+pub(crate) use plan::Builder;

@@ -1,0 +1,153 @@
+//! Opens what a plan's tasks share (sources with their splits, sinks with their publishers) and
+//! builds every task.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use connectors::{SinkContext, SourceContext, open_sink, open_source};
+use engine::{
+    sink::{Publisher, Sink},
+    source::{Source, Split},
+};
+use futures::future::BoxFuture;
+use proto::{
+    control::Deployment,
+    plan::{Node, PlanError, fields, node::Operator},
+    types::SinkId,
+};
+
+use super::{
+    error::BuildError,
+    fragment::{BuiltTask, build_task, input_fields},
+};
+use crate::{
+    wiring::{Wiring, parallelism},
+    worker::WorkerConfig,
+};
+
+/// Builds the tasks of a deployment.
+pub(crate) struct Builder<'a> {
+    config: &'a WorkerConfig,
+    deployment: &'a Deployment,
+}
+
+/// Everything that a deployment runs.
+pub(crate) struct Built {
+    pub(crate) tasks: Vec<BuiltTask>,
+    pub(crate) publishers: Publishers,
+}
+
+type Publishers = Vec<(SinkId, Box<dyn Publisher>)>;
+
+/// Sources and sinks by (fragment, node).
+#[derive(Default)]
+pub(crate) struct Connected {
+    pub(crate) sources: BTreeMap<(u32, usize), (Arc<dyn Source>, Vec<Split>)>,
+    pub(crate) sinks: BTreeMap<(u32, usize), (SinkId, Arc<dyn Sink>)>,
+}
+
+impl<'a> Builder<'a> {
+    pub(crate) fn new(config: &'a WorkerConfig, deployment: &'a Deployment) -> Self {
+        Builder { config, deployment }
+    }
+
+    pub(crate) async fn build(self) -> Result<Built, BuildError> {
+        let (connected, publishers) = self.connect().await?;
+        let mut wiring = Wiring::new(self.deployment);
+        let mut tasks = Vec::new();
+        for spec in &self.deployment.tasks {
+            tasks.push(build_task(self.deployment, *spec, &connected, &mut wiring)?);
+        }
+        Ok(Built { tasks, publishers })
+    }
+
+    async fn connect(&self) -> Result<(Connected, Publishers), BuildError> {
+        let mut connected = Connected::default();
+        let mut publishers = Vec::new();
+        for fragment in &self.deployment.plan.fragments {
+            let tasks = parallelism(&self.deployment.tasks, fragment.id) as usize;
+            for (index, node) in fragment.nodes.iter().enumerate() {
+                let place = (fragment.id, index);
+                match &node.operator {
+                    Some(Operator::Source(source)) => {
+                        let opened = self.open_source(source, tasks).await?;
+                        connected.sources.insert(place, opened);
+                    }
+                    Some(Operator::Sink(sink)) => {
+                        let id = SinkId(connected.sinks.len() as u32);
+                        let opened = self.open_sink(sink, node, &fragment.nodes, tasks)?;
+                        let error = |source| BuildError::Sink {
+                            table: sink.table.clone(),
+                            source,
+                        };
+                        if let Some(publisher) = opened.publisher().map_err(error)? {
+                            publishers.push((id, publisher));
+                        }
+                        connected.sinks.insert(place, (id, opened));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok((connected, publishers))
+    }
+
+    async fn open_source(
+        &self,
+        source: &proto::plan::Source,
+        tasks: usize,
+    ) -> Result<(Arc<dyn Source>, Vec<Split>), BuildError> {
+        let spec = source
+            .connector
+            .as_ref()
+            .ok_or(PlanError::Missing("source.connector"))?;
+        let produced = source
+            .produced
+            .as_ref()
+            .ok_or(PlanError::Missing("source.produced"))?;
+        let context = SourceContext {
+            base_time_ms: self.deployment.created_ms,
+            clock: Arc::clone(&self.config.clock),
+            timer: Arc::new(RuntimeTimer),
+        };
+        let error = |cause| BuildError::Source {
+            table: source.table.clone(),
+            source: cause,
+        };
+        let opened = open_source(spec, &fields(produced)?, &context).map_err(error)?;
+        let mut splits = opened.splits(tasks).await.map_err(error)?;
+        splits.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok((opened, splits))
+    }
+
+    fn open_sink(
+        &self,
+        sink: &proto::plan::Sink,
+        node: &Node,
+        nodes: &[Node],
+        tasks: usize,
+    ) -> Result<Arc<dyn Sink>, BuildError> {
+        let spec = sink
+            .connector
+            .as_ref()
+            .ok_or(PlanError::Missing("sink.connector"))?;
+        let written = input_fields(self.deployment, nodes, node, 0)?;
+        let context = SinkContext {
+            parallelism: tasks,
+            print: Arc::clone(&self.config.print),
+            collect: (self.config.collect)(self.deployment.job),
+        };
+        open_sink(spec, &written, &context).map_err(|source| BuildError::Sink {
+            table: sink.table.clone(),
+            source,
+        })
+    }
+}
+
+/// The runtime's timer.
+struct RuntimeTimer;
+
+impl connectors::Timer for RuntimeTimer {
+    fn sleep(&self, ms: u64) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(Duration::from_millis(ms)))
+    }
+}

@@ -1,0 +1,228 @@
+//! One generation of one job on this worker: its tasks and publishers, from start to stop.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use engine::task::{Task, TaskCommand, TaskError, TaskEvent, TaskMetrics};
+use futures::{FutureExt as _, channel::mpsc as task_channel};
+use proto::{
+    control::{Deployment, WorkerEvent, WorkerEventKind},
+    types::{Epoch, Generation, JobId, TaskId},
+};
+use state_client::Incarnation;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    build::{BuildError, Builder, BuiltTask},
+    caps::TASK_COMMANDS_MAX,
+    publish::PublishLoop,
+    worker::WorkerConfig,
+};
+
+/// Tasks and publishers of a generation.
+pub(crate) struct RunningGeneration {
+    generation: Generation,
+    tasks: JoinSet<()>,
+    commands: Vec<task_channel::Sender<TaskCommand>>,
+    committed: watch::Sender<Epoch>,
+    figures: Vec<TaskFigures>,
+}
+
+/// Where a task's figures are.
+#[derive(Clone)]
+pub(crate) struct TaskFigures {
+    /// Index among its fragment's tasks.
+    pub(crate) index: u32,
+    pub(crate) metrics: Arc<TaskMetrics>,
+}
+
+/// Sends a generation's events, and nothing more once it has failed.
+#[derive(Clone)]
+struct Reporter {
+    job: JobId,
+    generation: Generation,
+    events: mpsc::Sender<WorkerEvent>,
+    failed: Arc<AtomicBool>,
+}
+
+impl Reporter {
+    fn send(&self, kind: WorkerEventKind) {
+        if self.failed.load(Ordering::Acquire) {
+            return;
+        }
+        let event = WorkerEvent {
+            job: self.job,
+            generation: self.generation,
+            kind,
+        };
+        if let Err(error) = self.events.try_send(event) {
+            // The control plane is gone or hangs: the process is stopping, or a checkpoint will
+            // time out there.
+            tracing::error!(job = %self.job, %error, "an event was lost");
+        }
+    }
+
+    fn fail(&self, task: TaskId, error: String, retryable: bool) {
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            let kind = WorkerEventKind::Failed {
+                task,
+                error,
+                retryable,
+            };
+            let event = WorkerEvent {
+                job: self.job,
+                generation: self.generation,
+                kind,
+            };
+            if let Err(error) = self.events.try_send(event) {
+                tracing::error!(job = %self.job, %error, "a failure was not reported");
+            }
+        }
+    }
+}
+
+impl RunningGeneration {
+    /// Builds and starts everything.
+    pub(crate) async fn start(
+        config: &WorkerConfig,
+        deployment: Deployment,
+        events: &mpsc::Sender<WorkerEvent>,
+    ) -> Result<RunningGeneration, BuildError> {
+        let who = Incarnation {
+            job: deployment.job,
+            generation: deployment.generation,
+        };
+        let (committed, committed_receiver) = watch::channel(deployment.restored);
+        let mut running = RunningGeneration {
+            generation: deployment.generation,
+            tasks: JoinSet::new(),
+            commands: Vec::new(),
+            committed,
+            figures: Vec::new(),
+        };
+        let reporter = Reporter {
+            job: deployment.job,
+            generation: deployment.generation,
+            events: events.clone(),
+            failed: Arc::default(),
+        };
+        let built = Builder::new(config, &deployment).build().await?;
+        for (sink, publisher) in built.publishers {
+            let published = reporter.clone();
+            let publish = PublishLoop {
+                who,
+                sink,
+                publisher,
+                store: Arc::clone(&config.store),
+                committed: committed_receiver.clone(),
+                published: Box::new(move |epoch| {
+                    published.send(WorkerEventKind::Published { sink, epoch });
+                }),
+            };
+            let reporter = reporter.clone();
+            running.tasks.spawn(async move {
+                if let Err(error) = publish.run().await {
+                    reporter.fail(TaskId(0), format!("publishing to {sink}: {error}"), true);
+                }
+            });
+        }
+        let restoring = Arc::new(AtomicUsize::new(built.tasks.len()));
+        for task in built.tasks {
+            running.start_task(config, &deployment, task, &reporter, &restoring);
+        }
+        Ok(running)
+    }
+
+    fn start_task(
+        &mut self,
+        config: &WorkerConfig,
+        deployment: &Deployment,
+        task: BuiltTask,
+        reporter: &Reporter,
+        restoring: &Arc<AtomicUsize>,
+    ) {
+        let (commands, receiver) = task_channel::channel(TASK_COMMANDS_MAX);
+        let metrics = Arc::new(TaskMetrics::default());
+        self.commands.push(commands);
+        self.figures.push(TaskFigures {
+            index: task.spec.index,
+            metrics: Arc::clone(&metrics),
+        });
+        let id = task.spec.task;
+        let events = task_events(id, reporter.clone(), Arc::clone(restoring));
+        let parts = task.into_parts(config, deployment, receiver, events, metrics);
+        let reporter = reporter.clone();
+        self.tasks.spawn(async move {
+            // A broken invariant kills the task, not the worker.
+            let result = AssertUnwindSafe(Task::new(parts)).catch_unwind().await;
+            match result {
+                Ok(Ok(()) | Err(TaskError::Orphaned)) => {}
+                Ok(Err(error)) => reporter.fail(id, error.to_string(), error.is_retryable()),
+                Err(panic) => {
+                    let text = panic_text(panic.as_ref());
+                    reporter.fail(id, format!("{id} panicked: {text}"), true);
+                }
+            }
+        });
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    pub(crate) fn figures(&self) -> Vec<TaskFigures> {
+        self.figures.clone()
+    }
+
+    /// Sends the barrier to every task; those that get it with their inputs ignore it.
+    pub(crate) fn barrier(&mut self, epoch: Epoch) {
+        for commands in &mut self.commands {
+            if let Err(error) = commands.try_send(TaskCommand::Barrier(epoch)) {
+                // The task has ended (its failure is reported), or is far behind: it will get
+                // the next one.
+                tracing::debug!(%epoch, %error, "a task did not take the barrier");
+            }
+        }
+    }
+
+    /// Lets publishers go on.
+    pub(crate) fn committed(&mut self, epoch: Epoch) {
+        self.committed.send_replace(epoch);
+    }
+
+    /// Stops every task and publisher, and waits until they are gone.
+    pub(crate) async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+fn task_events(
+    task: TaskId,
+    reporter: Reporter,
+    restoring: Arc<AtomicUsize>,
+) -> Box<dyn FnMut(TaskEvent) + Send> {
+    Box::new(move |event| match event {
+        TaskEvent::Running => {
+            if restoring.fetch_sub(1, Ordering::AcqRel) == 1 {
+                reporter.send(WorkerEventKind::Running);
+            }
+        }
+        TaskEvent::Staged(epoch) => reporter.send(WorkerEventKind::Staged { task, epoch }),
+        TaskEvent::Finished => reporter.send(WorkerEventKind::Finished { task }),
+        TaskEvent::DeadLetters(letters) => reporter.send(WorkerEventKind::DeadLetters(letters)),
+    })
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
+}
