@@ -6,6 +6,7 @@
 mod bind;
 pub mod catalog;
 mod connector;
+mod ddl;
 pub mod error;
 mod explain;
 pub mod lint;
@@ -13,10 +14,13 @@ pub mod logical;
 mod optimize;
 pub mod parse;
 mod render;
+pub mod session;
 pub mod settings;
 mod stream;
 mod suggest;
 
 pub use explain::{explain, explain_plan};
 pub use optimize::optimize;
+pub use parse::{ParsedStatement, parse_script};
+pub use session::{JobKind, Outcome, Session};
 pub use stream::{PlanOptions, SinkQuery, SinkTarget, plan_job};

@@ -10,6 +10,7 @@ use super::from::Source;
 use super::scope::Scope;
 use super::{BindContext, Binder};
 use crate::catalog::{ColumnKind, Relation, Table, View};
+use crate::connector;
 use crate::error::SqlError;
 use crate::logical::{ExprKind, LogicalField, LogicalPlan, Schema, TimeAttribute};
 
@@ -27,10 +28,13 @@ impl Binder<'_> {
         let hint = self.context.hints.for_table(name.span());
         let relation = self.catalog.resolve(name)?;
         let plan = match relation {
-            Relation::Table(table) => match hint {
-                Some(hint) => scan(Arc::new(crate::connector::with_hint(table, hint)?)),
-                None => scan(table.clone()),
-            },
+            Relation::Table(table) => {
+                connector::check_source(table).map_err(|error| error.at_parser(name.span()))?;
+                match hint {
+                    Some(hint) => scan(Arc::new(connector::with_hint(table, hint)?)),
+                    None => scan(table.clone()),
+                }
+            }
             Relation::View(view) => {
                 if let Some(hint) = hint {
                     return Err(SqlError::validate(format!(
