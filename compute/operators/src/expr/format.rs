@@ -309,7 +309,7 @@ fn write_shortest(text: &str, out: &mut String) {
     }
     if digits == "0" {
         out.push_str("0.0");
-    } else if point > 7 || point < -2 {
+    } else if !(-2..=7).contains(&point) {
         out.push_str(&digits[..1]);
         out.push('.');
         out.push_str(if digits.len() > 1 { &digits[1..] } else { "0" });

@@ -174,11 +174,10 @@ where
     }
 }
 
-/// `f` gives negation, absolute value and sign.
-fn signed_float<T>(
-    function: ScalarFunction,
-    f: fn(T::Native) -> (T::Native, T::Native, T::Native),
-) -> Kernel
+/// Gives negation, absolute value and sign.
+type Signs<N> = fn(N) -> (N, N, N);
+
+fn signed_float<T>(function: ScalarFunction, f: Signs<T::Native>) -> Kernel
 where
     T: ArrowPrimitiveType,
 {

@@ -3,9 +3,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use arrow::{
-    array::{
-        Array as _, ArrayRef, ArrowPrimitiveType, BooleanArray, PrimitiveArray, StringBuilder,
-    },
+    array::{ArrayRef, ArrowPrimitiveType, BooleanArray, PrimitiveArray, StringBuilder},
     buffer::{BooleanBuffer, NullBuffer, ScalarBuffer},
     datatypes::DataType as ArrowType,
 };

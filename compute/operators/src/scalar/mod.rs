@@ -113,7 +113,8 @@ pub(crate) fn build(signature: &Signature<'_>) -> Result<Built, ExprError> {
 
 fn kernel_of(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
     use family::Family;
-    match family::family(signature.function) {
+    let family = family::family(signature.function).ok_or_else(|| signature.unsupported())?;
+    match family {
         Family::Comparison => comparison::build(signature),
         Family::Logic => logic::build(signature),
         Family::Arithmetic => arithmetic::build(signature),

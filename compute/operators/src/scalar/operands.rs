@@ -162,96 +162,113 @@ fn wider(common: LogicalType, other: &LogicalType) -> LogicalType {
 /// One letter per argument, the last one repeated: s STRING, i INT, l BIGINT, d DOUBLE,
 /// x BYTES, `.` as it is.
 fn letters(function: ScalarFunction) -> &'static str {
-    use ScalarFunction as F;
-    match function {
-        F::Sqrt
-        | F::Cbrt
-        | F::Ln
-        | F::Log10
-        | F::Log2
-        | F::Log
-        | F::Exp
-        | F::Power
-        | F::Sin
-        | F::Cos
-        | F::Tan
-        | F::Cot
-        | F::Asin
-        | F::Acos
-        | F::Atan
-        | F::Atan2
-        | F::Sinh
-        | F::Cosh
-        | F::Tanh
-        | F::Degrees
-        | F::Radians => "d",
-        F::Round | F::Truncate => ".i",
-        F::Rand | F::RandInteger => "i",
-        F::Bin | F::Chr => "l",
-        F::Conv => ".i",
-        F::Upper
-        | F::Lower
-        | F::InitCap
-        | F::Concat
-        | F::ConcatWs
-        | F::CharLength
-        | F::Reverse
-        | F::Trim
-        | F::Ltrim
-        | F::Rtrim
-        | F::Btrim
-        | F::Ascii
-        | F::Replace
-        | F::Position
-        | F::StartsWith
-        | F::EndsWith
-        | F::Translate
-        | F::CountChar
-        | F::Split
-        | F::StrToMap
-        | F::Like
-        | F::SimilarTo
-        | F::Regexp
-        | F::RegexpReplace
-        | F::RegexpCount
-        | F::RegexpInstr
-        | F::RegexpSubstr
-        | F::Unhex
-        | F::FromBase64
-        | F::UrlEncode
-        | F::UrlDecode
-        | F::ParseUrl
-        | F::ToDate
-        | F::ToTimestamp
-        | F::ConvertTz
-        | F::IsJson
-        | F::JsonExists
-        | F::JsonQuery
-        | F::JsonQuote
-        | F::JsonUnquote
-        | F::Json
-        | F::JsonLength
-        | F::Encode => "s",
-        F::JsonValue => "sss.s.",
-        F::Substring | F::Left | F::Right | F::Repeat => "si",
-        F::Locate => "ssi",
-        F::Instr => "ssi",
-        F::Overlay => "ssi",
-        F::Lpad | F::Rpad => "sis",
-        F::SplitIndex => "s.i",
-        F::Elt => "i.",
-        F::RegexpExtract | F::RegexpExtractAll => "ssi",
-        F::Printf => "s.",
-        F::Decode => "xs",
-        F::Sha2 => "si",
-        F::Md5 | F::Sha1 | F::Sha224 | F::Sha256 | F::Sha384 | F::Sha512 | F::ToBase64 => ".",
-        F::FromUnixtime => "ls",
-        F::ArraySlice => ".i",
-        F::ArrayJoin => ".s",
-        F::DateFormat => ".s",
-        _ => ".",
-    }
+    LETTERS
+        .iter()
+        .find(|(_, functions)| functions.contains(&function))
+        .map_or(".", |(letters, _)| letters)
 }
+
+static LETTERS: &[(&str, &[ScalarFunction])] = {
+    use ScalarFunction as F;
+    &[
+        (
+            "d",
+            &[
+                F::Sqrt,
+                F::Cbrt,
+                F::Ln,
+                F::Log10,
+                F::Log2,
+                F::Log,
+                F::Exp,
+                F::Power,
+                F::Sin,
+                F::Cos,
+                F::Tan,
+                F::Cot,
+                F::Asin,
+                F::Acos,
+                F::Atan,
+                F::Atan2,
+                F::Sinh,
+                F::Cosh,
+                F::Tanh,
+                F::Degrees,
+                F::Radians,
+            ],
+        ),
+        (".i", &[F::Round, F::Truncate, F::Conv, F::ArraySlice]),
+        ("i", &[F::Rand, F::RandInteger]),
+        ("l", &[F::Bin, F::Chr]),
+        (
+            "s",
+            &[
+                F::Upper,
+                F::Lower,
+                F::InitCap,
+                F::Concat,
+                F::ConcatWs,
+                F::CharLength,
+                F::Reverse,
+                F::Trim,
+                F::Ltrim,
+                F::Rtrim,
+                F::Btrim,
+                F::Ascii,
+                F::Replace,
+                F::Position,
+                F::StartsWith,
+                F::EndsWith,
+                F::Translate,
+                F::CountChar,
+                F::Split,
+                F::StrToMap,
+                F::Like,
+                F::SimilarTo,
+                F::Regexp,
+                F::RegexpReplace,
+                F::RegexpCount,
+                F::RegexpInstr,
+                F::RegexpSubstr,
+                F::Unhex,
+                F::FromBase64,
+                F::UrlEncode,
+                F::UrlDecode,
+                F::ParseUrl,
+                F::ToDate,
+                F::ToTimestamp,
+                F::ConvertTz,
+                F::IsJson,
+                F::JsonExists,
+                F::JsonQuery,
+                F::JsonQuote,
+                F::JsonUnquote,
+                F::Json,
+                F::JsonLength,
+                F::Encode,
+            ],
+        ),
+        ("sss.s.", &[F::JsonValue]),
+        ("si", &[F::Substring, F::Left, F::Right, F::Repeat, F::Sha2]),
+        (
+            "ssi",
+            &[
+                F::Locate,
+                F::Instr,
+                F::Overlay,
+                F::RegexpExtract,
+                F::RegexpExtractAll,
+            ],
+        ),
+        ("sis", &[F::Lpad, F::Rpad]),
+        ("s.i", &[F::SplitIndex]),
+        ("i.", &[F::Elt]),
+        ("s.", &[F::Printf]),
+        ("xs", &[F::Decode]),
+        ("ls", &[F::FromUnixtime]),
+        (".s", &[F::ArrayJoin, F::DateFormat]),
+    ]
+};
 
 fn by_letters(letters: &str, args: &[DataType]) -> Vec<Option<DataType>> {
     let letters = letters.as_bytes();

@@ -70,35 +70,54 @@ pub(crate) fn purity(signature: &Signature<'_>) -> Purity {
 /// Whether a call may fail for some row: then it must not run for rows that do not reach it.
 pub(crate) fn can_fail(signature: &Signature<'_>) -> bool {
     use ScalarFunction as F;
-    let approximate = signature.result.logical.is_approximate_numeric();
-    match signature.function {
-        F::Divide | F::Modulo => !approximate,
-        F::ElementAt | F::Extract | F::DateFormat | F::SplitIndex | F::CountChar => false,
-        F::Regexp | F::RegexpReplace | F::RegexpExtract | F::Like | F::SimilarTo => {
-            signature.constants.iter().skip(1).any(Option::is_none)
-        }
-        function => {
-            !matches!(
-                family(function),
-                Family::Comparison | Family::Logic | Family::Arithmetic | Family::Now
-            ) && !matches!(
-                function,
-                F::CharLength
-                    | F::Upper
-                    | F::Lower
-                    | F::Concat
-                    | F::Substring
-                    | F::Trim
-                    | F::Position
-                    | F::Locate
-                    | F::Left
-                    | F::Right
-                    | F::Replace
-                    | F::StartsWith
-            )
-        }
+    let function = signature.function;
+    match function {
+        F::Divide | F::Modulo => !signature.result.logical.is_approximate_numeric(),
+        // Constant patterns are compiled already.
+        F::Regexp
+        | F::RegexpReplace
+        | F::RegexpExtract
+        | F::Like
+        | F::SimilarTo
+        | F::DateFormat => signature.constants.iter().skip(1).any(Option::is_none),
+        _ => !TOTAL.contains(&function) && !family(function).is_some_and(is_total),
     }
 }
+
+fn is_total(family: Family) -> bool {
+    matches!(
+        family,
+        Family::Comparison
+            | Family::Logic
+            | Family::Arithmetic
+            | Family::Now
+            | Family::TimeParts
+            | Family::TimeArith
+    )
+}
+
+/// Functions of other families that have a result for all arguments.
+static TOTAL: &[ScalarFunction] = {
+    use ScalarFunction as F;
+    &[
+        F::CharLength,
+        F::Upper,
+        F::Lower,
+        F::Concat,
+        F::Substring,
+        F::Trim,
+        F::Position,
+        F::Locate,
+        F::Left,
+        F::Right,
+        F::Replace,
+        F::StartsWith,
+        F::EndsWith,
+        F::ElementAt,
+        F::SplitIndex,
+        F::CountChar,
+    ]
+};
 
 /// Rough work per row, a comparison of two numbers being 1.
 pub(crate) fn cost(function: ScalarFunction) -> u32 {
@@ -106,11 +125,11 @@ pub(crate) fn cost(function: ScalarFunction) -> u32 {
     match (function, family(function)) {
         (F::Lower | F::Upper, _) => 3,
         (F::Like, _) => 6,
-        (_, Family::Comparison | Family::Logic | Family::Arithmetic | Family::Now) => 1,
-        (_, Family::TimeParts | Family::TimeArith) => 2,
-        (_, Family::Math) => 4,
-        (_, Family::StringPattern) => 30,
-        (_, Family::Json | Family::JsonBuild) => 50,
+        (_, Some(Family::Comparison | Family::Logic | Family::Arithmetic | Family::Now)) => 1,
+        (_, Some(Family::TimeParts | Family::TimeArith)) => 2,
+        (_, Some(Family::Math)) => 4,
+        (_, Some(Family::StringPattern)) => 30,
+        (_, Some(Family::Json | Family::JsonBuild)) => 50,
         _ => 8,
     }
 }

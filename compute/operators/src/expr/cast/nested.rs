@@ -12,6 +12,9 @@ use proto::types::LogicalType;
 use super::{Cast, Convert, Mode};
 use crate::expr::ExprError;
 
+/// Makes the conversion of a nested type from those of its parts.
+type Assemble = fn(Vec<Convert>, ArrowType) -> Convert;
+
 /// The cast between two nested types, if they have the same shape.
 pub(super) fn build(
     from: &LogicalType,
@@ -19,7 +22,7 @@ pub(super) fn build(
     mode: Mode,
 ) -> Result<Option<Cast>, ExprError> {
     use LogicalType as T;
-    let (parts, convert): (Vec<Cast>, fn(Vec<Convert>, ArrowType) -> Convert) = match (from, to) {
+    let (parts, convert): (Vec<Cast>, Assemble) = match (from, to) {
         (T::Array(from), T::Array(to)) => {
             (vec![super::build(&from.logical, &to.logical, mode)?], array)
         }
