@@ -56,6 +56,7 @@ fn bids() -> ChangeBatch {
         Arc::new(
             rows.clone()
                 .map(|row| 1_709_251_200_000 + row / 10)
+                .map(Some)
                 .collect::<TimestampMillisecondArray>(),
         ),
         texts(&|row| format!("{row}abcdefghijklmnopqrstuvwxyzcccc{row}")),
