@@ -147,10 +147,7 @@ fn q2_modulo_filter(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn q14_calc(bencher: Bencher<'_, '_>) {
-    let bound = |value: &str| {
-        let literal = Expr::literal(Value::Decimal(value.to_owned()), &decimal(23, 3));
-        literal
-    };
+    let bound = |value: &str| Expr::literal(Value::Decimal(value.to_owned()), &decimal(23, 3));
     let condition = boolean(
         F::And,
         vec![

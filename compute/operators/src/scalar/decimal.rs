@@ -221,11 +221,10 @@ fn divide(left: Shape, right: Shape, result: Shape, data_type: ArrowType) -> Ker
                 );
             let quotient = match narrow {
                 Some((a, b)) => Some(divide_half_up(a, b)),
-                None => wide_divide_half_up(
-                    i256::from_i128(a).wrapping_mul(wide_power(up)),
-                    i256::from_i128(b).wrapping_mul(wide_power(down)),
-                )
-                .to_i128(),
+                None => i256::from_i128(a)
+                    .checked_mul(wide_power(up))
+                    .zip(i256::from_i128(b).checked_mul(wide_power(down)))
+                    .and_then(|(a, b)| wide_divide_half_up(a, b).to_i128()),
             };
             Ok(quotient.filter(|quotient| fits(*quotient, result.precision)))
         })

@@ -204,6 +204,11 @@ fn times() {
         "MULTIPLY_INTERVAL(3::INTERVAL MONTH, 4)::INTERVAL MONTH",
         "+1-00",
     );
+}
+
+#[test]
+fn times_and_texts() {
+    let at = "CAST('2024-02-29 15:04:05.678')::TIMESTAMP(3)";
     check("TO_DATE('29.02.2024', 'dd.MM.yyyy')::DATE", "2024-02-29");
     check("TO_TIMESTAMP('2024-02-29 1')::TIMESTAMP(3)", "\\N");
     check(
