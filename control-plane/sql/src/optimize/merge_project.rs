@@ -1,4 +1,5 @@
-//! Merges a projection into the one below it, and drops projections that change nothing.
+//! Merges a projection into the one or the VALUES below it, and drops projections that change
+//! nothing.
 
 use crate::error::SqlError;
 use crate::logical::{Expr, ExprKind, LogicalPlan};
@@ -21,6 +22,13 @@ pub(crate) fn merge_projects(tree: LogicalPlan) -> Result<LogicalPlan, SqlError>
         return Ok(tree);
     };
     let (input, exprs) = match *input {
+        LogicalPlan::Values { rows, .. } => {
+            let project = |row: Vec<Expr>| exprs.iter().map(|e| substitute(e.clone(), &row)).collect();
+            return Ok(LogicalPlan::Values {
+                rows: rows.into_iter().map(project).collect(),
+                schema,
+            });
+        }
         LogicalPlan::Project {
             input: below,
             exprs: inner,

@@ -18,7 +18,7 @@ mod subquery;
 pub(crate) use merge_project::may_merge;
 
 use crate::error::SqlError;
-use crate::logical::LogicalPlan;
+use crate::logical::{LogicalField, LogicalPlan, Schema};
 
 type Rule = fn(LogicalPlan) -> Result<LogicalPlan, SqlError>;
 
@@ -43,5 +43,42 @@ const RULES: &[Rule] = &[
 /// # Errors
 /// When a subquery stands where it has no plan as a join.
 pub fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, SqlError> {
-    RULES.iter().try_fold(plan, |plan, rule| rule(plan))
+    let wanted = plan.schema().clone();
+    let plan = RULES.iter().try_fold(plan, |plan, rule| rule(plan))?;
+    Ok(named(plan, &wanted))
+}
+
+/// Rules forget names that only say the same again; the result's columns get theirs back.
+fn named(plan: LogicalPlan, wanted: &Schema) -> LogicalPlan {
+    let same = |schema: &Schema| {
+        let pairs = schema.iter().zip(wanted.iter());
+        pairs.clone().all(|(a, b)| a.name == b.name)
+    };
+    if same(plan.schema()) {
+        return plan;
+    }
+    let (input, exprs, schema) = match plan {
+        LogicalPlan::Project {
+            input,
+            exprs,
+            schema,
+        } => (input, exprs, schema),
+        other => {
+            let schema = other.schema().clone();
+            (Box::new(other), plan::all_columns(&schema), schema)
+        }
+    };
+    let schema = schema
+        .iter()
+        .zip(wanted.iter())
+        .map(|(field, wanted)| LogicalField {
+            name: wanted.name.clone(),
+            ..field.clone()
+        })
+        .collect();
+    LogicalPlan::Project {
+        input,
+        exprs,
+        schema,
+    }
 }

@@ -85,8 +85,13 @@ fn step(expr: Expr) -> Expr {
     }
 }
 
-/// An integer literal cast to a wider integer is that literal.
+/// An exact number cast to a type that holds it is that number.
 fn cast(input: Expr, r#try: bool, data_type: proto::types::DataType) -> Expr {
+    if let LogicalType::Decimal { precision, scale } = data_type.logical
+        && let Some(text) = decimal_text(&input, precision, scale)
+    {
+        return Expr::literal(Literal::Decimal(text), data_type.with_nullable(false));
+    }
     if let ExprKind::Literal(Literal::Integer(value)) = input.kind
         && input.data_type.logical.is_integer()
         && integer_fits(value, &data_type.logical)
@@ -100,6 +105,25 @@ fn cast(input: Expr, r#try: bool, data_type: proto::types::DataType) -> Expr {
         },
         data_type,
     }
+}
+
+/// The constant written with `scale` digits after the point; `None` if it does not fit as it is.
+fn decimal_text(input: &Expr, precision: u8, scale: u8) -> Option<String> {
+    let text = match &input.kind {
+        ExprKind::Literal(Literal::Integer(value)) if input.data_type.logical.is_integer() => {
+            value.to_string()
+        }
+        ExprKind::Literal(Literal::Decimal(text)) => text.clone(),
+        _ => return None,
+    };
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let digits = whole.trim_start_matches(['-', '0']).len();
+    let (precision, scale) = (usize::from(precision), usize::from(scale));
+    if fraction.len() > scale || digits + scale > precision {
+        return None;
+    }
+    let point = if scale > 0 { "." } else { "" };
+    Some(format!("{whole}{point}{fraction:0<scale$}"))
 }
 
 fn integer_fits(value: i64, logical: &LogicalType) -> bool {
@@ -276,6 +300,27 @@ mod tests {
 
     fn column(index: usize) -> Expr {
         Expr::column(index, LogicalType::Int.nullable())
+    }
+
+    #[test]
+    fn exact_constants_are_cast_at_once() {
+        let decimal = |precision, scale| LogicalType::Decimal { precision, scale }.not_null();
+        let cast = |value, data_type: &DataType| Expr {
+            kind: ExprKind::Cast {
+                input: Box::new(int(value)),
+                r#try: false,
+            },
+            data_type: data_type.clone(),
+        };
+        let text = |text: &str, data_type: &DataType| {
+            Expr::literal(Literal::Decimal(text.to_owned()), data_type.clone())
+        };
+        let wide = decimal(12, 3);
+        check(cast(1_000_000, &wide), text("1000000.000", &wide));
+        check(cast(-5, &wide), text("-5.000", &wide));
+        let narrow = decimal(3, 0);
+        check(cast(999, &narrow), text("999", &narrow));
+        check(cast(1000, &narrow), cast(1000, &narrow));
     }
 
     fn check(input: Expr, expected: Expr) {

@@ -154,11 +154,11 @@ impl Translator<'_> {
         });
         let changes = match (window, l.changes.union(r.changes).is_append(), kind) {
             (Some(_), ..) | (None, true, JoinKind::Inner | JoinKind::Semi) => Changes::NONE,
-            (None, true, _) => Changes {
+            // A pair that changes is deleted and inserted, for it has no key of its own.
+            _ => Changes {
                 update: false,
                 delete: true,
             },
-            (None, false, _) => Changes::ALL,
         };
         let output = match (kind, distribution(&keys.left)) {
             (_, Distribution::Single) => Distribution::Single,

@@ -355,7 +355,7 @@ fn prune_source(graph: &mut Graph, id: NodeId, live: &[bool]) {
     if used.is_empty() {
         used.entry(cheapest(&table)).or_default().whole = true;
     }
-    let (produced, calc, fields) = columns_of(&table, &used, &source.constants);
+    let (produced, calc, fields) = columns_of(&table, &mut used, &source.constants);
     let layout = Layout {
         used: &used,
         fields: &fields,
@@ -394,8 +394,9 @@ fn prune_source(graph: &mut Graph, id: NodeId, live: &[bool]) {
 
 type SourceColumns = (Vec<Field>, Option<Vec<Expr>>, Vec<Field>);
 
-/// What the connector makes, the computed columns over it (if any), and the scan's output.
-fn columns_of(table: &Table, used: &Used, constants: &[(usize, Expr)]) -> SourceColumns {
+/// What the connector makes, the computed columns over it (if any), and the scan's output. What
+/// computed columns read of a row is added to what is used of it.
+fn columns_of(table: &Table, used: &mut Used, constants: &[(usize, Expr)]) -> SourceColumns {
     let physical: Vec<usize> = (0..table.columns.len())
         .filter(|i| table.columns[*i].kind == ColumnKind::Physical)
         .collect();
@@ -423,6 +424,11 @@ fn columns_of(table: &Table, used: &Used, constants: &[(usize, Expr)]) -> Source
         && let Some(position) = physical.iter().position(|c| *c == cheapest(table))
     {
         made.entry(position).or_default().whole = true;
+    }
+    for (position, column) in physical.iter().enumerate() {
+        if let (Some(usage), Some(all)) = (used.get_mut(column), made.get(&position)) {
+            usage.clone_from(all);
+        }
     }
     let produced: Vec<Field> = made
         .iter()
@@ -506,10 +512,6 @@ fn waits_for_watermark(graph: &Graph, id: NodeId, live: &[bool]) -> bool {
                 | Op::WindowAssign(_)
                 | Op::WindowJoin { .. }
                 | Op::Sort(_)
-                | Op::Deduplicate(wire::Deduplicate {
-                    time_column: Some(_),
-                    ..
-                })
         );
         let asks = matches!(&node.op, Op::Calc { condition, projections }
             if projections.iter().chain(condition).any(reads_watermark));

@@ -99,7 +99,16 @@ impl<'a> Translator<'a> {
         }
     }
 
-    pub(crate) fn values(&mut self, rows: Vec<Vec<Expr>>, schema: &Schema) -> NodeId {
+    pub(crate) fn values(&mut self, mut rows: Vec<Vec<Expr>>, schema: &Schema) -> NodeId {
+        let mut fields = fields(schema);
+        if fields.is_empty() {
+            // A batch needs a column to have rows.
+            let marker = crate::optimize::expr::truth(true);
+            fields.push(Field::new("$row", marker.data_type.clone()));
+            for row in &mut rows {
+                row.push(marker.clone());
+            }
+        }
         let keys = if rows.len() <= 1 {
             vec![Vec::new()]
         } else {
@@ -108,7 +117,7 @@ impl<'a> Translator<'a> {
         self.graph.add(Node {
             distribution: Distribution::Single,
             keys,
-            ..Node::new(Op::Values(rows), Vec::new(), fields(schema))
+            ..Node::new(Op::Values(rows), Vec::new(), fields)
         })
     }
 

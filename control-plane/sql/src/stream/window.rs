@@ -78,7 +78,7 @@ impl Translator<'_> {
 }
 
 /// The kinds of windows that operators exist for.
-const SUPPORTED: &[WindowKind] = &[WindowKind::Tumble, WindowKind::Hop];
+const SUPPORTED: &[WindowKind] = &[WindowKind::Tumble, WindowKind::Hop, WindowKind::Cumulate];
 
 /// The wire form, its columns given by the caller.
 pub(crate) fn spec(

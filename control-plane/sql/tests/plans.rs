@@ -1,0 +1,94 @@
+//! Plan goldens: `plans/<area>.sql` and beside it what the planner makes of each of its queries:
+//! stream plan and fragments, all stages for EXPLAIN, or the error. `UPDATE_EXPECT=1 cargo test
+//! -p sql` records them anew; `lint` runs on every plan within the planner.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use sql::PlanOptions;
+use sql::parse::parse_script;
+use sql::session::{Outcome, Session};
+
+fn check(area: &str) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).expect("readable");
+    let mut session = Session::new(PlanOptions::default());
+    for statement in parse_script(&read("tables.ddl")).expect("tables parse") {
+        session.execute(&statement).expect("tables are valid");
+    }
+    let mut text = String::new();
+    for statement in parse_script(&read(&format!("{area}.sql"))).expect("queries parse") {
+        let outcome = match session.execute(&statement) {
+            Ok(Outcome::Job { plan, .. }) => {
+                assert_eq!(sql::lint::check(&plan), Vec::<String>::new());
+                sql::explain_plan(&plan)
+            }
+            Ok(Outcome::Ok(text)) => text,
+            Ok(Outcome::Rows { rows, .. }) => format!("{rows:?}"),
+            Err(error) => format!("error: {}\n", without_position(&error)),
+        };
+        if !outcome.is_empty() && outcome != "OK" {
+            writeln!(text, "{}\n\n{}", statement.text.trim(), outcome.trim_end()).expect("a String");
+            text.push_str("\n----\n\n");
+        }
+    }
+    let recorded = directory.join(format!("{area}.plan"));
+    expect_test::expect_file![recorded].assert_eq(&text);
+}
+
+/// Positions change with every line that is added to a file.
+fn without_position(error: &sql::error::SqlError) -> String {
+    let mut error = error.clone();
+    error.span = None;
+    error.to_string()
+}
+
+#[test]
+fn scans() {
+    check("scan");
+}
+
+#[test]
+fn aggregates() {
+    check("aggregate");
+}
+
+#[test]
+fn windows() {
+    check("window");
+}
+
+#[test]
+fn joins() {
+    check("join");
+}
+
+#[test]
+fn subqueries() {
+    check("subquery");
+}
+
+#[test]
+fn set_operations() {
+    check("set_operation");
+}
+
+#[test]
+fn top_n() {
+    check("top_n");
+}
+
+#[test]
+fn sinks() {
+    check("sink");
+}
+
+#[test]
+fn nexmark() {
+    check("nexmark");
+}
+
+#[test]
+fn stages() {
+    check("stages");
+}

@@ -1,0 +1,11 @@
+SELECT id FROM orders WHERE qty > 1 UNION ALL SELECT order_id FROM payments UNION ALL SELECT id FROM orders WHERE qty < 1;
+SELECT product FROM orders UNION SELECT name FROM customers;
+SELECT product FROM orders INTERSECT SELECT name FROM customers;
+SELECT product FROM orders EXCEPT SELECT name FROM customers;
+SELECT product FROM orders EXCEPT ALL SELECT name FROM customers;
+SELECT COUNT(*) AS c FROM orders UNION ALL SELECT qty FROM orders;
+SELECT qty AS n FROM orders UNION ALL SELECT c FROM (SELECT CAST(COUNT(*) AS INT) AS c FROM orders GROUP BY product);
+SELECT o.id, t.tag FROM orders o CROSS JOIN UNNEST(tags) AS t(tag) WHERE o.qty > 1;
+SELECT id, ts FROM orders ORDER BY ts, id;
+SELECT id, ts FROM orders ORDER BY id;
+SELECT * FROM (VALUES (1, 'a'), (2, 'b')) AS t(n, s) WHERE n > 1;

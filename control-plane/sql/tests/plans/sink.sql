@@ -1,0 +1,13 @@
+INSERT INTO files SELECT product, id FROM orders;
+INSERT INTO files SELECT product, COUNT(*) FROM orders GROUP BY product;
+INSERT INTO changes SELECT product, COUNT(*) FROM orders GROUP BY product;
+INSERT INTO nowhere SELECT product, COUNT(*) FROM orders GROUP BY product;
+INSERT INTO nowhere SELECT name, CAST(score AS BIGINT) FROM customers WHERE score > 3;
+INSERT INTO printed SELECT product, COUNT(*) FROM orders GROUP BY product;
+BEGIN STATEMENT SET;
+INSERT INTO files SELECT product, id FROM orders WHERE qty > 1;
+INSERT INTO printed SELECT product, SUM(id) FROM orders GROUP BY product;
+INSERT INTO changes SELECT product, SUM(id) FROM orders GROUP BY product;
+END;
+SET 'table.exec.state.ttl' = '1 h';
+SELECT product, COUNT(*) AS n FROM orders GROUP BY product;

@@ -1,0 +1,11 @@
+SELECT id FROM orders WHERE id IN (SELECT order_id FROM payments);
+SELECT id FROM orders WHERE id NOT IN (SELECT order_id FROM payments);
+SELECT id FROM payments WHERE id NOT IN (SELECT id FROM payments WHERE paid > 3);
+SELECT id FROM orders o WHERE EXISTS (SELECT 1 FROM payments p WHERE p.order_id = o.id AND p.paid > o.amount);
+SELECT id FROM orders o WHERE NOT EXISTS (SELECT 1 FROM payments p WHERE p.order_id = o.id);
+SELECT id, (SELECT MAX(paid) FROM payments) AS m FROM orders;
+SELECT id FROM orders o WHERE amount > (SELECT AVG(amount) + 1 FROM orders i WHERE i.product = o.product);
+SELECT id, (SELECT COUNT(*) FROM payments p WHERE p.order_id = o.id) AS n FROM orders o;
+SELECT id, (SELECT paid FROM payments p WHERE p.order_id = o.id) AS n FROM orders o;
+SELECT id FROM orders o WHERE qty > 5 OR EXISTS (SELECT 1 FROM payments p WHERE p.order_id = o.id);
+SELECT id FROM orders o WHERE qty > 5 OR id IN (SELECT order_id FROM payments p);

@@ -1,0 +1,11 @@
+SELECT product, id, rn FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY product ORDER BY amount DESC, id) AS rn FROM orders) WHERE rn <= 3;
+SELECT product, id FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY product ORDER BY amount DESC, id) AS rn FROM orders) WHERE rn BETWEEN 2 AND 3;
+SELECT id, product FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY product ORDER BY ts) AS rn FROM orders) WHERE rn = 1;
+SELECT product, COUNT(*) AS c FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY customer ORDER BY ts DESC) AS rn FROM orders) WHERE rn = 1 GROUP BY product;
+SELECT id, score FROM customers ORDER BY score DESC, id LIMIT 10 OFFSET 5;
+SELECT id FROM orders ORDER BY id LIMIT 0;
+SELECT id, window_end FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, customer ORDER BY ts) AS rn FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '5' MINUTES))) WHERE rn <= 1;
+SELECT product, n FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY n DESC) AS rn FROM (SELECT product, window_start, window_end, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '5' MINUTES)) GROUP BY product, window_start, window_end)) WHERE rn <= 3;
+SELECT * FROM (SELECT id, RANK() OVER (PARTITION BY product ORDER BY qty) AS rn FROM orders) WHERE rn <= 3;
+SELECT id, SUM(qty) OVER (PARTITION BY customer ORDER BY ts) AS s FROM orders;
+SELECT id, ROW_NUMBER() OVER (PARTITION BY product ORDER BY ts) AS rn FROM orders;

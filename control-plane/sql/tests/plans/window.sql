@@ -1,0 +1,10 @@
+SELECT product, window_start, window_end, window_time, SUM(qty) AS s FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '10' MINUTES)) WHERE qty > 1 AND product <> 'x' GROUP BY product, window_start, window_end, window_time;
+SELECT window_end, COUNT(DISTINCT customer) AS c FROM TABLE(HOP(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' MINUTES, INTERVAL '10' MINUTES)) GROUP BY window_start, window_end;
+SELECT window_start, COUNT(*) AS c FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '10' MINUTES)) GROUP BY window_start;
+SELECT id, window_start FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '10' MINUTES)) WHERE window_start > TIMESTAMP '2024-01-01 00:00:00';
+SELECT window_start, window_end, MAX(s) AS m FROM (SELECT product, window_start, window_end, SUM(qty) AS s FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '10' MINUTES)) GROUP BY product, window_start, window_end) GROUP BY window_start, window_end;
+SELECT window_start, window_end, product, SUM(qty) AS s FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '10' MINUTES)) GROUP BY window_start, window_end, GROUPING SETS ((product), ());
+SELECT window_start, COUNT(*) AS c FROM TABLE(TUMBLE(TABLE customers, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end;
+SELECT product, TUMBLE_START(ts, INTERVAL '1' MINUTE) AS ws, COUNT(*) AS c FROM orders GROUP BY product, TUMBLE(ts, INTERVAL '1' MINUTE);
+SELECT L.id, R.id AS pay, L.window_start FROM (SELECT id, customer, ts, window_start, window_end FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '5' MINUTES))) L LEFT JOIN (SELECT id, customer, ts, window_start, window_end FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '5' MINUTES))) R ON L.customer = R.id AND L.window_start = R.window_start AND L.window_end = R.window_end;
+SELECT window_start, COUNT(*) AS c FROM TABLE(SESSION(TABLE orders PARTITION BY customer, DESCRIPTOR(ts), INTERVAL '10' MINUTES)) GROUP BY customer, window_start, window_end;
