@@ -5,6 +5,7 @@ use proto::types::Field;
 use crate::logical::Expr;
 use crate::optimize::expr::{and, as_column, columns, conjuncts, is_deterministic, substitute};
 use crate::optimize::may_merge;
+use crate::optimize::simplify::simplify;
 
 use super::node::{Bound, Distribution, Graph, Node, NodeId, Op, Windowed, tidy_keys};
 
@@ -133,12 +134,12 @@ fn merge(
     if random_filter || !may_merge(&outer, inner) {
         return (input, condition, projections);
     }
+    // What is a constant below may decide a CASE above.
+    let inlined = |e: Expr| simplify(substitute(e, inner));
     let mut all = inner_condition.clone().map(conjuncts).unwrap_or_default();
-    all.extend(condition.map(conjuncts).unwrap_or_default().into_iter().map(|c| substitute(c, inner)));
-    let projections = projections
-        .into_iter()
-        .map(|e| substitute(e, inner))
-        .collect();
+    let outer = condition.map(conjuncts).unwrap_or_default();
+    all.extend(outer.into_iter().map(inlined));
+    let projections = projections.into_iter().map(inlined).collect();
     (graph.node(input).inputs[0], and(all), projections)
 }
 
