@@ -50,20 +50,6 @@ impl Binder<'_> {
         Ok(qualified(plan, relation.name()))
     }
 
-    /// `TABLE t` as an argument.
-    pub(crate) fn table_argument(&self, table: &ast::Table) -> Result<Source, SqlError> {
-        let ast::Table {
-            table_name,
-            schema_name,
-        } = table;
-        let parts = [schema_name, table_name]
-            .into_iter()
-            .flatten()
-            .map(|part| ast::Ident::new(part.clone()))
-            .collect::<Vec<_>>();
-        self.named_table(&ast::ObjectName::from(parts))
-    }
-
     fn view(&self, view: &View, span: Span) -> Result<LogicalPlan, SqlError> {
         if self.views >= VIEW_DEPTH_MAX {
             return Err(SqlError::validate(format!(

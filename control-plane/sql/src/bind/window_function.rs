@@ -15,6 +15,7 @@ use crate::error::SqlError;
 use crate::logical::{
     ExprKind, Literal, LogicalField, LogicalPlan, Schema, TimeAttribute, WindowFunction,
 };
+use crate::parse::named_by_argument;
 
 /// The window function of this name (upper case).
 pub(crate) fn window_kind(name: &str) -> Option<WindowKind> {
@@ -132,7 +133,13 @@ impl Binder<'_> {
             ast::Expr::Nested(inner) => return self.window_input(inner, outer),
             other => (other, &[][..]),
         };
-        let ast::Expr::Subquery(query) = table else {
+        let source = if let Some(name) = named_by_argument(table) {
+            self.named_table(&name)?
+        } else if let ast::Expr::Subquery(query) = table {
+            let plan = self.query(query, outer)?;
+            let scope = Scope::new(plan.schema().clone());
+            Source { plan, scope }
+        } else {
             return Err(
                 SqlError::validate("the first argument of a window function is a table")
                     .at_parser(table.span())
@@ -147,14 +154,6 @@ impl Binder<'_> {
                 other => columns.push(other),
             }
         }
-        let source = match query.body.as_ref() {
-            ast::SetExpr::Table(table) => self.table_argument(table)?,
-            _ => {
-                let plan = self.query(query, outer)?;
-                let scope = Scope::new(plan.schema().clone());
-                Source { plan, scope }
-            }
-        };
         Ok((source, columns))
     }
 }

@@ -3,7 +3,10 @@
 
 use std::any::TypeId;
 
-use sqlparser::ast::{Expr, Ident, Query, SetExpr, Table, UnaryOperator, Value};
+use sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
+    UnaryOperator, Value,
+};
 use sqlparser::dialect::{Dialect, GenericDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -11,6 +14,9 @@ use sqlparser::tokenizer::Token;
 
 use super::words::{eat, expect, word_at};
 use super::{json, types};
+
+/// Name of the call that stands for `TABLE t`; no function has it, for it is a reserved word.
+const TABLE_ARGUMENT: &str = "TABLE";
 
 /// Words that never begin an expression; sqlparser would take some for a column.
 const NEVER_FIRST: &[&str] = &[
@@ -148,40 +154,26 @@ impl Dialect for FlinkDialect {
     }
 }
 
-/// `TABLE t [PARTITION BY k | (k, …)]`
+/// `TABLE t [PARTITION BY k | (k, …)]`: the call `TABLE(t)`, alone or in a tuple with the keys.
 fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
-    parser.advance_token();
+    let keyword = Ident::with_span(parser.next_token().span, TABLE_ARGUMENT);
     let name = parser.parse_object_name(false)?;
-    let mut parts: Vec<String> = Vec::new();
-    for part in &name.0 {
-        parts.extend(part.as_ident().map(|ident| ident.value.clone()));
-    }
-    let table_name = parts.pop();
-    let table = Table {
-        table_name,
-        schema_name: (!parts.is_empty()).then(|| parts.join(".")),
-    };
-    let subquery = Expr::Subquery(Box::new(Query {
-        with: None,
-        body: Box::new(SetExpr::Table(Box::new(table))),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
-    }));
+    let parts = name
+        .0
+        .iter()
+        .filter_map(|part| part.as_ident().cloned())
+        .collect();
+    let name = json::positional(Expr::CompoundIdentifier(parts));
+    let table = json::call(keyword, vec![name], None);
     if !eat(parser, &["PARTITION", "BY"]) {
         if word_at(parser, 0, "ORDER") {
             let at = parser.peek_token_ref().span.start;
             let message = "ORDER BY of a table argument is not supported";
             return Err(ParserError::ParserError(format!("{message}{at}")));
         }
-        return Ok(subquery);
+        return Ok(table);
     }
-    let mut tuple = vec![subquery];
+    let mut tuple = vec![table];
     if parser.consume_token(&Token::LParen) {
         tuple.extend(parser.parse_comma_separated(Parser::parse_expr)?);
         parser.expect_token(&Token::RParen)?;
@@ -200,6 +192,31 @@ fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
         tuple.push(parser.parse_expr()?);
     }
     Ok(Expr::Tuple(tuple))
+}
+
+/// The table that an argument names, if it is `TABLE t`.
+pub(crate) fn named_by_argument(expr: &Expr) -> Option<ObjectName> {
+    let Expr::Function(Function {
+        name,
+        args: FunctionArguments::List(list),
+        ..
+    }) = expr
+    else {
+        return None;
+    };
+    let [keyword] = name.0.as_slice() else {
+        return None;
+    };
+    match list.args.as_slice() {
+        [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::CompoundIdentifier(parts)))]
+            if keyword
+                .as_ident()
+                .is_some_and(|ident| ident.value == TABLE_ARGUMENT) =>
+        {
+            Some(ObjectName::from(parts.clone()))
+        }
+        _ => None,
+    }
 }
 
 /// `MAP[k, v, …]`

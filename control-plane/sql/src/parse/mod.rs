@@ -16,6 +16,7 @@ mod tokens;
 mod types;
 mod words;
 
+pub(crate) use dialect::named_by_argument;
 pub(crate) use hints::{TableHint, TableHints};
 pub use script::parse_script;
 pub use statement::ParsedStatement;

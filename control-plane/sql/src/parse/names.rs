@@ -8,6 +8,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span;
 
+use super::dialect::named_by_argument;
 use super::words::place;
 use crate::error::SqlError;
 
@@ -405,6 +406,13 @@ impl Visitor for Relations {
         let end = relation.span().end;
         self.0.push((end.line, end.column));
         ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match named_by_argument(expr) {
+            Some(table) => self.pre_visit_relation(&table),
+            None => ControlFlow::Continue(()),
+        }
     }
 }
 

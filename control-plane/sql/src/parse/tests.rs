@@ -253,11 +253,11 @@ fn queries() {
     );
     check(
         "SELECT * FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTES))",
-        "SELECT * FROM TABLE(TUMBLE((TABLE t), DESCRIPTOR(ts), INTERVAL '1' MINUTES))",
+        "SELECT * FROM TABLE(TUMBLE(TABLE(t), DESCRIPTOR(ts), INTERVAL '1' MINUTES))",
     );
     check(
         "SELECT * FROM SESSION(TABLE t PARTITION BY (a, b), DESCRIPTOR(ts), INTERVAL '1' MINUTE)",
-        "SELECT * FROM SESSION(((TABLE t), a, b), DESCRIPTOR(ts), INTERVAL '1' MINUTE)",
+        "SELECT * FROM SESSION((TABLE(t), a, b), DESCRIPTOR(ts), INTERVAL '1' MINUTE)",
     );
     check(
         "SELECT * FROM t JOIN v FOR SYSTEM_TIME AS OF t.ts AS w ON t.k = w.k",
@@ -277,7 +277,8 @@ fn queries() {
 fn hints() {
     let statements = parse_script(
         "SELECT * FROM t /*+ OPTIONS('a' = 'b', 'c' = 'd') */ AS x; \
-         INSERT INTO s /*+ OPTIONS('e' = 'f') */ SELECT * FROM t",
+         INSERT INTO s /*+ OPTIONS('e' = 'f') */ SELECT * FROM t; \
+         SELECT * FROM TUMBLE(TABLE a.b /*+ OPTIONS('g' = 'h') */, DESCRIPTOR(ts), INTERVAL '1' DAY)",
     )
     .expect("parses");
     let options: Vec<_> = statements
@@ -291,7 +292,7 @@ fn hints() {
                 .collect::<Vec<_>>()
         })
         .collect();
-    assert_eq!(options, [[2], [1]]);
+    assert_eq!(options, [[2], [1], [1]]);
     check(
         "SELECT a /*+ OPTIONS('a' = 'b') */ FROM t",
         "Parse: line 1, column 10: this hint does not stand after a table name (OPTIONS hints follow a table in FROM, JOIN or INSERT INTO)",
