@@ -194,7 +194,7 @@ fn conjunct_join(input: LogicalPlan, conjunct: Expr) -> Result<Joined, SqlError>
             } else {
                 inner
             };
-            let (input, value) = as_value(input, whole)?;
+            let (input, value) = as_condition(input, whole)?;
             Ok(Joined::Left(input, value))
         }
     }
@@ -262,6 +262,43 @@ fn without_order(tree: LogicalPlan) -> LogicalPlan {
     }
 }
 
+/// As [`as_value`] for a condition that drops a row where it is NULL or FALSE alike: then IN may
+/// say FALSE for NULL, as long as nothing but AND and OR is around it.
+fn as_condition(input: LogicalPlan, value: Expr) -> Result<(LogicalPlan, Expr), SqlError> {
+    match value.kind {
+        ExprKind::Call {
+            function: function @ (ScalarFunction::And | ScalarFunction::Or),
+            args,
+        } => {
+            let mut input = input;
+            let mut parts = Vec::new();
+            for arg in args {
+                let (next, part) = as_condition(input, arg)?;
+                input = next;
+                parts.push(part);
+            }
+            Ok((input, predicate(function, parts)))
+        }
+        ExprKind::InSubquery { exprs, plan } => {
+            let mut input = input;
+            let mut left = Vec::new();
+            for expr in exprs {
+                let (next, value) = as_value(input, expr)?;
+                input = next;
+                left.push(value);
+            }
+            exists_value(input, pull(remove_subqueries(*plan)?)?, left)
+        }
+        kind => as_value(
+            input,
+            Expr {
+                kind,
+                data_type: value.data_type,
+            },
+        ),
+    }
+}
+
 /// Joins the subqueries of an expression to the input; the expression then reads their columns.
 fn as_value(input: LogicalPlan, value: Expr) -> Result<(LogicalPlan, Expr), SqlError> {
     if !has_subquery(&value) {
@@ -296,10 +333,10 @@ fn one_value(input: LogicalPlan, part: Expr) -> Result<(LogicalPlan, Expr), SqlE
         ExprKind::ScalarSubquery(subquery) => scalar(input, *subquery),
         ExprKind::Exists(subquery) => {
             let subquery = remove_subqueries(without_order(*subquery))?;
-            exists_value(input, pull(strip_projection(subquery))?)
+            exists_value(input, pull(strip_projection(subquery))?, Vec::new())
         }
         _ => Err(SqlError::plan(
-            "IN with a subquery is supported only as a condition that is joined to the others by AND",
+            "IN with a subquery is supported only as a condition that is joined to others by AND and OR",
         )
         .hint("use EXISTS, or a join")),
     }
@@ -425,53 +462,65 @@ fn mark(right: LogicalPlan) -> LogicalPlan {
     }
 }
 
-fn exists_value(input: LogicalPlan, pulled: Pulled) -> Result<(LogicalPlan, Expr), SqlError> {
+/// TRUE where the subquery has a row that meets its conditions and whose first columns equal
+/// `left`; else FALSE.
+fn exists_value(
+    input: LogicalPlan,
+    pulled: Pulled,
+    left: Vec<Expr>,
+) -> Result<(LogicalPlan, Expr), SqlError> {
     let keys: Option<Vec<usize>> = pulled.conditions.iter().map(inner_key).collect();
     let Some(mut keys) = keys else {
         return Err(SqlError::plan(
             "EXISTS outside of a plain AND may compare with the enclosing query by `=` only",
         ));
     };
+    keys.extend(0..left.len());
     keys.sort_unstable();
     keys.dedup();
-    let schema = pulled.plan.schema().clone();
-    let count = AggregateCall {
-        function: AggregateFunction::Count,
-        args: Vec::new(),
-        distinct: false,
-        filter: None,
-        data_type: LogicalType::BigInt.not_null(),
-        name: "$count".to_owned(),
-    };
-    let mut fields: Vec<_> = keys.iter().map(|k| schema[*k].clone()).collect();
-    // Without keys, an aggregate must have a call to have a column at all.
-    let calls = if keys.is_empty() {
-        vec![count]
-    } else {
-        Vec::new()
-    };
-    fields.extend(calls.iter().map(|call| {
-        plan::field(&call.name, &Expr::column(0, call.data_type.clone()))
-    }));
-    let distinct = LogicalPlan::Aggregate {
-        input: Box::new(pulled.plan),
-        keys: keys.iter().map(|k| plan::column(&schema, *k)).collect(),
-        grouping_sets: None,
-        calls,
-        schema: fields.into(),
-    };
+    let distinct = distinct_keys(pulled.plan, &keys);
+    let width = distinct.schema().len();
+    let offset = input.schema().len();
     let position = |index: usize| keys.iter().position(|k| *k == index).unwrap_or_default();
     let conditions = pulled
         .conditions
         .into_iter()
         .map(|c| expr::remap(c, &position))
         .collect();
-    let width = distinct.schema().len();
-    let offset = input.schema().len();
-    let conditions = join_conditions(conditions, offset);
+    let mut conditions = join_conditions(conditions, offset);
+    for (i, value) in left.into_iter().enumerate() {
+        let column = plan::column(distinct.schema(), position(i));
+        conditions.push(in_condition(value, column, offset + position(i)).0);
+    }
     let joined = plan::join(input, mark(distinct), JoinKind::Left, conditions);
     let marker = Expr::column(offset + width, LogicalType::Boolean.nullable());
     Ok((joined, predicate(ScalarFunction::IsNotNull, vec![marker])))
+}
+
+/// One row for each value of the keys; without keys one row, if there is any.
+fn distinct_keys(input: LogicalPlan, keys: &[usize]) -> LogicalPlan {
+    let schema = input.schema().clone();
+    let mut fields: Vec<_> = keys.iter().map(|k| schema[*k].clone()).collect();
+    let mut calls = Vec::new();
+    if keys.is_empty() {
+        // An aggregate must have a call to have a column at all.
+        calls.push(AggregateCall {
+            function: AggregateFunction::Count,
+            args: Vec::new(),
+            distinct: false,
+            filter: None,
+            data_type: LogicalType::BigInt.not_null(),
+            name: "$count".to_owned(),
+        });
+        fields.push(plan::field("$count", &expr::bigint(0)));
+    }
+    LogicalPlan::Aggregate {
+        input: Box::new(input),
+        keys: keys.iter().map(|k| plan::column(&schema, *k)).collect(),
+        grouping_sets: None,
+        calls,
+        schema: fields.into(),
+    }
 }
 
 /// Whether the subquery gives one row at most for each row of the enclosing query.

@@ -201,10 +201,14 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
             }
             text + ")"
         }
-        Op::GroupAggregate(op) => aggregate("GroupAggregate", &op.keys, &op.calls, input, None),
+        Op::GroupAggregate(op) => {
+            let calls = call_texts(&op.calls, op.from_partial, input);
+            aggregate("GroupAggregate", &op.keys, &calls, input, None)
+        }
         Op::LocalAggregate(op) => {
             let window = op.window.as_ref().map(|w| window_text(w, input));
-            aggregate("LocalAggregate", &op.keys, &op.calls, input, window)
+            let calls = call_texts(&op.calls, false, input);
+            aggregate("LocalAggregate", &op.keys, &calls, input, window)
         }
         Op::WindowAssign(spec) => format!("WindowAssign(window=[{}])", window_text(spec, input)),
         Op::WindowAggregate(op) => {
@@ -213,7 +217,8 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
                 Some(wire::window_aggregate::Windowing::Attached(w)) => attached(w, input),
                 None => String::new(),
             };
-            aggregate("WindowAggregate", &op.keys, &op.calls, input, Some(window))
+            let calls = call_texts(&op.calls, op.from_partial, input);
+            aggregate("WindowAggregate", &op.keys, &calls, input, Some(window))
         }
         Op::Join { .. } | Op::WindowJoin { .. } => join(&node.op, &inputs),
         Op::Union => format!("Union(fields=[{}])", own.join(", ")),
@@ -282,7 +287,7 @@ fn renamed(text: String, name: &str) -> String {
 fn aggregate(
     name: &str,
     keys: &[u32],
-    calls: &[wire::AggregateCall],
+    calls: &[String],
     input: &[String],
     window: Option<String>,
 ) -> String {
@@ -293,27 +298,30 @@ fn aggregate(
     if let Some(window) = window {
         parts.push(format!("window=[{window}]"));
     }
-    let calls: Vec<String> = calls
-        .iter()
-        .map(|call| {
-            let distinct = if call.distinct { "DISTINCT " } else { "" };
-            let args = if call.args.is_empty() {
-                "*".to_owned()
-            } else {
-                at(input, &call.args)
-            };
-            let filter = call
-                .filter
-                .map(|f| format!(" FILTER {}", name_of(input, f)))
-                .unwrap_or_default();
-            format!(
-                "{}({distinct}{args}){filter} AS {}",
-                call.function, call.name
-            )
-        })
-        .collect();
     parts.push(format!("select=[{}]", calls.join(", ")));
     format!("{name}({})", parts.join(", "))
+}
+
+/// Calls over values, or the names of those whose partial results are merged.
+fn call_texts(calls: &[wire::AggregateCall], from_partial: bool, input: &[String]) -> Vec<String> {
+    let text = |call: &wire::AggregateCall| {
+        if from_partial {
+            return call.name.clone();
+        }
+        let distinct = if call.distinct { "DISTINCT " } else { "" };
+        let args = if call.args.is_empty() {
+            "*".to_owned()
+        } else {
+            at(input, &call.args)
+        };
+        let filter = call
+            .filter
+            .map(|f| format!(" FILTER {}", name_of(input, f)))
+            .unwrap_or_default();
+        let text = format!("{}({distinct}{args}){filter}", call.function);
+        renamed(text, &call.name)
+    };
+    calls.iter().map(text).collect()
 }
 
 fn window_text(spec: &wire::WindowSpec, input: &[String]) -> String {

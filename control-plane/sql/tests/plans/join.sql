@@ -4,7 +4,7 @@ SELECT o.id, p.paid FROM orders o LEFT JOIN payments p ON o.id = p.order_id WHER
 SELECT o.id, p.paid FROM orders o FULL JOIN payments p ON o.id = p.order_id WHERE o.qty > 1;
 SELECT o.id, c.name FROM orders o LEFT JOIN customers c ON o.customer = c.id;
 SELECT c.name, a.n FROM customers c JOIN (SELECT customer, COUNT(*) AS n FROM orders GROUP BY customer) a ON c.id = a.customer;
-SELECT a.id, b.id AS other FROM orders a JOIN orders b ON a.product IS NOT DISTINCT FROM b.product AND a.id < b.id;
+SELECT a.id, b.id AS other FROM orders a JOIN orders b ON a.id < b.id AND a.product IS NOT DISTINCT FROM b.product;
 SELECT a.id FROM orders a CROSS JOIN payments p;
 SELECT o.id FROM orders o JOIN customers c ON o.customer = c.id AND c.ts BETWEEN o.ts AND o.ts + INTERVAL '1' MINUTE;
-SELECT x.customer, x.n, y.m FROM (SELECT customer, COUNT(*) AS n FROM orders GROUP BY customer) x JOIN (SELECT n AS m FROM (SELECT customer, COUNT(*) AS n FROM orders GROUP BY customer) GROUP BY n) y ON x.customer = y.m;
+SELECT x.id, x.n, y.m FROM (SELECT id, COUNT(*) AS n FROM orders GROUP BY id) x JOIN (SELECT n AS m FROM (SELECT id, COUNT(*) AS n FROM orders GROUP BY id) GROUP BY n) y ON x.id = y.m;
