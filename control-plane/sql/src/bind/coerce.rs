@@ -1,6 +1,7 @@
 //! Puts casts into bound expressions. A cast of a constant becomes a constant where that cannot
 //! fail and loses nothing, so that plans read like their queries.
 
+use proto::plan::ScalarFunction;
 use proto::types::{DataType, LogicalType};
 
 use super::calendar::{days_from_civil, parse_date};
@@ -13,6 +14,28 @@ pub(crate) fn coerce(expr: Expr, target: &LogicalType) -> Expr {
         return expr;
     }
     let nullable = expr.data_type.nullable || expr.data_type.logical == LogicalType::Null;
+    if let (
+        ExprKind::Call {
+            function: ScalarFunction::ArrayConstructor,
+            ..
+        },
+        LogicalType::Array(element),
+    ) = (&expr.kind, target)
+        && let ExprKind::Call { function, args } = expr.kind
+    {
+        let args = args
+            .into_iter()
+            .map(|arg| coerce(arg, &element.logical))
+            .collect();
+        return Expr::call(
+            function,
+            args,
+            DataType {
+                logical: target.clone(),
+                nullable,
+            },
+        );
+    }
     let data_type = DataType {
         logical: target.clone(),
         nullable,
@@ -99,6 +122,9 @@ fn fold(literal: &Literal, from: &LogicalType, to: &LogicalType) -> Option<Liter
         (Literal::Null, _) => Literal::Null,
         (Literal::Integer(value), to) if from.is_integer() => match to {
             T::BigInt => Literal::Integer(*value),
+            T::Varchar(length) if value.to_string().len() <= *length as usize => {
+                Literal::String(value.to_string())
+            }
             T::Int => Literal::Integer(i64::from(i32::try_from(*value).ok()?)),
             T::SmallInt => Literal::Integer(i64::from(i16::try_from(*value).ok()?)),
             T::TinyInt => Literal::Integer(i64::from(i8::try_from(*value).ok()?)),

@@ -253,7 +253,7 @@ impl<'a> ExprBinder<'a> {
 
     /// `MAP[k, v, …]`.
     pub(crate) fn map_of(&self, args: Vec<Expr>) -> Result<Expr, SqlError> {
-        if args.is_empty() || args.len() % 2 != 0 {
+        if args.is_empty() || !args.len().is_multiple_of(2) {
             return Err(SqlError::validate("a MAP needs pairs of key and value"));
         }
         let (mut keys, mut values) = (Vec::new(), Vec::new());

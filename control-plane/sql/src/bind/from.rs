@@ -98,32 +98,7 @@ impl Binder<'_> {
     ) -> Result<Source, SqlError> {
         let span = factor.span();
         match factor {
-            TableFactor::Table {
-                name,
-                alias,
-                args,
-                version,
-                ..
-            } => {
-                refuse_extras(factor, span)?;
-                if version.is_some() {
-                    return Err(SqlError::validate(
-                        "FOR SYSTEM_TIME AS OF is for the right side of a join",
-                    )
-                    .at_parser(name.span()));
-                }
-                let source = match args {
-                    Some(args) => {
-                        if args.settings.is_some() {
-                            return Err(unsupported("SETTINGS", span));
-                        }
-                        let function = function_name(name)?;
-                        self.window_function(&function, &args.args, name.span(), outer)?
-                    }
-                    None => self.named_table(name)?,
-                };
-                aliased(source, alias.as_ref())
-            }
+            TableFactor::Table { .. } => self.table_factor(factor, outer),
             TableFactor::Derived {
                 lateral,
                 subquery,
@@ -184,6 +159,41 @@ impl Binder<'_> {
             }
             other => Err(unsupported(&format!("`{other}` in FROM"), span)),
         }
+    }
+
+    /// `name` or `function(…)`.
+    fn table_factor(
+        &self,
+        factor: &TableFactor,
+        outer: Option<&Env<'_>>,
+    ) -> Result<Source, SqlError> {
+        let span = factor.span();
+        refuse_extras(factor, span)?;
+        let TableFactor::Table {
+            name,
+            alias,
+            args,
+            version,
+            ..
+        } = factor
+        else {
+            return Err(unsupported("this relation", span));
+        };
+        if version.is_some() {
+            return Err(SqlError::validate(
+                "FOR SYSTEM_TIME AS OF is for the right side of a join",
+            )
+            .at_parser(name.span()));
+        }
+        let source = match args {
+            Some(args) => {
+                refuse_all(&[(args.settings.is_some(), "SETTINGS")], span)?;
+                let function = function_name(name)?;
+                self.window_function(&function, &args.args, name.span(), outer)?
+            }
+            None => self.named_table(name)?,
+        };
+        aliased(source, alias.as_ref())
     }
 }
 

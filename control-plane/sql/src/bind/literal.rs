@@ -188,7 +188,7 @@ fn binary(text: &str) -> Result<Expr, SqlError> {
         .map(|c| c.to_digit(16))
         .collect::<Option<_>>()
         .ok_or_else(refuse)?;
-    if digits.is_empty() || digits.len() % 2 != 0 {
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
         return Err(refuse());
     }
     let bytes: Vec<u8> = digits

@@ -146,16 +146,7 @@ impl Binder<'_> {
         let mut bound: Vec<Vec<Expr>> = Vec::with_capacity(rows.len());
         for row in rows {
             let row = &row.content;
-            let exprs = match row.as_slice() {
-                [ast::Expr::Tuple(items)] => binder.bind_all(items)?,
-                [ast::Expr::Function(call)] if is_row(call) => {
-                    let args = super::special::positional(&call.args, call.span())?;
-                    args.iter()
-                        .map(|arg| binder.bind(arg))
-                        .collect::<Result<_, _>>()?
-                }
-                items => binder.bind_all(items)?,
-            };
+            let exprs = values_row(&binder, row)?;
             if let Some(first) = bound.first()
                 && first.len() != exprs.len()
             {
@@ -202,6 +193,18 @@ impl Binder<'_> {
             })
             .collect();
         Ok(LogicalPlan::Values { rows, schema })
+    }
+}
+
+/// A row of VALUES: `(a, b)` or `ROW(a, b)`.
+fn values_row(binder: &ExprBinder<'_>, row: &[ast::Expr]) -> Result<Vec<Expr>, SqlError> {
+    match row {
+        [ast::Expr::Tuple(items)] => binder.bind_all(items),
+        [ast::Expr::Function(call)] if is_row(call) => {
+            let args = super::special::positional(&call.args, call.span())?;
+            args.iter().map(|arg| binder.bind(arg)).collect()
+        }
+        items => binder.bind_all(items),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Walks bound expressions and the plans inside them.
 
 use crate::error::SqlError;
-use crate::logical::{AggregateCall, Expr, ExprKind, LogicalPlan, OverFunction};
+use crate::logical::{AggregateCall, Expr, ExprKind, LogicalPlan, OverCall, OverFunction};
 
 /// Rebuilds an expression with its direct children replaced. Plans of subqueries stay as they are.
 pub(crate) fn map_children(
@@ -154,17 +154,7 @@ fn for_each_expr(
             for_each_expr(input, visit)
         }
         LogicalPlan::Over { input, calls, .. } => {
-            for call in calls {
-                match &mut call.function {
-                    OverFunction::Lag { args } => args.iter_mut().try_for_each(&mut *visit)?,
-                    OverFunction::Aggregate(aggregate) => in_aggregate(aggregate, visit)?,
-                    OverFunction::RowNumber | OverFunction::Rank | OverFunction::DenseRank => {}
-                }
-                call.partition_by.iter_mut().try_for_each(&mut *visit)?;
-                call.order_by
-                    .iter_mut()
-                    .try_for_each(|key| visit(&mut key.expr))?;
-            }
+            calls.iter_mut().try_for_each(|call| in_over(call, visit))?;
             for_each_expr(input, visit)
         }
         LogicalPlan::SetOperation { left, right, .. } => {
@@ -195,4 +185,19 @@ fn in_aggregate(
         .iter_mut()
         .chain(call.filter.as_mut())
         .try_for_each(visit)
+}
+
+fn in_over(
+    call: &mut OverCall,
+    visit: &mut dyn FnMut(&mut Expr) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    match &mut call.function {
+        OverFunction::Lag { args } => args.iter_mut().try_for_each(&mut *visit)?,
+        OverFunction::Aggregate(aggregate) => in_aggregate(aggregate, visit)?,
+        OverFunction::RowNumber | OverFunction::Rank | OverFunction::DenseRank => {}
+    }
+    call.partition_by.iter_mut().try_for_each(&mut *visit)?;
+    call.order_by
+        .iter_mut()
+        .try_for_each(|key| visit(&mut key.expr))
 }

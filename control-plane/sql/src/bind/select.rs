@@ -53,8 +53,9 @@ impl Binder<'_> {
             windows: named_windows(&select.named_window)?,
             ..Calls::default()
         });
-        let (plan, group_by, node_keys) =
-            self.group_by(plan, &env, group_by::items(&select.group_by)?, &calls)?;
+        let group_items = group_by::items(&select.group_by)
+            .map_err(|error| error.at_parser(select.select_token.0.span))?;
+        let (plan, group_by, node_keys) = self.group_by(plan, &env, group_items, &calls)?;
         let parts = self.select_parts(select, tail, &env, &calls)?;
         let calls = calls.into_inner();
         let aggregated =

@@ -1,6 +1,6 @@
 //! What INSERT INTO does to a query: one value per column of the table, in the table's types.
 
-use crate::catalog::{ColumnKind, Table};
+use crate::catalog::{Column, ColumnKind, Table};
 use crate::error::SqlError;
 use crate::logical::{Expr, ExprKind, Literal, LogicalField, LogicalPlan, Schema};
 
@@ -27,54 +27,15 @@ pub(crate) fn cast_to_sink(
     let targets: &[usize] = columns.unwrap_or(&physical);
     let source = plan.schema().clone();
     if source.len() != targets.len() {
-        let shown: Vec<String> = source
-            .iter()
-            .map(|field| format!("{} {}", field.name, shown_type(&field.data_type)))
-            .collect();
-        let wanted: Vec<String> = targets
-            .iter()
-            .map(|index| &sink.columns[*index])
-            .map(|column| format!("{} {}", column.name, shown_type(&column.data_type)))
-            .collect();
-        return Err(SqlError::validate(format!(
-            "the query has {} columns, the sink `{}` takes {}",
-            source.len(),
-            sink.name,
-            targets.len()
-        ))
-        .hint(format!(
-            "query: ({}); sink: ({})",
-            shown.join(", "),
-            wanted.join(", ")
-        )));
+        return Err(wrong_count(&source, sink, targets));
     }
     let mut exprs = Vec::with_capacity(physical.len());
     let mut fields = Vec::with_capacity(physical.len());
     for index in &physical {
         let wanted = &sink.columns[*index];
-        let expr = match targets.iter().position(|target| target == index) {
-            Some(position) => {
-                let from = &source[position];
-                let (own, to) = (&from.data_type.logical, &wanted.data_type.logical);
-                if !implicit_cast_allowed(own, to) {
-                    return Err(SqlError::validate(format!(
-                        "column `{}` of the query is {own}, but `{}` of the sink `{}` is {to}",
-                        from.name, wanted.name, sink.name
-                    ))
-                    .hint(format!("write CAST({} AS {to})", from.name)));
-                }
-                coerce(column(position, from), to)
-            }
-            None if wanted.data_type.nullable => {
-                Expr::literal(Literal::Null, wanted.data_type.clone())
-            }
-            None => {
-                return Err(SqlError::validate(format!(
-                    "column `{}` of the sink `{}` is NOT NULL and gets no value",
-                    wanted.name, sink.name
-                )));
-            }
-        };
+        let given = targets.iter().position(|target| target == index);
+        let given = given.map(|position| (position, &source[position]));
+        let expr = sink_value(given, wanted, sink)?;
         let time = match expr.kind {
             ExprKind::Column(position) => source[position].time,
             _ => None,
@@ -104,4 +65,54 @@ pub(crate) fn cast_to_sink(
         exprs,
         schema,
     })
+}
+
+/// The value of one column of the sink, from the query's column if there is one.
+fn sink_value(
+    given: Option<(usize, &LogicalField)>,
+    wanted: &Column,
+    sink: &Table,
+) -> Result<Expr, SqlError> {
+    let to = &wanted.data_type.logical;
+    let Some((position, from)) = given else {
+        if wanted.data_type.nullable {
+            return Ok(Expr::literal(Literal::Null, wanted.data_type.clone()));
+        }
+        return Err(SqlError::validate(format!(
+            "column `{}` of the sink `{}` is NOT NULL and gets no value",
+            wanted.name, sink.name
+        )));
+    };
+    let own = &from.data_type.logical;
+    if !implicit_cast_allowed(own, to) {
+        return Err(SqlError::validate(format!(
+            "column `{}` of the query is {own}, but `{}` of the sink `{}` is {to}",
+            from.name, wanted.name, sink.name
+        ))
+        .hint(format!("write CAST({} AS {to})", from.name)));
+    }
+    Ok(coerce(column(position, from), to))
+}
+
+fn wrong_count(source: &Schema, sink: &Table, targets: &[usize]) -> SqlError {
+    let shown: Vec<String> = source
+        .iter()
+        .map(|field| format!("{} {}", field.name, shown_type(&field.data_type)))
+        .collect();
+    let wanted: Vec<String> = targets
+        .iter()
+        .map(|index| &sink.columns[*index])
+        .map(|column| format!("{} {}", column.name, shown_type(&column.data_type)))
+        .collect();
+    SqlError::validate(format!(
+        "the query has {} columns, the sink `{}` takes {}",
+        source.len(),
+        sink.name,
+        targets.len()
+    ))
+    .hint(format!(
+        "query: ({}); sink: ({})",
+        shown.join(", "),
+        wanted.join(", ")
+    ))
 }

@@ -55,10 +55,8 @@ impl ExprBinder<'_> {
         if let Some(bound) = self.group_window_function(&name, call)? {
             return Ok(bound);
         }
-        if name.starts_with("JSON_") || name == "IS_JSON" {
-            if let Some(bound) = self.json_function(&name, args, span)? {
-                return Ok(bound);
-            }
+        if let Some(bound) = self.json_function(&name, args, span)? {
+            return Ok(bound);
         }
         let positional = positional(args, span)?;
         if let Some(bound) = self.time_function(&name, &positional)? {
@@ -137,40 +135,67 @@ impl ExprBinder<'_> {
     pub(crate) fn special_syntax(&self, expr: &ast::Expr) -> Result<Expr, SqlError> {
         use ast::Expr as E;
         match expr {
+            E::Position { .. }
+            | E::Substring { .. }
+            | E::Overlay { .. }
+            | E::Trim { .. }
+            | E::Like { .. }
+            | E::SimilarTo { .. } => self.text_syntax(expr),
+            E::Extract { field, expr, .. } => self.extract(field, expr),
+            E::Floor { expr, field } => self.floor_or_ceil("FLOOR", F::FloorTime, expr, field),
+            E::Ceil { expr, field } => self.floor_or_ceil("CEIL", F::CeilTime, expr, field),
+            E::ILike { .. } => Err(SqlError::validate("ILIKE is not supported")
+                .hint("write UPPER(x) LIKE UPPER(pattern)")),
+            E::AtTimeZone { .. } => Err(SqlError::validate("AT TIME ZONE is not supported")
+                .hint("use CONVERT_TZ, or CAST between TIMESTAMP and TIMESTAMP_LTZ")),
+            E::AnyOp { .. } | E::AllOp { .. } => Err(SqlError::validate(
+                "a comparison with ANY, SOME or ALL is not supported",
+            )
+            .hint("use IN or EXISTS")),
+            E::Wildcard(_) | E::QualifiedWildcard(..) => {
+                Err(SqlError::validate("`*` cannot stand here"))
+            }
+            E::GroupingSets(_) | E::Cube(_) | E::Rollup(_) => Err(SqlError::validate(
+                "GROUPING SETS, CUBE and ROLLUP stand in GROUP BY only",
+            )),
+            other => Err(unsupported(&format!("`{other}`"), other.span())),
+        }
+    }
+
+    /// Those on text.
+    fn text_syntax(&self, expr: &ast::Expr) -> Result<Expr, SqlError> {
+        use ast::Expr as E;
+        match expr {
             E::Position { expr, r#in } => {
                 self.call("POSITION", vec![self.bind(expr)?, self.bind(r#in)?])
             }
             E::Substring {
                 expr,
-                substring_from,
-                substring_for,
+                substring_from: Some(from),
+                substring_for: length,
                 ..
             } => {
-                let from = match substring_from {
-                    Some(from) => self.bind(from)?,
-                    None => super::literal::int(1),
-                };
-                let mut args = vec![self.bind(expr)?, from];
-                if let Some(length) = substring_for {
-                    args.push(self.bind(length)?);
-                }
+                let args = [Some(expr), Some(from), length.as_ref()];
+                self.call("SUBSTRING", self.bind_given(args)?)
+            }
+            E::Substring {
+                expr,
+                substring_from: None,
+                substring_for: length,
+                ..
+            } => {
+                let mut args = self.bind_given([Some(expr), length.as_ref()])?;
+                args.insert(1, super::literal::int(1));
                 self.call("SUBSTRING", args)
             }
             E::Overlay {
                 expr,
-                overlay_what,
-                overlay_from,
-                overlay_for,
+                overlay_what: what,
+                overlay_from: from,
+                overlay_for: length,
             } => {
-                let mut args = vec![
-                    self.bind(expr)?,
-                    self.bind(overlay_what)?,
-                    self.bind(overlay_from)?,
-                ];
-                if let Some(length) = overlay_for {
-                    args.push(self.bind(length)?);
-                }
-                self.call("OVERLAY", args)
+                let args = [Some(expr), Some(what), Some(from), length.as_ref()];
+                self.call("OVERLAY", self.bind_given(args)?)
             }
             E::Trim {
                 trim_where,
@@ -205,25 +230,19 @@ impl ExprBinder<'_> {
                 let similar = self.like("SIMILAR TO", expr, pattern, escape_char.as_ref())?;
                 Ok(super::expr::negate_if(*negated, similar))
             }
-            E::Extract { field, expr, .. } => self.extract(field, expr),
-            E::Floor { expr, field } => self.floor_or_ceil("FLOOR", F::FloorTime, expr, field),
-            E::Ceil { expr, field } => self.floor_or_ceil("CEIL", F::CeilTime, expr, field),
-            E::ILike { .. } => Err(SqlError::validate("ILIKE is not supported")
-                .hint("write UPPER(x) LIKE UPPER(pattern)")),
-            E::AtTimeZone { .. } => Err(SqlError::validate("AT TIME ZONE is not supported")
-                .hint("use CONVERT_TZ, or CAST between TIMESTAMP and TIMESTAMP_LTZ")),
-            E::AnyOp { .. } | E::AllOp { .. } => Err(SqlError::validate(
-                "a comparison with ANY, SOME or ALL is not supported",
-            )
-            .hint("use IN or EXISTS")),
-            E::Wildcard(_) | E::QualifiedWildcard(..) => {
-                Err(SqlError::validate("`*` cannot stand here"))
-            }
-            E::GroupingSets(_) | E::Cube(_) | E::Rollup(_) => Err(SqlError::validate(
-                "GROUPING SETS, CUBE and ROLLUP stand in GROUP BY only",
-            )),
             other => Err(unsupported(&format!("`{other}`"), other.span())),
         }
+    }
+
+    /// Those of the arguments that are written.
+    fn bind_given<const N: usize>(
+        &self,
+        args: [Option<&Box<ast::Expr>>; N],
+    ) -> Result<Vec<Expr>, SqlError> {
+        args.into_iter()
+            .flatten()
+            .map(|arg| self.bind(arg))
+            .collect()
     }
 
     fn trim(

@@ -246,7 +246,7 @@ fn json_query(args: JsonArgs) -> Result<Expr, SqlError> {
 
 fn json_object(args: JsonArgs) -> Result<Expr, SqlError> {
     let on_null = string(&args.words("ON_NULL", "NULL"));
-    if args.positional.len() % 2 != 0 {
+    if !args.positional.len().is_multiple_of(2) {
         return Err(SqlError::validate(
             "JSON_OBJECT takes pairs of key and value",
         ));

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use super::{
     AggregateCall, Expr, ExprKind, FrameBound, FrameUnits, Literal, LogicalPlan, OverCall,
-    OverFunction, Schema, SortKey, TimeAttribute,
+    OverFunction, Schema, SortKey, TimeAttribute, WindowFunction,
 };
 
 /// Shows a plan with the types of its columns.
@@ -30,27 +30,17 @@ fn describe(plan: &LogicalPlan) -> (String, Vec<&LogicalPlan>) {
             (format!("Scan {} [{}]", table.name, columns(schema)), vec![])
         }
         LogicalPlan::Values { rows, schema } => {
-            let rows: Vec<String> = rows.iter().map(|row| format!("({})", list(row))).collect();
-            (
-                format!("Values {} [{}]", rows.join(", "), columns(schema)),
-                vec![],
-            )
+            let rows = joined(rows.iter().map(|row| format!("({})", list(row))));
+            (format!("Values {rows} [{}]", columns(schema)), vec![])
         }
         LogicalPlan::Project {
             input,
             exprs,
             schema,
-        } => {
-            let items: Vec<String> = exprs
-                .iter()
-                .zip(schema.iter())
-                .map(|(expr, field)| {
-                    let time = time_mark(field.time);
-                    format!("{} := {expr} {}{time}", field.name, field.data_type)
-                })
-                .collect();
-            (format!("Project [{}]", items.join(", ")), vec![input])
-        }
+        } => (
+            format!("Project [{}]", projection(exprs, schema)),
+            vec![input],
+        ),
         LogicalPlan::Filter { input, predicate } => (format!("Filter {predicate}"), vec![input]),
         LogicalPlan::Join {
             left,
@@ -82,36 +72,19 @@ fn describe(plan: &LogicalPlan) -> (String, Vec<&LogicalPlan>) {
             calls,
             schema,
         } => {
-            let sets = grouping_sets
-                .as_ref()
-                .map_or_else(String::new, |sets| format!(" sets {sets:?}"));
-            let calls: Vec<String> = calls.iter().map(ToString::to_string).collect();
-            let line = format!(
-                "Aggregate keys ({}){sets} calls ({}) [{}]",
-                list(keys),
-                calls.join(", "),
-                columns(schema)
-            );
-            (line, vec![input])
+            let sets = grouping_sets.as_ref();
+            let sets = sets.map_or_else(String::new, |sets| format!(" sets {sets:?}"));
+            let (keys, calls) = (list(keys), joined(calls));
+            let columns = columns(schema);
+            (
+                format!("Aggregate keys ({keys}){sets} calls ({calls}) [{columns}]"),
+                vec![input],
+            )
         }
         LogicalPlan::Window {
             input, function, ..
-        } => {
-            let line = format!(
-                "Window {:?} time ${} size {} step {} offset {} partition {:?}",
-                function.kind,
-                function.time_column,
-                function.size_ms,
-                function.step_ms,
-                function.offset_ms,
-                function.partition_by
-            );
-            (line, vec![input])
-        }
-        LogicalPlan::Over { input, calls, .. } => {
-            let calls: Vec<String> = calls.iter().map(ToString::to_string).collect();
-            (format!("Over {}", calls.join(", ")), vec![input])
-        }
+        } => (window(function), vec![input]),
+        LogicalPlan::Over { input, calls, .. } => (format!("Over {}", joined(calls)), vec![input]),
         LogicalPlan::Distinct { input } => ("Distinct".to_owned(), vec![input]),
         LogicalPlan::SetOperation {
             op,
@@ -140,11 +113,11 @@ fn describe(plan: &LogicalPlan) -> (String, Vec<&LogicalPlan>) {
                 ""
             };
             let added: Schema = schema.iter().skip(input.schema().len()).cloned().collect();
-            let line = format!(
-                "Unnest{left} {collection}{ordinality} [{}]",
-                columns(&added)
-            );
-            (line, vec![input])
+            let added = columns(&added);
+            (
+                format!("Unnest{left} {collection}{ordinality} [{added}]"),
+                vec![input],
+            )
         }
         LogicalPlan::Sort {
             input,
@@ -152,32 +125,61 @@ fn describe(plan: &LogicalPlan) -> (String, Vec<&LogicalPlan>) {
             offset,
             limit,
         } => {
-            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-            let mut line = format!("Sort by ({})", keys.join(", "));
-            if *offset > 0 {
-                let _ = write!(line, " offset {offset}");
-            }
-            if let Some(limit) = limit {
-                let _ = write!(line, " limit {limit}");
-            }
-            (line, vec![input])
+            let offset = (*offset > 0)
+                .then(|| format!(" offset {offset}"))
+                .unwrap_or_default();
+            let limit = limit
+                .map(|limit| format!(" limit {limit}"))
+                .unwrap_or_default();
+            (
+                format!("Sort by ({}){offset}{limit}", joined(keys)),
+                vec![input],
+            )
         }
     }
 }
 
+fn projection(exprs: &[Expr], schema: &Schema) -> String {
+    joined(exprs.iter().zip(schema.iter()).map(|(expr, field)| {
+        format!(
+            "{} := {expr} {}{}",
+            field.name,
+            field.data_type,
+            time_mark(field.time)
+        )
+    }))
+}
+
+fn window(function: &WindowFunction) -> String {
+    format!(
+        "Window {:?} time ${} size {} step {} offset {} partition {:?}",
+        function.kind,
+        function.time_column,
+        function.size_ms,
+        function.step_ms,
+        function.offset_ms,
+        function.partition_by
+    )
+}
+
+fn joined(items: impl IntoIterator<Item = impl fmt::Display>) -> String {
+    let mut text = String::new();
+    for (index, item) in items.into_iter().enumerate() {
+        let comma = if index > 0 { ", " } else { "" };
+        let _ = write!(text, "{comma}{item}");
+    }
+    text
+}
+
 fn columns(schema: &Schema) -> String {
-    let columns: Vec<String> = schema
-        .iter()
-        .map(|field| {
-            format!(
-                "{} {}{}",
-                field.name,
-                field.data_type,
-                time_mark(field.time)
-            )
-        })
-        .collect();
-    columns.join(", ")
+    joined(schema.iter().map(|field| {
+        format!(
+            "{} {}{}",
+            field.name,
+            field.data_type,
+            time_mark(field.time)
+        )
+    }))
 }
 
 fn time_mark(time: Option<TimeAttribute>) -> &'static str {
@@ -189,11 +191,7 @@ fn time_mark(time: Option<TimeAttribute>) -> &'static str {
 }
 
 fn list(exprs: &[Expr]) -> String {
-    exprs
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    joined(exprs)
 }
 
 impl fmt::Display for Expr {

@@ -7,7 +7,7 @@ use proto::types::{DataType, LogicalType};
 
 use super::any_nullable;
 use crate::error::SqlError;
-use crate::logical::{Expr, ExprKind, Literal};
+use crate::logical::Expr;
 
 /// One form of a function.
 pub(super) struct Signature {
@@ -27,8 +27,6 @@ pub(super) enum Arg {
     Boolean,
     /// CHAR or VARCHAR.
     Text,
-    /// Constant text.
-    TextLiteral,
     /// BINARY or VARBINARY.
     Bytes,
     TextOrBytes,
@@ -42,16 +40,10 @@ pub(super) enum Arg {
     Double,
     /// Any number, as it is.
     Number,
-    Decimal,
     /// Number or interval.
     NumberOrInterval,
-    Date,
-    /// TIMESTAMP; TIMESTAMP_LTZ is cast.
-    Timestamp,
     /// TIMESTAMP or TIMESTAMP_LTZ.
     AnyTimestamp,
-    /// DATE, TIME, TIMESTAMP, TIMESTAMP_LTZ.
-    Temporal,
     Array,
     Map,
     /// ARRAY, MAP or MULTISET.
@@ -161,7 +153,6 @@ impl Arg {
         match self {
             Arg::Boolean => keep(*from == T::Boolean),
             Arg::Text => keep(from.is_character()),
-            Arg::TextLiteral => keep(matches!(&arg.kind, ExprKind::Literal(Literal::String(_)))),
             Arg::Bytes => keep(from.is_binary()),
             Arg::TextOrBytes => keep(from.is_character() || from.is_binary()),
             Arg::Int => cast(matches!(from, T::TinyInt | T::SmallInt | T::Int), T::Int),
@@ -169,15 +160,8 @@ impl Arg {
             Arg::Integer => keep(from.is_integer()),
             Arg::Double => cast(from.is_numeric(), T::Double),
             Arg::Number => keep(from.is_numeric()),
-            Arg::Decimal => keep(matches!(from, T::Decimal { .. })),
             Arg::NumberOrInterval => keep(from.is_numeric() || from.is_interval()),
-            Arg::Date => keep(*from == T::Date),
-            Arg::Timestamp => match from {
-                T::TimestampLtz(p) => Some(Some(T::Timestamp(*p))),
-                _ => keep(matches!(from, T::Timestamp(_))),
-            },
             Arg::AnyTimestamp => keep(from.is_timestamp()),
-            Arg::Temporal => keep(from.is_timestamp() || matches!(from, T::Date | T::Time(_))),
             Arg::Array => keep(matches!(from, T::Array(_))),
             Arg::Map => keep(matches!(from, T::Map(..))),
             Arg::Collection => keep(matches!(from, T::Array(_) | T::Map(..) | T::Multiset(_))),
@@ -199,15 +183,9 @@ impl Arg {
             Arg::Int | Arg::Integer | Arg::Number | Arg::NumberOrInterval => T::Int,
             Arg::BigInt => T::BigInt,
             Arg::Double => T::Double,
-            Arg::Date => T::Date,
-            Arg::Timestamp | Arg::AnyTimestamp | Arg::Temporal => T::Timestamp(3),
+            Arg::AnyTimestamp => T::Timestamp(3),
             Arg::Any => return Some(None),
-            Arg::TextLiteral
-            | Arg::Decimal
-            | Arg::Array
-            | Arg::Map
-            | Arg::Collection
-            | Arg::ArrayOfText => return None,
+            Arg::Array | Arg::Map | Arg::Collection | Arg::ArrayOfText => return None,
         }))
     }
 
@@ -215,19 +193,14 @@ impl Arg {
         match self {
             Arg::Boolean => "BOOLEAN",
             Arg::Text => "STRING",
-            Arg::TextLiteral => "constant STRING",
             Arg::Bytes => "BYTES",
             Arg::TextOrBytes => "STRING or BYTES",
             Arg::Int => "INT",
             Arg::BigInt => "BIGINT",
             Arg::Integer => "integer",
             Arg::Double | Arg::Number => "number",
-            Arg::Decimal => "DECIMAL",
             Arg::NumberOrInterval => "number or interval",
-            Arg::Date => "DATE",
-            Arg::Timestamp => "TIMESTAMP",
             Arg::AnyTimestamp => "TIMESTAMP or TIMESTAMP_LTZ",
-            Arg::Temporal => "date or time",
             Arg::Array => "ARRAY",
             Arg::Map => "MAP",
             Arg::Collection => "ARRAY, MAP or MULTISET",

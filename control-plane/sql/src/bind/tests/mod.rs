@@ -15,12 +15,12 @@ use crate::parse::{ColumnDefKind, CreateTable, Statement, TableHints, parse_scri
 const TABLES: &str = "
 CREATE TABLE orders (
   id BIGINT, user_id INT, product STRING, amount DECIMAL(10, 2), qty INT, price DOUBLE, gift BOOLEAN,
-  day DATE, tags ARRAY<STRING>, attrs MAP<STRING, STRING>, addr ROW<city STRING, zip STRING, geo ROW<lat DOUBLE>>,
+  bought DATE, tags ARRAY<STRING>, attrs MAP<STRING, STRING>, addr ROW<city STRING, zip STRING, geo ROW<lat DOUBLE>>,
   ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '10' SECOND) WITH ('connector' = 'datagen');
 CREATE TABLE pays (id BIGINT, paid DECIMAL(10, 2), ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
   WITH ('connector' = 'datagen');
-CREATE TABLE users (user_id INT NOT NULL, name STRING, at TIMESTAMP(3), PRIMARY KEY (user_id) NOT ENFORCED,
-  WATERMARK FOR at AS at) WITH ('connector' = 'datagen');
+CREATE TABLE users (user_id INT NOT NULL, name STRING, since TIMESTAMP(3), PRIMARY KEY (user_id) NOT ENFORCED,
+  WATERMARK FOR since AS since) WITH ('connector' = 'datagen');
 CREATE TABLE clicks (id INT NOT NULL, ms BIGINT, i16 SMALLINT, f32 FLOAT,
   ts AS TO_TIMESTAMP_LTZ(ms, 3), pt AS PROCTIME(), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen');
 CREATE VIEW v (a, b) AS SELECT id, qty FROM orders;
