@@ -18,7 +18,8 @@ use stream::{StreamWriter, read_stream};
 /// Takes the rows of a query, epoch by epoch.
 pub trait CollectTarget: Send + Sync {
     /// One slot's rows of one committed epoch. After a crash the same (generation, epoch, slot)
-    /// may come again, with the same rows: it must count once.
+    /// may come again, with the same rows: it must count once. Completes when there is room for
+    /// more, so that a slow client holds its job back rather than filling the memory.
     ///
     /// # Errors
     /// When the client is gone; the text says so.
@@ -28,7 +29,7 @@ pub trait CollectTarget: Send + Sync {
         epoch: Epoch,
         slot: u32,
         batches: Vec<ChangeBatch>,
-    ) -> Result<(), String>;
+    ) -> BoxFuture<'_, Result<(), String>>;
 }
 
 /// Collects rows.
@@ -99,8 +100,12 @@ impl Publisher for CollectPublisher {
             }
             target
                 .deliver(output.generation, output.epoch, output.slot, batches)
+                .await
                 .map_err(failed)
         }
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod collect_test;

@@ -1,3 +1,5 @@
+//! Generated rows: the same however they are read, and at their rate.
+
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},

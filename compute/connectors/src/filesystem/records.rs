@@ -160,14 +160,12 @@ fn quoted_record_length(
             at += 1;
             loop {
                 at += memchr::memchr2(quote, escape.unwrap_or(quote), &bytes[at..])?;
-                if bytes[at] != quote {
-                    at += 2;
-                } else if bytes.get(at + 1) == Some(&quote) {
-                    at += 2;
-                } else {
+                let doubled = bytes[at] == quote && bytes.get(at + 1) == Some(&quote);
+                if bytes[at] == quote && !doubled {
                     at += 1;
                     break;
                 }
+                at += 2;
                 if at > bytes.len() {
                     return None;
                 }

@@ -18,14 +18,14 @@ use crate::{
 /// Appends a value that `seed` decides, or NULL.
 fn push(column: &mut Column, seed: &mut impl Iterator<Item = u64>, nulls: bool) {
     let number = seed.next().unwrap_or(0);
-    if nulls && number % 5 == 0 {
+    if nulls && number.is_multiple_of(5) {
         return column.push_null();
     }
     let logical = column.logical.clone();
     let count = (number % 4) as usize;
     match &mut column.data {
         Data::Null => {}
-        Data::Boolean(values) => values.push(number % 2 == 0),
+        Data::Boolean(values) => values.push(number.is_multiple_of(2)),
         Data::I8(values) => values.push(number as i8),
         Data::I16(values) => values.push(number as i16),
         Data::I32(values) => values.push(match logical {

@@ -4,7 +4,7 @@
 #[inline(always)]
 fn letters(word: u64) -> u64 {
     const EVEN: u64 = 0x00FF_00FF_00FF_00FF;
-    let even = ((word & EVEN) * 26 >> 8) & EVEN;
+    let even = (((word & EVEN) * 26) >> 8) & EVEN;
     let odd = (((word >> 8) & EVEN) * 26) & !EVEN;
     even | odd
 }

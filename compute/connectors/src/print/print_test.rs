@@ -1,3 +1,5 @@
+//! Rows as lines.
+
 use std::{io, sync::Mutex};
 
 use proto::plan::{FormatSpec, JsonFormat, format_spec::Format};

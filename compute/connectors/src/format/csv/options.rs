@@ -15,11 +15,6 @@ pub(crate) struct CsvOptions {
 impl CsvOptions {
     pub(crate) fn new(format: &CsvFormat) -> Result<CsvOptions, String> {
         let quote = match format.disable_quote_character {
-            true if !format.quote_character.is_empty() => {
-                return Err(
-                    "quote-character and disable-quote-character must not both be set".to_owned(),
-                );
-            }
             true => None,
             false => Some(one_byte("quote-character", &format.quote_character)?.unwrap_or(b'"')),
         };
