@@ -13,7 +13,7 @@ use super::{
     reader::FileReader,
     split::{FileSplit, RANGE_BYTES},
 };
-use crate::format::{Framing, open_decoder};
+use crate::format::open_decoder;
 
 /// The files of a table.
 pub(crate) struct FileSource {
@@ -33,10 +33,9 @@ impl FileSource {
             ));
         }
         let root = local_path(&spec.path).map_err(SourceError::Unsupported)?;
-        // Only lines can be found from the middle of a file.
         let (in_file, _) = split_fields(fields, &spec.partition_by);
         let decoder = open_decoder(spec.format.as_ref(), &in_file)?;
-        let range_bytes = (decoder.framing() == Framing::Lines).then_some(RANGE_BYTES);
+        let range_bytes = decoder.may_cut().then_some(RANGE_BYTES);
         Ok(FileSource {
             spec: spec.clone(),
             fields: fields.to_vec(),

@@ -62,6 +62,12 @@ impl Decoder {
         }
     }
 
+    /// Whether a file may be read from several places at once: its records can be found from
+    /// anywhere, and none depends on those before it, as a change does.
+    pub(crate) fn may_cut(&self) -> bool {
+        self.framing() == Framing::Lines && !matches!(self, Decoder::Debezium(_))
+    }
+
     /// How the records stand in a file.
     pub(crate) fn framing(&self) -> Framing {
         match self {
