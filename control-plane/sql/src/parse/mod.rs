@@ -7,6 +7,7 @@ mod dialect;
 mod hints;
 mod json;
 mod names;
+mod reserved;
 mod script;
 mod source;
 mod statement;
