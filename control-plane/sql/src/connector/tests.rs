@@ -149,6 +149,10 @@ fn filesystem() {
         "connector=filesystem & path=/x & format=jsn",
         "unknown format 'jsn' (did you mean 'json'?)",
     );
+}
+
+#[test]
+fn other_formats() {
     check(
         "a INT; b STRING",
         "connector=filesystem & path=/x & format=csv & csv.field-delimiter=\\t",
