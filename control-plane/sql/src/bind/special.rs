@@ -175,7 +175,7 @@ impl ExprBinder<'_> {
                 substring_for: length,
                 ..
             } => {
-                let args = [Some(expr), Some(from), length.as_ref()];
+                let args = [Some(expr.as_ref()), Some(from), length.as_deref()];
                 self.call("SUBSTRING", self.bind_given(args)?)
             }
             E::Substring {
@@ -184,7 +184,7 @@ impl ExprBinder<'_> {
                 substring_for: length,
                 ..
             } => {
-                let mut args = self.bind_given([Some(expr), length.as_ref()])?;
+                let mut args = self.bind_given([Some(expr.as_ref()), length.as_deref()])?;
                 args.insert(1, super::literal::int(1));
                 self.call("SUBSTRING", args)
             }
@@ -194,7 +194,12 @@ impl ExprBinder<'_> {
                 overlay_from: from,
                 overlay_for: length,
             } => {
-                let args = [Some(expr), Some(what), Some(from), length.as_ref()];
+                let args = [
+                    Some(expr.as_ref()),
+                    Some(what),
+                    Some(from),
+                    length.as_deref(),
+                ];
                 self.call("OVERLAY", self.bind_given(args)?)
             }
             E::Trim {
@@ -208,6 +213,15 @@ impl ExprBinder<'_> {
                 expr,
                 trim_characters.as_deref(),
             ),
+            E::Like { .. } | E::SimilarTo { .. } => self.pattern_syntax(expr),
+            other => Err(unsupported(&format!("`{other}`"), other.span())),
+        }
+    }
+
+    /// Matches with a pattern.
+    fn pattern_syntax(&self, expr: &ast::Expr) -> Result<Expr, SqlError> {
+        use ast::Expr as E;
+        match expr {
             E::Like {
                 negated,
                 any,
@@ -237,7 +251,7 @@ impl ExprBinder<'_> {
     /// Those of the arguments that are written.
     fn bind_given<const N: usize>(
         &self,
-        args: [Option<&Box<ast::Expr>>; N],
+        args: [Option<&ast::Expr>; N],
     ) -> Result<Vec<Expr>, SqlError> {
         args.into_iter()
             .flatten()

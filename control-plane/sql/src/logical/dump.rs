@@ -25,79 +25,69 @@ fn write_plan(plan: &LogicalPlan, indent: usize, text: &mut String) {
 }
 
 fn describe(plan: &LogicalPlan) -> (String, Vec<&LogicalPlan>) {
+    let inputs: Vec<&LogicalPlan> = match plan {
+        LogicalPlan::Scan { .. } | LogicalPlan::Values { .. } => vec![],
+        LogicalPlan::Project { input, .. }
+        | LogicalPlan::Filter { input, .. }
+        | LogicalPlan::Aggregate { input, .. }
+        | LogicalPlan::Window { input, .. }
+        | LogicalPlan::Over { input, .. }
+        | LogicalPlan::Distinct { input }
+        | LogicalPlan::Unnest { input, .. }
+        | LogicalPlan::Sort { input, .. } => vec![input],
+        LogicalPlan::Join { left, right, .. }
+        | LogicalPlan::TemporalJoin { left, right, .. }
+        | LogicalPlan::SetOperation { left, right, .. } => vec![left, right],
+    };
+    (line(plan), inputs)
+}
+
+fn line(plan: &LogicalPlan) -> String {
     match plan {
-        LogicalPlan::Scan { table, schema } => {
-            (format!("Scan {} [{}]", table.name, columns(schema)), vec![])
-        }
+        LogicalPlan::Scan { table, schema } => format!("Scan {} [{}]", table.name, columns(schema)),
         LogicalPlan::Values { rows, schema } => {
             let rows = joined(rows.iter().map(|row| format!("({})", list(row))));
-            (format!("Values {rows} [{}]", columns(schema)), vec![])
+            format!("Values {rows} [{}]", columns(schema))
         }
-        LogicalPlan::Project {
-            input,
-            exprs,
-            schema,
-        } => (
-            format!("Project [{}]", projection(exprs, schema)),
-            vec![input],
-        ),
-        LogicalPlan::Filter { input, predicate } => (format!("Filter {predicate}"), vec![input]),
+        LogicalPlan::Project { exprs, schema, .. } => {
+            format!("Project [{}]", projection(exprs, schema))
+        }
+        LogicalPlan::Filter { predicate, .. } => format!("Filter {predicate}"),
         LogicalPlan::Join {
-            left,
-            right,
-            kind,
-            condition,
-            ..
-        } => {
-            let on = condition
-                .as_ref()
-                .map_or_else(String::new, |on| format!(" on {on}"));
-            (format!("{kind:?}Join{on}"), vec![left, right])
-        }
+            kind, condition, ..
+        } => match condition {
+            Some(on) => format!("{kind:?}Join on {on}"),
+            None => format!("{kind:?}Join"),
+        },
         LogicalPlan::TemporalJoin {
-            left,
-            right,
             kind,
-            time_column,
-            condition,
+            time_column: time,
+            condition: on,
             ..
         } => {
-            let line = format!("{kind:?}TemporalJoin as of ${time_column} on {condition}");
-            (line, vec![left, right])
+            format!("{kind:?}TemporalJoin as of ${time} on {on}")
         }
         LogicalPlan::Aggregate {
-            input,
             keys,
-            grouping_sets,
+            grouping_sets: sets,
             calls,
             schema,
+            ..
         } => {
-            let sets = grouping_sets.as_ref();
-            let sets = sets.map_or_else(String::new, |sets| format!(" sets {sets:?}"));
-            let (keys, calls) = (list(keys), joined(calls));
-            let columns = columns(schema);
-            (
-                format!("Aggregate keys ({keys}){sets} calls ({calls}) [{columns}]"),
-                vec![input],
-            )
+            let sets = sets
+                .as_ref()
+                .map_or_else(String::new, |sets| format!(" sets {sets:?}"));
+            let (keys, calls, columns) = (list(keys), joined(calls), columns(schema));
+            format!("Aggregate keys ({keys}){sets} calls ({calls}) [{columns}]")
         }
-        LogicalPlan::Window {
-            input, function, ..
-        } => (window(function), vec![input]),
-        LogicalPlan::Over { input, calls, .. } => (format!("Over {}", joined(calls)), vec![input]),
-        LogicalPlan::Distinct { input } => ("Distinct".to_owned(), vec![input]),
+        LogicalPlan::Window { function, .. } => window(function),
+        LogicalPlan::Over { calls, .. } => format!("Over {}", joined(calls)),
+        LogicalPlan::Distinct { .. } => "Distinct".to_owned(),
         LogicalPlan::SetOperation {
-            op,
-            all,
-            left,
-            right,
-            schema,
+            op, all, schema, ..
         } => {
             let all = if *all { " all" } else { "" };
-            (
-                format!("{op:?}{all} [{}]", columns(schema)),
-                vec![left, right],
-            )
+            format!("{op:?}{all} [{}]", columns(schema))
         }
         LogicalPlan::Unnest {
             input,
@@ -113,30 +103,29 @@ fn describe(plan: &LogicalPlan) -> (String, Vec<&LogicalPlan>) {
                 ""
             };
             let added: Schema = schema.iter().skip(input.schema().len()).cloned().collect();
-            let added = columns(&added);
-            (
-                format!("Unnest{left} {collection}{ordinality} [{added}]"),
-                vec![input],
+            format!(
+                "Unnest{left} {collection}{ordinality} [{}]",
+                columns(&added)
             )
         }
         LogicalPlan::Sort {
-            input,
             keys,
             offset,
             limit,
-        } => {
-            let offset = (*offset > 0)
-                .then(|| format!(" offset {offset}"))
-                .unwrap_or_default();
-            let limit = limit
-                .map(|limit| format!(" limit {limit}"))
-                .unwrap_or_default();
-            (
-                format!("Sort by ({}){offset}{limit}", joined(keys)),
-                vec![input],
-            )
-        }
+            ..
+        } => sort(keys, *offset, *limit),
     }
+}
+
+fn sort(keys: &[SortKey], offset: u64, limit: Option<u64>) -> String {
+    let mut line = format!("Sort by ({})", joined(keys));
+    if offset > 0 {
+        let _ = write!(line, " offset {offset}");
+    }
+    if let Some(limit) = limit {
+        let _ = write!(line, " limit {limit}");
+    }
+    line
 }
 
 fn projection(exprs: &[Expr], schema: &Schema) -> String {
