@@ -52,6 +52,18 @@ impl FrozenRows {
         self.push(hash, write, None::<fn(&mut Vec<u8>)>);
     }
 
+    /// Adds the rows of another list.
+    pub fn append(&mut self, other: FrozenRows) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.rows.extend(other.rows.into_iter().map(|row| FrozenRow {
+            start: row.start + at,
+            identity_end: row.identity_end + at,
+            end: row.end + at,
+            ..row
+        }));
+    }
+
     /// Rows.
     #[must_use]
     pub fn len(&self) -> usize {
