@@ -4,6 +4,7 @@ use engine::{
     ChangeBatch, Element, Timestamp,
     clock::ManualClock,
     operator::{Counters, Operator, OperatorContext, OperatorError, Outbox, Step, TaskScope},
+    source::DeadLetter,
 };
 use futures::executor::block_on;
 use proto::types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, TaskId};
@@ -137,6 +138,7 @@ struct Run<'a> {
     out: Outbox,
     clock: ManualClock,
     counters: Counters,
+    dead_letters: Vec<DeadLetter>,
     step: Step,
     reads: Vec<(u64, ReadRequest)>,
     output: Vec<Element>,
@@ -165,6 +167,7 @@ impl<'a> Run<'a> {
             out: Outbox::default(),
             clock: ManualClock::default(),
             counters: Counters::default(),
+            dead_letters: Vec::new(),
             step: Step::Done,
             reads: Vec::new(),
             output: Vec::new(),
@@ -191,6 +194,7 @@ impl<'a> Run<'a> {
             clock: &self.clock,
             scope: &self.scope,
             counters: &mut self.counters,
+            dead_letters: &mut self.dead_letters,
         };
         self.step = act(self.operator.as_mut(), &mut context).expect("the operator goes on");
         self.collect();
@@ -205,6 +209,7 @@ impl<'a> Run<'a> {
             clock: &self.clock,
             scope: &self.scope,
             counters: &mut self.counters,
+            dead_letters: &mut self.dead_letters,
         };
         self.step = self
             .operator
