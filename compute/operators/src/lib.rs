@@ -1,5 +1,6 @@
 //! The operators of the SQL dialect over arrow batches.
 
+pub mod aggregate;
 pub mod calc;
 mod expr;
 mod scalar;
@@ -7,6 +8,7 @@ mod sink;
 mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod window;
 
 pub use expr::{CompiledExpr, EvalContext, EvalError, ExprError, format};
 pub use sink::SinkOperator;

@@ -1,0 +1,165 @@
+//! Calls that keep every value of a group: LISTAGG, ARRAY_AGG, COLLECT, PERCENTILE, SINGLE_VALUE,
+//! and FIRST_VALUE and LAST_VALUE where values may be taken back.
+
+use arrow::{
+    array::{Array, ArrayRef},
+    datatypes::DataType,
+};
+use engine::{codec::RowCodec, operator::OperatorError};
+
+use super::{
+    Accumulator,
+    bytes::{read_bytes, write_bytes},
+    elements_result::ElementsResult,
+    short,
+    variance::encoded,
+};
+use crate::aggregate::{native::Native as _, rows::Rows};
+
+/// The arguments of a group's rows in order of arrival, as the codec's rows.
+pub(super) struct Elements {
+    groups: Vec<Group>,
+    codec: RowCodec,
+    result: ElementsResult,
+}
+
+/// Rows of bytes, end to end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Group {
+    data: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl Group {
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn row(&self, index: usize) -> &[u8] {
+        &self.data[self.start(index)..self.ends[index] as usize]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|index| self.row(index))
+    }
+
+    fn start(&self, index: usize) -> usize {
+        if index == 0 {
+            0
+        } else {
+            self.ends[index - 1] as usize
+        }
+    }
+
+    fn clear(&mut self) {
+        self.data.clear();
+        self.ends.clear();
+    }
+
+    fn push(&mut self, row: &[u8]) {
+        self.data.extend_from_slice(row);
+        self.ends.push(self.data.len() as u32);
+    }
+
+    /// Takes the first copy of a row away.
+    fn remove(&mut self, row: &[u8]) {
+        let Some(index) = (0..self.len()).find(|index| self.row(*index) == row) else {
+            return;
+        };
+        let start = self.start(index);
+        self.data.drain(start..start + row.len());
+        self.ends.remove(index);
+        self.ends[index..]
+            .iter_mut()
+            .for_each(|end| *end -= row.len() as u32);
+    }
+}
+
+impl Elements {
+    /// For arguments of these types; `result` makes the result.
+    pub(super) fn new(args: &[DataType], result: ElementsResult) -> Result<Self, OperatorError> {
+        // A global aggregate that merges partials knows their type only, which is enough.
+        let codec = RowCodec::new(args)?;
+        Ok(Elements {
+            groups: Vec::new(),
+            codec,
+            result,
+        })
+    }
+}
+
+impl Accumulator for Elements {
+    fn reserve(&mut self, slots: usize) {
+        if self.groups.len() < slots {
+            self.groups.resize(slots, Group::default());
+        }
+    }
+
+    fn reset(&mut self, slot: u32) {
+        self.groups[slot as usize].clear();
+    }
+
+    fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<(), OperatorError> {
+        let encoded = self.codec.encode(args, args[0].len())?;
+        let nulls = match self.result.keeps_nulls() {
+            true => None,
+            false => args[0].logical_nulls(),
+        };
+        rows.for_each_valid(nulls.as_ref(), |slot, row, add| {
+            if add {
+                self.groups[slot].push(encoded.row(row));
+            } else {
+                self.groups[slot].remove(encoded.row(row));
+            }
+        });
+        Ok(())
+    }
+
+    fn update_partial(
+        &mut self,
+        rows: &Rows<'_>,
+        partials: &[ArrayRef],
+    ) -> Result<(), OperatorError> {
+        super::variance::merge_bytes(rows, &partials[0], |slot, bytes| {
+            read_group(&mut self.groups[slot], bytes).ok()
+        })
+    }
+
+    fn partials(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, OperatorError> {
+        Ok(vec![encoded(self, slots)])
+    }
+
+    fn results(&self, slots: &[u32]) -> Result<ArrayRef, OperatorError> {
+        let groups: Vec<&Group> = slots
+            .iter()
+            .map(|slot| &self.groups[*slot as usize])
+            .collect();
+        self.result.array(&groups, &self.codec)
+    }
+
+    fn encode(&self, slot: u32, out: &mut Vec<u8>) {
+        let group = &self.groups[slot as usize];
+        (group.len() as i32).write(out);
+        group.iter().for_each(|row| write_bytes(row, out));
+    }
+
+    fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<(), String> {
+        let group = &mut self.groups[slot as usize];
+        group.clear();
+        read_group(group, bytes)
+    }
+
+    fn memory(&self) -> usize {
+        let bytes = |group: &Group| group.data.capacity() + group.ends.capacity() * 4;
+        self.groups.capacity() * size_of::<Group>() + self.groups.iter().map(bytes).sum::<usize>()
+    }
+}
+
+/// Appends the rows that [`Elements::encode`] wrote.
+fn read_group(group: &mut Group, bytes: &mut &[u8]) -> Result<(), String> {
+    let rows = i32::read(bytes).ok_or_else(short)?;
+    for _ in 0..rows {
+        group.push(read_bytes(bytes)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! MIN, MAX, FIRST_VALUE and LAST_VALUE of strings, bytes and nested values that are never taken
+//! back.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, BinaryArray, StringArray},
+    datatypes::DataType,
+};
+use engine::{codec::RowCodec, operator::OperatorError};
+
+use super::{
+    Accumulator, Rule,
+    bytes::{ByteColumn, read_bytes, write_bytes},
+    short,
+};
+use crate::aggregate::{native::Native as _, rows::Rows};
+
+/// One byte string per slot, as [`ByteColumn`] has it.
+pub(super) struct PickBytes {
+    rule: Rule,
+    values: Vec<Vec<u8>>,
+    present: Vec<bool>,
+    codec: RowCodec,
+    data_type: DataType,
+}
+
+impl PickBytes {
+    /// `None` where values have no order to pick by.
+    pub(super) fn new(rule: Rule, data_type: DataType) -> Result<Option<Self>, OperatorError> {
+        let is_ordered = matches!(data_type, DataType::Utf8 | DataType::Binary);
+        if !is_ordered && matches!(rule, Rule::Min | Rule::Max) {
+            return Ok(None);
+        }
+        let codec = RowCodec::new(std::slice::from_ref(&data_type))?;
+        Ok(Some(PickBytes {
+            rule,
+            values: Vec::new(),
+            present: Vec::new(),
+            codec,
+            data_type,
+        }))
+    }
+
+    fn value(&self, slot: u32) -> Option<&[u8]> {
+        self.present[slot as usize].then(|| &self.values[slot as usize][..])
+    }
+}
+
+impl Accumulator for PickBytes {
+    fn reserve(&mut self, slots: usize) {
+        if self.values.len() < slots {
+            self.values.resize(slots, Vec::new());
+            self.present.resize(slots, false);
+        }
+    }
+
+    fn reset(&mut self, slot: u32) {
+        self.present[slot as usize] = false;
+        self.values[slot as usize].clear();
+    }
+
+    fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<(), OperatorError> {
+        let column = ByteColumn::new(&args[0], &self.codec)?;
+        let nulls = args[0].logical_nulls();
+        let (picked, present, rule) = (&mut self.values[..], &mut self.present[..], self.rule);
+        rows.for_each_valid(nulls.as_ref(), |slot, row, _| {
+            let (new, old) = (column.value(row), &mut picked[slot]);
+            let replaces = !present[slot]
+                || match rule {
+                    Rule::Min => new < &old[..],
+                    Rule::Max => new > &old[..],
+                    Rule::First => false,
+                    Rule::Last => true,
+                };
+            if replaces {
+                present[slot] = true;
+                old.clear();
+                old.extend_from_slice(new);
+            }
+        });
+        Ok(())
+    }
+
+    fn update_partial(
+        &mut self,
+        rows: &Rows<'_>,
+        partials: &[ArrayRef],
+    ) -> Result<(), OperatorError> {
+        self.update(rows, partials)
+    }
+
+    fn partials(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, OperatorError> {
+        Ok(vec![self.results(slots)?])
+    }
+
+    fn results(&self, slots: &[u32]) -> Result<ArrayRef, OperatorError> {
+        let values = slots.iter().map(|slot| self.value(*slot));
+        Ok(match self.data_type {
+            DataType::Utf8 => {
+                let text = |value| std::str::from_utf8(value).unwrap_or_default();
+                Arc::new(StringArray::from_iter(values.map(|value| value.map(text))))
+            }
+            DataType::Binary => Arc::new(BinaryArray::from_iter(values)),
+            _ => {
+                let null = arrow::array::new_null_array(&self.data_type, 1);
+                let null = self.codec.encode(&[null], 1)?;
+                let rows: Vec<&[u8]> = values.map(|value| value.unwrap_or(null.row(0))).collect();
+                self.codec.decode_column(0, &rows)?
+            }
+        })
+    }
+
+    fn encode(&self, slot: u32, out: &mut Vec<u8>) {
+        let value = self.value(slot);
+        out.push(u8::from(value.is_some()));
+        if let Some(value) = value {
+            write_bytes(value, out);
+        }
+    }
+
+    fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<(), String> {
+        self.reset(slot);
+        if i8::read(bytes).ok_or_else(short)? != 0 {
+            self.present[slot as usize] = true;
+            self.values[slot as usize].extend_from_slice(read_bytes(bytes)?);
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> usize {
+        let bytes: usize = self.values.iter().map(Vec::capacity).sum();
+        bytes + self.values.capacity() * size_of::<Vec<u8>>() + self.present.capacity()
+    }
+}

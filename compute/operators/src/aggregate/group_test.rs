@@ -1,0 +1,599 @@
+//! Grouping operators by scripts, and against a model that keeps all rows.
+
+use engine::operator::{Operator, OperatorError, TaskScope};
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+use proto::{
+    plan::{self, AggregateCall},
+    types::{Field, TableId},
+};
+
+use super::{GroupAggregateOperator, LocalAggregateOperator};
+use crate::testing::{
+    Event, Fold, batches, changelog, crash_at_each_barrier, drive, fields, insert, rows,
+};
+
+const TABLES: [TableId; 4] = [TableId(1), TableId(2), TableId(3), TableId(4)];
+
+/// `COUNT(1) DISTINCT FILTER 2 BIGINT`: function, argument columns, and so on.
+fn call(text: &str) -> AggregateCall {
+    let (head, data_type) = text.split_once(": ").expect("function: type");
+    let (function, rest) = head.split_once('(').expect("arguments");
+    let (args, rest) = rest.split_once(')').expect("arguments");
+    let filter = rest
+        .split_once("FILTER ")
+        .map(|(_, column)| column.parse().expect("column"));
+    AggregateCall {
+        function: function.to_owned(),
+        args: args
+            .split_whitespace()
+            .map(|arg| arg.parse().expect("column"))
+            .collect(),
+        distinct: rest.contains("DISTINCT"),
+        filter,
+        r#type: data_type.to_owned(),
+        name: head.to_owned(),
+    }
+}
+
+fn group(keys: &[u32], calls: &[&str], update_before: bool) -> plan::GroupAggregate {
+    plan::GroupAggregate {
+        keys: keys.to_vec(),
+        calls: calls.iter().map(|text| call(text)).collect(),
+        from_partial: false,
+        emit_update_before: update_before,
+    }
+}
+
+fn maker<'a>(
+    spec: &'a plan::GroupAggregate,
+    input: &'a [Field],
+    append_only: bool,
+) -> impl Fn(&TaskScope) -> Result<Box<dyn Operator>, OperatorError> + 'a {
+    move |scope| GroupAggregateOperator::build(spec, input, &TABLES, append_only, scope)
+}
+
+fn check(
+    spec: &plan::GroupAggregate,
+    input: &[Field],
+    append_only: bool,
+    script: &[&str],
+    expected: Expect,
+) {
+    let events: Vec<Event> = script
+        .iter()
+        .map(|step| match *step {
+            "barrier" => Event::Barrier,
+            rows => insert(0, input, rows),
+        })
+        .chain([Event::End])
+        .collect();
+    let make = maker(spec, input, append_only);
+    expected.assert_eq(&changelog(&drive(&make, &events)));
+    let fold = match spec.emit_update_before {
+        true => Fold::Retract,
+        false => Fold::Upsert((0..spec.keys.len()).collect()),
+    };
+    let _ = crash_at_each_barrier(&make, &events, &fold);
+}
+
+#[test]
+fn groups_are_told_once_per_batch() {
+    let input = fields(&[("k", "STRING"), ("v", "INT")]);
+    let spec = group(
+        &[0],
+        &[
+            "COUNT(): BIGINT",
+            "SUM(1): INT",
+            "MAX(1): INT",
+            "AVG(1): INT",
+        ],
+        true,
+    );
+    check(
+        &spec,
+        &input,
+        true,
+        &[
+            "a, 1\nb, 5\na, 2",
+            "barrier",
+            "c, NULL\na, -10",
+            "barrier",
+            "a, NULL",
+        ],
+        expect![[r#"
+            +I a, 2, 3, 2, 1
+            +I b, 1, 5, 5, 5
+            barrier 1
+            +I c, 1, NULL, NULL, NULL
+            -U a, 2, 3, 2, 1
+            +U a, 3, -7, 2, -2
+            barrier 2
+            -U a, 3, -7, 2, -2
+            +U a, 4, -7, 2, -2
+            end
+        "#]],
+    );
+}
+
+#[test]
+fn what_does_not_change_is_not_told() {
+    let input = fields(&[("k", "BIGINT"), ("v", "INT")]);
+    let spec = group(&[0], &["MAX(1): INT", "COUNT(1) DISTINCT: BIGINT"], false);
+    check(
+        &spec,
+        &input,
+        true,
+        &["1, 5\n2, 7", "barrier", "1, 5\n2, 8", "1, 4\n1, 4\n3, 1"],
+        expect![[r#"
+            +I 1, 5, 1
+            +I 2, 7, 1
+            barrier 1
+            +U 2, 8, 2
+            +U 1, 5, 2
+            +I 3, 1, 1
+            end
+        "#]],
+    );
+}
+
+#[test]
+fn groups_vanish_with_their_last_row() {
+    let input = fields(&[("k", "STRING"), ("v", "INT")]);
+    let spec = group(
+        &[0],
+        &[
+            "MIN(1): INT",
+            "MAX(1): INT",
+            "SUM(1): INT",
+            "COUNT(1) DISTINCT: BIGINT",
+        ],
+        true,
+    );
+    check(
+        &spec,
+        &input,
+        false,
+        &[
+            "a, 1\na, 1\na, 9\nb, 3",
+            "barrier",
+            "-D a, 9\n-D b, 3",
+            "barrier",
+            "-U a, 1\n+U a, 2\nb, NULL",
+            "barrier",
+            "-D a, 1\n-D a, 2\n-D b, NULL\nc, 1\n-D c, 1",
+        ],
+        expect![[r#"
+            +I a, 1, 9, 11, 2
+            +I b, 3, 3, 3, 1
+            barrier 1
+            -U a, 1, 9, 11, 2
+            +U a, 1, 1, 2, 1
+            -D b, 3, 3, 3, 1
+            barrier 2
+            -U a, 1, 1, 2, 1
+            +U a, 1, 2, 3, 2
+            +I b, NULL, NULL, NULL, 0
+            barrier 3
+            -D a, 1, 2, 3, 2
+            -D b, NULL, NULL, NULL, 0
+            end
+        "#]],
+    );
+}
+
+#[test]
+fn a_global_aggregate_of_nothing_has_no_row() {
+    let input = fields(&[("v", "INT")]);
+    let spec = group(&[], &["COUNT(): BIGINT"], true);
+    check(&spec, &input, true, &[], expect!["end\n"]);
+    check(
+        &spec,
+        &input,
+        true,
+        &["1\n2", "barrier", "3"],
+        expect![[r#"
+            +I 2
+            barrier 1
+            -U 2
+            +U 3
+            end
+        "#]],
+    );
+}
+
+#[test]
+fn groups_without_calls_are_distinct_rows() {
+    let input = fields(&[("a", "INT"), ("b", "STRING")]);
+    let spec = group(&[0, 1], &[], false);
+    check(
+        &spec,
+        &input,
+        true,
+        &["1, x\n1, x\n2, NULL", "barrier", "1, x\n2, NULL\n2, y"],
+        expect![[r#"
+            +I 1, x
+            +I 2, NULL
+            barrier 1
+            +I 2, y
+            end
+        "#]],
+    );
+}
+
+#[test]
+fn filters_share_distinct_values() {
+    let input = fields(&[
+        ("k", "INT"),
+        ("bidder", "BIGINT"),
+        ("f", "BOOLEAN"),
+        ("g", "BOOLEAN"),
+    ]);
+    let calls = [
+        "COUNT(1) DISTINCT: BIGINT",
+        "COUNT(1) DISTINCT FILTER 2: BIGINT",
+        "COUNT(1) DISTINCT FILTER 3: BIGINT",
+        "COUNT() FILTER 2: BIGINT",
+        "SUM(1) DISTINCT: BIGINT",
+    ];
+    let spec = group(&[0], &calls, false);
+    let script = [
+        "1, 7, true, NULL\n1, 7, false, false\n1, NULL, true, true",
+        "barrier",
+        "1, 7, true, true\n1, 8, false, false\n2, 8, true, true",
+        "barrier",
+        "1, 8, true, false",
+    ];
+    let expected = expect![[r#"
+        +I 1, 1, 1, 0, 2, 7
+        barrier 1
+        +U 1, 2, 1, 1, 3, 15
+        +I 2, 1, 1, 1, 1, 8
+        barrier 2
+        +U 1, 2, 2, 1, 4, 15
+        end
+    "#]];
+    check(&spec, &input, true, &script, expected);
+}
+
+#[test]
+fn every_value_is_kept_by_collecting_calls() {
+    let input = fields(&[("k", "INT"), ("s", "STRING"), ("v", "INT"), ("p", "DOUBLE")]);
+    let calls = [
+        "LIST_AGG(1): STRING",
+        "ARRAY_AGG(2): ARRAY<INT>",
+        "COLLECT(1): MULTISET<STRING>",
+        "PERCENTILE(2 3): DOUBLE",
+        "FIRST_VALUE(1): STRING",
+        "LAST_VALUE(2): INT",
+        "STDDEV_POP(2): INT",
+        "VAR_SAMP(3): DOUBLE",
+    ];
+    let script = [
+        "1, a, 4, 0.5\n1, b, NULL, 0.5",
+        "barrier",
+        "1, a, 8, 0.5",
+        "barrier",
+        "1, NULL, 1, 0.5\n2, NULL, NULL, 0.5",
+    ];
+    let append = [
+        "+I 1, a,b, [4, NULL], {a: 1, b: 1}, 4.0, a, 4, 0, 0.0",
+        "barrier 1",
+        "+U 1, a,b,a, [4, NULL, 8], {a: 2, b: 1}, 6.0, a, 8, 2, 0.0",
+        "barrier 2",
+        "+U 1, a,b,a, [4, NULL, 8, 1], {a: 2, b: 1}, 4.0, a, 1, 2, 0.0",
+        "+I 2, NULL, [NULL], {}, NULL, NULL, NULL, NULL, NULL",
+        "end",
+    ];
+    let spec = group(&[0], &calls, false);
+    let expected = append.join("\n") + "\n";
+    for append_only in [true, false] {
+        let events: Vec<Event> = script
+            .iter()
+            .map(|step| match *step {
+                "barrier" => Event::Barrier,
+                text => insert(0, &input, text),
+            })
+            .chain([Event::End])
+            .collect();
+        let make = maker(&spec, &input, append_only);
+        assert_eq!(changelog(&drive(&make, &events)), expected);
+        let _ = crash_at_each_barrier(&make, &events, &Fold::Upsert(vec![0]));
+    }
+    let taken_back = [
+        "1, a, 4, 0.5\n1, b, 2, 0.5\n1, c, 3, 0.5",
+        "barrier",
+        "-D 1, a, 4, 0.5",
+    ];
+    let expected = expect![[r#"
+        +I 1, a,b,c, [4, 2, 3], {a: 1, b: 1, c: 1}, 3.0, a, 3, 0, 0.0
+        barrier 1
+        +U 1, b,c, [2, 3], {b: 1, c: 1}, 2.5, b, 3, 0, 0.0
+        end
+    "#]];
+    check(&spec, &input, false, &taken_back, expected);
+}
+
+#[test]
+fn a_second_row_is_not_a_single_value() {
+    let input = fields(&[("v", "INT")]);
+    let spec = group(&[], &["SINGLE_VALUE(0): INT"], true);
+    check(
+        &spec,
+        &input,
+        false,
+        &["5", "barrier", "-U 5\n+U 6"],
+        expect![[r#"
+            +I 5
+            barrier 1
+            -U 5
+            +U 6
+            end
+        "#]],
+    );
+    let make = maker(&spec, &input, false);
+    let fails = std::panic::catch_unwind(|| drive(&make, &[insert(0, &input, "1\n2")]));
+    assert!(fails.is_err());
+}
+
+/// A local and a global aggregation as one script.
+fn by_partials(calls: &[&str], input: &[Field], keys: &[u32], events: &[Event]) -> Vec<Event> {
+    let spec = plan::LocalAggregate {
+        keys: keys.to_vec(),
+        calls: calls.iter().map(|text| call(text)).collect(),
+        window: None,
+    };
+    let make = |scope: &TaskScope| LocalAggregateOperator::build(&spec, input, scope);
+    let elements = drive(&make, events);
+    elements
+        .into_iter()
+        .map(|element| match element {
+            engine::Element::Batch(batch) => Event::Batch(0, batch),
+            engine::Element::Barrier(_) => Event::Barrier,
+            engine::Element::Watermark(time) => Event::Watermark(time),
+            _ => Event::End,
+        })
+        .collect()
+}
+
+fn fields_of(events: &[Event]) -> Vec<Field> {
+    // The partial columns' types, by way of arrow: what the plan says of them is not at hand.
+    let schema = events.iter().find_map(|event| match event {
+        Event::Batch(_, batch) => Some(batch.rows.schema()),
+        _ => None,
+    });
+    let text = |data_type: &arrow::datatypes::DataType| match data_type {
+        arrow::datatypes::DataType::Int64 => "BIGINT".to_owned(),
+        arrow::datatypes::DataType::Int32 => "INT".to_owned(),
+        arrow::datatypes::DataType::Utf8 => "STRING".to_owned(),
+        arrow::datatypes::DataType::Decimal128(p, s) => format!("DECIMAL({p}, {s})"),
+        other => panic!("no name for {other}"),
+    };
+    let schema = schema.expect("a batch");
+    schema
+        .fields()
+        .iter()
+        .map(|field| {
+            Field::new(
+                field.name(),
+                text(field.data_type()).parse().expect("a type"),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn partials_amount_to_the_same() {
+    let input = fields(&[
+        ("k", "STRING"),
+        ("v", "INT"),
+        ("d", "DECIMAL(10, 2)"),
+        ("s", "STRING"),
+    ]);
+    let calls = [
+        "COUNT(): BIGINT",
+        "COUNT(1): BIGINT",
+        "SUM(1): INT",
+        "SUM(2): DECIMAL(38, 2)",
+        "AVG(1): INT",
+        "AVG(2): DECIMAL(38, 6)",
+        "MIN(3): STRING",
+        "MAX(1): INT",
+    ];
+    let events = [
+        insert(
+            0,
+            &input,
+            "a, 1, 1.50, x\na, 4, 2.25, w\nb, NULL, NULL, NULL",
+        ),
+        insert(0, &input, "a, NULL, 9.99, NULL"),
+        Event::Barrier,
+        insert(0, &input, "b, 5, NULL, q\na, 2147483647, 0.01, z"),
+        Event::End,
+    ];
+    let direct = group(&[0], &calls, true);
+    let expected = Fold::Retract.fold(&drive(&maker(&direct, &input, true), &events));
+    let partials = by_partials(&calls, &input, &[0], &events);
+    let partial_input = fields_of(&partials);
+    let merging = plan::GroupAggregate {
+        from_partial: true,
+        ..direct
+    };
+    let make = maker(&merging, &partial_input, true);
+    assert_eq!(
+        crash_at_each_barrier(&make, &partials, &Fold::Retract),
+        expected
+    );
+}
+
+#[test]
+fn keys_that_do_not_repeat_pass_through() {
+    let input = fields(&[("k", "BIGINT"), ("v", "INT")]);
+    let lines = |from: usize| -> String {
+        (from..from + 5000)
+            .map(|key| format!("{key}, 1\n"))
+            .collect()
+    };
+    let events: Vec<Event> = (0..4)
+        .map(|batch| insert(0, &input, &lines(batch * 5000)))
+        .chain([Event::End])
+        .collect();
+    let partials = by_partials(&["SUM(1): INT"], &input, &[0], &events);
+    let rows: Vec<usize> = partials
+        .iter()
+        .filter_map(|event| match event {
+            Event::Batch(_, batch) => Some(batch.num_rows()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(rows.iter().sum::<usize>(), 20_000);
+    assert_eq!(
+        rows.iter().filter(|rows| **rows == 5000).count(),
+        2,
+        "two batches pass whole"
+    );
+}
+
+/// A row of the random scripts: key, value, flag.
+type Row = (i64, Option<i64>, Option<bool>);
+
+const RANDOM_CALLS: [&str; 12] = [
+    "COUNT(): BIGINT",
+    "COUNT(1): BIGINT",
+    "SUM(1): BIGINT",
+    "AVG(1): BIGINT",
+    "MIN(1): BIGINT",
+    "MAX(1) FILTER 2: BIGINT",
+    "COUNT(1) DISTINCT: BIGINT",
+    "COUNT(1) DISTINCT FILTER 2: BIGINT",
+    "SUM(1) DISTINCT FILTER 2: BIGINT",
+    "VAR_POP(1): BIGINT",
+    "MAX(3): STRING",
+    "COUNT(3) DISTINCT: BIGINT",
+];
+
+fn model(rows: &[Row]) -> std::collections::BTreeMap<String, i64> {
+    use std::collections::{BTreeMap, BTreeSet};
+    let mut groups: BTreeMap<i64, Vec<&Row>> = BTreeMap::new();
+    rows.iter()
+        .for_each(|row| groups.entry(row.0).or_default().push(row));
+    let text = |value: Option<i64>| value.map_or("NULL".to_owned(), |value| value.to_string());
+    groups
+        .into_iter()
+        .map(|(key, rows)| {
+            let values: Vec<i64> = rows.iter().filter_map(|row| row.1).collect();
+            let passing = || {
+                rows.iter()
+                    .filter(|row| row.2 == Some(true))
+                    .filter_map(|row| row.1)
+            };
+            let distinct: BTreeSet<i64> = values.iter().copied().collect();
+            let passing_distinct: BTreeSet<i64> = passing().collect();
+            let some = |count: usize, value: i64| (count > 0).then_some(value);
+            let n = values.len() as i64;
+            let sum: i64 = values.iter().sum();
+            let squares: i64 = values.iter().map(|value| value * value).sum();
+            let strings: BTreeSet<String> =
+                values.iter().map(|value| format!("s{value}")).collect();
+            let results = [
+                key.to_string(),
+                rows.len().to_string(),
+                n.to_string(),
+                text(some(values.len(), sum)),
+                text(some(values.len(), sum.checked_div(n).unwrap_or(0))),
+                text(values.iter().copied().min()),
+                text(passing().max()),
+                distinct.len().to_string(),
+                passing_distinct.len().to_string(),
+                text(some(passing_distinct.len(), passing_distinct.iter().sum())),
+                text(some(
+                    values.len(),
+                    (n * squares - sum * sum).checked_div(n * n).unwrap_or(0),
+                )),
+                strings.last().cloned().unwrap_or("NULL".to_owned()),
+                strings.len().to_string(),
+            ];
+            (results.join(", "), 1)
+        })
+        .collect()
+}
+
+fn line(kind: &str, row: &Row) -> String {
+    let value = row.1.map_or("NULL".to_owned(), |value| value.to_string());
+    let flag = row.2.map_or("NULL".to_owned(), |flag| flag.to_string());
+    let string = row.1.map_or("NULL".to_owned(), |value| format!("s{value}"));
+    format!("{kind} {}, {value}, {flag}, {string}\n", row.0)
+}
+
+/// Cuts lines into batches with barriers between them, by turns of random lengths.
+fn script(input: &[Field], lines: &[String], cuts: &[usize]) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut at = 0;
+    let mut turn = 0;
+    while at < lines.len() {
+        let end = lines.len().min(at + 1 + cuts[turn % cuts.len()]);
+        events.push(insert(0, input, &lines[at..end].concat()));
+        if turn % 3 == 2 {
+            events.push(Event::Barrier);
+        }
+        (at, turn) = (end, turn + 1);
+    }
+    events.push(Event::End);
+    events
+}
+
+fn random_rows() -> impl Strategy<Value = Vec<(Row, prop::sample::Index)>> {
+    let row = (
+        0..5_i64,
+        prop::option::of(-4..4_i64),
+        prop::option::of(any::<bool>()),
+    );
+    prop::collection::vec((row, any::<prop::sample::Index>()), 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn appended_rows_fold_to_the_model(rows in random_rows(), cuts in prop::collection::vec(0..9_usize, 1..5), update_before: bool) {
+        let input = fields(&[("k", "BIGINT"), ("v", "BIGINT"), ("f", "BOOLEAN"), ("s", "STRING")]);
+        let spec = group(&[0], &RANDOM_CALLS, update_before);
+        let rows: Vec<Row> = rows.into_iter().map(|(row, _)| row).collect();
+        let lines: Vec<String> = rows.iter().map(|row| line("+I", row)).collect();
+        let events = script(&input, &lines, &cuts);
+        let fold = if update_before { Fold::Retract } else { Fold::Upsert(vec![0]) };
+        let folded = crash_at_each_barrier(&maker(&spec, &input, true), &events, &fold);
+        prop_assert_eq!(folded, model(&rows));
+    }
+
+    #[test]
+    fn changed_rows_fold_to_the_model(steps in random_rows(), cuts in prop::collection::vec(0..9_usize, 1..5), update_before: bool) {
+        let input = fields(&[("k", "BIGINT"), ("v", "BIGINT"), ("f", "BOOLEAN"), ("s", "STRING")]);
+        let spec = group(&[0], &RANDOM_CALLS, update_before);
+        let mut live: Vec<Row> = Vec::new();
+        let mut lines = Vec::new();
+        for (row, index) in steps {
+            // About every other step takes a row back.
+            if row.1.is_some_and(|value| value < 0) && !live.is_empty() {
+                let gone = live.swap_remove(index.index(live.len()));
+                lines.push(line(if row.0 == 0 { "-U" } else { "-D" }, &gone));
+            } else {
+                let row = (row.0, row.1.map(i64::abs), row.2);
+                lines.push(line("+I", &row));
+                live.push(row);
+            }
+        }
+        let events = script(&input, &lines, &cuts);
+        let fold = if update_before { Fold::Retract } else { Fold::Upsert(vec![0]) };
+        let folded = crash_at_each_barrier(&maker(&spec, &input, false), &events, &fold);
+        prop_assert_eq!(folded, model(&live));
+    }
+}
+
+#[test]
+fn batches_of_the_harness_have_kinds() {
+    let input = fields(&[("k", "INT")]);
+    assert!(rows(&input, "1\n2").kinds.is_none());
+    assert!(rows(&input, "-D 1").kinds.is_some());
+    assert!(batches(&[]).is_empty());
+}

@@ -1,0 +1,180 @@
+//! All accumulators of an aggregation as the values of one state table.
+
+use arrow::array::{ArrayRef, RecordBatch};
+use engine::{operator::OperatorError, state::Values};
+
+use super::{
+    accumulator::Accumulator,
+    native::Native as _,
+    plan::{AggregatePlan, Rowset},
+    rows::{Rows, Selection, selected},
+};
+
+/// The group was there before the present batch.
+const OLD: u8 = 1;
+/// Some of the group's values may be in the store only.
+const INCOMPLETE: u8 = 2;
+
+/// The columns of groups, by slot.
+pub(crate) struct Accumulators {
+    /// One per planned accumulator.
+    pub(crate) list: Vec<Box<dyn Accumulator>>,
+    /// Rows of each group, kept where they may be taken back: a group without rows vanishes.
+    counts: Option<Vec<i64>>,
+    flags: Vec<u8>,
+}
+
+impl Accumulators {
+    pub(crate) fn new(list: Vec<Box<dyn Accumulator>>, counts_rows: bool) -> Self {
+        Accumulators {
+            list,
+            counts: counts_rows.then(Vec::new),
+            flags: Vec::new(),
+        }
+    }
+
+    /// Counts rows, if they are counted.
+    pub(crate) fn count_rows(&mut self, slots: &[u32], adds: Option<&[bool]>) {
+        let Some(counts) = &mut self.counts else {
+            return;
+        };
+        match adds {
+            None => slots.iter().for_each(|slot| counts[*slot as usize] += 1),
+            Some(adds) => {
+                for (slot, add) in slots.iter().zip(adds) {
+                    counts[*slot as usize] += if *add { 1 } else { -1 };
+                }
+            }
+        }
+    }
+
+    /// Takes rows into the accumulators that are not DISTINCT.
+    pub(crate) fn update(
+        &mut self,
+        plan: &AggregatePlan,
+        rows: &Rows<'_>,
+        batch: &RecordBatch,
+        selections: &mut Vec<(usize, Selection)>,
+    ) -> Result<(), OperatorError> {
+        let is_partial = matches!(plan.rowset, Rowset::Partial { .. });
+        let mut args: Vec<ArrayRef> = Vec::new();
+        for (accumulator, call) in self.list.iter_mut().zip(&plan.accumulators) {
+            if call.distinct.is_some() {
+                continue;
+            }
+            args.clear();
+            args.extend(
+                call.columns
+                    .iter()
+                    .map(|column| batch.column(*column).clone()),
+            );
+            match call.filter {
+                _ if is_partial => accumulator.update_partial(rows, &args)?,
+                None => accumulator.update(rows, &args)?,
+                Some(filter) => {
+                    let selection = selected(selections, filter, rows, batch);
+                    accumulator.update(&selection.rows(), &args)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the row counts of another's groups.
+    pub(crate) fn merge_counts(&mut self, into: &[u32], other: &Accumulators, from: &[u32]) {
+        if let (Some(counts), Some(other)) = (&mut self.counts, &other.counts) {
+            for (into, from) in into.iter().zip(from) {
+                counts[*into as usize] += other[*from as usize];
+            }
+        }
+    }
+
+    /// Whether the group has rows.
+    #[inline]
+    pub(crate) fn has_rows(&self, slot: u32) -> bool {
+        self.counts
+            .as_ref()
+            .is_none_or(|counts| counts[slot as usize] > 0)
+    }
+
+    /// Whether the group was made after the last call of [`Accumulators::mark_old`].
+    #[inline]
+    pub(crate) fn is_new(&self, slot: u32) -> bool {
+        self.flags[slot as usize] & OLD == 0
+    }
+
+    /// The group's making has been told.
+    #[inline]
+    pub(crate) fn mark_old(&mut self, slot: u32) {
+        self.flags[slot as usize] |= OLD;
+    }
+
+    /// Whether a value of the group that is not in memory may be in the store.
+    #[inline]
+    pub(crate) fn is_incomplete(&self, slot: u32) -> bool {
+        self.flags[slot as usize] & INCOMPLETE != 0
+    }
+}
+
+impl Values for Accumulators {
+    fn reserve(&mut self, slots: usize) {
+        if self.flags.len() >= slots {
+            return;
+        }
+        // By doubling, so that the columns are not resized one slot at a time.
+        let slots = slots.next_power_of_two().max(64);
+        self.flags.resize(slots, 0);
+        if let Some(counts) = &mut self.counts {
+            counts.resize(slots, 0);
+        }
+        self.list
+            .iter_mut()
+            .for_each(|accumulator| accumulator.reserve(slots));
+    }
+
+    fn reset(&mut self, slot: u32) {
+        self.flags[slot as usize] = 0;
+        if let Some(counts) = &mut self.counts {
+            counts[slot as usize] = 0;
+        }
+        self.list
+            .iter_mut()
+            .for_each(|accumulator| accumulator.reset(slot));
+    }
+
+    fn encode(&self, slot: u32, out: &mut Vec<u8>) {
+        if let Some(counts) = &self.counts {
+            counts[slot as usize].write(out);
+        }
+        self.list
+            .iter()
+            .for_each(|accumulator| accumulator.encode(slot, out));
+    }
+
+    fn decode(&mut self, slot: u32, mut bytes: &[u8]) -> Result<(), String> {
+        self.flags[slot as usize] = OLD | INCOMPLETE;
+        if let Some(counts) = &mut self.counts {
+            counts[slot as usize] = i64::read(&mut bytes).ok_or("a group has too few bytes")?;
+        }
+        for accumulator in &mut self.list {
+            accumulator.decode(slot, &mut bytes)?;
+        }
+        match bytes {
+            [] => Ok(()),
+            rest => Err(format!("a group has {} bytes too many", rest.len())),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        let accumulators: usize = self
+            .list
+            .iter()
+            .map(|accumulator| accumulator.memory())
+            .sum();
+        let counts = self
+            .counts
+            .as_ref()
+            .map_or(0, |counts| counts.capacity() * 8);
+        accumulators + counts + self.flags.capacity()
+    }
+}

@@ -1,0 +1,273 @@
+//! Aggregation in windows. Each row changes one slice; when the watermark passes the end of a
+//! window, its slices are merged and its rows leave, once and for all; when no window needs a
+//! slice any more, its state is closed as a whole.
+//!
+//! Output columns: keys, calls, window properties. State: see [`AggregateStore`], one namespace
+//! per slice, named by its end. All of it is in memory: windows fire without being asked for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow::{
+    array::{AsArray as _, RecordBatch, UInt32Array},
+    datatypes::{Int64Type, SchemaRef},
+};
+use engine::{
+    ChangeBatch, TIMESTAMP_MIN, Timestamp,
+    key::KeyEncoder,
+    operator::{Operator, OperatorContext, OperatorError, OperatorState, Step, TaskScope},
+    schema::arrow_schema,
+};
+use proto::{
+    plan::{self, WindowProperty, window_aggregate::Windowing as PlanWindowing},
+    types::{Field, TableId},
+};
+use state_client::LoadedRow;
+
+use super::{
+    fire::{Firing, Growing},
+    slices::Slices,
+    state::Freeze,
+    time_column::times,
+};
+use crate::aggregate::{AggregatePlan, AggregateStore, Rowset, StateTables, adds, key_encoder};
+
+/// How rows come to their windows.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Windowing {
+    /// By a time column.
+    Times { slices: Slices, column: usize },
+    /// Partials come with the end of their slice in the last column.
+    Partials { slices: Slices },
+    /// Rows carry their window, which is a slice of its own.
+    Attached { start: usize, end: usize },
+}
+
+impl Windowing {
+    /// The last window of a slice.
+    pub(super) fn last_window(&self, slice: i64) -> i64 {
+        match self {
+            Windowing::Times { slices, .. } | Windowing::Partials { slices } => {
+                slices.last_window(slice)
+            }
+            Windowing::Attached { .. } => slice,
+        }
+    }
+
+    /// Its first window that ends after `after`.
+    pub(super) fn next_window(&self, slice: i64, after: i64) -> Option<i64> {
+        match self {
+            Windowing::Times { slices, .. } | Windowing::Partials { slices } => {
+                slices.next_window(slice, after)
+            }
+            Windowing::Attached { .. } => (slice > after).then_some(slice),
+        }
+    }
+}
+
+/// Aggregates rows by key and window.
+pub struct WindowAggregateOperator {
+    pub(super) windowing: Windowing,
+    pub(super) encoder: KeyEncoder,
+    /// Key columns of the output; an attached window's start is one more in the state's key.
+    pub(super) keys: usize,
+    pub(super) plan: Arc<AggregatePlan>,
+    pub(super) tables: StateTables,
+    pub(super) properties: Vec<WindowProperty>,
+    pub(super) schema: SchemaRef,
+    pub(super) scope: TaskScope,
+    pub(super) slices: BTreeMap<i64, AggregateStore>,
+    /// Windows that end here or before have fired.
+    pub(super) fired: i64,
+    /// Where the watermark under way leads.
+    pub(super) target: Option<Timestamp>,
+    pub(super) firing: Option<Firing>,
+    /// CUMULATE: the window that grows.
+    pub(super) growing: Option<Growing>,
+    pub(super) freeze: Freeze,
+    /// Values read before their group.
+    pub(super) early: Vec<(TableId, LoadedRow)>,
+    pub(super) slots: Vec<u32>,
+}
+
+impl WindowAggregateOperator {
+    /// The operator of a plan node over rows of `input`, with the node's state tables; `output`
+    /// are the node's output columns.
+    ///
+    /// # Errors
+    /// When the plan does not fit, or asks for what is not supported.
+    pub fn build(
+        spec: &plan::WindowAggregate,
+        input: &[Field],
+        output: &[Field],
+        tables: &[TableId],
+        input_append_only: bool,
+        scope: &TaskScope,
+    ) -> Result<Box<dyn Operator>, OperatorError> {
+        let keys: Vec<usize> = spec.keys.iter().map(|column| *column as usize).collect();
+        let rowset = match (spec.from_partial, input_append_only) {
+            (true, _) => Rowset::Partial { keys: keys.len() },
+            (false, true) => Rowset::Appended,
+            (false, false) => Rowset::Changed,
+        };
+        let plan = Arc::new(AggregatePlan::new(&spec.calls, input, rowset)?);
+        let windowing = windowing(spec)?;
+        let mut state_keys = keys.clone();
+        if let Windowing::Attached { start, .. } = windowing {
+            state_keys.push(start);
+        }
+        let properties: Vec<WindowProperty> = spec.properties().collect();
+        if output.len() != keys.len() + spec.calls.len() + properties.len() {
+            let message = format!("a window aggregate has {} output columns", output.len());
+            return Err(OperatorError::Plan(message));
+        }
+        Ok(Box::new(WindowAggregateOperator {
+            windowing,
+            encoder: key_encoder(&state_keys, input)?,
+            keys: keys.len(),
+            tables: StateTables::new(tables, &plan)?,
+            plan,
+            properties,
+            schema: arrow_schema(output),
+            scope: *scope,
+            slices: BTreeMap::new(),
+            fired: TIMESTAMP_MIN,
+            target: None,
+            firing: None,
+            growing: None,
+            freeze: Freeze::default(),
+            early: Vec::new(),
+            slots: Vec::new(),
+        }))
+    }
+
+    pub(super) fn new_store(&self, namespace: i64) -> Result<AggregateStore, OperatorError> {
+        let width = self.encoder.width();
+        AggregateStore::new(
+            self.plan.clone(),
+            self.tables,
+            namespace,
+            width,
+            &self.scope,
+            false,
+        )
+    }
+
+    /// The slice of each row.
+    fn slice_ends(&self, batch: &RecordBatch) -> Result<Vec<i64>, OperatorError> {
+        match self.windowing {
+            Windowing::Times { slices, column } => {
+                let times = times(batch.column(column))?;
+                Ok(times.into_iter().map(|time| slices.of_time(time)).collect())
+            }
+            Windowing::Partials { .. } => {
+                let ends = batch
+                    .columns()
+                    .last()
+                    .and_then(|c| c.as_primitive_opt::<Int64Type>());
+                let ends = ends.ok_or_else(|| {
+                    OperatorError::Plan("partials without the end of their slice".to_owned())
+                })?;
+                Ok(ends.values().to_vec())
+            }
+            Windowing::Attached { end, .. } => times(batch.column(end)),
+        }
+    }
+
+    /// Takes rows of one slice in.
+    fn update(&mut self, slice: i64, batch: &ChangeBatch) -> Result<(), OperatorError> {
+        if self
+            .growing
+            .as_ref()
+            .is_some_and(|growing| slice <= growing.upto)
+        {
+            // The window that grows has this slice already, without these rows.
+            self.growing = None;
+        }
+        if !self.slices.contains_key(&slice) {
+            let store = self.new_store(slice)?;
+            self.slices.insert(slice, store);
+        }
+        let keys = self.encoder.encode(&batch.rows)?;
+        if let Some(store) = self.slices.get_mut(&slice) {
+            store.main.upsert(&keys, &mut self.slots);
+            store.update(&batch.rows, adds(batch).as_deref(), &self.slots)?;
+        }
+        Ok(())
+    }
+}
+
+fn windowing(spec: &plan::WindowAggregate) -> Result<Windowing, OperatorError> {
+    match &spec.windowing {
+        Some(PlanWindowing::Window(window)) => {
+            let slices = Slices::of_window(window)?;
+            Ok(match spec.from_partial {
+                true => Windowing::Partials { slices },
+                false => Windowing::Times {
+                    slices,
+                    column: window.time_column as usize,
+                },
+            })
+        }
+        Some(PlanWindowing::Attached(window)) => Ok(Windowing::Attached {
+            start: window.window_start as usize,
+            end: window.window_end as usize,
+        }),
+        None => Err(OperatorError::Plan(
+            "a window aggregate without window".to_owned(),
+        )),
+    }
+}
+
+impl Operator for WindowAggregateOperator {
+    fn batch(
+        &mut self,
+        _input: usize,
+        batch: ChangeBatch,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        self.settle()?;
+        let ends = self.slice_ends(&batch.rows)?;
+        if let Some(first) = ends.first()
+            && ends.iter().all(|end| end == first)
+            && self.windowing.last_window(*first) > self.fired
+            && self.windowing.last_window(*first) >= *first
+        {
+            self.update(*first, &batch)?;
+            return Ok(Step::Done);
+        }
+        let mut rows_of: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        for (row, end) in ends.iter().enumerate() {
+            let last = self.windowing.last_window(*end);
+            if last < *end {
+                continue;
+            }
+            if last <= self.fired {
+                context.counters.late_rows += 1;
+                continue;
+            }
+            rows_of.entry(*end).or_default().push(row as u32);
+        }
+        for (slice, rows) in rows_of {
+            self.update(slice, &batch.take(&UInt32Array::from(rows))?)?;
+        }
+        Ok(Step::Done)
+    }
+
+    fn watermark(
+        &mut self,
+        watermark: Timestamp,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        self.settle()?;
+        self.target = Some(watermark);
+        self.advance(context)
+    }
+
+    fn resume(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        self.advance(context)
+    }
+
+    fn state(&mut self) -> Option<&mut dyn OperatorState> {
+        Some(self)
+    }
+}

@@ -1,0 +1,17 @@
+//! Windows over event time: assigning rows to them, aggregating in them.
+
+mod aggregate;
+mod assign;
+mod fire;
+mod slice_column;
+mod slices;
+mod state;
+mod time_column;
+#[cfg(test)]
+mod window_test;
+
+pub use aggregate::WindowAggregateOperator;
+pub use assign::WindowAssignOperator;
+
+pub(crate) use slice_column::SliceColumn;
+pub(crate) use slices::Slices;
