@@ -84,11 +84,14 @@ fn line(plan: &LogicalPlan) -> String {
         LogicalPlan::Over { calls, .. } => format!("Over {}", joined(calls)),
         LogicalPlan::Distinct { .. } => "Distinct".to_owned(),
         LogicalPlan::SetOperation {
-            op, all, schema, ..
+            op,
+            all: true,
+            schema,
+            ..
         } => {
-            let all = if *all { " all" } else { "" };
-            format!("{op:?}{all} [{}]", columns(schema))
+            format!("{op:?} all [{}]", columns(schema))
         }
+        LogicalPlan::SetOperation { op, schema, .. } => format!("{op:?} [{}]", columns(schema)),
         LogicalPlan::Unnest {
             input,
             collection,

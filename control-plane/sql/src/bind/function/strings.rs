@@ -191,12 +191,7 @@ pub(super) static SIGNATURES: &[Signature] = &[
         Nullable(STRING),
     ),
     sig("TO_BASE64", F::ToBase64, &[TextOrBytes], Type(STRING)),
-    sig(
-        "FROM_BASE64",
-        F::FromBase64,
-        &[TextOrBytes],
-        Nullable(STRING),
-    ),
+    sig("FROM_BASE64", F::FromBase64, &[Text], Nullable(STRING)),
     sig(
         "ENCODE",
         F::Encode,
