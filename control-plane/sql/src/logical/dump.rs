@@ -92,25 +92,7 @@ fn line(plan: &LogicalPlan) -> String {
             format!("{op:?} all [{}]", columns(schema))
         }
         LogicalPlan::SetOperation { op, schema, .. } => format!("{op:?} [{}]", columns(schema)),
-        LogicalPlan::Unnest {
-            input,
-            collection,
-            left,
-            with_ordinality,
-            schema,
-        } => {
-            let left = if *left { " left" } else { "" };
-            let ordinality = if *with_ordinality {
-                " with ordinality"
-            } else {
-                ""
-            };
-            let added: Schema = schema.iter().skip(input.schema().len()).cloned().collect();
-            format!(
-                "Unnest{left} {collection}{ordinality} [{}]",
-                columns(&added)
-            )
-        }
+        LogicalPlan::Unnest { .. } => unnest(plan),
         LogicalPlan::Sort {
             keys,
             offset,
@@ -118,6 +100,30 @@ fn line(plan: &LogicalPlan) -> String {
             ..
         } => sort(keys, *offset, *limit),
     }
+}
+
+fn unnest(plan: &LogicalPlan) -> String {
+    let LogicalPlan::Unnest {
+        input,
+        collection,
+        left,
+        with_ordinality,
+        schema,
+    } = plan
+    else {
+        return String::new();
+    };
+    let left = if *left { " left" } else { "" };
+    let ordinality = if *with_ordinality {
+        " with ordinality"
+    } else {
+        ""
+    };
+    let added: Schema = schema.iter().skip(input.schema().len()).cloned().collect();
+    format!(
+        "Unnest{left} {collection}{ordinality} [{}]",
+        columns(&added)
+    )
 }
 
 fn sort(keys: &[SortKey], offset: u64, limit: Option<u64>) -> String {
