@@ -33,7 +33,17 @@ impl TableHints {
     }
 }
 
-/// Every table hint of a script. Hints after SELECT are not among them: those are in the AST.
+/// Hints after SELECT that only advise how a join runs: a stream has one way, so they change nothing.
+const ADVICE: &[&str] = &[
+    "BROADCAST",
+    "MULTI_JOIN",
+    "NEST_LOOP",
+    "SHUFFLE_HASH",
+    "SHUFFLE_MERGE",
+];
+
+/// Every table hint of a script. Hints after SELECT are not among them: no result depends on those
+/// that are accepted.
 pub(super) fn collect(tokens: &[TokenWithSpan]) -> Result<TableHints, SqlError> {
     let mut hints = Vec::new();
     let mut before: Option<&TokenWithSpan> = None;
@@ -49,7 +59,9 @@ pub(super) fn collect(tokens: &[TokenWithSpan]) -> Result<TableHints, SqlError> 
             continue;
         };
         match before {
-            Some(before) if is_word(&before.token, "SELECT") => {}
+            Some(before) if is_word(&before.token, "SELECT") => {
+                advice(text).map_err(|error| error.at(place(token.span)))?;
+            }
             Some(TokenWithSpan {
                 token: Token::Word(_),
                 span,
@@ -70,6 +82,30 @@ pub(super) fn collect(tokens: &[TokenWithSpan]) -> Result<TableHints, SqlError> 
         }
     }
     Ok(TableHints { hints })
+}
+
+/// Refuses hints after SELECT that would have to change something.
+fn advice(text: &str) -> Result<(), SqlError> {
+    let tokens = Tokenizer::new(&FlinkDialect, text)
+        .tokenize()
+        .map_err(|error| SqlError::parse(format!("bad hint: {}", error.message)))?;
+    let mut depth = 0usize;
+    for token in &tokens {
+        match token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            Token::Word(_) if depth == 0 && !ADVICE.iter().any(|name| is_word(token, name)) => {
+                let error = SqlError::parse(format!("the hint {token} is not supported"));
+                return Err(if is_word(token, "STATE_TTL") {
+                    error.hint("SET 'table.exec.state.ttl' holds for all state of a job")
+                } else {
+                    error.hint(format!("hints after SELECT are {}", ADVICE.join(", ")))
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// `OPTIONS('k' = 'v', …)`, several of them with commas between.

@@ -301,6 +301,11 @@ fn hints() {
         "SELECT * FROM t /*+ NO_INDEX(a) */",
         "Parse: line 1, column 17: unknown table hint NO_INDEX (the one table hint is /*+ OPTIONS('key' = 'value') */)",
     );
+    check(
+        "SELECT /*+ STATE_TTL('t' = '1d') */ a FROM t",
+        "Parse: line 1, column 8: the hint STATE_TTL is not supported (SET 'table.exec.state.ttl' holds for all state of a job)",
+    );
+    assert!(parse_script("SELECT /*+ BROADCAST(t), SHUFFLE_HASH(u) */ a FROM t").is_ok());
 }
 
 #[test]
