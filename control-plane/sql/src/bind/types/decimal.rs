@@ -2,7 +2,7 @@
 
 use proto::types::LogicalType;
 
-use super::common::least_restrictive;
+use super::supertype::least_restrictive;
 
 /// Digits that a DECIMAL may have.
 const PRECISION_MAX: u32 = 38;
