@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use proto::plan::{
-    Changelog, Expr, Fragment, Node, Plan, data_type, expr::Kind, input, node::Operator,
-    partitioning, state_bound, window_aggregate::Windowing,
+    Changelog, Expr, Fragment, Node, Plan, Source, WindowAggregate, data_type, expr::Kind, input,
+    node::Operator, partitioning, state_bound, window_aggregate::Windowing,
 };
 
 /// What is wrong with the plan; empty for a sound one.
@@ -203,30 +203,14 @@ impl Lint<'_> {
         let input = inputs.first().map_or(0, |node| width(node));
         let both = inputs.iter().map(|node| width(node)).sum();
         match &node.operator {
-            Some(Operator::Source(op)) => {
-                let made = op.produced.as_ref().map_or(0, |row| row.fields.len());
-                self.require(made > 0, "it produces no column");
-                let calc = op.calc.iter().flat_map(|c| &c.projections);
-                self.exprs(calc, made);
-                let watermark = op.watermark.iter();
-                self.require(
-                    watermark.clone().all(|w| (w.column as usize) < own),
-                    "its watermark's column does not exist",
-                );
-                self.exprs(watermark.flat_map(|w| &w.expr), own);
-            }
+            Some(Operator::Source(op)) => self.source(op, own),
             Some(Operator::Values(op)) => {
-                self.require(
-                    op.rows.iter().all(|row| row.values.len() == own),
-                    "a row has another number of columns",
-                );
+                let fits = op.rows.iter().all(|row| row.values.len() == own);
+                self.require(fits, "a row has another number of columns");
                 self.exprs(op.rows.iter().flat_map(|row| &row.values), 0);
             }
             Some(Operator::Calc(op)) => {
-                self.require(
-                    op.projections.len() == own,
-                    "it has as many projections as columns",
-                );
+                self.require(op.projections.len() == own, "its width is wrong");
                 self.exprs(op.projections.iter().chain(&op.condition), input);
             }
             Some(Operator::GroupAggregate(op)) => {
@@ -234,17 +218,7 @@ impl Lint<'_> {
                 self.aggregate(&op.keys, &op.calls, input);
             }
             Some(Operator::LocalAggregate(op)) => self.aggregate(&op.keys, &op.calls, input),
-            Some(Operator::WindowAggregate(op)) => {
-                let all = op.keys.len() + op.calls.len() + op.properties.len();
-                self.require(all == own, "its width is wrong");
-                self.aggregate(&op.keys, &op.calls, input);
-                let columns = match &op.windowing {
-                    Some(Windowing::Window(w)) => vec![w.time_column],
-                    Some(Windowing::Attached(w)) => vec![w.window_start, w.window_end],
-                    None => return self.problem("it has no windows"),
-                };
-                self.columns(&columns, input);
-            }
+            Some(Operator::WindowAggregate(op)) => self.window_aggregate(op, input, own),
             Some(Operator::Join(op)) => {
                 self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
                 self.exprs(op.condition.iter(), both);
@@ -266,12 +240,31 @@ impl Lint<'_> {
             Some(Operator::Unnest(op)) => self.columns(&[op.column], input),
             Some(Operator::Sort(op)) => self.columns(&[op.time_column], input),
             Some(Operator::Union(_) | Operator::DropUpdateBefore(_) | Operator::Sink(_)) => {
-                self.require(
-                    inputs.iter().all(|node| width(node) == own),
-                    "its inputs have another number of columns",
-                );
+                let same = inputs.iter().all(|node| width(node) == own);
+                self.require(same, "its inputs have another number of columns");
             }
             _ => {}
+        }
+    }
+
+    fn source(&mut self, op: &Source, own: usize) {
+        let made = op.produced.as_ref().map_or(0, |row| row.fields.len());
+        self.require(made > 0, "it produces no column");
+        self.exprs(op.calc.iter().flat_map(|c| &c.projections), made);
+        let watermark = op.watermark.iter();
+        let exists = watermark.clone().all(|w| (w.column as usize) < own);
+        self.require(exists, "its watermark's column does not exist");
+        self.exprs(watermark.flat_map(|w| &w.expr), own);
+    }
+
+    fn window_aggregate(&mut self, op: &WindowAggregate, input: usize, own: usize) {
+        let all = op.keys.len() + op.calls.len() + op.properties.len();
+        self.require(all == own, "its width is wrong");
+        self.aggregate(&op.keys, &op.calls, input);
+        match &op.windowing {
+            Some(Windowing::Window(w)) => self.columns(&[w.time_column], input),
+            Some(Windowing::Attached(w)) => self.columns(&[w.window_start, w.window_end], input),
+            None => self.problem("it has no windows"),
         }
     }
 
@@ -282,12 +275,7 @@ impl Lint<'_> {
         );
     }
 
-    fn aggregate(
-        &mut self,
-        keys: &[u32],
-        calls: &[proto::plan::AggregateCall],
-        width: usize,
-    ) {
+    fn aggregate(&mut self, keys: &[u32], calls: &[proto::plan::AggregateCall], width: usize) {
         self.columns(keys, width);
         for call in calls {
             self.columns(&call.args, width);
@@ -295,7 +283,10 @@ impl Lint<'_> {
             self.columns(&filter, width);
             let known = call.function.parse::<proto::plan::AggregateFunction>();
             self.require(known.is_ok(), "it calls an unknown aggregate function");
-            self.require(data_type(&call.r#type).is_ok(), "a call's type cannot be read");
+            self.require(
+                data_type(&call.r#type).is_ok(),
+                "a call's type cannot be read",
+            );
         }
     }
 

@@ -28,7 +28,8 @@ fn check(area: &str) {
             Err(error) => format!("error: {}\n", without_position(&error)),
         };
         if !outcome.is_empty() && outcome != "OK" {
-            writeln!(text, "{}\n\n{}", statement.text.trim(), outcome.trim_end()).expect("a String");
+            writeln!(text, "{}\n\n{}", statement.text.trim(), outcome.trim_end())
+                .expect("a String");
             text.push_str("\n----\n\n");
         }
     }

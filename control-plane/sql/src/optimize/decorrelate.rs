@@ -66,9 +66,7 @@ pub(crate) fn pull(tree: LogicalPlan) -> Result<Pulled, SqlError> {
         LogicalPlan::Over { .. } => Err(unsupported("an OVER aggregate")),
         LogicalPlan::Unnest { .. } => Err(unsupported("UNNEST")),
         LogicalPlan::TemporalJoin { .. } => Err(unsupported("a temporal join")),
-        LogicalPlan::Scan { .. } | LogicalPlan::Values { .. } => {
-            Err(unsupported("a VALUES list"))
-        }
+        LogicalPlan::Scan { .. } | LogicalPlan::Values { .. } => Err(unsupported("a VALUES list")),
     }
 }
 
@@ -237,8 +235,7 @@ fn pull_join(tree: LogicalPlan) -> Result<Pulled, SqlError> {
         return Err(unsupported("a join"));
     };
     let may_pull_right = kind == JoinKind::Inner;
-    if !may_pull_right && is_correlated(&right)
-        || matches!(kind, JoinKind::Right | JoinKind::Full)
+    if !may_pull_right && is_correlated(&right) || matches!(kind, JoinKind::Right | JoinKind::Full)
     {
         return Err(unsupported("an outer join"));
     }

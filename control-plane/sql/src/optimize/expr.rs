@@ -183,7 +183,7 @@ pub(crate) fn is_deterministic(expr: &Expr) -> bool {
     let mut deterministic = true;
     walk(expr, &mut |part| {
         if let ExprKind::Call { function, .. } = &part.kind {
-            deterministic &= !matches!(
+            let random = matches!(
                 function,
                 F::Rand
                     | F::RandInteger
@@ -194,14 +194,12 @@ pub(crate) fn is_deterministic(expr: &Expr) -> bool {
                     | F::LocalTimestamp
                     | F::Proctime
                     | F::CurrentWatermark
-            ) && !(*function == F::UnixTimestamp && part_args(part) == 0);
+            );
+            let clock = *function == F::UnixTimestamp && children(part).is_empty();
+            deterministic &= !random && !clock;
         }
     });
     deterministic
-}
-
-fn part_args(expr: &Expr) -> usize {
-    children(expr).len()
 }
 
 /// Whether computing it again costs nothing: columns, fields of columns and constants.

@@ -23,7 +23,8 @@ pub(crate) fn merge_projects(tree: LogicalPlan) -> Result<LogicalPlan, SqlError>
     };
     let (input, exprs) = match *input {
         LogicalPlan::Values { rows, .. } => {
-            let project = |row: Vec<Expr>| exprs.iter().map(|e| substitute(e.clone(), &row)).collect();
+            let project =
+                |row: Vec<Expr>| exprs.iter().map(|e| substitute(e.clone(), &row)).collect();
             return Ok(LogicalPlan::Values {
                 rows: rows.into_iter().map(project).collect(),
                 schema,
@@ -40,7 +41,10 @@ pub(crate) fn merge_projects(tree: LogicalPlan) -> Result<LogicalPlan, SqlError>
         other => (Box::new(other), exprs),
     };
     let identity = exprs.len() == input.schema().len()
-        && exprs.iter().enumerate().all(|(i, e)| as_column(e) == Some(i));
+        && exprs
+            .iter()
+            .enumerate()
+            .all(|(i, e)| as_column(e) == Some(i));
     let same_time = || {
         schema
             .iter()

@@ -91,7 +91,10 @@ mod tests {
         check(equal.clone(), true);
         check(is_null.clone(), false);
         check(predicate(F::IsNotNull, vec![column(3)]), true);
-        check(predicate(F::Or, vec![equal.clone(), is_null.clone()]), false);
+        check(
+            predicate(F::Or, vec![equal.clone(), is_null.clone()]),
+            false,
+        );
         check(predicate(F::And, vec![equal, is_null]), true);
         check(predicate(F::Equal, vec![column(0), column(1)]), false);
         let default = Expr::call(F::Coalesce, vec![column(2)], LogicalType::Int.nullable());

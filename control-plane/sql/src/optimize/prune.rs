@@ -77,30 +77,11 @@ fn prune(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
             schema: pick_fields(&schema, required),
         },
         LogicalPlan::Unnest { .. } => prune_unnest(tree, required),
-        LogicalPlan::Sort {
-            input,
-            keys,
-            offset,
-            limit,
-        } => {
-            let mut needed = required.clone();
-            for key in &keys {
-                collect_columns(&key.expr, &mut needed);
-            }
-            let sorted = LogicalPlan::Sort {
-                input: Box::new(prune(*input, &needed)),
-                keys: renumber_keys(keys, &needed),
-                offset,
-                limit,
-            };
-            narrow(sorted, &needed, required)
-        }
+        LogicalPlan::Sort { .. } => prune_sort(tree, required),
         // These need all of their input; what is not wanted goes above them.
         LogicalPlan::TemporalJoin { .. }
         | LogicalPlan::Distinct { .. }
-        | LogicalPlan::SetOperation { .. } => {
-            keep(prune_inputs(tree), required)
-        }
+        | LogicalPlan::SetOperation { .. } => keep(prune_inputs(tree), required),
     }
 }
 
@@ -181,6 +162,29 @@ fn renumber_call(call: AggregateCall, present: &Columns) -> AggregateCall {
         filter: call.filter.map(|f| renumber_one(f, present)),
         ..call
     }
+}
+
+fn prune_sort(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
+    let LogicalPlan::Sort {
+        input,
+        keys,
+        offset,
+        limit,
+    } = tree
+    else {
+        return tree;
+    };
+    let mut needed = required.clone();
+    for key in &keys {
+        collect_columns(&key.expr, &mut needed);
+    }
+    let sorted = LogicalPlan::Sort {
+        input: Box::new(prune(*input, &needed)),
+        keys: renumber_keys(keys, &needed),
+        offset,
+        limit,
+    };
+    narrow(sorted, &needed, required)
 }
 
 fn prune_join(tree: LogicalPlan, required: &Columns) -> LogicalPlan {

@@ -21,8 +21,7 @@ pub(crate) fn push_filters(tree: LogicalPlan) -> Result<LogicalPlan, SqlError> {
 
 /// The plan with `conditions` (over its output) applied as deep as possible.
 fn push(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
-    let (conditions, fixed): (Vec<_>, Vec<_>) =
-        conditions.into_iter().partition(is_deterministic);
+    let (conditions, fixed): (Vec<_>, Vec<_>) = conditions.into_iter().partition(is_deterministic);
     plan::filter(push_into(tree, conditions), fixed)
 }
 
@@ -49,122 +48,52 @@ fn push_into(tree: LogicalPlan, mut conditions: Vec<Expr>) -> LogicalPlan {
             plan::filter(project, stay)
         }
         LogicalPlan::Join { .. } => push_join(tree, conditions),
-        LogicalPlan::TemporalJoin { .. } => push_temporal_join(tree, conditions),
         LogicalPlan::Aggregate { .. } => push_aggregate(tree, conditions),
-        LogicalPlan::Window {
-            input,
-            function,
-            schema,
-        } => {
-            let width = input.schema().len();
-            // A session is made of the rows that are there: only whole partitions may go.
-            let passes = |column: usize| {
-                column < width
-                    && (function.kind != WindowKind::Session
-                        || function.partition_by.contains(&column))
-            };
-            let (down, stay) = split(conditions, &|c| columns(c).into_iter().all(passes));
-            let window = LogicalPlan::Window {
-                input: Box::new(push(*input, down)),
-                function,
-                schema,
-            };
-            plan::filter(window, stay)
-        }
-        LogicalPlan::Over {
-            input,
-            calls,
-            schema,
-        } => {
-            let (down, stay) = split(conditions, &|c| {
-                columns(c).into_iter().all(|i| is_partition(&calls, i))
-            });
-            let over = LogicalPlan::Over {
-                input: Box::new(push(*input, down)),
-                calls,
-                schema,
-            };
-            plan::filter(over, stay)
-        }
-        LogicalPlan::Distinct { input } => LogicalPlan::Distinct {
-            input: Box::new(push(*input, conditions)),
-        },
         LogicalPlan::SetOperation {
-            op: SetOp::Union,
-            all,
-            left,
-            right,
-            schema,
-        } => LogicalPlan::SetOperation {
-            op: SetOp::Union,
-            all,
-            left: Box::new(push(*left, conditions.clone())),
-            right: Box::new(push(*right, conditions)),
-            schema,
-        },
-        LogicalPlan::Unnest {
-            input,
-            collection,
-            left,
-            with_ordinality,
-            schema,
-        } => {
-            let width = input.schema().len();
-            let (down, stay) = split(conditions, &|c| reads_only(c, &(0..width)));
-            let unnest = LogicalPlan::Unnest {
-                input: Box::new(push(*input, down)),
-                collection,
-                left,
-                with_ordinality,
-                schema,
-            };
-            plan::filter(unnest, stay)
+            op: SetOp::Union, ..
         }
-        LogicalPlan::Sort {
-            input,
-            keys,
+        | LogicalPlan::Distinct { .. }
+        | LogicalPlan::Sort {
             offset: 0,
             limit: None,
-        } => LogicalPlan::Sort {
-            input: Box::new(push(*input, conditions)),
-            keys,
-            offset: 0,
-            limit: None,
-        },
-        LogicalPlan::Sort {
-            input,
-            keys,
-            offset,
-            limit,
-        } => {
-            let sort = LogicalPlan::Sort {
-                input: Box::new(push(*input, Vec::new())),
-                keys,
-                offset,
-                limit,
-            };
-            plan::filter(sort, conditions)
-        }
-        LogicalPlan::SetOperation {
-            op,
-            all,
-            left,
-            right,
-            schema,
-        } => {
-            let tree = LogicalPlan::SetOperation {
-                op,
-                all,
-                left: Box::new(push(*left, Vec::new())),
-                right: Box::new(push(*right, Vec::new())),
-                schema,
-            };
-            plan::filter(tree, conditions)
-        }
-        leaf @ (LogicalPlan::Scan { .. } | LogicalPlan::Values { .. }) => {
-            plan::filter(leaf, conditions)
-        }
+            ..
+        } => push_through(tree, &conditions),
+        LogicalPlan::Window { .. }
+        | LogicalPlan::Over { .. }
+        | LogicalPlan::Unnest { .. }
+        | LogicalPlan::TemporalJoin { .. } => push_below_appended(tree, conditions),
+        LogicalPlan::SetOperation { .. }
+        | LogicalPlan::Sort { .. }
+        | LogicalPlan::Scan { .. }
+        | LogicalPlan::Values { .. } => plan::filter(push_through(tree, &[]), conditions),
     }
+}
+
+/// All conditions to all inputs, whose columns are the node's own.
+fn push_through(tree: LogicalPlan, conditions: &[Expr]) -> LogicalPlan {
+    plan::map_inputs(tree, &mut |input| Ok(push(input, conditions.to_vec())))
+        .expect("pushing never fails")
+}
+
+/// Nodes that append columns to those of their first input: conditions on columns that are there
+/// before, and do not decide what is appended, go below.
+fn push_below_appended(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
+    let width = plan::inputs(&tree)[0].schema().len();
+    let passes = |column: usize| match &tree {
+        // A session is made of the rows that are there: only whole partitions may go.
+        LogicalPlan::Window { function, .. } if function.kind == WindowKind::Session => {
+            function.partition_by.contains(&column)
+        }
+        LogicalPlan::Over { calls, .. } => is_partition(calls, column),
+        _ => column < width,
+    };
+    let (down, stay) = split(conditions, &|c| columns(c).into_iter().all(passes));
+    let mut down = Some(down);
+    let tree = plan::map_inputs(tree, &mut |input| {
+        Ok(push(input, down.take().unwrap_or_default()))
+    })
+    .expect("pushing never fails");
+    plan::filter(tree, stay)
 }
 
 fn split(conditions: Vec<Expr>, goes_down: &dyn Fn(&Expr) -> bool) -> (Vec<Expr>, Vec<Expr>) {
@@ -208,31 +137,6 @@ fn push_aggregate(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
         schema,
     };
     plan::filter(aggregate, stay)
-}
-
-fn push_temporal_join(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
-    let LogicalPlan::TemporalJoin {
-        left,
-        right,
-        kind,
-        time_column,
-        condition,
-        schema,
-    } = tree
-    else {
-        return plan::filter(tree, conditions);
-    };
-    let width = left.schema().len();
-    let (down, stay) = split(conditions, &|c| reads_only(c, &(0..width)));
-    let join = LogicalPlan::TemporalJoin {
-        left: Box::new(push(*left, down)),
-        right: Box::new(push(*right, Vec::new())),
-        kind,
-        time_column,
-        condition,
-        schema,
-    };
-    plan::filter(join, stay)
 }
 
 /// The kind of join that is left once rows padded with NULL on the rejected sides are dropped.
@@ -283,10 +187,7 @@ fn push_join(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
     let (more_right, above) = split(above, &|c| above_right && reads_only(c, &right_range));
     to_left.extend(more_left);
     to_right.extend(more_right);
-    let to_right = to_right
-        .into_iter()
-        .map(|c| remap(c, &|i| i - l))
-        .collect();
+    let to_right = to_right.into_iter().map(|c| remap(c, &|i| i - l)).collect();
     let join = LogicalPlan::Join {
         left: Box::new(push(*left, to_left)),
         right: Box::new(push(*right, to_right)),

@@ -124,8 +124,8 @@ fn repeat(op: SetOp, counted: LogicalPlan, schema: &Schema) -> LogicalPlan {
     let l = Expr::column(width, count_type.clone());
     let r = Expr::column(width + 1, count_type.clone());
     let (some, copies) = if op == SetOp::Intersect {
-        let both = [&l, &r]
-            .map(|side| predicate(ScalarFunction::Greater, vec![side.clone(), bigint(0)]));
+        let both =
+            [&l, &r].map(|side| predicate(ScalarFunction::Greater, vec![side.clone(), bigint(0)]));
         (
             predicate(ScalarFunction::And, both.to_vec()),
             Expr::call(ScalarFunction::Least, vec![l, r], count_type),

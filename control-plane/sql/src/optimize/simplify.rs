@@ -136,11 +136,7 @@ fn integer_fits(value: i64, logical: &LogicalType) -> bool {
     }
 }
 
-fn case(
-    branches: Vec<(Expr, Expr)>,
-    otherwise: Expr,
-    data_type: proto::types::DataType,
-) -> Expr {
+fn case(branches: Vec<(Expr, Expr)>, otherwise: Expr, data_type: proto::types::DataType) -> Expr {
     let mut kept: Vec<(Expr, Expr)> = Vec::new();
     let mut last = otherwise;
     for (condition, result) in branches {
@@ -189,8 +185,10 @@ fn call(function: ScalarFunction, args: Vec<Expr>, data_type: proto::types::Data
             }
         }
         (F::In, [value, list @ ..]) if matches!(value.kind, ExprKind::Literal(_)) => {
-            let known: Option<Vec<bool>> =
-                list.iter().map(|item| literals_equal(value, item)).collect();
+            let known: Option<Vec<bool>> = list
+                .iter()
+                .map(|item| literals_equal(value, item))
+                .collect();
             if let Some(known) = known {
                 return truth(known.contains(&true));
             }
@@ -278,9 +276,7 @@ fn literals_equal(a: &Expr, b: &Expr) -> Option<bool> {
     }
     match (&a.kind, &b.kind) {
         (
-            ExprKind::Literal(
-                a @ (Literal::Boolean(_) | Literal::Integer(_) | Literal::String(_)),
-            ),
+            ExprKind::Literal(a @ (Literal::Boolean(_) | Literal::Integer(_) | Literal::String(_))),
             ExprKind::Literal(b),
         ) if *b != Literal::Null => Some(a == b),
         _ => None,

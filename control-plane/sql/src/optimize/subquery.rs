@@ -31,37 +31,16 @@ pub(crate) fn remove_subqueries(tree: LogicalPlan) -> Result<LogicalPlan, SqlErr
         return Ok(tree);
     }
     match tree {
-        LogicalPlan::Filter { input, predicate } => {
-            let width = input.schema().len();
-            let mut input = *input;
-            let mut kept = Vec::new();
-            for conjunct in conjuncts(predicate) {
-                input = match conjunct_join(input, conjunct)? {
-                    Joined::Done(input) => input,
-                    Joined::Left(input, conjunct) => {
-                        kept.push(conjunct);
-                        input
-                    }
-                };
-            }
-            let columns: Vec<usize> = (0..width).collect();
-            Ok(plan::select(plan::filter(input, kept), &columns))
-        }
+        LogicalPlan::Filter { input, predicate } => in_filter(*input, predicate),
         LogicalPlan::Project {
             input,
             exprs,
             schema,
         } => {
-            let mut input = *input;
-            let mut values = Vec::new();
-            for expr in exprs {
-                let (next, value) = as_value(input, expr)?;
-                input = next;
-                values.push(value);
-            }
+            let (input, exprs) = as_values(*input, exprs)?;
             Ok(LogicalPlan::Project {
                 input: Box::new(input),
-                exprs: values,
+                exprs,
                 schema,
             })
         }
@@ -69,46 +48,46 @@ pub(crate) fn remove_subqueries(tree: LogicalPlan) -> Result<LogicalPlan, SqlErr
             input,
             keys,
             grouping_sets,
-            calls,
+            mut calls,
             schema,
         } => {
-            let mut input = *input;
-            let mut new_keys = Vec::new();
-            for key in keys {
-                let (next, key) = as_value(input, key)?;
-                input = next;
-                new_keys.push(key);
-            }
-            let mut new_calls = Vec::new();
-            for mut call in calls {
-                let mut args = Vec::new();
-                for arg in call.args {
-                    let (next, arg) = as_value(input, arg)?;
-                    input = next;
-                    args.push(arg);
-                }
-                call.args = args;
-                if let Some(filter) = call.filter {
+            let (mut input, keys) = as_values(*input, keys)?;
+            for call in &mut calls {
+                (input, call.args) = as_values(input, std::mem::take(&mut call.args))?;
+                if let Some(filter) = call.filter.take() {
                     let (next, filter) = as_value(input, filter)?;
                     input = next;
                     call.filter = Some(filter);
                 }
-                new_calls.push(call);
             }
             Ok(LogicalPlan::Aggregate {
                 input: Box::new(input),
-                keys: new_keys,
+                keys,
                 grouping_sets,
-                calls: new_calls,
+                calls,
                 schema,
             })
         }
-        other => Err(SqlError::plan(format!(
-            "a subquery in {} is not supported",
-            place(&other)
-        ))
-        .hint("move it to WHERE or to the SELECT list")),
+        other => Err(
+            SqlError::plan(format!("a subquery in {} is not supported", place(&other)))
+                .hint("move it to WHERE or to the SELECT list"),
+        ),
     }
+}
+
+fn in_filter(mut input: LogicalPlan, predicate: Expr) -> Result<LogicalPlan, SqlError> {
+    let columns: Vec<usize> = (0..input.schema().len()).collect();
+    let mut kept = Vec::new();
+    for conjunct in conjuncts(predicate) {
+        input = match conjunct_join(input, conjunct)? {
+            Joined::Done(input) => input,
+            Joined::Left(input, conjunct) => {
+                kept.push(conjunct);
+                input
+            }
+        };
+    }
+    Ok(plan::select(plan::filter(input, kept), &columns))
 }
 
 fn place(tree: &LogicalPlan) -> &'static str {
@@ -158,14 +137,8 @@ fn conjunct_join(input: LogicalPlan, conjunct: Expr) -> Result<Joined, SqlError>
             Ok(Joined::Done(semi_join(input, pulled, Vec::new(), kind)))
         }
         ExprKind::InSubquery { exprs, plan } => {
-            let mut input = input;
-            let mut left = Vec::new();
             let width = input.schema().len();
-            for expr in exprs {
-                let (next, value) = as_value(input, expr)?;
-                input = next;
-                left.push(value);
-            }
+            let (input, left) = as_values(input, exprs)?;
             let pulled = pull(remove_subqueries(*plan)?)?;
             let offset = input.schema().len();
             let pairs = left
@@ -280,13 +253,7 @@ fn as_condition(input: LogicalPlan, value: Expr) -> Result<(LogicalPlan, Expr), 
             Ok((input, predicate(function, parts)))
         }
         ExprKind::InSubquery { exprs, plan } => {
-            let mut input = input;
-            let mut left = Vec::new();
-            for expr in exprs {
-                let (next, value) = as_value(input, expr)?;
-                input = next;
-                left.push(value);
-            }
+            let (input, left) = as_values(input, exprs)?;
             exists_value(input, pull(remove_subqueries(*plan)?)?, left)
         }
         kind => as_value(
@@ -297,6 +264,19 @@ fn as_condition(input: LogicalPlan, value: Expr) -> Result<(LogicalPlan, Expr), 
             },
         ),
     }
+}
+
+fn as_values(
+    mut input: LogicalPlan,
+    exprs: Vec<Expr>,
+) -> Result<(LogicalPlan, Vec<Expr>), SqlError> {
+    let mut values = Vec::new();
+    for expr in exprs {
+        let (next, value) = as_value(input, expr)?;
+        input = next;
+        values.push(value);
+    }
+    Ok((input, values))
 }
 
 /// Joins the subqueries of an expression to the input; the expression then reads their columns.

@@ -13,6 +13,7 @@ use crate::logical::{
 use crate::optimize::expr::{as_column, columns, substitute};
 
 use super::calc;
+use super::columns::Columns;
 use super::node::{Bound, Changes, Distribution, Node, NodeId, Op, Windowed, tidy_keys};
 use super::rank::{distribution, wire_columns};
 use super::translate::{Translator, bigint};
@@ -223,26 +224,7 @@ impl Translator<'_> {
         if sets.is_some() {
             made.seal();
         }
-        let named = |e: &Expr| as_column(e).map_or("$arg", |c| fields[c].name.as_str()).to_owned();
-        let calls = grouping
-            .calls
-            .iter()
-            .map(|call| wire::AggregateCall {
-                function: call.function.to_string(),
-                args: call
-                    .args
-                    .iter()
-                    .map(|arg| made.get(arg, &named(arg)) as u32)
-                    .collect(),
-                distinct: call.distinct,
-                filter: call
-                    .filter
-                    .as_ref()
-                    .map(|f| made.get(f, "$filter") as u32),
-                r#type: call.data_type.to_string(),
-                name: call.name.clone(),
-            })
-            .collect();
+        let calls = made.calls(&grouping.calls, &fields);
         let mut column = |c: usize| {
             let field = &fields[c];
             made.get(&Expr::column(c, field.data_type.clone()), &field.name)
@@ -358,9 +340,9 @@ impl Translator<'_> {
             },
             (false, false) => Changes::ALL,
         };
-        let remembers_values = calls.iter().any(|call| {
-            call.distinct || !append && !is_invertible(&call.function)
-        });
+        let remembers_values = calls
+            .iter()
+            .any(|call| call.distinct || !append && !is_invertible(&call.function));
         let bound = if !keys.is_empty() {
             Bound::Unbounded(self.per_key("group", &keys, input))
         } else if remembers_values {
@@ -414,30 +396,14 @@ impl Translator<'_> {
         for (name, data_type) in names.iter().zip(&grouping.window_types) {
             fields.push(Field::new(*name, data_type.clone()));
         }
-        let (windowed, windowing) = match (function, prepared.attached) {
-            (Some(f), _) => {
-                // Sessions are kept apart by the keys of the aggregate.
-                let partition: &[usize] = if f.kind == wire::WindowKind::Session {
-                    &keys
-                } else {
-                    &[]
-                };
-                let spec = window::spec(f, time.unwrap_or_default(), partition);
-                (
-                    window::windowed(f, width, width + 1, Some(width + 2)),
-                    wire::window_aggregate::Windowing::Window(spec),
-                )
-            }
-            (None, Some(w)) => (
-                Windowed {
-                    start: width,
-                    end: width + 1,
-                    time: Some(width + 2),
-                    ..w
-                },
-                wire::window_aggregate::Windowing::Attached(w.attached()),
-            ),
-            (None, None) => return self.group_aggregate(prepared),
+        let Some((windowed, windowing)) = windowing(
+            function,
+            prepared.attached,
+            time.unwrap_or_default(),
+            &keys,
+            width,
+        ) else {
+            return self.group_aggregate(prepared);
         };
         let mut unique: Vec<usize> = (0..keys.len()).collect();
         unique.extend([width, width + 1]);
@@ -516,6 +482,33 @@ impl Translator<'_> {
 /// and the like, and expiry.
 const GROUP_TABLES: &[&str] = &["accumulators", "distinct", "values", "timers"];
 
+/// The output's windows, whose columns begin at `width`, and how the operator gets them.
+fn windowing(
+    function: Option<&WindowFunction>,
+    attached: Option<Windowed>,
+    time: usize,
+    keys: &[usize],
+    width: usize,
+) -> Option<(Windowed, wire::window_aggregate::Windowing)> {
+    use wire::window_aggregate::Windowing as Wire;
+    if let Some(function) = function {
+        // Sessions are kept apart by the keys of the aggregate.
+        let session = function.kind == wire::WindowKind::Session;
+        let partition: &[usize] = if session { keys } else { &[] };
+        let spec = window::spec(function, time, partition);
+        let windowed = window::windowed(function, width, width + 1, Some(width + 2));
+        return Some((windowed, Wire::Window(spec)));
+    }
+    let attached = attached?;
+    let windowed = Windowed {
+        start: width,
+        end: width + 1,
+        time: Some(width + 2),
+        ..attached
+    };
+    Some((windowed, Wire::Attached(attached.attached())))
+}
+
 fn output_fields(
     input: &[Field],
     keys: &[usize],
@@ -525,39 +518,11 @@ fn output_fields(
     debug_assert_eq!(calls.len(), declared.len());
     let keys = keys.iter().map(|k| input[*k].clone());
     let calls = declared.iter().map(|call| {
-        let data_type = wire::data_type(&call.r#type)
-            .expect("the type was written from a type a moment ago");
+        let data_type =
+            wire::data_type(&call.r#type).expect("the type was written from a type a moment ago");
         Field::new(&call.name, data_type)
     });
     keys.chain(calls).collect()
-}
-
-/// Expressions that become columns, each once.
-#[derive(Default)]
-struct Columns {
-    exprs: Vec<Expr>,
-    names: Vec<String>,
-    /// Columns before this one are not shared with later requests.
-    sealed: usize,
-}
-
-impl Columns {
-    fn get(&mut self, expr: &Expr, name: &str) -> usize {
-        match self.exprs[self.sealed..].iter().position(|e| e == expr) {
-            Some(known) => known + self.sealed,
-            None => self.push(expr, name),
-        }
-    }
-
-    fn push(&mut self, expr: &Expr, name: &str) -> usize {
-        self.exprs.push(expr.clone());
-        self.names.push(name.to_owned());
-        self.exprs.len() - 1
-    }
-
-    fn seal(&mut self) {
-        self.sealed = self.exprs.len();
-    }
 }
 
 fn check_calls(calls: &[AggregateCall]) -> Result<(), SqlError> {
@@ -583,12 +548,6 @@ fn is_invertible(function: &str) -> bool {
     use AggregateFunction as A;
     matches!(
         function.parse(),
-        Ok(A::Count
-            | A::Sum
-            | A::Avg
-            | A::StddevPop
-            | A::StddevSamp
-            | A::VarPop
-            | A::VarSamp)
+        Ok(A::Count | A::Sum | A::Avg | A::StddevPop | A::StddevSamp | A::VarPop | A::VarSamp)
     )
 }

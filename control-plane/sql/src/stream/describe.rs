@@ -5,7 +5,7 @@ use proto::types::{Field, LogicalType};
 
 use crate::logical::{Expr, ExprKind, Literal};
 
-use super::node::{Graph, NodeId, Op};
+use super::node::{Graph, NodeId, Op, SourceOp};
 
 /// The expression in SQL's words; columns by the given names.
 pub(crate) fn expression(expr: &Expr, names: &[String]) -> String {
@@ -31,8 +31,7 @@ pub(crate) fn expression(expr: &Expr, names: &[String]) -> String {
         } => {
             let mut text = String::from("CASE");
             for (condition, result) in branches {
-                let (condition, result) =
-                    (expression(condition, names), expression(result, names));
+                let (condition, result) = (expression(condition, names), expression(result, names));
                 text.push_str(&format!(" WHEN {condition} THEN {result}"));
             }
             text.push_str(&format!(" ELSE {} END", expression(otherwise, names)));
@@ -164,43 +163,12 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
         .collect();
     let input: &[String] = inputs.first().map_or(&[], |names| names);
     match &node.op {
-        Op::Source(source) => {
-            let mut text = format!(
-                "Source(table=[{}], fields=[{}]",
-                source.table.name,
-                own.join(", ")
-            );
-            if let Some(wire::connector_spec::Connector::Nexmark(spec)) =
-                &source.connector.connector
-                && !spec.event_types.is_empty()
-            {
-                let types: Vec<String> =
-                    spec.event_types.iter().map(ToString::to_string).collect();
-                text.push_str(&format!(", event_types=[{}]", types.join(", ")));
-            }
-            if let Some((column, expr)) = source.pruned.as_ref().and_then(|p| p.watermark.as_ref())
-            {
-                let expr = expression(expr, &own);
-                text.push_str(&format!(", watermark=[{} AS {expr}]", own[*column]));
-            }
-            text + ")"
-        }
+        Op::Source(source) => source_text(source, &own),
         Op::Values(rows) => format!("Values(rows=[{}], fields=[{}])", rows.len(), own.join(", ")),
         Op::Calc {
             condition,
             projections,
-        } => {
-            let select: Vec<String> = projections
-                .iter()
-                .zip(&own)
-                .map(|(e, name)| renamed(expression(e, input), name))
-                .collect();
-            let mut text = format!("Calc(select=[{}]", select.join(", "));
-            if let Some(condition) = condition {
-                text.push_str(&format!(", where=[{}]", expression(condition, input)));
-            }
-            text + ")"
-        }
+        } => calc(condition.as_ref(), projections, input, &own),
         Op::GroupAggregate(op) => {
             let calls = call_texts(&op.calls, op.from_partial, input);
             aggregate("GroupAggregate", &op.keys, &calls, input, None)
@@ -224,46 +192,21 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
         Op::Union => format!("Union(fields=[{}])", own.join(", ")),
         Op::Unnest(op) => {
             let kind = if op.left { "LEFT" } else { "INNER" };
-            let mut text = format!("Unnest(type=[{kind}], of=[{}]", name_of(input, op.column));
-            if op.with_ordinality {
-                text.push_str(", ordinality=[true]");
-            }
-            text + ")"
+            let of = name_of(input, op.column);
+            let ordinality = if op.with_ordinality {
+                ", ordinality=[true]"
+            } else {
+                ""
+            };
+            format!("Unnest(type=[{kind}], of=[{of}]{ordinality})")
         }
         Op::Expand(op) => {
-            let sets: Vec<String> = op
-                .sets
-                .iter()
-                .map(|set| format!("({})", at(input, &set.columns)))
-                .collect();
+            let set = |set: &wire::ColumnSet| format!("({})", at(input, &set.columns));
+            let sets: Vec<String> = op.sets.iter().map(set).collect();
             format!("Expand(sets=[{}])", sets.join(", "))
         }
-        Op::Rank(op) => {
-            let range = format!("{}..{}", op.offset + 1, op.offset + op.limit);
-            let mut text = format!(
-                "Rank(partitionBy=[{}], orderBy=[{}], range=[{range}]",
-                at(input, &op.partition_by),
-                sort_text(&op.order_by, input)
-            );
-            if let Some(w) = &op.window {
-                text.push_str(&format!(", window=[{}]", attached(w, input)));
-            }
-            text + ")"
-        }
-        Op::Deduplicate(op) => {
-            let keep = if op.keep_last { "last" } else { "first" };
-            let time = op
-                .time_column
-                .map_or_else(|| "arrival".to_owned(), |c| name_of(input, c));
-            let mut text = format!(
-                "Deduplicate(keep=[{keep}], key=[{}], order=[{time}]",
-                at(input, &op.keys)
-            );
-            if let Some(w) = &op.window {
-                text.push_str(&format!(", window=[{}]", attached(w, input)));
-            }
-            text + ")"
-        }
+        Op::Rank(op) => rank(op, input),
+        Op::Deduplicate(op) => deduplicate(op, input),
         Op::Sort(op) => {
             let mut order = format!("{} ASC", name_of(input, op.time_column));
             if !op.then_by.is_empty() {
@@ -274,6 +217,73 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
         Op::DropUpdateBefore => "DropUpdateBefore".to_owned(),
         Op::Sink(op) => format!("Sink(table=[{}], fields=[{}])", op.table, own.join(", ")),
     }
+}
+
+fn source_text(source: &SourceOp, own: &[String]) -> String {
+    let mut text = format!(
+        "Source(table=[{}], fields=[{}]",
+        source.table.name,
+        own.join(", ")
+    );
+    if let Some(wire::connector_spec::Connector::Nexmark(spec)) = &source.connector.connector
+        && !spec.event_types.is_empty()
+    {
+        let types: Vec<String> = spec.event_types.iter().map(ToString::to_string).collect();
+        text.push_str(&format!(", event_types=[{}]", types.join(", ")));
+    }
+    if let Some((column, expr)) = source.pruned.as_ref().and_then(|p| p.watermark.as_ref()) {
+        let expr = expression(expr, own);
+        text.push_str(&format!(", watermark=[{} AS {expr}]", own[*column]));
+    }
+    text + ")"
+}
+
+fn calc(
+    condition: Option<&Expr>,
+    projections: &[Expr],
+    input: &[String],
+    own: &[String],
+) -> String {
+    let select: Vec<String> = projections
+        .iter()
+        .zip(own)
+        .map(|(e, name)| renamed(expression(e, input), name))
+        .collect();
+    let filter = condition
+        .map(|c| format!(", where=[{}]", expression(c, input)))
+        .unwrap_or_default();
+    format!("Calc(select=[{}]{filter})", select.join(", "))
+}
+
+fn rank(op: &wire::Rank, input: &[String]) -> String {
+    let window = op
+        .window
+        .as_ref()
+        .map(|w| format!(", window=[{}]", attached(w, input)))
+        .unwrap_or_default();
+    format!(
+        "Rank(partitionBy=[{}], orderBy=[{}], range=[{}..{}]{window})",
+        at(input, &op.partition_by),
+        sort_text(&op.order_by, input),
+        op.offset + 1,
+        op.offset + op.limit
+    )
+}
+
+fn deduplicate(op: &wire::Deduplicate, input: &[String]) -> String {
+    let keep = if op.keep_last { "last" } else { "first" };
+    let time = op
+        .time_column
+        .map_or_else(|| "arrival".to_owned(), |c| name_of(input, c));
+    let window = op
+        .window
+        .as_ref()
+        .map(|w| format!(", window=[{}]", attached(w, input)))
+        .unwrap_or_default();
+    format!(
+        "Deduplicate(keep=[{keep}], key=[{}], order=[{time}]{window})",
+        at(input, &op.keys)
+    )
 }
 
 fn renamed(text: String, name: &str) -> String {

@@ -2,12 +2,12 @@
 
 use proto::plan::{self as wire, Changelog, node::Operator, state_bound::Kind};
 
+use super::PlanOptions;
 use super::describe;
 use super::expression::to_wire;
 use super::fragment::Fragments;
 use super::node::{Bound, Distribution, Graph, Node, NodeId, Op, SourceOp};
 use super::rank::wire_columns;
-use super::PlanOptions;
 
 /// Version of the key hash function that plans are made for.
 const HASH_VERSION: u32 = 1;
@@ -43,7 +43,7 @@ pub(crate) fn emit(
                 description,
                 inputs,
                 output: Some(wire::row_type(&node.fields)),
-                changelog: Some(changelogs[*id].clone()),
+                changelog: Some(changelogs[*id]),
                 state_bound: Some(bound),
                 upsert_keys: node
                     .keys

@@ -42,10 +42,8 @@ pub(crate) fn cut(graph: &mut Graph) -> Fragments {
         count: 0,
     };
     let mut exchanges = BTreeMap::new();
-    for id in 0..graph.nodes.len() {
-        if live[id] {
-            cutter.place(graph, id, &mut exchanges);
-        }
+    for (id, _) in live.iter().enumerate().filter(|(_, live)| **live) {
+        cutter.place(graph, id, &mut exchanges);
     }
     cutter.collect(graph, exchanges)
 }

@@ -57,8 +57,8 @@ impl Translator<'_> {
         };
         self.order_keys(&mut keys, left, right);
         let wide_left = self.graph.node(left).fields.len();
-        let condition = and(residual)
-            .map(|c| remap(c, &|i| if i < l { i } else { i - l + wide_left }));
+        let condition =
+            and(residual).map(|c| remap(c, &|i| if i < l { i } else { i - l + wide_left }));
         let node = self.join_node(left, right, *kind, keys, condition, window)?;
         let id = self.graph.add(node);
         let mut kept: Vec<usize> = (0..l).collect();
@@ -152,14 +152,8 @@ impl Translator<'_> {
             }),
             _ => Some(lw),
         });
-        let changes = match (window, l.changes.union(r.changes).is_append(), kind) {
-            (Some(_), ..) | (None, true, JoinKind::Inner | JoinKind::Semi) => Changes::NONE,
-            // A pair that changes is deleted and inserted, for it has no key of its own.
-            _ => Changes {
-                update: false,
-                delete: true,
-            },
-        };
+        let append = l.changes.union(r.changes).is_append();
+        let changes = changes(window.is_some(), append, kind);
         let output = match (kind, distribution(&keys.left)) {
             (_, Distribution::Single) => Distribution::Single,
             (JoinKind::Full, _) => Distribution::Any,
@@ -171,10 +165,6 @@ impl Translator<'_> {
             (true, JoinKind::Right) => shift(&r.rowtime),
             (true, _) => l.rowtime.clone(),
         };
-        let (left_window, right_window) = match window {
-            Some((lw, rw)) => (Some(lw.attached()), Some(rw.attached())),
-            None => (None, None),
-        };
         let bound = if window.is_some() {
             Bound::Window
         } else {
@@ -183,24 +173,7 @@ impl Translator<'_> {
         let unique = unique_keys(l, r, kind, &keys, window.as_ref());
         let required = vec![distribution(&keys.left), distribution(&keys.right)];
         let output_fields = output_fields(&l.fields, &r.fields, kind);
-        let op = match (left_window, right_window) {
-            (Some(left_window), Some(right_window)) => Op::WindowJoin {
-                kind: join_type(kind),
-                left_keys: keys.left,
-                right_keys: keys.right,
-                null_safe: keys.null_safe,
-                condition,
-                left_window,
-                right_window,
-            },
-            _ => Op::Join {
-                kind: join_type(kind),
-                left_keys: keys.left,
-                right_keys: keys.right,
-                null_safe: keys.null_safe,
-                condition,
-            },
-        };
+        let op = operator(kind, keys, condition, window);
         Ok(Node {
             required,
             changes,
@@ -215,12 +188,7 @@ impl Translator<'_> {
     }
 
     /// A join on a range of two event times is an interval join, and those take inserts only.
-    fn check_interval(
-        &self,
-        all: &[Expr],
-        left: NodeId,
-        right: NodeId,
-    ) -> Result<(), SqlError> {
+    fn check_interval(&self, all: &[Expr], left: NodeId, right: NodeId) -> Result<(), SqlError> {
         let (l, r) = (self.graph.node(left), self.graph.node(right));
         let width = l.fields.len();
         let compares_times = |condition: &&Expr| {
@@ -246,6 +214,48 @@ impl Translator<'_> {
         }
         self.require_append(left, "an interval join")?;
         self.require_append(right, "an interval join")
+    }
+}
+
+/// What a join may do to rows that it put out.
+fn changes(windowed: bool, append_inputs: bool, kind: JoinKind) -> Changes {
+    let grows_only = append_inputs && matches!(kind, JoinKind::Inner | JoinKind::Semi);
+    // A pair that changes is deleted and inserted, for it has no key of its own.
+    Changes {
+        update: false,
+        delete: !windowed && !grows_only,
+    }
+}
+
+fn operator(
+    kind: JoinKind,
+    keys: Keys,
+    condition: Option<Expr>,
+    window: Option<(Windowed, Windowed)>,
+) -> Op {
+    let kind = join_type(kind);
+    let Keys {
+        left: left_keys,
+        right: right_keys,
+        null_safe,
+    } = keys;
+    match window {
+        None => Op::Join {
+            kind,
+            left_keys,
+            right_keys,
+            null_safe,
+            condition,
+        },
+        Some((left, right)) => Op::WindowJoin {
+            kind,
+            left_keys,
+            right_keys,
+            null_safe,
+            condition,
+            left_window: left.attached(),
+            right_window: right.attached(),
+        },
     }
 }
 

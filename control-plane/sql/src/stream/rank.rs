@@ -316,9 +316,8 @@ impl Translator<'_> {
             .collect();
         kinds.dedup();
         let names = kinds.join(", ");
-        SqlError::plan(format!("OVER aggregates ({names}) are not supported yet")).hint(
-            "ROW_NUMBER() with a condition such as `rn <= 10` around it is, as a Top-N",
-        )
+        SqlError::plan(format!("OVER aggregates ({names}) are not supported yet"))
+            .hint("ROW_NUMBER() with a condition such as `rn <= 10` around it is, as a Top-N")
     }
 }
 

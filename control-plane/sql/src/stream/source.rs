@@ -16,9 +16,7 @@ use crate::optimize::expr::{and, as_column, children, transform};
 use crate::optimize::simplify::simplify;
 
 use super::calc;
-use super::node::{
-    Bound, Changes, Graph, Node, NodeId, Op, PrunedSource, SourceOp, tidy_keys,
-};
+use super::node::{Bound, Changes, Graph, Node, NodeId, Op, PrunedSource, SourceOp, tidy_keys};
 use super::translate::Translator;
 
 /// A Calc over a scan of the table: all columns, the rows that meet all conditions.
@@ -61,13 +59,7 @@ pub(crate) fn scan(
         .map(|(i, e)| constant(&constants, i).unwrap_or(e))
         .collect();
     let condition = and(conditions.into_iter().map(known).collect());
-    calc::calc(
-        &mut translator.graph,
-        source,
-        condition,
-        projections,
-        names,
-    )
+    calc::calc(&mut translator.graph, source, condition, projections, names)
 }
 
 fn constant(constants: &[(usize, Expr)], column: usize) -> Option<Expr> {
@@ -140,7 +132,10 @@ fn push_down(table: &Table, conditions: Vec<Expr>) -> PushedDown {
         rest.push(crate::optimize::expr::truth(false));
         return (spec, Vec::new(), rest);
     }
-    nexmark.event_types = types.iter().filter_map(|t| u32::try_from(*t).ok()).collect();
+    nexmark.event_types = types
+        .iter()
+        .filter_map(|t| u32::try_from(*t).ok())
+        .collect();
     let constants = match types.as_slice() {
         [only] => {
             let data_type = table.columns[event_type].data_type.clone();
@@ -170,9 +165,7 @@ fn values_of(condition: &Expr, column: usize) -> Option<Vec<i64>> {
     match (function, args.as_slice()) {
         (ScalarFunction::Equal, [a, b]) if is_column(a) => Some(vec![integer(b)?]),
         (ScalarFunction::Equal, [a, b]) if is_column(b) => Some(vec![integer(a)?]),
-        (ScalarFunction::In, [a, list @ ..]) if is_column(a) => {
-            list.iter().map(integer).collect()
-        }
+        (ScalarFunction::In, [a, list @ ..]) if is_column(a) => list.iter().map(integer).collect(),
         (ScalarFunction::Or, parts) => {
             let sets: Option<Vec<Vec<i64>>> =
                 parts.iter().map(|part| values_of(part, column)).collect();
@@ -508,10 +501,7 @@ fn waits_for_watermark(graph: &Graph, id: NodeId, live: &[bool]) -> bool {
         );
         let by_time = matches!(
             &node.op,
-            Op::WindowAggregate(_)
-                | Op::WindowAssign(_)
-                | Op::WindowJoin { .. }
-                | Op::Sort(_)
+            Op::WindowAggregate(_) | Op::WindowAssign(_) | Op::WindowJoin { .. } | Op::Sort(_)
         );
         let asks = matches!(&node.op, Op::Calc { condition, projections }
             if projections.iter().chain(condition).any(reads_watermark));

@@ -93,9 +93,9 @@ impl<'a> Translator<'a> {
                 "temporal joins (FOR SYSTEM_TIME AS OF) are not supported yet",
             )),
             LogicalPlan::Over { calls, .. } => Err(self.over_error(calls)),
-            LogicalPlan::Distinct { .. } | LogicalPlan::SetOperation { .. } => Err(
-                SqlError::plan("a set operation reached the stream planner unoptimised"),
-            ),
+            LogicalPlan::Distinct { .. } | LogicalPlan::SetOperation { .. } => Err(SqlError::plan(
+                "a set operation reached the stream planner unoptimised",
+            )),
         }
     }
 

@@ -1,0 +1,174 @@
+//! A compiled plan as a tree of operators and as fragments.
+
+use std::fmt::Write as _;
+
+use proto::plan::{Changelog, Node, Plan, input, node::Operator, partitioning, state_bound};
+
+use super::stages::line;
+
+/// The stages of a compiled plan: stream plan, fragments, warnings.
+#[must_use]
+pub fn explain_plan(plan: &Plan) -> String {
+    let mut text = String::from("== Stream plan ==\n");
+    for (f, fragment) in plan.fragments.iter().enumerate() {
+        for (n, node) in fragment.nodes.iter().enumerate() {
+            if matches!(node.operator, Some(Operator::Sink(_))) {
+                stream_tree(&mut text, plan, (f, n), 0);
+            }
+        }
+    }
+    text.push_str("\n== Fragments ==\n");
+    fragments(&mut text, plan);
+    if !plan.warnings.is_empty() {
+        text.push_str("\n== Warnings ==\n");
+        for warning in &plan.warnings {
+            line(&mut text, 0, &format!("- {warning}"));
+        }
+    }
+    text
+}
+
+fn stream_tree(text: &mut String, plan: &Plan, (f, n): (usize, usize), depth: usize) {
+    let Some(node) = plan.fragments.get(f).and_then(|f| f.nodes.get(n)) else {
+        return;
+    };
+    line(
+        text,
+        depth,
+        &format!("{}{}", node.description, properties(node)),
+    );
+    for input in &node.inputs {
+        match input.from {
+            Some(input::From::Node(below)) => {
+                stream_tree(text, plan, (f, below as usize), depth + 1);
+            }
+            Some(input::From::Exchange(id)) => {
+                let Some(exchange) = plan.exchanges.get(id as usize) else {
+                    continue;
+                };
+                line(
+                    text,
+                    depth + 1,
+                    &format!("Exchange({})", partitioning_text(plan, id as usize)),
+                );
+                let sender = (exchange.from_fragment as usize, exchange.from_node as usize);
+                stream_tree(text, plan, sender, depth + 2);
+            }
+            None => {}
+        }
+    }
+}
+
+fn properties(node: &Node) -> String {
+    let mut text = String::new();
+    if let Some(changelog) = &node.changelog {
+        write!(text, ", changelogMode=[{}]", kinds(changelog)).expect("a String takes all text");
+    }
+    let is_append = node.changelog.as_ref().is_none_or(Changelog::is_append);
+    if !node.upsert_keys.is_empty() && !is_append {
+        let fields = node.output.as_ref().map_or(&[][..], |row| &row.fields);
+        let keys: Vec<String> = node
+            .upsert_keys
+            .iter()
+            .map(|key| {
+                let names: Vec<&str> = key
+                    .columns
+                    .iter()
+                    .filter_map(|c| fields.get(*c as usize))
+                    .map(|field| field.name.as_str())
+                    .collect();
+                format!("({})", names.join(", "))
+            })
+            .collect();
+        write!(text, ", upsertKeys=[{}]", keys.join(", ")).expect("a String takes all text");
+    }
+    let state = match node.state_bound.as_ref().and_then(|b| b.kind.as_ref()) {
+        Some(state_bound::Kind::Window(_)) => Some("until the window closes".to_owned()),
+        Some(state_bound::Kind::TtlMs(ms)) => Some(format!("ttl {ms} ms")),
+        Some(state_bound::Kind::Unbounded(u)) => Some(format!("unbounded: one {}", u.per)),
+        Some(state_bound::Kind::Constant(_)) => Some("constant".to_owned()),
+        _ => None,
+    };
+    if let Some(state) = state {
+        write!(text, ", state=[{state}]").expect("a String takes all text");
+    }
+    text
+}
+
+fn kinds(changelog: &Changelog) -> String {
+    let all = [
+        (changelog.insert, "I"),
+        (changelog.update_before, "UB"),
+        (changelog.update_after, "UA"),
+        (changelog.delete, "D"),
+    ];
+    let present: Vec<&str> = all
+        .iter()
+        .filter(|(has, _)| *has)
+        .map(|(_, n)| *n)
+        .collect();
+    present.join(",")
+}
+
+fn partitioning_text(plan: &Plan, exchange: usize) -> String {
+    let exchange = &plan.exchanges[exchange];
+    let fields = plan
+        .fragments
+        .get(exchange.from_fragment as usize)
+        .and_then(|f| f.nodes.get(exchange.from_node as usize))
+        .and_then(|node| node.output.as_ref())
+        .map_or(&[][..], |row| &row.fields);
+    match exchange.partitioning.as_ref().and_then(|p| p.kind.as_ref()) {
+        Some(partitioning::Kind::Hash(hash)) => {
+            let names: Vec<&str> = hash
+                .columns
+                .iter()
+                .filter_map(|c| fields.get(*c as usize))
+                .map(|field| field.name.as_str())
+                .collect();
+            format!("hash[{}]", names.join(", "))
+        }
+        Some(partitioning::Kind::Single(_)) => "single".to_owned(),
+        Some(partitioning::Kind::Rebalance(_)) => "rebalance".to_owned(),
+        Some(partitioning::Kind::Broadcast(_)) => "broadcast".to_owned(),
+        None => "?".to_owned(),
+    }
+}
+
+fn fragments(text: &mut String, plan: &Plan) {
+    for (f, fragment) in plan.fragments.iter().enumerate() {
+        let singleton = if fragment.singleton {
+            " (singleton)"
+        } else {
+            ""
+        };
+        line(text, 0, &format!("Fragment {f}{singleton}"));
+        for (n, node) in fragment.nodes.iter().enumerate() {
+            let inputs: Vec<String> = node
+                .inputs
+                .iter()
+                .map(|input| match input.from {
+                    Some(input::From::Node(n)) => format!("node {n}"),
+                    Some(input::From::Exchange(e)) => format!("exchange {e}"),
+                    None => "?".to_owned(),
+                })
+                .collect();
+            let inputs = if inputs.is_empty() {
+                String::new()
+            } else {
+                format!(" <- {}", inputs.join(", "))
+            };
+            line(text, 1, &format!("{n}: {}{inputs}", node.id));
+        }
+    }
+    for (e, exchange) in plan.exchanges.iter().enumerate() {
+        let content = format!(
+            "Exchange {e}: fragment {} node {} -> fragment {}, {}",
+            exchange.from_fragment,
+            exchange.from_node,
+            exchange.to_fragment,
+            partitioning_text(plan, e)
+        );
+        line(text, 0, &content);
+    }
+}

@@ -1,0 +1,105 @@
+//! A job: its queries, the options it is planned with, and the steps of planning.
+
+use std::sync::Arc;
+
+use proto::plan::Plan;
+
+use crate::catalog::Table;
+use crate::error::SqlError;
+use crate::lint;
+use crate::logical::LogicalPlan;
+use crate::optimize::optimize;
+
+use super::{changelog, emit, fragment, source, stable_id, translate};
+
+/// Where a query's rows go.
+#[derive(Clone, PartialEq, Debug)]
+pub enum SinkTarget {
+    /// `INSERT INTO`.
+    Table(Arc<Table>),
+    /// A bare SELECT: to the client that asked.
+    Collect,
+}
+
+/// One query of a job.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SinkQuery {
+    /// Bound and cast to the sink's columns, not optimised.
+    pub plan: LogicalPlan,
+    /// Where the rows go.
+    pub sink: SinkTarget,
+}
+
+/// What a plan depends on beside the query.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PlanOptions {
+    /// Power of two, at most 32768; fixed for the life of the job.
+    pub key_groups: u32,
+    /// How many tasks a fragment will have, if that is known: 1 saves pre-aggregation.
+    pub parallelism_hint: Option<u32>,
+    /// State that is not read or written for this long may be dropped (`table.exec.state.ttl`).
+    /// 0: never.
+    pub state_ttl_ms: u64,
+    /// A split without rows for this long does not hold back the watermark
+    /// (`table.exec.source.idle-timeout`). 0: never idle.
+    pub idle_timeout_ms: u64,
+    /// Publishing slots of each sink.
+    pub sink_slots: u32,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        PlanOptions {
+            key_groups: 256,
+            parallelism_hint: None,
+            state_ttl_ms: 0,
+            idle_timeout_ms: 0,
+            sink_slots: 8,
+        }
+    }
+}
+
+/// Plans a job: all queries run as one, and what they have in common runs once.
+///
+/// # Errors
+/// When a query has no streaming plan; the text names the construct.
+pub fn plan_job(queries: Vec<SinkQuery>, options: &PlanOptions) -> Result<Plan, SqlError> {
+    let queries = queries
+        .into_iter()
+        .map(|query| {
+            Ok(SinkQuery {
+                plan: optimize(query.plan)?,
+                sink: query.sink,
+            })
+        })
+        .collect::<Result<Vec<_>, SqlError>>()?;
+    plan_optimized(&queries, options)
+}
+
+/// [`plan_job`] of queries that are optimised already.
+pub(crate) fn plan_optimized(
+    queries: &[SinkQuery],
+    options: &PlanOptions,
+) -> Result<Plan, SqlError> {
+    let mut translator = translate::Translator::new(options);
+    for query in queries {
+        translator.sink(query)?;
+    }
+    let (mut graph, warnings) = translator.finish();
+    // Before pruning, so that the readers of a scan do not change each other's ids.
+    let ids = stable_id::stable_ids(&graph);
+    source::prune(&mut graph);
+    let changelogs = changelog::infer(&mut graph);
+    let fragments = fragment::cut(&mut graph);
+    let plan = emit::emit(&graph, &ids, &changelogs, &fragments, warnings, options);
+    let problems = lint::check(&plan);
+    if problems.is_empty() {
+        Ok(plan)
+    } else {
+        Err(SqlError::plan(format!(
+            "the planner made an invalid plan: {}",
+            problems.join("; ")
+        ))
+        .hint("this is a defect of the planner, not of the query"))
+    }
+}
