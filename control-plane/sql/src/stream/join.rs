@@ -360,7 +360,10 @@ fn pair(condition: &Expr, width: usize) -> Option<Pair> {
         let read = columns(e);
         !read.is_empty() && read.iter().all(|c| *c >= width)
     };
-    if !is_deterministic(condition) {
+    // Both sides are hashed, which tells different types apart even where `=` does not.
+    let (ta, tb) = (&a.data_type.logical, &b.data_type.logical);
+    let same_hash = ta == tb || ta.is_character() && tb.is_character();
+    if !same_hash || !is_deterministic(condition) {
         return None;
     }
     let (left, right) = if on_left(a) && on_right(b) {
