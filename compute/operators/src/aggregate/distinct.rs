@@ -139,6 +139,41 @@ impl DistinctTable {
         Ok((self.encoder.decode(&keys)?, news))
     }
 
+    /// Adds the values of group `from` to those of `into`. Answers as [`DistinctTable::merge`].
+    pub(crate) fn merge_within(
+        &mut self,
+        index: &KeyIndex,
+        into: u32,
+        from: u32,
+    ) -> Result<(Vec<ArrayRef>, Vec<Selection>), OperatorError> {
+        let mut moved = self.entries_in_order();
+        moved.retain(|entry| self.groups[*entry as usize] == from);
+        let keys = self.values.keys_of(&moved);
+        let mut news = Vec::new();
+        self.reset_news(false, &mut news);
+        for (row, entry) in moved.iter().enumerate() {
+            let sub = self.subs[*entry as usize];
+            let here = match self.find(into, sub, &keys, row) {
+                NO_SLOT => self.insert(into, sub, &keys, row),
+                here => here,
+            };
+            let parts = (
+                self.number,
+                &self.groups,
+                &self.subs,
+                &self.values,
+                &self.presence,
+            );
+            self.changes
+                .touch(here, |entry, rows| encode_entry(index, parts, entry, rows));
+            self.presence.add(here, *entry, |filter| {
+                news[filter].push(into, row as u32, true);
+            });
+        }
+        self.vanish(index, from);
+        Ok((self.encoder.decode(&keys)?, news))
+    }
+
     /// The hash that a read of row `row`'s value asks for; `None` if the row does not count.
     pub(crate) fn sub(&self, values: &DistinctKeys, row: usize) -> Option<u64> {
         let counts = values

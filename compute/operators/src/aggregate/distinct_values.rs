@@ -93,6 +93,26 @@ impl Presence {
         }
     }
 
+    /// Adds what entry `from` has to entry `into`; `changed` gets the filters that are new there.
+    pub(super) fn add(&mut self, into: u32, from: u32, mut changed: impl FnMut(usize)) {
+        match self {
+            Presence::Mask(masks) => {
+                let new = masks[from as usize];
+                self.change(into, new, true, |filter, _| changed(filter));
+            }
+            Presence::Copies { filters, copies } => {
+                for filter in 0..*filters {
+                    let more = copies[from as usize * *filters + filter];
+                    let copies = &mut copies[into as usize * *filters + filter];
+                    if *copies <= 0 && *copies + more > 0 {
+                        changed(filter);
+                    }
+                    *copies += more;
+                }
+            }
+        }
+    }
+
     pub(super) fn mask(&self, entry: u32) -> u64 {
         match self {
             Presence::Mask(masks) => masks[entry as usize],

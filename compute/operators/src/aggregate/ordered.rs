@@ -197,6 +197,20 @@ impl OrderedTable {
         }
     }
 
+    /// Adds the values of group `from` to those of `into`.
+    pub(crate) fn merge_within(&mut self, index: &KeyIndex, into: u32, from: u32) {
+        let range = (from, Ordered::LEAST)..(from + 1, Ordered::LEAST);
+        let moved: Vec<(Ordered, i64)> = self
+            .order
+            .range(range)
+            .map(|((_, value), entry)| (value.clone(), self.entries[*entry as usize].copies))
+            .collect();
+        for (value, copies) in moved {
+            self.change(index, into, value, copies);
+        }
+        self.vanish(index, from);
+    }
+
     /// Puts a committed row of `group` into memory. An entry that is there wins.
     pub(crate) fn install(
         &mut self,

@@ -223,6 +223,24 @@ impl AggregateStore {
         Ok(())
     }
 
+    /// Adds the rows of group `from`, which goes, to those of `into`, which is touched.
+    pub(crate) fn merge_within(&mut self, into: u32, from: u32) -> Result<(), OperatorError> {
+        let plan = self.plan.clone();
+        self.main.values.merge_within(&plan, into, from)?;
+        for (number, table) in self.distincts.iter_mut().enumerate() {
+            let (columns, news) = table.merge_within(self.main.index(), into, from)?;
+            for (accumulator, call) in self.main.values.list.iter_mut().zip(&plan.accumulators) {
+                if let Some((_, filter)) = call.distinct.filter(|(table, _)| *table == number) {
+                    accumulator.update(&news[filter].rows(), &columns)?;
+                }
+            }
+        }
+        for table in &mut self.ordereds {
+            table.merge_within(self.main.index(), into, from);
+        }
+        Ok(())
+    }
+
     /// The calls' results for groups.
     pub(crate) fn results(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, OperatorError> {
         let result = |output: &Output| match output {

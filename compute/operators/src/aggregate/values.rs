@@ -21,6 +21,8 @@ pub(crate) struct Accumulators {
     pub(crate) list: Vec<Box<dyn Accumulator>>,
     /// Rows of each group, kept where they may be taken back: a group without rows vanishes.
     counts: Option<Vec<i64>>,
+    /// First and last time of each group's rows, kept for sessions.
+    extents: Option<Vec<(i64, i64)>>,
     flags: Vec<u8>,
 }
 
@@ -29,8 +31,46 @@ impl Accumulators {
         Accumulators {
             list,
             counts: counts_rows.then(Vec::new),
+            extents: None,
             flags: Vec::new(),
         }
+    }
+
+    /// Keeps extents from now on; before the first group.
+    pub(crate) fn keep_extents(&mut self) {
+        self.extents = Some(Vec::new());
+    }
+
+    /// First and last time of a group.
+    pub(crate) fn extent(&self, slot: u32) -> (i64, i64) {
+        self.extents
+            .as_ref()
+            .map_or((0, 0), |extents| extents[slot as usize])
+    }
+
+    /// Sets the times.
+    pub(crate) fn set_extent(&mut self, slot: u32, extent: (i64, i64)) {
+        if let Some(extents) = &mut self.extents {
+            extents[slot as usize] = extent;
+        }
+    }
+
+    /// Adds the rows of group `from` to those of `into`: all but DISTINCT calls.
+    pub(crate) fn merge_within(
+        &mut self,
+        plan: &AggregatePlan,
+        into: u32,
+        from: u32,
+    ) -> Result<(), OperatorError> {
+        if let Some(counts) = &mut self.counts {
+            counts[into as usize] += counts[from as usize];
+        }
+        for (accumulator, call) in self.list.iter_mut().zip(&plan.accumulators) {
+            if call.distinct.is_none() {
+                accumulator.merge_within(into, from)?;
+            }
+        }
+        Ok(())
     }
 
     /// Counts rows, if they are counted.
@@ -127,6 +167,9 @@ impl Values for Accumulators {
         if let Some(counts) = &mut self.counts {
             counts.resize(slots, 0);
         }
+        if let Some(extents) = &mut self.extents {
+            extents.resize(slots, (0, 0));
+        }
         self.list
             .iter_mut()
             .for_each(|accumulator| accumulator.reserve(slots));
@@ -146,6 +189,11 @@ impl Values for Accumulators {
         if let Some(counts) = &self.counts {
             counts[slot as usize].write(out);
         }
+        if let Some(extents) = &self.extents {
+            let (first, last) = extents[slot as usize];
+            first.write(out);
+            last.write(out);
+        }
         self.list
             .iter()
             .for_each(|accumulator| accumulator.encode(slot, out));
@@ -155,6 +203,10 @@ impl Values for Accumulators {
         self.flags[slot as usize] = OLD | INCOMPLETE;
         if let Some(counts) = &mut self.counts {
             counts[slot as usize] = i64::read(&mut bytes).ok_or("a group has too few bytes")?;
+        }
+        if let Some(extents) = &mut self.extents {
+            let mut time = || i64::read(&mut bytes).ok_or("a session has too few bytes");
+            extents[slot as usize] = (time()?, time()?);
         }
         for accumulator in &mut self.list {
             accumulator.decode(slot, &mut bytes)?;
@@ -175,6 +227,10 @@ impl Values for Accumulators {
             .counts
             .as_ref()
             .map_or(0, |counts| counts.capacity() * 8);
-        accumulators + counts + self.flags.capacity()
+        let extents = self
+            .extents
+            .as_ref()
+            .map_or(0, |extents| extents.capacity() * 16);
+        accumulators + counts + extents + self.flags.capacity()
     }
 }

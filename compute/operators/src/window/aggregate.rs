@@ -13,7 +13,6 @@ use arrow::{
 };
 use engine::{
     ChangeBatch, TIMESTAMP_MIN, Timestamp,
-    key::KeyEncoder,
     operator::{Operator, OperatorContext, OperatorError, OperatorState, Step, TaskScope},
     schema::arrow_schema,
 };
@@ -25,11 +24,13 @@ use state_client::LoadedRow;
 
 use super::{
     fire::{Firing, Growing},
+    session::SessionAggregateOperator,
     slices::Slices,
     state::Freeze,
+    state_keys::StateKeys,
     time_column::times,
 };
-use crate::aggregate::{AggregatePlan, AggregateStore, Rowset, StateTables, adds, key_encoder};
+use crate::aggregate::{AggregatePlan, AggregateStore, Rowset, StateTables, adds};
 
 /// How rows come to their windows.
 #[derive(Clone, Copy, Debug)]
@@ -67,9 +68,7 @@ impl Windowing {
 /// Aggregates rows by key and window.
 pub struct WindowAggregateOperator {
     pub(super) windowing: Windowing,
-    pub(super) encoder: KeyEncoder,
-    /// Key columns of the output; an attached window's start is one more in the state's key.
-    pub(super) keys: usize,
+    pub(super) encoder: StateKeys,
     pub(super) plan: Arc<AggregatePlan>,
     pub(super) tables: StateTables,
     pub(super) properties: Vec<WindowProperty>,
@@ -103,6 +102,16 @@ impl WindowAggregateOperator {
         input_append_only: bool,
         scope: &TaskScope,
     ) -> Result<Box<dyn Operator>, OperatorError> {
+        if SessionAggregateOperator::is_for(spec) {
+            return SessionAggregateOperator::build(
+                spec,
+                input,
+                output,
+                tables,
+                input_append_only,
+                scope,
+            );
+        }
         let keys: Vec<usize> = spec.keys.iter().map(|column| *column as usize).collect();
         let rowset = match (spec.from_partial, input_append_only) {
             (true, _) => Rowset::Partial { keys: keys.len() },
@@ -111,10 +120,10 @@ impl WindowAggregateOperator {
         };
         let plan = Arc::new(AggregatePlan::new(&spec.calls, input, rowset)?);
         let windowing = windowing(spec)?;
-        let mut state_keys = keys.clone();
-        if let Windowing::Attached { start, .. } = windowing {
-            state_keys.push(start);
-        }
+        let start = match windowing {
+            Windowing::Attached { start, .. } => Some(start),
+            Windowing::Times { .. } | Windowing::Partials { .. } => None,
+        };
         let properties: Vec<WindowProperty> = spec.properties().collect();
         if output.len() != keys.len() + spec.calls.len() + properties.len() {
             let message = format!("a window aggregate has {} output columns", output.len());
@@ -122,8 +131,7 @@ impl WindowAggregateOperator {
         }
         Ok(Box::new(WindowAggregateOperator {
             windowing,
-            encoder: key_encoder(&state_keys, input)?,
-            keys: keys.len(),
+            encoder: StateKeys::new(&keys, start, input)?,
             tables: StateTables::new(tables, &plan)?,
             plan,
             properties,
@@ -187,7 +195,7 @@ impl WindowAggregateOperator {
             let store = self.new_store(slice)?;
             self.slices.insert(slice, store);
         }
-        let keys = self.encoder.encode(&batch.rows)?;
+        let keys = self.encoder.encode(batch)?;
         if let Some(store) = self.slices.get_mut(&slice) {
             store.main.upsert(&keys, &mut self.slots);
             store.update(&batch.rows, adds(batch).as_deref(), &self.slots)?;

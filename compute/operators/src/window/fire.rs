@@ -58,14 +58,10 @@ impl WindowAggregateOperator {
                 self.close();
                 continue;
             }
-            let next = |slice: &i64| self.windowing.next_window(*slice, self.fired);
-            match self
-                .slices
-                .keys()
-                .filter_map(next)
-                .min()
-                .filter(|window| *window <= due)
-            {
+            // The first open slice has the first window.
+            let first = self.slices.keys().next();
+            let window = first.and_then(|slice| self.windowing.next_window(*slice, self.fired));
+            match window.filter(|window| *window <= due) {
                 Some(window) => {
                     self.firing = Some(self.fire(window)?);
                     self.fired = window;
@@ -159,8 +155,8 @@ impl WindowAggregateOperator {
         let Some(store) = self.store_of(&firing.source).filter(|_| !groups.is_empty()) else {
             return Ok(false);
         };
-        let mut columns = self.encoder.decode(&store.main.index().keys_of(groups))?;
-        let attached_starts = columns.split_off(self.keys);
+        let keys = store.main.index().keys_of(groups);
+        let (mut columns, attached_starts) = self.encoder.decode(&keys)?;
         columns.extend(store.results(groups)?);
         for property in &self.properties {
             let data_type = self.schema.field(columns.len()).data_type().clone();
@@ -168,7 +164,7 @@ impl WindowAggregateOperator {
                 *property,
                 &firing,
                 groups.len(),
-                &attached_starts,
+                attached_starts.as_ref(),
                 &data_type,
             )?);
         }
@@ -184,17 +180,13 @@ impl WindowAggregateOperator {
         property: WindowProperty,
         firing: &Firing,
         rows: usize,
-        attached_starts: &[ArrayRef],
+        attached_starts: Option<&ArrayRef>,
         data_type: &DataType,
     ) -> Result<ArrayRef, OperatorError> {
         let window = firing.window;
         let time = match (property, self.windowing) {
             (WindowProperty::WindowStart, Windowing::Attached { .. }) => {
-                let starts = attached_starts
-                    .first()
-                    .map(times)
-                    .transpose()?
-                    .unwrap_or_default();
+                let starts = attached_starts.map(times).transpose()?.unwrap_or_default();
                 return time_array(starts, data_type);
             }
             (

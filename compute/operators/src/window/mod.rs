@@ -3,9 +3,14 @@
 mod aggregate;
 mod assign;
 mod fire;
+mod fired;
+mod session;
+mod session_index;
+mod session_state;
 mod slice_column;
 mod slices;
 mod state;
+mod state_keys;
 mod time_column;
 #[cfg(test)]
 mod window_test;

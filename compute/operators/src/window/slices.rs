@@ -25,7 +25,7 @@ impl Slices {
         let length = |length: u64| i64::try_from(length).ok().filter(|length| *length > 0);
         let kind = spec.kind();
         if kind == WindowKind::Session {
-            return fail("SESSION windows are not supported".to_owned());
+            return fail("SESSION windows are supported only under an aggregate".to_owned());
         }
         let Some(size) = length(spec.size_ms) else {
             return fail(format!("a window of {} ms", spec.size_ms));

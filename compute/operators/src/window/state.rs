@@ -5,18 +5,16 @@
 use engine::{
     TIMESTAMP_MIN,
     operator::{OperatorError, OperatorState, StateSize, TaskScope},
-    state::{FrozenRows, ScanJob, StateDelta, TableDelta},
+    state::{ScanJob, StateDelta},
 };
-use proto::types::{Epoch, KeyGroup, TableId};
+use proto::types::{Epoch, KeyGroup};
 use state_client::ScanReply;
 
-use super::aggregate::{WindowAggregateOperator, Windowing};
+use super::{
+    aggregate::{WindowAggregateOperator, Windowing},
+    fired,
+};
 use crate::aggregate::AggregateStore;
-
-/// Namespace of the rows that say up to where windows have fired: never closed.
-const FIRED_NAMESPACE: i64 = i64::MAX;
-/// Identity of those rows.
-const FIRED_IDENTITY: &[u8] = b"fired";
 
 /// The freeze under way.
 pub(super) struct Freeze {
@@ -71,41 +69,15 @@ impl WindowAggregateOperator {
                 .extend(self.scope.owned.iter().map(mark));
         }
         if keeps_fired {
-            let shift = 64 - self.scope.key_groups.count().trailing_zeros();
-            let mut rows = FrozenRows::default();
-            for group in self.scope.owned.iter() {
-                let hash = u64::from(group.0).checked_shl(shift).unwrap_or(0);
-                rows.push(
-                    hash,
-                    |out| out.extend_from_slice(FIRED_IDENTITY),
-                    Some(|out: &mut Vec<u8>| out.extend_from_slice(&fired.to_le_bytes())),
-                );
-            }
-            delta.tables.push(TableDelta {
-                table: self.tables.main,
-                namespace: FIRED_NAMESPACE,
-                rows,
-            });
+            let rows = fired::delta(self.tables.main, &self.scope, fired);
+            delta.tables.push(rows);
         }
     }
 }
 
 impl OperatorState for WindowAggregateOperator {
     fn hydrate(&mut self, scope: &TaskScope) -> Vec<ScanJob> {
-        if scope.restored == Epoch::ZERO {
-            return Vec::new();
-        }
-        let groups_of = |table: TableId| {
-            scope
-                .owned
-                .iter()
-                .map(move |key_group| ScanJob { table, key_group })
-        };
-        self.tables
-            .used(&self.plan)
-            .into_iter()
-            .flat_map(groups_of)
-            .collect()
+        fired::scans(&self.tables.used(&self.plan), scope)
     }
 
     fn hydrated(&mut self, job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
@@ -119,12 +91,8 @@ impl OperatorState for WindowAggregateOperator {
             self.fired = self.fired.max(fired);
         }
         for row in &reply.rows {
-            if row.namespace == FIRED_NAMESPACE {
-                let fired = row.value[..].try_into().map(i64::from_le_bytes);
-                self.fired = self.fired.max(fired.map_err(|_| OperatorError::Decode {
-                    table: job.table.to_string(),
-                    cause: "a fired row has too few bytes".to_owned(),
-                })?);
+            if let Some(fired) = fired::read(job.table, row)? {
+                self.fired = self.fired.max(fired);
                 continue;
             }
             if !self.slices.contains_key(&row.namespace) {

@@ -279,16 +279,76 @@ fn a_row_is_repeated_for_each_of_its_windows() {
     .assert_eq(&short(&changelog(&drive(&make, &events))));
 }
 
+fn session(gap_ms: u64) -> WindowSpec {
+    WindowSpec {
+        gap_ms,
+        ..window(WindowKind::Session, 2, 0, 0, 0)
+    }
+}
+
 #[test]
-fn sessions_and_missing_times_are_refused() {
-    let spec = window(WindowKind::Session, 2, 0, 0, 0);
-    let scope = crate::testing::scope(proto::types::Epoch::ZERO);
-    let failure = maker(aggregate(Windowing::Window(spec), calls()), input(), true)(&scope);
-    let message = failure.err().map(|error| error.to_string());
-    assert_eq!(
-        message.as_deref(),
-        Some("failed to build operator: SESSION windows are not supported")
+fn sessions_grow_and_join() {
+    let events = [
+        insert(0, &input(), "a, 1, 5\na, 2, 30\nb, 7, 4"),
+        Event::Barrier,
+        insert(0, &input(), "a, 3, 10\na, 9, 20\nb, 8, 24"),
+        Event::Watermark(13),
+        Event::Barrier,
+        insert(0, &input(), "b, 1, 1\na, 1, 1"),
+        Event::Watermark(39),
+        Event::Barrier,
+        Event::Watermark(i64::MAX),
+        Event::End,
+    ];
+    check(
+        session(10),
+        &events,
+        expect![[r#"
+            barrier 1
+            +I b, 1, 7, 7, 1, 0.004, 0.014
+            watermark 13
+            barrier 2
+            +I b, 1, 8, 8, 1, 0.024, 0.034
+            +I a, 5, 16, 9, 4, 0.001, 0.040
+            watermark 39
+            barrier 3
+            watermark 9223372036854775807
+            end
+        "#]],
     );
+}
+
+#[test]
+fn rows_without_time_are_refused() {
+    let spec = window(WindowKind::Tumble, 2, 10, 0, 0);
+    let make = maker(aggregate(Windowing::Window(spec), calls()), input(), true);
+    let fails = std::panic::catch_unwind(|| drive(&make, &[insert(0, &input(), "a, 1, NULL")]));
+    assert!(fails.is_err());
+}
+
+/// As [`model`], of sessions.
+fn session_model(rows: &[Row], gap: i64) -> BTreeMap<String, i64> {
+    let mut sorted = rows.to_vec();
+    sorted.sort_by_key(|row| (row.0, row.2));
+    let together = |a: &Row, b: &Row| a.0 == b.0 && b.2 - a.2 <= gap;
+    sorted
+        .chunk_by(together)
+        .map(|rows| {
+            let distinct: BTreeSet<i64> = rows.iter().map(|row| row.1).collect();
+            let (first, last) = (rows[0], rows[rows.len() - 1]);
+            let text = format!(
+                "k{}, {}, {}, {}, {}, {}, {}",
+                first.0,
+                rows.len(),
+                rows.iter().map(|row| row.1).sum::<i64>(),
+                distinct.last().expect("a session has rows"),
+                distinct.len(),
+                first.2,
+                last.2 + gap
+            );
+            (text, 1)
+        })
+        .collect()
 }
 
 type Row = (i64, i64, i64);
@@ -392,7 +452,7 @@ fn script(mut steps: Vec<(String, i64)>, cuts: &[usize]) -> Vec<Event> {
             events.push(Event::Barrier);
         }
         if let Some(next) = steps.iter().map(|(_, time)| *time).min() {
-            events.push(Event::Watermark(next - 1));
+            events.push(Event::Watermark(next - 2));
         }
         turn += 1;
     }
@@ -459,6 +519,35 @@ proptest! {
         let make = maker(aggregate(Windowing::Window(spec), calls()), input(), false);
         let folded = crash_at_each_barrier(&make, &events, &Fold::Retract);
         prop_assert_eq!(in_ms(folded), model(&kept, kind, size, step, offset));
+    }
+
+    #[test]
+    fn sessions_fold_to_the_model(
+        gap in 1..8_i64,
+        rows in prop::collection::vec((0..3_i64, 0..5_i64, -90..90_i64, 0..9_i64, 0..4_u8), 1..40),
+        cuts in prop::collection::vec(0..6_usize, 1..4),
+        append_only: bool,
+    ) {
+        let mut steps = Vec::new();
+        for (key, value, time, early, copies) in &rows {
+            let row = (*key, *value, *time);
+            steps.push((time - early, line("+I", &row), *time));
+            if !append_only {
+                // A copy that comes and goes while its session is open.
+                for _ in 0..*copies {
+                    steps.push((time - early, line("+I", &row), *time));
+                    steps.push((*time, line("-D", &row), *time));
+                }
+            }
+        }
+        steps.sort_by_key(|step| step.0);
+        let steps = steps.into_iter().map(|(_, line, time)| (line, time)).collect();
+        let events = script(steps, &cuts);
+        let spec = aggregate(Windowing::Window(session(gap as u64)), calls());
+        let make = maker(spec, input(), append_only);
+        let folded = crash_at_each_barrier(&make, &events, &Fold::Retract);
+        let rows: Vec<Row> = rows.iter().map(|row| (row.0, row.1, row.2)).collect();
+        prop_assert_eq!(in_ms(folded), session_model(&rows, gap));
     }
 
     #[test]

@@ -58,6 +58,12 @@ pub(crate) trait Accumulator: Send {
         partials: &[ArrayRef],
     ) -> Result<(), OperatorError>;
 
+    /// Adds what slot `from` has to slot `into`, so that rows of both may be taken back.
+    fn merge_within(&mut self, into: u32, from: u32) -> Result<(), OperatorError> {
+        let partials = self.partials(&[from])?;
+        self.update_partial(&Rows::all(&[into]), &partials)
+    }
+
     /// The partial columns of slots.
     fn partials(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, OperatorError>;
 

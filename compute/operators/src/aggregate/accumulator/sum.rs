@@ -87,6 +87,13 @@ where
         self.update(rows, partials)
     }
 
+    fn merge_within(&mut self, into: u32, from: u32) -> Result<(), OperatorError> {
+        let (into, from) = (into as usize, from as usize);
+        self.sums[into] = self.sums[into].add_wrapping(self.sums[from]);
+        self.counts[into] += self.counts[from];
+        Ok(())
+    }
+
     fn partials(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, OperatorError> {
         Ok(vec![self.results(slots)?])
     }
