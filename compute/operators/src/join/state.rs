@@ -1,0 +1,232 @@
+//! The rows of both sides of a join and the chains that link rows of one key.
+
+use engine::{
+    key::KeyBatch,
+    operator::{OperatorError, StateSize, TaskScope},
+    state::{KeyIndex, NO_SLOT},
+};
+
+use state_client::LoadedRow;
+
+use super::shape::{JoinShape, LEFT, RIGHT};
+use crate::rows::{RowIds, RowTable};
+
+/// Rows of both sides by key.
+#[derive(Debug)]
+pub(super) struct JoinState {
+    pub(super) index: KeyIndex,
+    /// Per key slot: first row of each side, or [`NO_SLOT`].
+    heads: Vec<[u32; 2]>,
+    pub(super) sides: [Side; 2],
+}
+
+/// Rows of one side. A chain per key, linked both ways where rows are taken back.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) rows: RowTable,
+    next: Vec<u32>,
+    /// `None`: rows are never taken back.
+    previous: Option<Vec<u32>>,
+    /// Matching (distinct) rows of the other side, where the join asks for it.
+    pub(super) degrees: Option<Vec<u32>>,
+}
+
+impl JoinState {
+    /// Empty state; `append_only` per side.
+    pub(super) fn new(
+        shape: &JoinShape,
+        tables: [RowTable; 2],
+        append_only: [bool; 2],
+        scope: &TaskScope,
+        partial: bool,
+    ) -> Self {
+        let [left, right] = tables;
+        let side = |rows, side: usize| Side {
+            rows,
+            next: Vec::new(),
+            previous: (!append_only[side]).then(Vec::new),
+            degrees: shape.tracks(side).then(Vec::new),
+        };
+        JoinState {
+            index: KeyIndex::new(
+                shape.keys[LEFT].width(),
+                scope.key_groups,
+                scope.owned,
+                partial,
+            ),
+            heads: Vec::new(),
+            sides: [side(left, LEFT), side(right, RIGHT)],
+        }
+    }
+
+    /// The slot of a row's key, made if there is none.
+    #[inline]
+    pub(super) fn key_slot(&mut self, keys: &KeyBatch, row: usize) -> u32 {
+        let heads = &mut self.heads;
+        let mut created = |slot: u32| {
+            if slot as usize == heads.len() {
+                heads.push([NO_SLOT; 2]);
+            } else {
+                heads[slot as usize] = [NO_SLOT; 2];
+            }
+        };
+        self.index
+            .find_or_insert_row(&keys.keys, row, keys.hashes[row], &mut created)
+    }
+
+    /// The first row of a key's chain.
+    #[inline]
+    pub(super) fn head(&self, key_slot: u32, side: usize) -> u32 {
+        self.heads[key_slot as usize][side]
+    }
+
+    /// Appends a row that is never taken back.
+    #[inline]
+    pub(super) fn append(&mut self, side: usize, key_slot: u32, hash: u64, bytes: &[u8]) -> u32 {
+        let slot = self.sides[side].rows.append(hash, bytes);
+        self.link(side, key_slot, slot);
+        slot
+    }
+
+    /// Appends a row that matches nothing.
+    pub(super) fn append_lonely(&mut self, side: usize, hash: u64, bytes: &[u8]) -> u32 {
+        let slot = self.sides[side].rows.append(hash, bytes);
+        self.sides[side].link(slot, NO_SLOT);
+        slot
+    }
+
+    /// Adds a row that is not there.
+    pub(super) fn insert(
+        &mut self,
+        side: usize,
+        key_slot: u32,
+        hash: u64,
+        ids: &RowIds,
+        row: usize,
+        bytes: &[u8],
+    ) -> u32 {
+        let slot = self.sides[side].rows.insert(hash, ids, row, bytes);
+        self.link(side, key_slot, slot);
+        slot
+    }
+
+    /// Links a row that its table already has.
+    #[inline]
+    pub(super) fn link(&mut self, side: usize, key_slot: u32, slot: u32) {
+        let head = &mut self.heads[key_slot as usize][side];
+        let next = std::mem::replace(head, slot);
+        self.sides[side].link(slot, next);
+    }
+
+    /// Takes a row away, and its key with the last one.
+    pub(super) fn remove(&mut self, side: usize, key_slot: u32, slot: u32) {
+        let heads = &mut self.heads[key_slot as usize];
+        self.sides[side].unlink(slot, &mut heads[side]);
+        let is_empty = *heads == [NO_SLOT; 2];
+        self.sides[side].rows.remove(slot);
+        if is_empty {
+            self.index.remove(key_slot);
+        }
+    }
+
+    /// Puts loaded rows of one side into memory; the key slots they belong to, [`NO_SLOT`] where a
+    /// NULL in the key matches nothing.
+    pub(super) fn install(
+        &mut self,
+        shape: &JoinShape,
+        side: usize,
+        loaded: &[LoadedRow],
+    ) -> Result<Vec<u32>, OperatorError> {
+        let mut bytes: Vec<&[u8]> = Vec::with_capacity(loaded.len());
+        for row in loaded {
+            let (row, _) = self.sides[side].rows.stored_row(&row.value)?;
+            if row.len() < shape.codecs[side].fixed_bytes() {
+                return Err(self.sides[side].rows.damaged("a row is cut short"));
+            }
+            bytes.push(row);
+        }
+        let mut columns = Vec::new();
+        for column in shape.keys[side].columns() {
+            columns.push(shape.codecs[side].decode_column(*column, &bytes)?);
+        }
+        let keys = shape.keys[side].encode_arrays(&columns, loaded.len())?;
+        let null_keys = shape.null_key_columns(&columns);
+        let mut key_slots = Vec::with_capacity(loaded.len());
+        for (row, loaded) in loaded.iter().enumerate() {
+            let slot = self.sides[side].rows.install(loaded)?;
+            if null_keys.as_ref().is_some_and(|nulls| nulls.value(row)) {
+                self.sides[side].link(slot, NO_SLOT);
+                key_slots.push(NO_SLOT);
+                continue;
+            }
+            let key_slot = self.key_slot(&keys, row);
+            self.link(side, key_slot, slot);
+            key_slots.push(key_slot);
+        }
+        Ok(key_slots)
+    }
+
+    /// Live rows and bytes.
+    pub(super) fn size(&self) -> StateSize {
+        let mut size = StateSize {
+            rows: 0,
+            bytes: (self.index.memory() + self.heads.capacity() * 8) as u64,
+        };
+        for side in &self.sides {
+            let rows = side.rows.size();
+            size.rows += rows.rows;
+            size.bytes += rows.bytes + side.memory() as u64;
+        }
+        size
+    }
+}
+
+impl Side {
+    /// The row after another in its chain.
+    #[inline]
+    pub(super) fn next(&self, slot: u32) -> u32 {
+        self.next[slot as usize]
+    }
+
+    #[inline]
+    fn link(&mut self, slot: u32, next: u32) {
+        set(&mut self.next, slot, next);
+        if let Some(previous) = &mut self.previous {
+            set(previous, slot, NO_SLOT);
+            if next != NO_SLOT {
+                previous[next as usize] = slot;
+            }
+        }
+        if let Some(degrees) = &mut self.degrees {
+            set(degrees, slot, 0);
+        }
+    }
+
+    fn unlink(&mut self, slot: u32, head: &mut u32) {
+        let Some(previous) = &mut self.previous else {
+            return;
+        };
+        let (before, after) = (previous[slot as usize], self.next[slot as usize]);
+        match before {
+            NO_SLOT => *head = after,
+            before => self.next[before as usize] = after,
+        }
+        if after != NO_SLOT {
+            previous[after as usize] = before;
+        }
+    }
+
+    fn memory(&self) -> usize {
+        let column = |column: &Option<Vec<u32>>| column.as_ref().map_or(0, |c| c.capacity() * 4);
+        self.next.capacity() * 4 + column(&self.previous) + column(&self.degrees)
+    }
+}
+
+#[inline]
+fn set(column: &mut Vec<u32>, slot: u32, value: u32) {
+    if slot as usize == column.len() {
+        column.push(value);
+    } else {
+        column[slot as usize] = value;
+    }
+}

@@ -1,0 +1,64 @@
+//! One row of bytes per key: the values of a `MapTable`.
+
+use engine::state::{NO_SLOT, RowArena, Values};
+
+/// Row bytes by key slot; a key may have none yet.
+#[derive(Debug, Default)]
+pub(crate) struct RowCells {
+    /// Per key slot: slot in the arena, or [`NO_SLOT`].
+    cells: Vec<u32>,
+    arena: RowArena,
+}
+
+impl RowCells {
+    /// The row of a key.
+    #[inline]
+    pub(crate) fn get(&self, slot: u32) -> Option<&[u8]> {
+        match self.cells[slot as usize] {
+            NO_SLOT => None,
+            cell => Some(self.arena.row(cell)),
+        }
+    }
+
+    /// Sets the row of a key.
+    #[inline]
+    pub(crate) fn set(&mut self, slot: u32, row: &[u8]) {
+        match self.cells[slot as usize] {
+            NO_SLOT => self.cells[slot as usize] = self.arena.insert(row),
+            cell => self.arena.replace(cell, row),
+        }
+    }
+
+    /// Takes the row of a key away.
+    pub(crate) fn clear(&mut self, slot: u32) {
+        let cell = std::mem::replace(&mut self.cells[slot as usize], NO_SLOT);
+        if cell != NO_SLOT {
+            self.arena.remove(cell);
+        }
+    }
+}
+
+impl Values for RowCells {
+    fn reserve(&mut self, slots: usize) {
+        if self.cells.len() < slots {
+            self.cells.resize(slots, NO_SLOT);
+        }
+    }
+
+    fn reset(&mut self, slot: u32) {
+        self.clear(slot);
+    }
+
+    fn encode(&self, slot: u32, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.get(slot).unwrap_or_default());
+    }
+
+    fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<(), String> {
+        self.set(slot, bytes);
+        Ok(())
+    }
+
+    fn memory(&self) -> usize {
+        self.cells.capacity() * 4 + self.arena.memory()
+    }
+}
