@@ -48,7 +48,10 @@ mod tests {
     fn only_update_before_goes() {
         let columns = fields(&[("a", "INT")]);
         let make = |_: &engine::operator::TaskScope| Ok(DropUpdateBeforeOperator::build());
-        let events = [insert(0, &columns, "1\n-U 1\n+U 2\n-D 2"), insert(0, &columns, "-U 3")];
+        let events = [
+            insert(0, &columns, "1\n-U 1\n+U 2\n-D 2"),
+            insert(0, &columns, "-U 3"),
+        ];
         assert_eq!(changelog(&drive(&make, &events)), "+I 1\n+U 2\n-D 2\n");
     }
 }

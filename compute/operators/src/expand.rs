@@ -72,7 +72,9 @@ impl Operator for ExpandOperator {
             let options = RecordBatchOptions::new().with_row_count(Some(count));
             let schema = Arc::clone(&self.schema);
             let rows = RecordBatch::try_new_with_options(schema, columns, &options)?;
-            context.out.batch(ChangeBatch::changes(rows, batch.kinds.clone()));
+            context
+                .out
+                .batch(ChangeBatch::changes(rows, batch.kinds.clone()));
         }
         Ok(Step::Done)
     }

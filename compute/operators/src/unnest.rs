@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{
-        Array, ArrayRef, AsArray as _, Int32Array, RecordBatch, StructArray, UInt32Array,
-    },
+    array::{Array, ArrayRef, AsArray as _, Int32Array, RecordBatch, StructArray, UInt32Array},
     buffer::{NullBuffer, OffsetBuffer},
     compute::take,
     datatypes::{Int32Type, SchemaRef},
@@ -121,7 +119,12 @@ impl UnnestOperator {
             Collection::Array => {
                 let list = column.as_list::<i32>();
                 let elements = self.element_columns(list.values());
-                (list.offsets().clone(), list.nulls().cloned(), elements, None)
+                (
+                    list.offsets().clone(),
+                    list.nulls().cloned(),
+                    elements,
+                    None,
+                )
             }
             Collection::Map => {
                 let map = column.as_map();
@@ -132,7 +135,12 @@ impl UnnestOperator {
                 let map = column.as_map();
                 let elements = self.element_columns(map.keys());
                 let counts = map.values().as_primitive::<Int32Type>().clone();
-                (map.offsets().clone(), map.nulls().cloned(), elements, Some(counts))
+                (
+                    map.offsets().clone(),
+                    map.nulls().cloned(),
+                    elements,
+                    Some(counts),
+                )
             }
         };
         Pending {
@@ -190,7 +198,10 @@ impl Pending {
         let mut chunk = Chunk::default();
         while self.row < self.batch.num_rows() && chunk.rows.len() < rows_max {
             let start = self.offsets[self.row] as usize;
-            let is_null = self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(self.row));
+            let is_null = self
+                .nulls
+                .as_ref()
+                .is_some_and(|nulls| nulls.is_null(self.row));
             let length = self.offsets[self.row + 1] as usize - start;
             let length = if is_null { 0 } else { length };
             if self.element == length {
@@ -202,7 +213,10 @@ impl Pending {
                 continue;
             }
             let element = start + self.element;
-            let copies = self.counts.as_ref().map_or(1, |counts| counts.value(element));
+            let copies = self
+                .counts
+                .as_ref()
+                .map_or(1, |counts| counts.value(element));
             if self.copy < copies {
                 self.copy += 1;
                 self.ordinal += 1;
@@ -239,7 +253,10 @@ impl Pending {
             Kinds::from_bytes(chunk.rows.iter().map(|row| kinds[*row as usize]).collect())
         };
         let batch = RecordBatch::try_new(Arc::clone(schema), columns)?;
-        Ok(ChangeBatch::changes(batch, self.batch.kinds.as_ref().map(kind)))
+        Ok(ChangeBatch::changes(
+            batch,
+            self.batch.kinds.as_ref().map(kind),
+        ))
     }
 }
 
@@ -299,10 +316,12 @@ mod tests {
         let text = changelog(&elements);
         let without_collection: Vec<String> = text
             .lines()
-            .map(|line| match (line.find(['[', '{']), line.rfind([']', '}'])) {
-                (Some(from), Some(to)) => format!("{}{}", &line[..from], &line[to + 3..]),
-                _ => line.to_owned(),
-            })
+            .map(
+                |line| match (line.find(['[', '{']), line.rfind([']', '}'])) {
+                    (Some(from), Some(to)) => format!("{}{}", &line[..from], &line[to + 3..]),
+                    _ => line.to_owned(),
+                },
+            )
             .collect();
         assert_eq!(without_collection.join("\n"), expected);
     }
@@ -326,7 +345,13 @@ mod tests {
         let mut list = ListBuilder::new(Int32Builder::new());
         list.append_value((0..20).map(Some));
         let expected: Vec<String> = (0..20).map(|i| format!("+U 0, {i}")).collect();
-        check("ARRAY<INT>", Arc::new(list.finish()), false, false, &expected.join("\n"));
+        check(
+            "ARRAY<INT>",
+            Arc::new(list.finish()),
+            false,
+            false,
+            &expected.join("\n"),
+        );
     }
 
     #[test]
@@ -335,23 +360,37 @@ mod tests {
         let mut list = ListBuilder::new(StructBuilder::from_fields(fields, 2));
         for (a, is_valid) in [(1, true), (2, false)] {
             let row = list.values();
-            row.field_builder::<Int32Builder>(0).expect("INT").append_value(a);
-            row.field_builder::<StringBuilder>(1).expect("STRING").append_value("x");
+            row.field_builder::<Int32Builder>(0)
+                .expect("INT")
+                .append_value(a);
+            row.field_builder::<StringBuilder>(1)
+                .expect("STRING")
+                .append_value("x");
             row.append(is_valid);
         }
         list.append(true);
         let expected = "+U 0, 1, x\n+U 0, NULL, NULL";
         let rows: ArrayRef = Arc::new(list.finish());
-        let columns = super::super::testing::fields(&[("id", "INT"), ("c", "ARRAY<ROW<a INT, b STRING>>")]);
+        let columns =
+            super::super::testing::fields(&[("id", "INT"), ("c", "ARRAY<ROW<a INT, b STRING>>")]);
         let schema = arrow_schema(&columns);
         let ids: ArrayRef = Arc::new(Int32Array::from(vec![0]));
         let batch = RecordBatch::try_new(schema, vec![ids, rows]).expect("columns");
-        let spec = plan::Unnest { column: 1, left: false, with_ordinality: false };
+        let spec = plan::Unnest {
+            column: 1,
+            left: false,
+            with_ordinality: false,
+        };
         let make = |scope: &engine::operator::TaskScope| {
             UnnestOperator::build(&spec, &columns, scope.batch_rows)
         };
-        let out = batches(&drive(&make, &[Event::Batch(0, ChangeBatch::inserts(batch))]));
-        let out = RecordBatch::from(StructArray::from(out[0].rows.project(&[0, 2, 3]).expect("3")));
+        let out = batches(&drive(
+            &make,
+            &[Event::Batch(0, ChangeBatch::inserts(batch))],
+        ));
+        let out = RecordBatch::from(StructArray::from(
+            out[0].rows.project(&[0, 2, 3]).expect("3"),
+        ));
         let text = changelog(&[engine::Element::Batch(ChangeBatch::inserts(out))]);
         assert_eq!(text, expected.replace("+U", "+I") + "\n");
 
@@ -362,8 +401,20 @@ mod tests {
         }
         map.append(true).expect("entries");
         let map: ArrayRef = Arc::new(map.finish());
-        check("MULTISET<STRING>", Arc::clone(&map), false, true, "+U 0, a, 1\n+U 0, a, 2\n+U 0, b, 3");
-        check("MAP<STRING, INT>", map, false, false, "+U 0, a, 2\n+U 0, b, 1");
+        check(
+            "MULTISET<STRING>",
+            Arc::clone(&map),
+            false,
+            true,
+            "+U 0, a, 1\n+U 0, a, 2\n+U 0, b, 3",
+        );
+        check(
+            "MAP<STRING, INT>",
+            map,
+            false,
+            false,
+            "+U 0, a, 2\n+U 0, b, 1",
+        );
     }
 
     fn schema_fields() -> arrow::datatypes::Fields {

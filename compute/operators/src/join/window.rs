@@ -1,20 +1,18 @@
 //! The window join: rows are held by window and joined when the watermark passes its end. A
 //! window is a namespace of both state tables and is closed with it.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use engine::{
-    ChangeBatch, Element, TIMESTAMP_MIN, Timestamp,
+    ChangeBatch, Element, Timestamp,
     operator::{
         Operator, OperatorContext, OperatorError, OperatorState, StateSize, Step, TaskScope,
     },
-    state::{NO_SLOT, ScanJob, StateDelta, TableDelta},
+    state::{NO_SLOT, ScanJob, StateDelta},
 };
 use proto::{
     plan,
-    types::{Epoch, Field, KeyGroupCount, TableId},
+    types::{Epoch, Field, TableId},
 };
-use state_client::{LoadedRow, ScanReply};
+use state_client::ScanReply;
 
 use super::{
     probe::{Event, Probe},
@@ -23,7 +21,7 @@ use super::{
 };
 use crate::{
     EvalContext,
-    rows::{Identity, RowTable, column, milliseconds},
+    rows::{Identity, RowTable, WindowState, Windows, column, milliseconds, window_index_scope},
 };
 
 /// The operator of a [`plan::WindowJoin`].
@@ -33,19 +31,10 @@ pub struct WindowJoinOperator {
     /// Per side: the column of the window's end.
     window_ends: [usize; 2],
     scope: TaskScope,
-    windows: BTreeMap<i64, Window>,
+    windows: Windows<Window>,
     firing: Option<Firing>,
-    /// Windows to fire, oldest first, and what to send when they have.
-    due: VecDeque<i64>,
+    /// What to send when all due windows have fired.
     pending_watermark: Option<Timestamp>,
-    watermark: Timestamp,
-    /// Windows that end before it are closed.
-    open_from: i64,
-    open_from_saved: i64,
-    open_from_frozen: Option<i64>,
-    last_barrier: Epoch,
-    /// Frozen rows of windows that have closed since.
-    retired: Vec<TableDelta>,
     eval: EvalContext,
 }
 
@@ -104,26 +93,11 @@ impl WindowJoinOperator {
                 column(right_window.window_end, right)?,
             ],
             scope: *scope,
-            windows: BTreeMap::new(),
+            windows: Windows::new(vec![*left_table, *right_table], scope),
             firing: None,
-            due: VecDeque::new(),
             pending_watermark: None,
-            watermark: TIMESTAMP_MIN,
-            open_from: i64::MIN,
-            open_from_saved: i64::MIN,
-            open_from_frozen: None,
-            last_barrier: scope.restored,
-            retired: Vec::new(),
             eval: EvalContext::default(),
         }))
-    }
-
-    fn window(&mut self, end: i64) -> &mut Window {
-        let (shape, tables, scope) = (&self.shape, self.tables, &self.scope);
-        let last_barrier = self.last_barrier;
-        self.windows
-            .entry(end)
-            .or_insert_with(|| Window::new(shape, tables, end, scope, last_barrier))
     }
 
     /// Puts out due windows; `true` when all are.
@@ -136,17 +110,9 @@ impl WindowJoinOperator {
                 }
                 self.firing = None;
             }
-            let Some(end) = self.due.pop_front() else {
+            let Some(window) = self.windows.take_due() else {
                 return Ok(true);
             };
-            let Some(mut window) = self.windows.remove(&end) else {
-                continue;
-            };
-            for side in &mut window.state.sides {
-                side.rows.encode(usize::MAX);
-                self.retired.extend(side.rows.take_delta());
-            }
-            self.open_from = self.open_from.max(end + 1);
             self.firing = Some(Firing {
                 window,
                 probe: None,
@@ -175,22 +141,31 @@ impl Window {
         scope: &TaskScope,
         last_barrier: Epoch,
     ) -> Self {
-        // A window is hydrated whole, so its index need not tell key groups apart.
-        let one = KeyGroupCount::new(1).unwrap_or(KeyGroupCount::DEFAULT);
-        let index_scope = TaskScope {
-            key_groups: one,
-            owned: one.range(0, 1),
-            ..*scope
-        };
         let table = |table| {
             let identity = Identity::Append { removable: false };
             RowTable::new(table, end, identity, scope).begun_after(last_barrier)
         };
         let row_tables = tables.map(table);
         Window {
-            state: JoinState::new(shape, row_tables, [true; 2], &index_scope, false),
+            state: JoinState::new(
+                shape,
+                row_tables,
+                [true; 2],
+                &window_index_scope(scope),
+                false,
+            ),
             key_slots: [Vec::new(), Vec::new()],
         }
+    }
+}
+
+impl WindowState for Window {
+    fn tables(&mut self) -> impl Iterator<Item = &mut RowTable> {
+        self.state.sides.iter_mut().map(|side| &mut side.rows)
+    }
+
+    fn size(&self) -> StateSize {
+        self.state.size()
     }
 }
 
@@ -303,12 +278,15 @@ impl Operator for WindowJoinOperator {
                 .iter()
                 .take_while(|other| **other == end)
                 .count();
-            if end - 1 <= self.watermark || end < self.open_from {
+            if self.windows.is_late(end) {
                 context.counters.late_rows += run as u64;
                 row += run;
                 continue;
             }
-            let window = self.window(end);
+            let (shape, tables, scope) = (&self.shape, self.tables, &self.scope);
+            let window = self.windows.window(end, |barrier| {
+                Window::new(shape, tables, end, scope, barrier)
+            });
             for row in row..row + run {
                 let hash = keys.hashes[row];
                 let key_slot = if null_keys.as_ref().is_some_and(|nulls| nulls.value(row)) {
@@ -334,12 +312,9 @@ impl Operator for WindowJoinOperator {
         watermark: Timestamp,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
-        self.watermark = watermark;
+        self.windows.advance(watermark);
         self.eval.watermark = Some(watermark);
         self.pending_watermark = Some(watermark);
-        let last_end = watermark.saturating_add(1);
-        self.due
-            .extend(self.windows.range(..=last_end).map(|(end, _)| *end));
         self.go_on(context)
     }
 
@@ -354,82 +329,33 @@ impl Operator for WindowJoinOperator {
 
 impl OperatorState for WindowJoinOperator {
     fn hydrate(&mut self, scope: &TaskScope) -> Vec<ScanJob> {
-        let job = |table, key_group| ScanJob { table, key_group };
-        let of_table = |table| scope.owned.iter().map(move |group| job(table, group));
-        self.tables
-            .iter()
-            .flat_map(|table| of_table(*table))
-            .collect()
+        self.windows.hydrate(scope)
     }
 
     fn hydrated(&mut self, job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
         let side = usize::from(job.table != self.tables[LEFT]);
-        if let Some(open_from) = reply.open_from {
-            self.open_from = self.open_from.max(open_from);
-            self.open_from_saved = self.open_from;
-        }
-        let same_window = |a: &LoadedRow, b: &LoadedRow| a.namespace == b.namespace;
-        for rows in reply.rows.chunk_by(same_window) {
-            let end = rows[0].namespace;
-            self.window(end);
-            if let Some(window) = self.windows.get_mut(&end) {
-                let slots = window.state.install(&self.shape, side, rows)?;
-                window.key_slots[side].extend(slots);
-            }
-        }
-        Ok(())
+        let (shape, tables, scope) = (&self.shape, self.tables, &self.scope);
+        let make = |end, barrier| Window::new(shape, tables, end, scope, barrier);
+        self.windows.hydrated(reply, make, |window, rows| {
+            let slots = window.state.install(shape, side, rows)?;
+            window.key_slots[side].extend(slots);
+            Ok(())
+        })
     }
 
     fn freeze(&mut self, epoch: Epoch) {
-        self.last_barrier = epoch;
-        for window in self.windows.values_mut() {
-            window
-                .state
-                .sides
-                .iter_mut()
-                .for_each(|side| side.rows.freeze(epoch));
-        }
-        let has_moved = self.open_from > self.open_from_saved;
-        self.open_from_frozen = has_moved.then_some(self.open_from);
-        self.open_from_saved = self.open_from;
+        self.windows.freeze(epoch);
     }
 
     fn encode(&mut self, rows_max: usize) -> bool {
-        let sides = self
-            .windows
-            .values_mut()
-            .flat_map(|window| &mut window.state.sides);
-        sides.fold(true, |done, side| side.rows.encode(rows_max) && done)
+        self.windows.encode(rows_max)
     }
 
     fn take_delta(&mut self) -> StateDelta {
-        let mut tables = std::mem::take(&mut self.retired);
-        let sides = self
-            .windows
-            .values_mut()
-            .flat_map(|window| &mut window.state.sides);
-        tables.extend(sides.filter_map(|side| side.rows.take_delta()));
-        let mut low_water_marks = Vec::new();
-        if let Some(open_from) = self.open_from_frozen.take() {
-            for table in self.tables {
-                let groups = self.scope.owned.iter();
-                low_water_marks.extend(groups.map(|group| (table, group, open_from)));
-            }
-        }
-        StateDelta {
-            tables,
-            low_water_marks,
-            ..StateDelta::default()
-        }
+        self.windows.take_delta()
     }
 
     fn size(&self) -> StateSize {
-        let mut size = StateSize::default();
-        for window in self.windows.values() {
-            let of_window = window.state.size();
-            size.rows += of_window.rows;
-            size.bytes += of_window.bytes;
-        }
-        size
+        self.windows.size()
     }
 }

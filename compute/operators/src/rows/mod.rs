@@ -8,11 +8,13 @@ mod cells;
 mod sorted;
 mod table;
 mod time;
+mod windows;
 
 pub(crate) use cells::RowCells;
 pub(crate) use sorted::SortedSlots;
 pub(crate) use table::{Identity, RowIds, RowTable};
 pub(crate) use time::milliseconds;
+pub(crate) use windows::{WindowState, Windows, window_index_scope};
 
 use arrow::datatypes::DataType;
 use engine::{codec::RowCodec, operator::OperatorError, schema::arrow_type};

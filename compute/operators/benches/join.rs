@@ -1,0 +1,232 @@
+//! The updating join: what an inserted row and a match cost. Nexmark's shapes: bids of about 100
+//! bytes meet auctions by a BIGINT (q20), with a condition on times (q4, q9), persons meet
+//! auctions (q3).
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use divan::{Bencher, counter::ItemsCount};
+use engine::{
+    ChangeBatch,
+    clock::ManualClock,
+    operator::{Counters, Operator, OperatorContext, Outbox, Step, TaskScope},
+    schema::arrow_schema,
+};
+use operators::JoinOperator;
+use proto::{
+    plan::{self, Changelog, Expr, JoinType, ScalarFunction},
+    types::{DataType, Epoch, Field, KeyGroupCount, LogicalType, TableId},
+};
+
+const BATCH_ROWS: usize = 4096;
+const ROWS: usize = 512 * 1024;
+
+fn main() {
+    divan::main();
+}
+
+fn scope() -> TaskScope {
+    let key_groups = KeyGroupCount::DEFAULT;
+    TaskScope {
+        index: 0,
+        parallelism: 1,
+        owned: key_groups.range(0, 1),
+        key_groups,
+        batch_rows: BATCH_ROWS,
+        restored: Epoch::ZERO,
+    }
+}
+
+fn columns(name: &str) -> Vec<Field> {
+    let field = |suffix: &str, logical: LogicalType| {
+        Field::new(format!("{name}_{suffix}"), logical.nullable())
+    };
+    vec![
+        field("id", LogicalType::BigInt),
+        field("other", LogicalType::BigInt),
+        field("price", LogicalType::BigInt),
+        field("channel", LogicalType::STRING),
+        field("text", LogicalType::STRING),
+        field("time", LogicalType::Timestamp(3)),
+    ]
+}
+
+/// Rows of about 100 bytes; `key` of each row by its number.
+fn batches(name: &str, rows: usize, key: impl Fn(usize) -> i64) -> Vec<ChangeBatch> {
+    let schema = arrow_schema(&columns(name));
+    let batch = |start: usize| {
+        let numbers = start..(start + BATCH_ROWS).min(rows);
+        let numbers = || numbers.clone();
+        let int = |f: &dyn Fn(usize) -> i64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(numbers().map(f)))
+        };
+        let text = |f: &dyn Fn(usize) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(numbers().map(f)))
+        };
+        let times = TimestampMillisecondArray::from_iter_values(numbers().map(|i| i as i64));
+        let arrays: Vec<ArrayRef> = vec![
+            int(&|i| key(i)),
+            int(&|i| i as i64),
+            int(&|i| (i * 7919 % 10_000) as i64),
+            text(&|i| format!("channel-{}", i % 100)),
+            text(&|i| format!("{:040}", i)),
+            Arc::new(times),
+        ];
+        let rows = RecordBatch::try_new(Arc::clone(&schema), arrays).expect("columns");
+        ChangeBatch::inserts(rows)
+    };
+    (0..rows).step_by(BATCH_ROWS).map(batch).collect()
+}
+
+struct Run {
+    operator: Box<dyn Operator>,
+    out: Outbox,
+    clock: ManualClock,
+    scope: TaskScope,
+    counters: Counters,
+    rows_out: usize,
+}
+
+impl Run {
+    fn new(join_type: JoinType, condition: Option<Expr>) -> Self {
+        let spec = plan::Join {
+            r#type: join_type.into(),
+            left_keys: vec![0],
+            right_keys: vec![0],
+            condition,
+            ..plan::Join::default()
+        };
+        let (left, right) = (columns("l"), columns("r"));
+        let tables = [TableId(1), TableId(2)];
+        let changelogs = [Changelog::APPEND; 2];
+        let scope = scope();
+        let operator = JoinOperator::build(&spec, &[&left, &right], &tables, &changelogs, &scope);
+        Run {
+            operator: operator.expect("a join"),
+            out: Outbox::default(),
+            clock: ManualClock::default(),
+            scope,
+            counters: Counters::default(),
+            rows_out: 0,
+        }
+    }
+
+    fn feed(&mut self, input: usize, batches: &[ChangeBatch]) {
+        for batch in batches {
+            let mut step = None;
+            while step != Some(Step::Done) {
+                let mut context = OperatorContext {
+                    out: &mut self.out,
+                    clock: &self.clock,
+                    scope: &self.scope,
+                    counters: &mut self.counters,
+                    dead_letters: &mut Vec::new(),
+                };
+                let result = match step {
+                    None => self.operator.batch(input, batch.clone(), &mut context),
+                    Some(_) => self.operator.resume(&mut context),
+                };
+                step = Some(result.expect("the join goes on"));
+                self.rows_out += self.out.num_rows();
+                while self.out.pop().is_some() {}
+            }
+        }
+    }
+
+    /// A barrier, so that what has come so far is not changed state any more.
+    fn checkpoint(&mut self, epoch: u64) {
+        let state = self.operator.state().expect("a join has state");
+        state.freeze(Epoch(epoch));
+        while !state.encode(1 << 20) {}
+        drop(state.take_delta());
+    }
+}
+
+/// Rows that match nothing: the price of keeping a row.
+#[divan::bench(sample_count = 5)]
+fn insert_without_match(bencher: Bencher<'_, '_>) {
+    let rows = batches("l", ROWS, |i| i as i64 / 4);
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(|| Run::new(JoinType::Inner, None))
+        .bench_local_values(|mut run| {
+            run.feed(0, &rows);
+            run
+        });
+}
+
+/// q20: each bid finds its auction, most of them recent ones.
+#[divan::bench(sample_count = 5)]
+fn bids_meet_auctions(bencher: Bencher<'_, '_>) {
+    with_auctions(bencher, None);
+}
+
+/// q4, q9: the bid's time must be before the auction's.
+#[divan::bench(sample_count = 5)]
+fn bids_meet_auctions_in_time(bencher: Bencher<'_, '_>) {
+    let time = LogicalType::Timestamp(3).nullable();
+    let boolean: DataType = LogicalType::Boolean.nullable();
+    let sides = vec![Expr::column(5, &time), Expr::column(11, &time)];
+    with_auctions(bencher, Some(Expr::call(ScalarFunction::GreaterOrEqual, sides, &boolean)));
+}
+
+fn with_auctions(bencher: Bencher<'_, '_>, condition: Option<Expr>) {
+    let auctions = ROWS / 16;
+    let right = batches("r", auctions, |i| i as i64);
+    let left = batches("l", ROWS, |i| {
+        let newest = i / 16;
+        let back = (i.wrapping_mul(2_654_435_761) >> 8) % 100;
+        newest.saturating_sub(back) as i64
+    });
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(|| {
+            let mut run = Run::new(JoinType::Inner, condition.clone());
+            run.feed(1, &right);
+            run.checkpoint(1);
+            run
+        })
+        .bench_local_values(|mut run| {
+            run.feed(0, &left);
+            assert!(run.rows_out > ROWS / 2);
+            run
+        });
+}
+
+/// One row that matches very many: the price of a match.
+#[divan::bench(sample_count = 5)]
+fn matches_of_hot_keys(bencher: Bencher<'_, '_>) {
+    let right = batches("r", ROWS, |i| (i % 8) as i64);
+    let left = batches("l", 8, |i| i as i64);
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(|| {
+            let mut run = Run::new(JoinType::Inner, None);
+            run.feed(1, &right);
+            run
+        })
+        .bench_local_values(|mut run| {
+            run.feed(0, &left);
+            assert_eq!(run.rows_out, ROWS);
+            run
+        });
+}
+
+/// Outer rows lose and regain nothing, but their matches are counted.
+#[divan::bench(sample_count = 5)]
+fn left_join(bencher: Bencher<'_, '_>) {
+    let right = batches("r", ROWS / 16, |i| i as i64);
+    let left = batches("l", ROWS, |i| (i / 8) as i64);
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(|| {
+            let mut run = Run::new(JoinType::Left, None);
+            run.feed(1, &right);
+            run
+        })
+        .bench_local_values(|mut run| {
+            run.feed(0, &left);
+            assert_eq!(run.rows_out, ROWS);
+            run
+        });
+}

@@ -1,0 +1,86 @@
+//! Turns an upsert stream into a full changelog: updates get their old row, deletes their content.
+
+use engine::{
+    ChangeBatch,
+    key::KeyBatch,
+    operator::{Operator, OperatorContext, OperatorError, OperatorState, Step, TaskScope},
+    state::{Keyed, KeyedLogic, Wanted},
+};
+use proto::{
+    plan,
+    types::{Field, RowKind, TableId},
+};
+use state_client::{KeyRequest, LoadedRow};
+
+use super::table::{Decision, LatestRows, keeps_latest_rows};
+
+/// The operator of a [`plan::ChangelogNormalize`].
+pub struct ChangelogNormalizeOperator {
+    latest: LatestRows,
+}
+
+impl ChangelogNormalizeOperator {
+    /// A normalisation of `input`, whose rows are kept in the one table.
+    ///
+    /// # Errors
+    /// When the plan cannot be run.
+    pub fn build(
+        spec: &plan::ChangelogNormalize,
+        input: &[Field],
+        tables: &[TableId],
+        scope: &TaskScope,
+    ) -> Result<Box<dyn Operator>, OperatorError> {
+        let before = spec.emit_update_before;
+        let latest = LatestRows::new(&spec.keys, input, tables, 0, before, scope)?;
+        Ok(Box::new(Keyed::new(ChangelogNormalizeOperator { latest })))
+    }
+}
+
+impl KeyedLogic for ChangelogNormalizeOperator {
+    fn keys(&mut self, _input: usize, batch: &ChangeBatch) -> Result<KeyBatch, OperatorError> {
+        self.latest.keys(batch)
+    }
+
+    fn is_resident(&self) -> bool {
+        self.latest.is_resident()
+    }
+
+    fn wanted(
+        &mut self,
+        _input: usize,
+        _batch: &ChangeBatch,
+        keys: &KeyBatch,
+    ) -> Result<Wanted, OperatorError> {
+        Ok(self.latest.wanted(keys))
+    }
+
+    fn install(&mut self, request: &KeyRequest, rows: &[LoadedRow]) -> Result<(), OperatorError> {
+        self.latest.install(request.hash, rows)
+    }
+
+    fn process(
+        &mut self,
+        _input: usize,
+        batch: ChangeBatch,
+        keys: KeyBatch,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        let decide = |row: usize, _current: Option<&[u8]>| match batch.kind(row) {
+            RowKind::Insert | RowKind::UpdateAfter => Decision::Set,
+            RowKind::Delete => Decision::Remove,
+            // The new row follows and replaces the old one.
+            RowKind::UpdateBefore => Decision::Ignore,
+        };
+        let changes = self.latest.apply(&batch, &keys, true, decide, |_, _| {})?;
+        changes
+            .into_iter()
+            .for_each(|changes| context.out.batch(changes));
+        Ok(Step::Done)
+    }
+
+    fn state(&mut self) -> &mut dyn OperatorState {
+        self
+    }
+}
+
+keeps_latest_rows!(ChangelogNormalizeOperator);

@@ -1,0 +1,16 @@
+//! Top-N: the rows of a partition in an order, and those between two places of it.
+//!
+//! ```text
+//! ranking   rows by partition, in order: the state
+//! top       the updating operator: a batch in, what changed at the top out
+//! window    the operator of windows: the top is put out when its window closes
+//! ```
+
+#[cfg(test)]
+mod rank_test;
+mod ranking;
+mod top;
+mod window;
+
+pub use top::RankOperator;
+pub(crate) use window::WindowRankOperator;

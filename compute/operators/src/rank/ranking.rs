@@ -1,0 +1,337 @@
+//! Rows by partition, each partition in order.
+
+use std::cmp::Ordering;
+
+use arrow::{
+    array::ArrayRef,
+    compute::SortOptions,
+    row::{RowConverter, Rows, SortField},
+};
+use engine::{
+    codec::{ByteRows, RowCodec},
+    key::{KeyBatch, KeyEncoder},
+    operator::{OperatorError, StateSize, TaskScope},
+    state::{KeyIndex, NO_SLOT, RowArena},
+};
+use proto::{plan, types::Field};
+use state_client::LoadedRow;
+
+use crate::rows::{RowIds, RowTable, SortedSlots, arrow_types, column, columns, row_codec};
+
+/// What is fixed about a ranking: the partition, the order, the places that count.
+pub(super) struct RankShape {
+    pub(super) keys: KeyEncoder,
+    pub(super) codec: RowCodec,
+    /// Columns of the order and what makes bytes of them that compare like it.
+    order_columns: Vec<usize>,
+    converter: RowConverter,
+    /// Of rows that the order does not tell apart, the latest is the first.
+    latest_first: bool,
+    pub(super) offset: u64,
+    pub(super) limit: u64,
+}
+
+impl RankShape {
+    pub(super) fn new(
+        spec: &plan::Rank,
+        latest_first: bool,
+        input: &[Field],
+    ) -> Result<Self, OperatorError> {
+        let types = arrow_types(input);
+        let keys = columns(&spec.partition_by, input)?;
+        let key_types = keys.iter().map(|key| types[*key].clone()).collect();
+        let mut order_columns = Vec::with_capacity(spec.order_by.len());
+        let mut fields = Vec::with_capacity(spec.order_by.len());
+        for key in &spec.order_by {
+            let at = column(key.column, input)?;
+            let options = SortOptions {
+                descending: key.descending,
+                nulls_first: !key.nulls_last,
+            };
+            order_columns.push(at);
+            fields.push(SortField::new_with_options(types[at].clone(), options));
+        }
+        Ok(RankShape {
+            keys: KeyEncoder::new(keys, key_types)?,
+            codec: row_codec(input)?,
+            order_columns,
+            converter: RowConverter::new(fields)?,
+            latest_first,
+            offset: spec.offset,
+            limit: spec.limit,
+        })
+    }
+
+    /// Rows of a partition that are at the top or before it.
+    pub(super) fn rows_max(&self) -> u64 {
+        self.offset.saturating_add(self.limit)
+    }
+
+    /// The bytes of the order of rows.
+    pub(super) fn order_keys(&self, columns: &[ArrayRef]) -> Result<OrderKeys, OperatorError> {
+        if self.order_columns.is_empty() {
+            return Ok(OrderKeys(None));
+        }
+        let columns: Vec<ArrayRef> = self
+            .order_columns
+            .iter()
+            .map(|c| columns[*c].clone())
+            .collect();
+        Ok(OrderKeys(Some(self.converter.convert_columns(&columns)?)))
+    }
+}
+
+/// Bytes that compare like the rows' order.
+pub(super) struct OrderKeys(Option<Rows>);
+
+impl OrderKeys {
+    pub(super) fn row(&self, row: usize) -> &[u8] {
+        match &self.0 {
+            Some(rows) => rows.row(row).data(),
+            None => &[],
+        }
+    }
+}
+
+/// The rows of all partitions.
+pub(super) struct Ranking {
+    pub(super) index: KeyIndex,
+    partitions: Vec<Partition>,
+    pub(super) rows: RowTable,
+    /// Per row: where its order key is.
+    order_slots: Vec<u32>,
+    order_keys: RowArena,
+    latest_first: bool,
+}
+
+#[derive(Default)]
+struct Partition {
+    sorted: SortedSlots,
+    /// Rows, copies counted.
+    rows: u64,
+}
+
+impl Ranking {
+    /// No rows; `scope` is that of the key index.
+    pub(super) fn new(shape: &RankShape, rows: RowTable, scope: &TaskScope, partial: bool) -> Self {
+        Ranking {
+            index: KeyIndex::new(shape.keys.width(), scope.key_groups, scope.owned, partial),
+            partitions: Vec::new(),
+            rows,
+            order_slots: Vec::new(),
+            order_keys: RowArena::default(),
+            latest_first: shape.latest_first,
+        }
+    }
+
+    /// The slot of a row's partition, made if there is none.
+    pub(super) fn key_slot(&mut self, keys: &KeyBatch, row: usize) -> u32 {
+        let partitions = &mut self.partitions;
+        let mut created = |slot: u32| {
+            let slot = slot as usize;
+            if slot == partitions.len() {
+                partitions.push(Partition::default());
+            } else {
+                partitions[slot] = Partition::default();
+            }
+        };
+        self.index
+            .find_or_insert_row(&keys.keys, row, keys.hashes[row], &mut created)
+    }
+
+    /// Whether a row that comes last among its equals would be beyond `rows_max` rows.
+    pub(super) fn is_beyond(&self, key_slot: u32, order: &[u8], rows_max: u64) -> bool {
+        let partition = &self.partitions[key_slot as usize];
+        partition.rows >= rows_max
+            && partition
+                .sorted
+                .last()
+                .is_none_or(|last| match self.order_key(last).cmp(order) {
+                    Ordering::Less => true,
+                    Ordering::Equal => !self.latest_first,
+                    Ordering::Greater => false,
+                })
+    }
+
+    /// Adds a row of an input that only appends. Returns what falls out beyond `rows_max`: it is
+    /// forgotten, and freed by the caller.
+    pub(super) fn append(
+        &mut self,
+        key_slot: u32,
+        hash: u64,
+        bytes: &[u8],
+        order: &[u8],
+        rows_max: u64,
+    ) -> Option<u32> {
+        let slot = self.rows.append(hash, bytes);
+        self.enlist(key_slot, slot, order, 1);
+        let partition = &mut self.partitions[key_slot as usize];
+        if partition.rows <= rows_max {
+            return None;
+        }
+        let fallen = partition.sorted.pop()?;
+        partition.rows -= 1;
+        self.rows.forget(fallen);
+        Some(fallen)
+    }
+
+    /// Adds a row, or a copy of one.
+    pub(super) fn add(
+        &mut self,
+        key_slot: u32,
+        hash: u64,
+        ids: &RowIds,
+        row: usize,
+        bytes: &[u8],
+        order: &[u8],
+    ) {
+        match self.rows.find(hash, ids, row, bytes) {
+            NO_SLOT => {
+                let slot = self.rows.insert(hash, ids, row, bytes);
+                self.enlist(key_slot, slot, order, 1);
+            }
+            slot => {
+                self.rows.add_copy(slot);
+                self.partitions[key_slot as usize].rows += 1;
+            }
+        }
+    }
+
+    /// Takes a row back. Returns its slot if it was the last copy: it is forgotten, and freed by
+    /// the caller.
+    pub(super) fn take_back(&mut self, key_slot: u32, slot: u32) -> Option<u32> {
+        self.partitions[key_slot as usize].rows -= 1;
+        if self.rows.remove_copy(slot) {
+            return None;
+        }
+        let mut sorted = std::mem::take(&mut self.partitions[key_slot as usize].sorted);
+        sorted.remove(slot, |other| self.compare(other, slot));
+        self.partitions[key_slot as usize].sorted = sorted;
+        self.rows.forget(slot);
+        Some(slot)
+    }
+
+    /// Gives back the slot of a forgotten row.
+    pub(super) fn free(&mut self, slot: u32) {
+        self.order_keys.remove(self.order_slots[slot as usize]);
+        self.rows.free(slot);
+    }
+
+    /// Drops a partition without rows.
+    pub(super) fn drop_if_empty(&mut self, key_slot: u32) {
+        if self.partitions[key_slot as usize].sorted.is_empty() {
+            self.index.remove(key_slot);
+        }
+    }
+
+    /// Appends the rows at the top of a partition, each as often as there are copies of it.
+    pub(super) fn top(&self, key_slot: u32, shape: &RankShape, out: &mut Vec<u32>) {
+        let (mut skip, mut left) = (shape.offset, shape.limit);
+        for slot in self.partitions[key_slot as usize].sorted.iter() {
+            let mut copies = u64::from(self.rows.copies(slot));
+            let skipped = skip.min(copies);
+            skip -= skipped;
+            copies = (copies - skipped).min(left);
+            left -= copies;
+            (0..copies).for_each(|_| out.push(slot));
+            if left == 0 {
+                break;
+            }
+        }
+    }
+
+    /// The order of two rows of one partition; rows that are forgotten still have a place.
+    pub(super) fn compare(&self, a: u32, b: u32) -> Ordering {
+        let by_key = self.order_key(a).cmp(self.order_key(b));
+        by_key.then_with(|| {
+            let by_arrival = self.rows.order(a).cmp(&self.rows.order(b));
+            match self.latest_first {
+                true => by_arrival.reverse(),
+                false => by_arrival,
+            }
+        })
+    }
+
+    /// Puts committed rows that were read into memory.
+    pub(super) fn install(
+        &mut self,
+        shape: &RankShape,
+        loaded: &[LoadedRow],
+    ) -> Result<(), OperatorError> {
+        let mut stored = Vec::with_capacity(loaded.len());
+        let mut copies = Vec::with_capacity(loaded.len());
+        for row in loaded {
+            let (bytes, count) = self.rows.stored_row(&row.value)?;
+            stored.push(bytes);
+            copies.push(count);
+        }
+        let columns = shape.codec.decode(&stored)?;
+        let keys = shape.keys.columns().iter().map(|c| columns[*c].clone());
+        let keys: Vec<ArrayRef> = keys.collect();
+        let keys = shape.keys.encode_arrays(&keys, loaded.len())?;
+        let orders = shape.order_keys(&columns)?;
+        for (row, loaded) in loaded.iter().enumerate() {
+            let key_slot = self.key_slot(&keys, row);
+            let slot = self.rows.install(loaded)?;
+            self.enlist(key_slot, slot, orders.row(row), u64::from(copies[row]));
+        }
+        Ok(())
+    }
+
+    /// Live rows and bytes.
+    pub(super) fn size(&self) -> StateSize {
+        let mut size = self.rows.size();
+        let sorted = self
+            .partitions
+            .iter()
+            .map(|partition| partition.sorted.memory());
+        let bytes = self.index.memory()
+            + self.order_keys.memory()
+            + self.order_slots.capacity() * 4
+            + self.partitions.capacity() * size_of::<Partition>()
+            + sorted.sum::<usize>();
+        size.bytes += bytes as u64;
+        size
+    }
+
+    /// Rows of bytes at slots.
+    pub(super) fn bytes(&self, slots: impl Iterator<Item = u32>) -> Vec<&[u8]> {
+        slots.map(|slot| self.rows.row(slot)).collect()
+    }
+
+    fn enlist(&mut self, key_slot: u32, slot: u32, order: &[u8], copies: u64) {
+        let order_slot = self.order_keys.insert(order);
+        if self.order_slots.len() <= slot as usize {
+            self.order_slots.resize(slot as usize + 1, NO_SLOT);
+        }
+        self.order_slots[slot as usize] = order_slot;
+        let mut sorted = std::mem::take(&mut self.partitions[key_slot as usize].sorted);
+        sorted.insert(slot, |other| self.compare(other, slot));
+        let partition = &mut self.partitions[key_slot as usize];
+        partition.sorted = sorted;
+        partition.rows += copies;
+    }
+
+    fn order_key(&self, slot: u32) -> &[u8] {
+        self.order_keys.row(self.order_slots[slot as usize])
+    }
+}
+
+/// The rows of a batch as bytes, with what orders and identifies them.
+pub(super) struct Prepared {
+    pub(super) bytes: ByteRows,
+    pub(super) orders: OrderKeys,
+}
+
+impl Prepared {
+    pub(super) fn new(
+        shape: &RankShape,
+        columns: &[ArrayRef],
+        rows: usize,
+    ) -> Result<Self, OperatorError> {
+        Ok(Prepared {
+            bytes: shape.codec.encode(columns, rows)?,
+            orders: shape.order_keys(columns)?,
+        })
+    }
+}
