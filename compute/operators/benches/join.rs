@@ -167,7 +167,10 @@ fn bids_meet_auctions_in_time(bencher: Bencher<'_, '_>) {
     let time = LogicalType::Timestamp(3).nullable();
     let boolean: DataType = LogicalType::Boolean.nullable();
     let sides = vec![Expr::column(5, &time), Expr::column(11, &time)];
-    with_auctions(bencher, Some(Expr::call(ScalarFunction::GreaterOrEqual, sides, &boolean)));
+    with_auctions(
+        bencher,
+        Some(Expr::call(ScalarFunction::GreaterOrEqual, sides, &boolean)),
+    );
 }
 
 fn with_auctions(bencher: Bencher<'_, '_>, condition: Option<Expr>) {

@@ -3,6 +3,7 @@
 mod error;
 mod fragment;
 mod node;
+mod operator;
 mod plan;
 
 pub(crate) use error::BuildError;

@@ -1,10 +1,7 @@
 //! One node of a plan becomes one operator.
 
 use engine::operator::{Operator, OperatorError, SourceOperator, TaskScope};
-use operators::{
-    SinkOperator, SplitSource,
-    calc::{CalcOperator, Projector},
-};
+use operators::{SinkOperator, SplitSource, ValuesSource};
 use proto::{
     control::Deployment,
     plan::{self, Fragment, Node, PlanError, node},
@@ -46,18 +43,8 @@ impl NodeBuilder<'_> {
         match operator {
             node::Operator::Source(spec) => self.source(spec),
             node::Operator::Sink(spec) => self.sink(spec),
+            node::Operator::Values(spec) => self.values(spec).map_err(error),
             other => self.operator(other).map(BuiltNode::Operator).map_err(error),
-        }
-    }
-
-    fn operator(&self, operator: &node::Operator) -> Result<Box<dyn Operator>, OperatorError> {
-        match operator {
-            node::Operator::Calc(spec) => {
-                let compiled = Projector::compile(spec, &self.input(0)?, &self.output()?);
-                let compiled = compiled.map_err(|e| OperatorError::Plan(e.to_string()))?;
-                Ok(Box::new(CalcOperator::new(compiled)))
-            }
-            other => Err(OperatorError::Plan(format!("{other:?}"))),
         }
     }
 
@@ -67,7 +54,7 @@ impl NodeBuilder<'_> {
         let opened = self.connected.sources.get(&place);
         let (source, splits) = opened.ok_or(PlanError::Missing("source"))?;
         let output = output_fields(node)?;
-        let tables = self.tables(node);
+        let tables = tables(node);
         SplitSource::build(spec, &output, source.clone(), splits, &tables, self.scope)
             .map(BuiltNode::Source)
             .map_err(|source| BuildError::Operator {
@@ -101,30 +88,41 @@ impl NodeBuilder<'_> {
             .ok_or(PlanError::Missing("node"))
     }
 
-    fn tables(&self, node: &Node) -> Vec<TableId> {
-        node.tables.iter().map(|table| TableId(table.id)).collect()
+    fn values(&self, spec: &plan::Values) -> Result<BuiltNode, OperatorError> {
+        let source = ValuesSource::build(spec, &self.output()?, &self.tables()?, self.scope)?;
+        Ok(BuiltNode::Source(source))
     }
 
-    fn output(&self) -> Result<Vec<Field>, OperatorError> {
-        let fields = self.node().and_then(output_fields);
-        fields.map_err(|error| OperatorError::Plan(error.to_string()))
+    /// State tables of the node.
+    pub(super) fn tables(&self) -> Result<Vec<TableId>, OperatorError> {
+        self.node().map(tables).map_err(plan_error)
     }
 
-    fn input(&self, input: usize) -> Result<Vec<Field>, OperatorError> {
-        let fields = self
-            .node()
-            .and_then(|node| input_fields(self.deployment, &self.fragment.nodes, node, input));
-        fields.map_err(|error| OperatorError::Plan(error.to_string()))
+    /// Columns of the node's output.
+    pub(super) fn output(&self) -> Result<Vec<Field>, OperatorError> {
+        self.node().and_then(output_fields).map_err(plan_error)
     }
 
-    fn is_append(&self, input: usize) -> Result<bool, OperatorError> {
+    /// Columns of an input.
+    pub(super) fn input(&self, input: usize) -> Result<Vec<Field>, OperatorError> {
+        self.node()
+            .and_then(|node| input_fields(self.deployment, &self.fragment.nodes, node, input))
+            .map_err(plan_error)
+    }
+
+    /// Changes that flow into an input.
+    pub(super) fn changelog(&self, input: usize) -> Result<plan::Changelog, OperatorError> {
         let upstream = self
             .node()
             .and_then(|node| upstream(self.deployment, &self.fragment.nodes, node, input));
-        let upstream = upstream.map_err(|error| OperatorError::Plan(error.to_string()))?;
-        Ok(upstream
-            .changelog
-            .as_ref()
-            .is_some_and(plan::Changelog::is_append))
+        Ok(upstream.map_err(plan_error)?.changelog.unwrap_or_default())
     }
+}
+
+fn tables(node: &Node) -> Vec<TableId> {
+    node.tables.iter().map(|table| TableId(table.id)).collect()
+}
+
+fn plan_error(error: PlanError) -> OperatorError {
+    OperatorError::Plan(error.to_string())
 }

@@ -250,16 +250,6 @@ impl RowTable {
         }
     }
 
-    /// Slots ever made.
-    pub(crate) fn slots(&self) -> usize {
-        self.rows.arena.slots()
-    }
-
-    /// Live rows.
-    pub(crate) fn len(&self) -> usize {
-        self.rows.arena.len()
-    }
-
     /// The row and the number of its copies in a stored value.
     ///
     /// # Errors

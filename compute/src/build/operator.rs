@@ -1,0 +1,89 @@
+//! Plan nodes that have inputs: which operator each becomes.
+
+use engine::operator::{Operator, OperatorError};
+use operators::{
+    ChangelogNormalizeOperator, DeduplicateOperator, DropUpdateBeforeOperator, ExpandOperator,
+    JoinOperator, RankOperator, SortOperator, UnionOperator, UnnestOperator, WindowJoinOperator,
+    aggregate::{GroupAggregateOperator, LocalAggregateOperator},
+    calc::{CalcOperator, Projector},
+    window::{WindowAggregateOperator, WindowAssignOperator},
+};
+use proto::{
+    plan::{self, node},
+    types::Field,
+};
+
+use super::node::NodeBuilder;
+
+impl NodeBuilder<'_> {
+    /// The operator of a node that is neither source nor sink.
+    pub(super) fn operator(
+        &self,
+        operator: &node::Operator,
+    ) -> Result<Box<dyn Operator>, OperatorError> {
+        use node::Operator as Op;
+        let tables = self.tables()?;
+        let scope = self.scope;
+        match operator {
+            Op::Calc(spec) => {
+                let compiled = Projector::compile(spec, &self.input(0)?, &self.output()?);
+                let compiled = compiled.map_err(|e| OperatorError::Plan(e.to_string()))?;
+                Ok(Box::new(CalcOperator::new(compiled)))
+            }
+            Op::GroupAggregate(spec) => {
+                let (input, append) = (self.input(0)?, self.changelog(0)?.is_append());
+                GroupAggregateOperator::build(spec, &input, &tables, append, scope)
+            }
+            Op::LocalAggregate(spec) => LocalAggregateOperator::build(spec, &self.input(0)?, scope),
+            Op::WindowAssign(spec) => {
+                WindowAssignOperator::build(spec, &self.input(0)?, &self.output()?, scope)
+            }
+            Op::WindowAggregate(spec) => {
+                let (input, output) = (self.input(0)?, self.output()?);
+                let append = self.changelog(0)?.is_append();
+                WindowAggregateOperator::build(spec, &input, &output, &tables, append, scope)
+            }
+            Op::Join(spec) => {
+                let inputs = self.two_inputs()?;
+                let changelogs = [self.changelog(0)?, self.changelog(1)?];
+                JoinOperator::build(spec, &[&inputs[0], &inputs[1]], &tables, &changelogs, scope)
+            }
+            Op::WindowJoin(spec) => {
+                let inputs = self.two_inputs()?;
+                WindowJoinOperator::build(spec, &[&inputs[0], &inputs[1]], &tables, scope)
+            }
+            other => self.one_input_operator(other),
+        }
+    }
+
+    fn one_input_operator(
+        &self,
+        operator: &node::Operator,
+    ) -> Result<Box<dyn Operator>, OperatorError> {
+        use node::Operator as Op;
+        let tables = self.tables()?;
+        let input = self.input(0)?;
+        let scope = self.scope;
+        match operator {
+            Op::Union(plan::Union {}) => Ok(UnionOperator::build(&self.output()?)),
+            Op::Unnest(spec) => UnnestOperator::build(spec, &input, scope.batch_rows),
+            Op::Expand(spec) => ExpandOperator::build(spec, &input),
+            Op::Rank(spec) => {
+                RankOperator::build(spec, &input, &tables, &self.changelog(0)?, scope)
+            }
+            Op::Deduplicate(spec) => DeduplicateOperator::build(spec, &input, &tables, scope),
+            Op::Sort(spec) => SortOperator::build(spec, &input, &tables, scope),
+            Op::ChangelogNormalize(spec) => {
+                ChangelogNormalizeOperator::build(spec, &input, &tables, scope)
+            }
+            Op::DropUpdateBefore(plan::DropUpdateBefore {}) => {
+                Ok(DropUpdateBeforeOperator::build())
+            }
+            other => Err(OperatorError::Plan(format!("{other:?}"))),
+        }
+    }
+
+    fn two_inputs(&self) -> Result<[Vec<Field>; 2], OperatorError> {
+        Ok([self.input(0)?, self.input(1)?])
+    }
+}
