@@ -67,8 +67,10 @@ pub(super) enum Phase {
     Created,
     /// The store is beginning the generation.
     Beginning,
-    /// The worker is restoring the tasks.
-    Deploying,
+    /// The worker is restoring the tasks; some may have finished before others are restored.
+    Deploying {
+        unfinished: BTreeSet<TaskId>,
+    },
     Running(Running),
     /// The last epoch is committed; its output is on the way out.
     Publishing(Publishing),
@@ -183,7 +185,7 @@ impl Job {
     pub fn state(&self) -> JobState {
         match &self.phase {
             Phase::Created => JobState::Created,
-            Phase::Beginning | Phase::Deploying => JobState::Starting,
+            Phase::Beginning | Phase::Deploying { .. } => JobState::Starting,
             Phase::Running(_) => JobState::Running,
             Phase::Publishing(_)
             | Phase::Stopping {

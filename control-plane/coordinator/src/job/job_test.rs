@@ -250,6 +250,29 @@ fn a_task_that_finishes_after_the_barrier_gets_another_epoch() {
     );
 }
 
+#[test]
+fn tasks_may_finish_before_others_are_restored() {
+    check(
+        "0 submit
+         1 begun 0
+         2 finished 1
+         3 finished 0
+         4 running",
+        expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 finished 1
+            3 finished 0
+            4 running
+                state RUNNING
+                barrier 16 g1
+        "#]],
+    );
+}
+
 // Scenario 1: the next generation's first epoch must not meet the names of the one before.
 #[test]
 fn a_staged_epoch_of_a_dead_generation_is_never_met_again() {
@@ -283,6 +306,7 @@ fn a_staged_epoch_of_a_dead_generation_is_never_met_again() {
                 barrier 16 g1
             1003 staged 0 16
             1004 failed
+                stop
                 state RESTARTING
             1100 tick
             1110 tick
@@ -330,60 +354,62 @@ fn a_commit_that_arrives_after_the_generation_change_is_void() {
     check(
         &script(0),
         expect![[r#"
-        0 submit
-            state STARTING
-            begin g1
-        1 begun 0
-            deploy g1 from 0: 2 tasks
-        2 running
-            state RUNNING
-        1002 tick
-            barrier 16 g1
-        1003 staged 0 16
-        1003 staged 1 16
-            commit 16 g1
-        1004 failed
-            state RESTARTING
-        1130 tick
-            state STARTING
-            begin g2
-        1131 committed g1 16
-        1132 begun 0
-            deploy g2 from 0: 2 tasks
-        1133 committed g1 16
-        1134 running
-            state RUNNING
-        1135 committed 16
-    "#]],
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            1002 tick
+                barrier 16 g1
+            1003 staged 0 16
+            1003 staged 1 16
+                commit 16 g1
+            1004 failed
+                stop
+                state RESTARTING
+            1130 tick
+                state STARTING
+                begin g2
+            1131 committed g1 16
+            1132 begun 0
+                deploy g2 from 0: 2 tasks
+            1133 committed g1 16
+            1134 running
+                state RUNNING
+            1135 committed 16
+        "#]],
     );
     check(
         &script(16),
         expect![[r#"
-        0 submit
-            state STARTING
-            begin g1
-        1 begun 0
-            deploy g1 from 0: 2 tasks
-        2 running
-            state RUNNING
-        1002 tick
-            barrier 16 g1
-        1003 staged 0 16
-        1003 staged 1 16
-            commit 16 g1
-        1004 failed
-            state RESTARTING
-        1130 tick
-            state STARTING
-            begin g2
-        1131 committed g1 16
-        1132 begun 16
-            deploy g2 from 16: 2 tasks
-        1133 committed g1 16
-        1134 running
-            state RUNNING
-        1135 committed 16
-    "#]],
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            1002 tick
+                barrier 16 g1
+            1003 staged 0 16
+            1003 staged 1 16
+                commit 16 g1
+            1004 failed
+                stop
+                state RESTARTING
+            1130 tick
+                state STARTING
+                begin g2
+            1131 committed g1 16
+            1132 begun 16
+                deploy g2 from 16: 2 tasks
+            1133 committed g1 16
+            1134 running
+                state RUNNING
+            1135 committed 16
+        "#]],
     );
 }
 
@@ -410,6 +436,7 @@ fn generations_without_commits_use_fresh_epochs() {
             1 begun 0
                 deploy g1 from 0: 2 tasks
             2 failed
+                stop
                 state RESTARTING
             150 tick
                 state STARTING
@@ -421,6 +448,7 @@ fn generations_without_commits_use_fresh_epochs() {
             1152 tick
                 barrier 32 g2
             1153 failed
+                stop
                 state RESTARTING
             1500 tick
                 state STARTING
@@ -500,6 +528,7 @@ fn failures_back_off_until_the_job_is_given_up() {
             2 running
                 state RUNNING
             10 failed
+                stop
                 state RESTARTING
             11 failed
             140 tick
@@ -510,6 +539,7 @@ fn failures_back_off_until_the_job_is_given_up() {
             142 running
                 state RUNNING
             143 failed
+                stop
                 drop state
                 state FAILED
             144 tick
@@ -536,6 +566,7 @@ fn an_error_that_repeats_itself_fails_at_once() {
             2 running
                 state RUNNING
             3 poisoned
+                stop
                 drop state
                 state FAILED
         "#]],
@@ -705,6 +736,7 @@ fn a_failure_while_publishing_starts_again() {
                 tell committed 16 g1
                 state FINISHING
             8 failed
+                stop
                 state RESTARTING
             150 tick
                 state STARTING

@@ -12,6 +12,7 @@
 #[allow(clippy::module_inception)]
 mod job;
 #[cfg(test)]
+#[allow(clippy::too_many_lines)] // scripts and their effects
 mod job_test;
 mod restarting;
 mod running;

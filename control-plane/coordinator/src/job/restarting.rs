@@ -4,7 +4,8 @@ use super::job::{Job, Phase};
 use crate::{Effect, JobState};
 
 impl Job {
-    /// A task failed; the worker has stopped the others of this generation.
+    /// A task failed. What else of the generation still runs is stopped, but not waited for: it can
+    /// do no harm, since the next generation fences it.
     pub(super) fn on_tasks_failed(&mut self, error: String, retryable: bool, now_us: u64) {
         match &self.phase {
             Phase::Created | Phase::Beginning | Phase::BackingOff { .. } | Phase::Ended(_) => {}
@@ -13,7 +14,8 @@ impl Job {
                 let end = *end;
                 self.end(end);
             }
-            Phase::Deploying | Phase::Running(_) | Phase::Publishing(_) => {
+            Phase::Deploying { .. } | Phase::Running(_) | Phase::Publishing(_) => {
+                self.emit(Effect::Stop);
                 if !self.back_off(error, retryable, now_us) {
                     self.end(JobState::Failed);
                 }
@@ -24,7 +26,10 @@ impl Job {
     /// The store failed. Tasks that were deployed still run.
     pub(super) fn on_state_failed(&mut self, error: String, retryable: bool, now_us: u64) {
         match &self.phase {
-            Phase::Beginning | Phase::Deploying | Phase::Running(_) | Phase::Publishing(_) => {
+            Phase::Beginning
+            | Phase::Deploying { .. }
+            | Phase::Running(_)
+            | Phase::Publishing(_) => {
                 let deployed = self.phase != Phase::Beginning;
                 match (self.back_off(error, retryable, now_us), deployed) {
                     (true, true) => self.emit(Effect::Stop),

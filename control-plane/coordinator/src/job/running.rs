@@ -19,7 +19,7 @@ impl Job {
         }
     }
 
-    fn begin_epoch(&mut self, now_us: u64) {
+    pub(super) fn begin_epoch(&mut self, now_us: u64) {
         let tasks: Vec<TaskId> = self.facts.tasks.iter().map(|task| task.task).collect();
         let interval_us = self.options.checkpoint_interval_ms.saturating_mul(1000);
         let generation = self.generation;
@@ -79,8 +79,13 @@ impl Job {
     }
 
     pub(super) fn on_finished(&mut self, task: TaskId, now_us: u64) {
-        let Phase::Running(running) = &mut self.phase else {
-            return;
+        let running = match &mut self.phase {
+            Phase::Running(running) => running,
+            Phase::Deploying { unfinished } => {
+                unfinished.remove(&task);
+                return;
+            }
+            _ => return,
         };
         running.unfinished.remove(&task);
         if running.unfinished.is_empty() && running.in_flight.is_none() {

@@ -26,7 +26,9 @@ impl Job {
             return;
         }
         self.line.begin_generation(restored);
-        self.enter(Phase::Deploying);
+        self.enter(Phase::Deploying {
+            unfinished: self.facts.tasks.iter().map(|task| task.task).collect(),
+        });
         self.emit(Effect::Deploy {
             generation: self.generation,
             restored,
@@ -35,15 +37,20 @@ impl Job {
     }
 
     pub(super) fn on_running(&mut self, now_us: u64) {
-        if self.phase != Phase::Deploying {
+        let Phase::Deploying { unfinished } = &mut self.phase else {
             return;
-        }
+        };
+        let unfinished = std::mem::take(unfinished);
+        let all_finished = unfinished.is_empty();
         let interval_us = self.options.checkpoint_interval_ms.saturating_mul(1000);
         self.enter(Phase::Running(Running {
             since_us: now_us,
             in_flight: None,
             barrier_due_us: (interval_us > 0).then(|| now_us.saturating_add(interval_us)),
-            unfinished: self.facts.tasks.iter().map(|task| task.task).collect(),
+            unfinished,
         }));
+        if all_finished {
+            self.begin_epoch(now_us);
+        }
     }
 }

@@ -10,7 +10,7 @@ impl Job {
             Phase::Created | Phase::Beginning | Phase::BackingOff { .. } => {
                 self.end(JobState::Canceled);
             }
-            Phase::Deploying | Phase::Running(_) | Phase::Publishing(_) => {
+            Phase::Deploying { .. } | Phase::Running(_) | Phase::Publishing(_) => {
                 self.stop(JobState::Canceled);
             }
             Phase::Stopping { .. } | Phase::Ended(_) => {}
