@@ -1,1 +1,24 @@
-//! REST, catalog, jobs; drives the cores.
+//! The control plane's shell: carries out what `coordinator` decides, keeps the catalog of a
+//! process, serves REST.
+//!
+//! ```text
+//! REST ─▶ Statements ─▶ sql::Session ─plan─▶ Jobs ─▶ Driver ⇄ coordinator::Job
+//!                                                     │ ▲
+//!                               WorkerLink, StateControl, worker events
+//! ```
+//! Knows no worker: commands leave through [`WorkerLink`], figures come through [`Figures`]. Rows
+//! of results are text here.
+
+pub mod api;
+pub mod caps;
+mod jobs;
+mod links;
+pub mod results;
+mod statements;
+
+pub use coordinator::JobState;
+pub use jobs::{
+    Driver, ExceptionRecord, JobEntry, JobSpec, Jobs, JobsError, SelectSpec, SubmitError, Tiers,
+};
+pub use links::{Figures, WorkerLink};
+pub use statements::{StatementResult, Statements, StatementsError, job_options, job_spec};

@@ -1,0 +1,77 @@
+//! The bearer token that every route but `/v1/health` asks for.
+
+use std::{fmt, hint::black_box, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    http::{StatusCode, header::AUTHORIZATION},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use super::problem::Problem;
+
+/// A secret that a client must show. Never printed, not even by `{:?}`.
+#[derive(Clone)]
+pub struct Token(Arc<str>);
+
+impl Token {
+    /// A token of this text.
+    #[must_use]
+    pub fn new(text: &str) -> Token {
+        Token(text.into())
+    }
+
+    /// Whether `given` is the token. Takes as long for a wrong one as for the right one.
+    fn admits(&self, given: &[u8]) -> bool {
+        let secret = self.0.as_bytes();
+        let mut difference = u8::from(secret.len() != given.len());
+        for (index, byte) in given.iter().enumerate() {
+            let other = secret.get(index).copied().unwrap_or_default();
+            difference = black_box(difference | (byte ^ other));
+        }
+        difference == 0 && !secret.is_empty()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+pub(super) async fn require_token(
+    State(token): State<Token>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let header = request.headers().get(AUTHORIZATION);
+    let given = header.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    if given.is_some_and(|given| token.admits(given)) {
+        return next.run(request).await;
+    }
+    let problem = Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "auth.token",
+        "the request has no valid bearer token",
+    );
+    problem
+        .hint("send the header `Authorization: Bearer <token>`; the server prints its token at start, or takes it from MILLSTREAM_TOKEN")
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_is_admitted() {
+        let token = Token::new("secret");
+        assert!(token.admits(b"secret"));
+        for wrong in ["", "s", "secreT", "secretsecret", "secret\0"] {
+            assert!(!token.admits(wrong.as_bytes()), "{wrong}");
+        }
+        assert!(!Token::new("").admits(b""));
+        assert_eq!(format!("{token:?}"), "Token(…)");
+    }
+}

@@ -1,0 +1,15 @@
+//! REST under `/v1`. One file per resource; the OpenAPI description is made from the handlers.
+
+#[cfg(test)]
+mod api_test;
+mod auth;
+mod figures;
+mod jobs;
+mod problem;
+mod results;
+mod router;
+mod statements;
+mod tables;
+
+pub use auth::Token;
+pub use router::{openapi, router};

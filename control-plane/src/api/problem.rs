@@ -1,0 +1,139 @@
+//! Errors as `application/problem+json`: the one place that maps ours to status and code.
+
+use axum::{
+    extract::rejection::JsonRejection,
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use sql::error::{SqlError, Stage};
+use utoipa::ToSchema;
+
+use crate::{JobsError, StatementsError, SubmitError};
+
+/// What went wrong, for programs (`code`) and people (`detail`, `hint`).
+#[derive(Serialize, ToSchema, Clone, Debug)]
+pub(super) struct Problem {
+    /// A name for the kind of problem.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind in words.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// Stable name of the cause: `sql.validate`.
+    code: String,
+    /// What is wrong.
+    detail: String,
+    /// Where in the statements, if it is about them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<Position>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+/// A place in the text of the request; both numbers start at 1.
+#[derive(Serialize, ToSchema, Clone, Copy, Debug)]
+pub(super) struct Position {
+    line: u64,
+    column: u64,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Problem {
+        Problem {
+            kind: format!("urn:millstream:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            code: code.to_owned(),
+            detail: detail.into(),
+            position: None,
+            hint: None,
+        }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Problem {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(self)).into_response();
+        let json = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        response
+    }
+}
+
+impl From<SqlError> for Problem {
+    fn from(error: SqlError) -> Problem {
+        let code = match error.stage {
+            Stage::Parse => "sql.parse",
+            Stage::Validate => "sql.validate",
+            Stage::Plan => "sql.plan",
+        };
+        Problem {
+            position: error.span.map(|span| Position {
+                line: span.line,
+                column: span.column,
+            }),
+            hint: error.hint,
+            ..Problem::new(StatusCode::BAD_REQUEST, code, error.message)
+        }
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            SubmitError::Place(_) => Problem::new(StatusCode::BAD_REQUEST, "job.placement", detail)
+                .hint("SET 'parallelism.default' to a number in that range"),
+            SubmitError::TooMany(_) => {
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, "job.limit", detail)
+                    .hint("cancel a job first")
+            }
+            SubmitError::Closed => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "server.closing", detail)
+            }
+        }
+    }
+}
+
+impl From<StatementsError> for Problem {
+    fn from(error: StatementsError) -> Problem {
+        match error {
+            StatementsError::Sql(error) => error.into(),
+            StatementsError::Submit(error) => error.into(),
+            StatementsError::TooLong { .. } => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "request.size",
+                error.to_string(),
+            ),
+        }
+    }
+}
+
+impl From<JobsError> for Problem {
+    fn from(error: JobsError) -> Problem {
+        let (status, code) = match error {
+            JobsError::Unknown(_) => (StatusCode::NOT_FOUND, "job.unknown"),
+            JobsError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "server.closing"),
+        };
+        Problem::new(status, code, error.to_string())
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Problem {
+        let code = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => "request.size",
+            _ => "request.malformed",
+        };
+        Problem::new(rejection.status(), code, rejection.body_text())
+    }
+}

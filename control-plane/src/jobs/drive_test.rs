@@ -1,0 +1,262 @@
+//! The driver against a worker that answers every command as a good one would, unless told to
+//! fail, over the real in-memory store.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use coordinator::JobState;
+use proto::{
+    control::{JobOptions, WorkerCommand, WorkerEvent, WorkerEventKind},
+    plan::{
+        CollectSpec, ConnectorSpec, Fragment, Node, Plan, Sink, connector_spec::Connector,
+        node::Operator,
+    },
+    types::{Epoch, Generation, JobId, KeyGroupCount, RowKind, ShardId, SinkId, TaskId},
+};
+use state_client::{Incarnation, MemoryStore, Section, StateStore as _};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::results::{Chunk, FeedEnd, ResultRow};
+
+/// What the worker does beside answering.
+#[derive(Clone, Copy, Default)]
+struct Script {
+    /// Deployments that fail when their first barrier comes.
+    failures: u32,
+    /// Whether the input ends at once.
+    bounded: bool,
+}
+
+struct Worker {
+    script: Script,
+    store: MemoryStore,
+    events: mpsc::Sender<WorkerEvent>,
+    generation: Generation,
+    tasks: Vec<TaskId>,
+    deployed: Arc<AtomicU32>,
+}
+
+impl Worker {
+    async fn report(&self, job: JobId, kind: WorkerEventKind) {
+        let generation = self.generation;
+        let event = WorkerEvent {
+            job,
+            generation,
+            kind,
+        };
+        self.events.send(event).await.expect("the driver listens");
+    }
+
+    async fn obey(&mut self, command: WorkerCommand) {
+        match command {
+            WorkerCommand::Deploy(deployment) => {
+                self.deployed.fetch_add(1, Ordering::SeqCst);
+                self.generation = deployment.generation;
+                self.tasks = deployment.tasks.iter().map(|task| task.task).collect();
+                self.report(deployment.job, WorkerEventKind::Running).await;
+                for task in self.tasks.clone() {
+                    if self.script.bounded {
+                        let finished = WorkerEventKind::Finished { task };
+                        self.report(deployment.job, finished).await;
+                    }
+                }
+            }
+            WorkerCommand::Barrier { job, epoch, .. } => {
+                if self.script.failures > 0 {
+                    self.script.failures -= 1;
+                    let failed = WorkerEventKind::Failed {
+                        task: TaskId(0),
+                        error: "out of luck".into(),
+                        retryable: true,
+                    };
+                    return self.report(job, failed).await;
+                }
+                for task in self.tasks.clone() {
+                    self.stage(job, task, epoch).await;
+                    let staged = WorkerEventKind::Staged { task, epoch };
+                    self.report(job, staged).await;
+                }
+            }
+            WorkerCommand::Committed { job, epoch, .. } => {
+                let sink = SinkId(0);
+                let published = WorkerEventKind::Published { sink, epoch };
+                self.report(job, published).await;
+            }
+            WorkerCommand::Stop { job } => self.report(job, WorkerEventKind::Stopped).await,
+        }
+    }
+
+    async fn stage(&self, job: JobId, task: TaskId, epoch: Epoch) {
+        let generation = self.generation;
+        let section = Section {
+            job,
+            generation,
+            epoch,
+            task,
+            shard: ShardId(0),
+            blocks: Vec::new(),
+            low_water_marks: Vec::new(),
+            staged: Vec::new(),
+        };
+        let staged = self.store.stage(Incarnation { job, generation }, section);
+        staged.await.expect("memory takes it");
+    }
+}
+
+/// A job system over such a worker, and how many deployments there were.
+fn start(script: Script) -> (Jobs, Arc<AtomicU32>) {
+    let store = MemoryStore::new(KeyGroupCount::DEFAULT);
+    let (events, receiver) = mpsc::channel(64);
+    let (commands, mut inbox) = mpsc::channel(64);
+    let deployed = Arc::new(AtomicU32::new(0));
+    let mut worker = Worker {
+        script,
+        store: store.clone(),
+        events,
+        generation: Generation(0),
+        tasks: Vec::new(),
+        deployed: deployed.clone(),
+    };
+    tokio::spawn(async move {
+        while let Some(command) = inbox.recv().await {
+            worker.obey(command).await;
+        }
+    });
+    let (jobs, driver) = Jobs::new(Tiers {
+        worker: Arc::new(move |command| commands.try_send(command).expect("room")),
+        events: receiver,
+        state: Arc::new(store),
+        figures: Arc::new(|_| proto::control::JobMetrics::new()),
+        wall_ms: Arc::new(|| 0),
+        seed: 1,
+    });
+    tokio::spawn(driver.run());
+    (jobs, deployed)
+}
+
+fn spec() -> JobSpec {
+    let sink = Node {
+        operator: Some(Operator::Sink(Sink {
+            connector: Some(ConnectorSpec {
+                connector: Some(Connector::Collect(CollectSpec {})),
+            }),
+            ..Sink::default()
+        })),
+        ..Node::default()
+    };
+    let plan = Plan {
+        key_groups: 256,
+        fragments: vec![Fragment {
+            nodes: vec![sink],
+            ..Fragment::default()
+        }],
+        ..Plan::default()
+    };
+    JobSpec {
+        name: "test".into(),
+        sql: "SELECT 1".into(),
+        plan: Arc::new(plan),
+        options: JobOptions {
+            parallelism: 2,
+            restarts_max: 2,
+            ..JobOptions::default()
+        },
+        select: Some(SelectSpec {
+            columns: Vec::new(),
+            upsert_key: None,
+        }),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bounded_job_runs_to_its_end() {
+    let (jobs, _) = start(Script {
+        bounded: true,
+        ..Script::default()
+    });
+    let entry = jobs.submit(spec()).await.expect("accepted");
+    let feed = entry.feed.clone().expect("it is a SELECT");
+    assert_eq!(entry.ended().await, JobState::Finished);
+    assert_eq!(entry.checkpoint_summary().count, 1);
+    let mut reader = feed.reader();
+    assert_eq!(reader.next().await, Chunk::End(FeedEnd::Complete));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unbounded_job_checkpoints_until_it_is_cancelled() {
+    let (jobs, _) = start(Script::default());
+    let entry = jobs.submit(spec()).await.expect("accepted");
+    tokio::time::sleep(std::time::Duration::from_millis(3500)).await;
+    assert_eq!(entry.state(), JobState::Running);
+    assert_eq!(entry.checkpoint_summary().count, 3);
+    let row = ResultRow {
+        kind: RowKind::Insert,
+        line: "1".into(),
+    };
+    let feed = entry.feed.clone().expect("it is a SELECT");
+    feed.publish(Epoch(16), 0, vec![row.clone()]).await;
+    jobs.cancel(entry.id).await.expect("it exists");
+    assert_eq!(entry.ended().await, JobState::Canceled);
+    let mut reader = feed.reader();
+    let (skipped, rows) = (0, vec![row]);
+    assert_eq!(reader.next().await, Chunk::Rows { skipped, rows });
+    assert!(matches!(
+        reader.next().await,
+        Chunk::End(FeedEnd::Broken(_))
+    ));
+    assert_eq!(jobs.cancel(entry.id).await, Ok(()));
+    assert_eq!(
+        jobs.cancel(JobId(77)).await,
+        Err(JobsError::Unknown(JobId(77)))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_restart_the_job_until_it_is_given_up() {
+    let check = async |failures, expected_state, expected_deployments| {
+        let (jobs, deployed) = start(Script {
+            failures,
+            bounded: true,
+        });
+        let entry = jobs.submit(spec()).await.expect("accepted");
+        assert_eq!(entry.ended().await, expected_state);
+        assert_eq!(deployed.load(Ordering::SeqCst), expected_deployments);
+        assert_eq!(entry.exceptions().len(), failures as usize);
+    };
+    check(2, JobState::Finished, 3).await;
+    check(3, JobState::Failed, 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_placed_is_refused() {
+    let (jobs, _) = start(Script::default());
+    let mut spec = spec();
+    spec.options.parallelism = 0;
+    let error = jobs.submit(spec).await.expect_err("refused");
+    assert!(error.to_string().contains("parallelism"), "{error}");
+    assert!(jobs.list().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_fail_when_the_worker_is_gone() {
+    let (commands, inbox) = mpsc::channel(64);
+    let (events, receiver) = mpsc::channel::<WorkerEvent>(1);
+    drop(inbox);
+    let (jobs, driver) = Jobs::new(Tiers {
+        worker: Arc::new(move |command| drop(commands.try_send(command))),
+        events: receiver,
+        state: Arc::new(MemoryStore::new(KeyGroupCount::DEFAULT)),
+        figures: Arc::new(|_| proto::control::JobMetrics::new()),
+        wall_ms: Arc::new(|| 0),
+        seed: 1,
+    });
+    tokio::spawn(driver.run());
+    let entry = jobs.submit(spec()).await.expect("accepted");
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    drop(events);
+    assert_eq!(entry.ended().await, JobState::Failed);
+    assert_eq!(entry.last_error().as_deref(), Some("the worker is gone"));
+}

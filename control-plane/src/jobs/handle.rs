@@ -1,0 +1,165 @@
+//! The handle through which everybody else deals with jobs.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use coordinator::place::PlaceError;
+use proto::{control::JobMetrics, types::JobId};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{JobEntry, JobSpec};
+use crate::{Figures, caps::JOBS_ENDED_MAX};
+
+/// Why a job was not accepted.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// It cannot be placed.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// There are enough.
+    #[error("{0} jobs are running, and no more are accepted")]
+    TooMany(usize),
+    /// The process is going down.
+    #[error("the server is shutting down")]
+    Closed,
+}
+
+/// Why a request about a job failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum JobsError {
+    /// There is no such job.
+    #[error("{0} does not exist")]
+    Unknown(JobId),
+    /// The process is going down.
+    #[error("the server is shutting down")]
+    Closed,
+}
+
+/// Jobs of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) table: Arc<JobTable>,
+    pub(super) figures: Arc<dyn Figures>,
+}
+
+pub(super) enum Request {
+    Submit {
+        spec: Box<JobSpec>,
+        reply: oneshot::Sender<Result<Arc<JobEntry>, SubmitError>>,
+    },
+    Cancel(JobId),
+}
+
+impl Jobs {
+    /// Starts a job.
+    ///
+    /// # Errors
+    /// When it is not accepted; nothing was started then.
+    pub async fn submit(&self, spec: JobSpec) -> Result<Arc<JobEntry>, SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        let spec = Box::new(spec);
+        let request = Request::Submit { spec, reply };
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| SubmitError::Closed)?;
+        answer.await.map_err(|_| SubmitError::Closed)?
+    }
+
+    /// The job.
+    ///
+    /// # Errors
+    /// When there is none of this number (any more).
+    pub fn get(&self, job: JobId) -> Result<Arc<JobEntry>, JobsError> {
+        self.table.get(job).ok_or(JobsError::Unknown(job))
+    }
+
+    /// All jobs that have not ended and the last ones that have, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<JobEntry>> {
+        self.table.list()
+    }
+
+    /// How many have not ended.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.table.active()
+    }
+
+    /// Asks the job to end. It has ended when its state says so; one that has ended stays as it is.
+    ///
+    /// # Errors
+    /// When there is no such job.
+    pub async fn cancel(&self, job: JobId) -> Result<(), JobsError> {
+        self.get(job)?;
+        let request = Request::Cancel(job);
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| JobsError::Closed)
+    }
+
+    /// Cancels every job and waits until all have ended.
+    pub async fn shut_down(&self) {
+        for entry in self.list() {
+            if self.cancel(entry.id).await.is_ok() {
+                entry.ended().await;
+            }
+        }
+    }
+
+    /// Figures per operator: of the running job, or the last ones before it ended.
+    ///
+    /// # Errors
+    /// When there is no such job.
+    pub fn metrics(&self, job: JobId) -> Result<JobMetrics, JobsError> {
+        let entry = self.get(job)?;
+        let metrics = self.figures.metrics(job);
+        Ok(if metrics.is_empty() {
+            entry.kept_metrics()
+        } else {
+            metrics
+        })
+    }
+}
+
+/// Entries by number.
+#[derive(Debug, Default)]
+pub(super) struct JobTable(RwLock<BTreeMap<JobId, Arc<JobEntry>>>);
+
+impl JobTable {
+    pub(super) fn get(&self, job: JobId) -> Option<Arc<JobEntry>> {
+        let jobs = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        jobs.get(&job).cloned()
+    }
+
+    pub(super) fn list(&self) -> Vec<Arc<JobEntry>> {
+        let jobs = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        jobs.values().cloned().collect()
+    }
+
+    pub(super) fn active(&self) -> usize {
+        let jobs = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        jobs.values()
+            .filter(|entry| !entry.state().is_terminal())
+            .count()
+    }
+
+    /// Adds an entry; the oldest ended ones beyond the limit go.
+    pub(super) fn insert(&self, entry: Arc<JobEntry>) {
+        let mut jobs = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let ended: Vec<JobId> = jobs
+            .values()
+            .filter(|entry| entry.state().is_terminal())
+            .map(|entry| entry.id)
+            .collect();
+        let surplus = (ended.len() + 1).saturating_sub(JOBS_ENDED_MAX);
+        for job in ended.iter().take(surplus) {
+            jobs.remove(job);
+        }
+        jobs.insert(entry.id, entry);
+    }
+}

@@ -1,0 +1,13 @@
+//! Jobs of this process: the handle that others hold, the records that they read, and the loop
+//! that drives `coordinator` with events.
+
+mod drive;
+#[cfg(test)]
+mod drive_test;
+mod entry;
+mod handle;
+mod state;
+
+pub use drive::{Driver, Tiers};
+pub use entry::{ExceptionRecord, JobEntry, JobSpec, SelectSpec};
+pub use handle::{Jobs, JobsError, SubmitError};

@@ -1,0 +1,223 @@
+//! SQL scripts to jobs: one catalog for the whole process. A script counts in whole or not at all.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use coordinator::place;
+use proto::control::JobOptions;
+use sql::{
+    error::SqlError,
+    parse::{ParsedStatement, parse_script},
+    session::{JobKind, Outcome, Session},
+    settings::Settings,
+};
+
+use crate::{
+    JobEntry, JobSpec, Jobs, SelectSpec, SubmitError,
+    caps::{JOB_NAME_CHARS, JOBS_ACTIVE_MAX, SQL_BYTES_MAX},
+};
+
+/// The catalog of a process and the way from its statements to jobs.
+pub struct Statements {
+    session: Mutex<Session>,
+    jobs: Jobs,
+    defaults: JobOptions,
+}
+
+/// What a statement gave.
+#[derive(Clone, Debug)]
+pub enum StatementResult {
+    /// Done; the text says what.
+    Ok(String),
+    /// An answer from the catalog.
+    Rows {
+        /// Names of the columns.
+        columns: Vec<String>,
+        /// Row by row; `None` is NULL.
+        rows: Vec<Vec<Option<String>>>,
+    },
+    /// A job was started.
+    Job(Arc<JobEntry>),
+}
+
+/// Why a script was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum StatementsError {
+    /// A statement is wrong.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// A job was not accepted.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The text is too long.
+    #[error("the statements have {bytes} bytes, more than {max}")]
+    TooLong {
+        /// Length of the text.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+}
+
+enum Prepared {
+    Done(StatementResult),
+    Job(Box<JobSpec>),
+}
+
+impl Statements {
+    /// Statements over `session`; jobs run with `defaults` where SET says nothing else.
+    #[must_use]
+    pub fn new(session: Session, jobs: Jobs, defaults: JobOptions) -> Statements {
+        Statements {
+            session: Mutex::new(session),
+            jobs,
+            defaults,
+        }
+    }
+
+    /// The jobs.
+    #[must_use]
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// The session as it is now.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        self.lock().clone()
+    }
+
+    /// Executes the statements of a script in order and starts its jobs.
+    ///
+    /// # Errors
+    /// When a statement is refused: then none has had an effect. When a job is not accepted, the
+    /// ones before it are cancelled.
+    pub async fn execute(&self, script: &str) -> Result<Vec<StatementResult>, StatementsError> {
+        let mut results = Vec::new();
+        for prepared in self.prepare(script)? {
+            let result = match prepared {
+                Prepared::Done(result) => result,
+                Prepared::Job(spec) => match self.jobs.submit(*spec).await {
+                    Ok(entry) => StatementResult::Job(entry),
+                    Err(error) => {
+                        self.cancel_all(&results).await;
+                        return Err(error.into());
+                    }
+                },
+            };
+            results.push(result);
+        }
+        Ok(results)
+    }
+
+    /// All that can be refused is refused here, before the session changes.
+    fn prepare(&self, script: &str) -> Result<Vec<Prepared>, StatementsError> {
+        let (bytes, max) = (script.len(), SQL_BYTES_MAX);
+        if bytes > max {
+            return Err(StatementsError::TooLong { bytes, max });
+        }
+        let statements = parse_script(script)?;
+        let mut shared = self.lock();
+        let mut session = shared.clone();
+        let mut prepared = Vec::with_capacity(statements.len());
+        let mut new_jobs = 0;
+        for statement in &statements {
+            prepared.push(match session.execute(statement)? {
+                Outcome::Ok(message) => Prepared::Done(StatementResult::Ok(message)),
+                Outcome::Rows { columns, rows } => {
+                    Prepared::Done(StatementResult::Rows { columns, rows })
+                }
+                Outcome::Job { plan, kind } => {
+                    let options = job_options(session.settings(), &self.defaults);
+                    place::tasks(&plan, options.parallelism).map_err(SubmitError::from)?;
+                    new_jobs += 1;
+                    let spec = job_spec(statement, session.settings(), (*plan, kind), options);
+                    Prepared::Job(Box::new(spec))
+                }
+            });
+        }
+        let active = self.jobs.active();
+        if new_jobs > 0 && active + new_jobs > JOBS_ACTIVE_MAX {
+            return Err(SubmitError::TooMany(active).into());
+        }
+        *shared = session;
+        Ok(prepared)
+    }
+
+    async fn cancel_all(&self, results: &[StatementResult]) {
+        for result in results {
+            if let StatementResult::Job(entry) = result {
+                // It may have ended already, which is as good.
+                let _ = self.jobs.cancel(entry.id).await;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Session> {
+        // A panic leaves the session as it was: it is replaced in one step.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `defaults` with what SET says.
+#[must_use]
+pub fn job_options(settings: &Settings, defaults: &JobOptions) -> JobOptions {
+    JobOptions {
+        parallelism: settings.parallelism().unwrap_or(defaults.parallelism),
+        checkpoint_interval_ms: settings
+            .checkpoint_interval_ms()
+            .unwrap_or(defaults.checkpoint_interval_ms),
+        ..defaults.clone()
+    }
+}
+
+/// The job of a planned statement.
+#[must_use]
+pub fn job_spec(
+    statement: &ParsedStatement,
+    settings: &Settings,
+    (plan, kind): (proto::plan::Plan, JobKind),
+    options: JobOptions,
+) -> JobSpec {
+    let name = match settings.pipeline_name() {
+        Some(name) => name.to_owned(),
+        None => shortened(&statement.text),
+    };
+    JobSpec {
+        name,
+        sql: statement.text.clone(),
+        plan: Arc::new(plan),
+        options,
+        select: match kind {
+            JobKind::Select {
+                columns,
+                upsert_key,
+            } => Some(SelectSpec {
+                columns,
+                upsert_key,
+            }),
+            JobKind::Insert => None,
+        },
+    }
+}
+
+/// A statement in one short line.
+fn shortened(text: &str) -> String {
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((cut, _)) = line.char_indices().nth(JOB_NAME_CHARS) {
+        line.truncate(cut);
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short() {
+        assert_eq!(shortened("SELECT\n  1"), "SELECT 1");
+        let long = shortened(&"ü ".repeat(200));
+        assert_eq!(long.chars().count(), JOB_NAME_CHARS + 1);
+    }
+}
