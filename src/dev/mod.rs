@@ -1,0 +1,142 @@
+//! `millstream dev`: everything in one process, with the REST API on loopback.
+
+mod demo;
+
+use std::{env, io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use control_plane::{
+    Statements,
+    api::{Token, router},
+};
+use proto::control::JobOptions;
+use rand::{TryRngCore as _, rngs::OsRng};
+use sql::{PlanOptions, session::Session};
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{Process, ProcessConfig};
+
+/// Variable that may hold the token.
+const TOKEN_VARIABLE: &str = "MILLSTREAM_TOKEN";
+
+/// How long open connections may take to end after Ctrl-C.
+const SHUTDOWN_MS: u64 = 3_000;
+
+/// Start everything in one process and serve the REST API.
+///
+/// Jobs and their state live in memory and end with the process. Clients show the token that is
+/// printed at start, or the one in MILLSTREAM_TOKEN.
+#[derive(Args, Debug)]
+pub struct DevArgs {
+    /// Address to listen on; a loopback address. Port 0: any free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7878")]
+    listen: SocketAddr,
+    /// Start a demo job on the Nexmark generator and print its rows.
+    #[arg(long)]
+    demo: bool,
+}
+
+/// Serves until Ctrl-C.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
+    if !args.listen.ip().is_loopback() {
+        bail!(
+            "{} is not a loopback address; without TLS the API is for this machine only",
+            args.listen.ip()
+        );
+    }
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    runtime.block_on(serve(args))?;
+    // Tasks that hang in a foreign call must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(args: &DevArgs) -> anyhow::Result<()> {
+    let listener = listen(args.listen).await?;
+    let address = listener.local_addr().context("failed to listen")?;
+    let (token, given) = token()?;
+    let process = Process::start(&ProcessConfig { seed: 0 });
+    let session = Session::new(PlanOptions::default());
+    let statements = Arc::new(Statements::new(
+        session,
+        process.jobs.clone(),
+        JobOptions::default(),
+    ));
+    introduce(address, &token, given);
+
+    let (stop, stopped) = watch::channel(());
+    let app = router(statements.clone(), Token::new(&token));
+    let server = axum::serve(listener, app).with_graceful_shutdown(until(stopped.clone()));
+    let server = tokio::spawn(async move { server.await });
+    let demo = args.demo.then(|| tokio::spawn(demo::run(statements)));
+
+    tokio::signal::ctrl_c()
+        .await
+        .context("failed to wait for Ctrl-C")?;
+    eprintln!("\nstopping: cancelling jobs");
+    // Results end with their jobs, and connections with their results.
+    process.jobs.shut_down().await;
+    drop((stop, stopped));
+    if let Some(demo) = demo {
+        demo.await.context("the demo crashed")??;
+    }
+    match tokio::time::timeout(Duration::from_millis(SHUTDOWN_MS), server).await {
+        Ok(served) => served
+            .context("the server crashed")?
+            .context("failed to serve"),
+        // A client holds on to its connection; it has had its time.
+        Err(_) => Ok(()),
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<()>) {
+    // Nothing is ever sent: the wait ends when the sender goes.
+    while stopped.changed().await.is_ok() {}
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            anyhow::anyhow!(
+                "port {} is in use; stop what uses it or choose another with --listen {}:<port>",
+                address.port(),
+                address.ip()
+            )
+        } else {
+            anyhow::Error::new(error).context(format!("failed to listen on {address}"))
+        }
+    })
+}
+
+/// The token, and whether the user gave it.
+fn token() -> anyhow::Result<(String, bool)> {
+    match env::var(TOKEN_VARIABLE) {
+        Ok(token) if token.len() < 8 => bail!("{TOKEN_VARIABLE} is shorter than 8 characters"),
+        Ok(token) => Ok((token, true)),
+        Err(env::VarError::NotUnicode(_)) => bail!("{TOKEN_VARIABLE} is not text"),
+        Err(env::VarError::NotPresent) => {
+            let mut bytes = [0; 24];
+            OsRng
+                .try_fill_bytes(&mut bytes)
+                .context("failed to make a token")?;
+            Ok((
+                bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+                false,
+            ))
+        }
+    }
+}
+
+/// Tells the user how to get in; the only place where the token is shown.
+fn introduce(address: SocketAddr, token: &str, given: bool) {
+    let shown = if given { "$MILLSTREAM_TOKEN" } else { token };
+    eprintln!("Millstream is running; Ctrl-C stops it.");
+    eprintln!("  REST API  http://{address}/v1  (described by /v1/openapi.json)");
+    eprintln!("  token     {shown}");
+    eprintln!("  try       curl -H \"Authorization: Bearer {shown}\" http://{address}/v1/jobs");
+    eprintln!();
+}

@@ -1,0 +1,10 @@
+//! All tiers of Millstream wired together in one process, and the commands that use them. Wires,
+//! decides nothing; the binary beside it only reads the command line.
+
+pub mod dev;
+mod process;
+mod render;
+pub mod run;
+
+pub use process::{Process, ProcessConfig};
+pub use render::lines;
