@@ -1,0 +1,66 @@
+# Everything one does with the project. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO_DENY_VERSION := 0.20.2
+# Tools that are built once live here; the source tree stays clean.
+CACHE ?= $(shell d="$${XDG_CACHE_HOME:-$$HOME/.cache}/millstream"; if mkdir -p "$$d" 2>/dev/null && [ -w "$$d" ]; then echo "$$d"; else echo "$(CURDIR)/target/tools"; fi)
+DENY := $(CACHE)/bin/cargo-deny-$(CARGO_DENY_VERSION)
+CARGO := cargo
+DEV_ARGS ?=
+QUERY ?= q0
+
+.PHONY: help deps tools build dev test verify fix bless load
+
+help: ## List the goals
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
+
+deps: ## Install what a fresh Debian machine lacks: clang and mold
+	@command -v cargo >/dev/null || { echo "error: cargo is missing; install Rust with rustup, then run this again" >&2; exit 1; }
+	@missing=(); \
+	for tool in clang mold; do command -v $$tool >/dev/null || missing+=($$tool); done; \
+	if [ $${#missing[@]} -eq 0 ]; then exit 0; fi; \
+	command -v apt-get >/dev/null || { echo "error: $${missing[*]} missing; install with your system's package manager" >&2; exit 1; }; \
+	run=(); if [ "$$(id -u)" -ne 0 ]; then \
+	  command -v sudo >/dev/null || { echo "error: $${missing[*]} missing; as root run: apt-get install $${missing[*]}" >&2; exit 1; }; \
+	  run=(sudo); \
+	fi; \
+	"$${run[@]}" apt-get update -qq; \
+	"$${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"
+
+tools: deps $(DENY) ## Build the pinned tools that tests use, once
+
+$(DENY):
+	@echo "building cargo-deny $(CARGO_DENY_VERSION), once"
+	@mkdir -p $(CACHE)/bin
+	$(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --quiet --root $(CACHE)/deny-$(CARGO_DENY_VERSION) --target-dir $(CACHE)/deny-target
+	@rm -rf $(CACHE)/deny-target
+	@ln -sf $(CACHE)/deny-$(CARGO_DENY_VERSION)/bin/cargo-deny $@
+
+build: deps ## Build the release binaries: target/release/millstream and loadtest
+	$(CARGO) build --release --locked -p millstream -p loadtest
+
+dev: deps ## Start everything in one process with a demo job; Ctrl-C stops it
+	@$(CARGO) build --locked --bin millstream
+	@exec $${CARGO_TARGET_DIR:-target}/debug/millstream dev --demo $(DEV_ARGS)
+
+test: tools verify ## All tests, after installing what they need
+
+verify: ## All checks; changes nothing
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(DENY) --offline --locked check bans licenses sources
+	$(CARGO) test --workspace --locked
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+
+fix: ## Format, and apply what clippy can
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	$(CARGO) fmt --all
+
+bless: ## Take the present output of golden tests as the right one; read the diff
+	UPDATE_EXPECT=1 INSTA_UPDATE=always $(CARGO) test --workspace --locked
+
+load: build ## Run a load test: make load QUERY=q5
+	$${CARGO_TARGET_DIR:-target}/release/loadtest nexmark --query $(QUERY)
