@@ -373,8 +373,8 @@ impl OperatorState for JoinOperator {
     }
 
     fn encode(&mut self, rows_max: usize) -> bool {
-        let sides = self.state.sides.iter_mut();
-        sides.fold(true, |done, side| side.rows.encode(rows_max) && done)
+        let mut sides = self.state.sides.iter_mut();
+        sides.all(|side| side.rows.encode(rows_max))
     }
 
     fn take_delta(&mut self) -> StateDelta {
