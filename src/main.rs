@@ -1,6 +1,6 @@
 //! The one binary: reads the command line and hands over.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use millstream::{dev, run};
@@ -38,10 +38,20 @@ fn main() -> ExitCode {
         Command::Jobs(arguments) => cli::jobs(arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
+        if reader_is_gone(&error) {
+            return ExitCode::SUCCESS;
+        }
         match error.downcast_ref::<run::SourceError>() {
             Some(error) => eprint!("{error}"),
             None => eprintln!("error: {error:#}"),
         }
         ExitCode::FAILURE
     })
+}
+
+/// Whoever read the output has had enough: `millstream … | head`.
+fn reader_is_gone(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

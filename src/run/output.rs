@@ -207,41 +207,65 @@ mod tests {
 
     #[test]
     fn rows_in_every_format() {
-        check(Format::Tsv, true, expect![[r#"
+        check(
+            Format::Tsv,
+            true,
+            expect![[r#"
             # op	id	name
             +I	1	longer
             -D	2	\N
             +U	3	a\tb
-        "#]]);
-        check(Format::Tsv, false, expect![[r#"
+        "#]],
+        );
+        check(
+            Format::Tsv,
+            false,
+            expect![[r#"
             # id	name
             1	longer
             2	\N
             3	a\tb
-        "#]]);
-        check(Format::Json, true, expect![[r#"
+        "#]],
+        );
+        check(
+            Format::Json,
+            true,
+            expect![[r#"
             {"op":"+I","row":{"id":1,"name":"longer"}}
             {"op":"-D","row":{"id":2,"name":null}}
             {"op":"+U","row":{"id":3,"name":"a\tb"}}
-        "#]]);
-        check(Format::Json, false, expect![[r#"
+        "#]],
+        );
+        check(
+            Format::Json,
+            false,
+            expect![[r#"
             {"id":1,"name":"longer"}
             {"id":2,"name":null}
             {"id":3,"name":"a\tb"}
-        "#]]);
-        check(Format::Table, true, expect![[r#"
+        "#]],
+        );
+        check(
+            Format::Table,
+            true,
+            expect![[r#"
             op │ id │ name
             ───┼────┼───────
             +I │ 1  │ longer
             -D │ 2  │ NULL
             +U │ 3  │ a␣b
-        "#]]);
-        check(Format::Table, false, expect![[r#"
+        "#]],
+        );
+        check(
+            Format::Table,
+            false,
+            expect![[r#"
             id │ name
             ───┼───────
             1  │ longer
             2  │ NULL
             3  │ a␣b
-        "#]]);
+        "#]],
+        );
     }
 }

@@ -56,6 +56,8 @@ pub struct Job {
     pub(super) phase: Phase,
     pub(super) generation: Generation,
     pub(super) line: EpochLine,
+    /// Whether rows have ever flowed.
+    pub(super) has_run: bool,
     pub(super) restarts: Restarts,
     pub(super) history: CheckpointHistory,
     pub(super) last_error: Option<String>,
@@ -116,6 +118,7 @@ impl Job {
             phase: Phase::Created,
             generation: Generation::default(),
             line: EpochLine::default(),
+            has_run: false,
             history: CheckpointHistory::default(),
             last_error: None,
             effects: Vec::new(),

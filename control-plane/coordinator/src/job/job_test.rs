@@ -419,7 +419,8 @@ fn generations_without_commits_use_fresh_epochs() {
     check(
         "0 submit
          1 begun 0
-         2 failed
+         2 running
+         3 failed
          150 tick
          151 begun 0
          152 running
@@ -435,7 +436,9 @@ fn generations_without_commits_use_fresh_epochs() {
                 begin g1
             1 begun 0
                 deploy g1 from 0: 2 tasks
-            2 failed
+            2 running
+                state RUNNING
+            3 failed
                 stop
                 state RESTARTING
             150 tick
@@ -548,6 +551,26 @@ fn failures_back_off_until_the_job_is_given_up() {
     );
     assert_eq!(job.last_error(), Some("failed on purpose"));
     assert_eq!(job.restarts(), 1);
+}
+
+#[test]
+fn a_job_that_cannot_start_fails_at_once() {
+    check(
+        "0 submit
+         1 begun 0
+         2 failed",
+        expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 failed
+                stop
+                drop state
+                state FAILED
+        "#]],
+    );
 }
 
 #[test]

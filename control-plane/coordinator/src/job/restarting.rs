@@ -16,6 +16,8 @@ impl Job {
             }
             Phase::Deploying { .. } | Phase::Running(_) | Phase::Publishing(_) => {
                 self.emit(Effect::Stop);
+                // What cannot even start (a file that is not there) is told at once.
+                let retryable = retryable && self.has_run;
                 if !self.back_off(error, retryable, now_us) {
                     self.end(JobState::Failed);
                 }

@@ -42,6 +42,7 @@ impl Job {
         };
         let unfinished = std::mem::take(unfinished);
         let all_finished = unfinished.is_empty();
+        self.has_run = true;
         let interval_us = self.options.checkpoint_interval_ms.saturating_mul(1000);
         self.enter(Phase::Running(Running {
             since_us: now_us,
