@@ -4,7 +4,10 @@ use std::{fmt, hint::black_box, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{StatusCode, header::AUTHORIZATION},
+    http::{
+        StatusCode,
+        header::{AUTHORIZATION, WWW_AUTHENTICATE},
+    },
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -55,9 +58,9 @@ pub(super) async fn require_token(
         "auth.token",
         "the request has no valid bearer token",
     );
-    problem
-        .hint("send the header `Authorization: Bearer <token>`; the server prints its token at start, or takes it from MILLSTREAM_TOKEN")
-        .into_response()
+    let problem = problem
+        .hint("send the header `Authorization: Bearer <token>`; the server prints its token at start, or takes it from MILLSTREAM_TOKEN");
+    ([(WWW_AUTHENTICATE, "Bearer")], problem).into_response()
 }
 
 #[cfg(test)]

@@ -18,11 +18,11 @@ pub(super) struct Problem {
     #[serde(rename = "type")]
     kind: String,
     /// The kind in words.
-    title: String,
+    title: &'static str,
     /// The HTTP status.
     status: u16,
     /// Stable name of the cause: `sql.validate`.
-    code: String,
+    code: &'static str,
     /// What is wrong.
     detail: String,
     /// Where in the statements, if it is about them.
@@ -36,17 +36,21 @@ pub(super) struct Problem {
 /// A place in the text of the request; both numbers start at 1.
 #[derive(Serialize, ToSchema, Clone, Copy, Debug)]
 pub(super) struct Position {
-    line: u64,
-    column: u64,
+    line: u32,
+    column: u32,
 }
 
 impl Problem {
-    pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Problem {
+    pub(super) fn new(
+        status: StatusCode,
+        code: &'static str,
+        detail: impl Into<String>,
+    ) -> Problem {
         Problem {
             kind: format!("urn:millstream:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
-            code: code.to_owned(),
+            code,
             detail: detail.into(),
             position: None,
             hint: None,
@@ -78,8 +82,8 @@ impl From<SqlError> for Problem {
         };
         Problem {
             position: error.span.map(|span| Position {
-                line: span.line,
-                column: span.column,
+                line: u32::try_from(span.line).unwrap_or(u32::MAX),
+                column: u32::try_from(span.column).unwrap_or(u32::MAX),
             }),
             hint: error.hint,
             ..Problem::new(StatusCode::BAD_REQUEST, code, error.message)
