@@ -49,6 +49,8 @@ struct Pending {
     nulls: Option<NullBuffer>,
     /// Columns of the elements.
     elements: Vec<ArrayRef>,
+    /// Of elements that are ROWs: a NULL one makes no row, though it has an ordinal.
+    element_nulls: Option<NullBuffer>,
     /// Per element, of a multiset.
     counts: Option<Int32Array>,
     row: usize,
@@ -56,6 +58,8 @@ struct Pending {
     element: usize,
     copy: i32,
     ordinal: i32,
+    /// The row has put out an element.
+    has_put: bool,
 }
 
 /// Rows of the next chunk.
@@ -115,63 +119,44 @@ impl UnnestOperator {
 
     fn begin(&self, batch: ChangeBatch) -> Pending {
         let column = batch.rows.column(self.column);
-        let (offsets, nulls, elements, counts) = match self.collection {
+        let (offsets, nulls, values, counts) = match self.collection {
             Collection::Array => {
                 let list = column.as_list::<i32>();
-                let elements = self.element_columns(list.values());
-                (
-                    list.offsets().clone(),
-                    list.nulls().cloned(),
-                    elements,
-                    None,
-                )
+                (list.offsets(), list.nulls(), list.values(), None)
             }
             Collection::Map => {
                 let map = column.as_map();
-                let elements = vec![Arc::clone(map.keys()), Arc::clone(map.values())];
-                (map.offsets().clone(), map.nulls().cloned(), elements, None)
+                (map.offsets(), map.nulls(), map.keys(), None)
             }
             Collection::Multiset => {
                 let map = column.as_map();
-                let elements = self.element_columns(map.keys());
                 let counts = map.values().as_primitive::<Int32Type>().clone();
-                (
-                    map.offsets().clone(),
-                    map.nulls().cloned(),
-                    elements,
-                    Some(counts),
-                )
+                (map.offsets(), map.nulls(), map.keys(), Some(counts))
             }
         };
+        let (offsets, nulls) = (offsets.clone(), nulls.cloned());
+        let mut elements = vec![Arc::clone(values)];
+        let mut element_nulls = None;
+        if self.is_row {
+            let rows: &StructArray = values.as_struct();
+            elements = rows.columns().to_vec();
+            element_nulls = rows.nulls().cloned();
+        } else if self.collection == Collection::Map {
+            elements.push(Arc::clone(column.as_map().values()));
+        }
         Pending {
             batch,
             offsets,
             nulls,
             elements,
+            element_nulls,
             counts,
             row: 0,
             element: 0,
             copy: 0,
             ordinal: 0,
+            has_put: false,
         }
-    }
-
-    fn element_columns(&self, values: &ArrayRef) -> Vec<ArrayRef> {
-        if !self.is_row {
-            return vec![Arc::clone(values)];
-        }
-        let rows: &StructArray = values.as_struct();
-        let Some(row_nulls) = rows.nulls() else {
-            return rows.columns().to_vec();
-        };
-        // A NULL row is a row of NULLs.
-        let all: UInt32Array = (0..rows.len() as u32)
-            .map(|row| row_nulls.is_valid(row as usize).then_some(row))
-            .collect();
-        let columns = rows.columns().iter();
-        columns
-            .map(|column| take(column, &all, None).unwrap_or_else(|_| Arc::clone(column)))
-            .collect()
     }
 
     fn run(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
@@ -205,11 +190,12 @@ impl Pending {
             let length = self.offsets[self.row + 1] as usize - start;
             let length = if is_null { 0 } else { length };
             if self.element == length {
-                if self.ordinal == 0 && keeps_empty {
+                if !self.has_put && keeps_empty {
                     chunk.push(self.row, None, None);
                 }
                 self.row += 1;
                 (self.element, self.copy, self.ordinal) = (0, 0, 0);
+                self.has_put = false;
                 continue;
             }
             let element = start + self.element;
@@ -220,7 +206,14 @@ impl Pending {
             if self.copy < copies {
                 self.copy += 1;
                 self.ordinal += 1;
-                chunk.push(self.row, Some(element as u32), Some(self.ordinal));
+                if self
+                    .element_nulls
+                    .as_ref()
+                    .is_none_or(|nulls| nulls.is_valid(element))
+                {
+                    self.has_put = true;
+                    chunk.push(self.row, Some(element as u32), Some(self.ordinal));
+                }
             }
             if self.copy >= copies {
                 self.element += 1;
@@ -369,7 +362,8 @@ mod tests {
             row.append(is_valid);
         }
         list.append(true);
-        let expected = "+U 0, 1, x\n+U 0, NULL, NULL";
+        // The NULL row makes none.
+        let expected = "+U 0, 1, x";
         let rows: ArrayRef = Arc::new(list.finish());
         let columns =
             super::super::testing::fields(&[("id", "INT"), ("c", "ARRAY<ROW<a INT, b STRING>>")]);
