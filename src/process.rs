@@ -14,17 +14,32 @@ use proto::{
     control::WorkerCommand,
     types::{Epoch, Generation, JobId, KeyGroupCount},
 };
-use state_client::MemoryStore;
+use state_client::{MemoryStore, StateControl, StateStore};
 use tokio::sync::mpsc;
 
 /// Commands on their way to the worker: a few per job that is running.
 const COMMAND_QUEUE: usize = 16 * control_plane::caps::JOBS_ACTIVE_MAX;
 
 /// What a process is started with.
-#[derive(Default)]
 pub struct ProcessConfig {
     /// Varies the waits before restarts.
     pub seed: u64,
+    /// What tasks keep their state in.
+    pub store: Arc<dyn StateStore>,
+    /// The control side of the same store.
+    pub control: Arc<dyn StateControl>,
+}
+
+impl Default for ProcessConfig {
+    /// State in memory.
+    fn default() -> Self {
+        let store = Arc::new(MemoryStore::new(KeyGroupCount::DEFAULT));
+        ProcessConfig {
+            seed: 0,
+            store: store.clone(),
+            control: store,
+        }
+    }
 }
 
 /// A running process. Dropping it stops the worker.
@@ -36,13 +51,12 @@ pub struct Process {
 impl Process {
     /// Starts all tiers on the current tokio runtime.
     #[must_use]
-    pub fn start(config: &ProcessConfig) -> Process {
-        let store = MemoryStore::new(KeyGroupCount::DEFAULT);
+    pub fn start(config: ProcessConfig) -> Process {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         // The worker is made before the jobs whose results it delivers.
         let feeds = Arc::new(std::sync::OnceLock::<Jobs>::new());
         let (worker, events) = Worker::start(WorkerConfig {
-            store: Arc::new(store.clone()),
+            store: config.store,
             clock: clock.clone(),
             print: Arc::new(Console),
             collect: {
@@ -54,7 +68,7 @@ impl Process {
         let (jobs, driver) = Jobs::new(Tiers {
             worker: Arc::new(link(worker)),
             events,
-            state: Arc::new(store),
+            state: config.control,
             figures: Arc::new(move |job| figures.metrics(job)),
             wall_ms: Arc::new(move || u64::try_from(clock.wall_ms()).unwrap_or_default()),
             seed: config.seed,

@@ -59,7 +59,7 @@ async fn serve(args: &DevArgs) -> anyhow::Result<()> {
     let listener = listen(args.listen).await?;
     let address = listener.local_addr().context("failed to listen")?;
     let (token, given) = token()?;
-    let process = Process::start(&ProcessConfig { seed: 0 });
+    let process = Process::start(ProcessConfig::default());
     let session = Session::new(PlanOptions::default());
     let statements = Arc::new(Statements::new(
         session,

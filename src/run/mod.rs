@@ -84,7 +84,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     let clock = report::RunClock::start();
     let (jobs, ended) = runtime.block_on(async {
-        let process = Process::start(&ProcessConfig::default());
+        let process = Process::start(ProcessConfig::default());
         let interrupted = async {
             // Without a signal handler the script runs to its end.
             if tokio::signal::ctrl_c().await.is_err() {

@@ -36,12 +36,15 @@ pub(crate) struct Built {
     pub(crate) publishers: Publishers,
 }
 
+/// A source and its splits, in one order for all tasks.
+type OpenSource = (Arc<dyn Source>, Vec<Split>);
+
 type Publishers = Vec<(SinkId, Box<dyn Publisher>)>;
 
 /// Sources and sinks by (fragment, node).
 #[derive(Default)]
 pub(crate) struct Connected {
-    pub(crate) sources: BTreeMap<(u32, usize), (Arc<dyn Source>, Vec<Split>)>,
+    pub(crate) sources: BTreeMap<(u32, usize), OpenSource>,
     pub(crate) sinks: BTreeMap<(u32, usize), (SinkId, Arc<dyn Sink>)>,
 }
 
@@ -95,7 +98,7 @@ impl<'a> Builder<'a> {
         &self,
         source: &proto::plan::Source,
         tasks: usize,
-    ) -> Result<(Arc<dyn Source>, Vec<Split>), BuildError> {
+    ) -> Result<OpenSource, BuildError> {
         let spec = source
             .connector
             .as_ref()

@@ -319,7 +319,8 @@ impl Group {
         let Some(runs) = self.namespaces.get(&namespace) else {
             return Vec::new();
         };
-        let mut newest: BTreeMap<&[u8], (u64, Option<(usize, usize)>)> = BTreeMap::new();
+        // Identity to its newest epoch and, unless deleted then, the (run, row) it is in.
+        let mut newest: BTreeMap<&[u8], (u64, Option<Place>)> = BTreeMap::new();
         for (index, run) in runs.iter().enumerate() {
             for row_index in run.rows_of(hash) {
                 let row = run.row(row_index);
@@ -375,6 +376,9 @@ impl Group {
         reply
     }
 }
+
+/// A run of a namespace and a row of it.
+type Place = (usize, usize);
 
 fn loaded(run: &Run, row: usize, namespace: i64) -> LoadedRow {
     LoadedRow {

@@ -56,12 +56,13 @@ impl FrozenRows {
     pub fn append(&mut self, other: FrozenRows) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
-        self.rows.extend(other.rows.into_iter().map(|row| FrozenRow {
-            start: row.start + at,
-            identity_end: row.identity_end + at,
-            end: row.end + at,
-            ..row
-        }));
+        self.rows
+            .extend(other.rows.into_iter().map(|row| FrozenRow {
+                start: row.start + at,
+                identity_end: row.identity_end + at,
+                end: row.end + at,
+                ..row
+            }));
     }
 
     /// Rows.

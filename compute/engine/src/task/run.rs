@@ -129,6 +129,7 @@ pub struct Task {
     finished: bool,
 }
 
+type ScanFuture = BoxFuture<'static, Result<ScanReply, StateError>>;
 type ReadDone = (usize, u64, Result<ReadReply, StateError>);
 
 enum Phase {
@@ -143,11 +144,7 @@ enum Phase {
 
 struct Restore {
     jobs: VecDeque<(usize, ScanJob)>,
-    scan: Option<(
-        usize,
-        ScanJob,
-        BoxFuture<'static, Result<ScanReply, StateError>>,
-    )>,
+    scan: Option<(usize, ScanJob, ScanFuture)>,
 }
 
 #[derive(Default)]
@@ -397,7 +394,7 @@ impl Task {
                 .parts
                 .graph
                 .poll_source(source, cx, &*self.parts.clock)
-                .is_ready_ok()?
+                .did_something()?
             {
                 self.next_source = index + 1;
                 return Ok(true);
@@ -506,11 +503,7 @@ impl Future for Task {
     }
 }
 
-fn scan(
-    parts: &TaskParts,
-    job: &ScanJob,
-    cursor: Option<bytes::Bytes>,
-) -> BoxFuture<'static, Result<ScanReply, StateError>> {
+fn scan(parts: &TaskParts, job: &ScanJob, cursor: Option<bytes::Bytes>) -> ScanFuture {
     let request = ScanRequest {
         min_epoch: parts.restored,
         table: job.table,
@@ -523,12 +516,12 @@ fn scan(
 }
 
 /// `Poll<Result<(), E>>` as "did something".
-trait ReadyOk<E> {
-    fn is_ready_ok(self) -> Result<bool, E>;
+trait DidSomething<E> {
+    fn did_something(self) -> Result<bool, E>;
 }
 
-impl<E> ReadyOk<E> for Poll<Result<(), E>> {
-    fn is_ready_ok(self) -> Result<bool, E> {
+impl<E> DidSomething<E> for Poll<Result<(), E>> {
+    fn did_something(self) -> Result<bool, E> {
         match self {
             Poll::Pending => Ok(false),
             Poll::Ready(result) => result.map(|()| true),

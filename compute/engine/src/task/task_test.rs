@@ -386,6 +386,7 @@ impl Generations {
 
 /// Runs to the end, crashing after `crash_after` steps of each generation but the last; the last
 /// count of each key that was published.
+#[allow(clippy::too_many_lines)] // One history, step by step.
 fn run(crash_after: &[usize], end: i64) -> BTreeMap<String, String> {
     let store = MemoryStore::new(GROUPS);
     let who = Incarnation {
