@@ -96,14 +96,27 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(rows) = options.batch_rows {
         command.args(["--batch-rows", &rows.to_string()]);
     }
-    let output = command.output().with_context(|| format!("failed to run {}", binary.display()))?;
+    let output = command
+        .output()
+        .with_context(|| format!("failed to run {}", binary.display()))?;
     if !output.status.success() {
-        bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     let report = fs::read_to_string(&report).context("failed to read the report")?;
     let report: RunReport = serde_json::from_str(&report).context("failed to read the report")?;
-    ensure!(report.jobs.len() == 1, "expected one job, ran {}", report.jobs.len());
-    println!("{}", serde_json::to_string(&figures(options, &report, &report.jobs[0]))?);
+    ensure!(
+        report.jobs.len() == 1,
+        "expected one job, ran {}",
+        report.jobs.len()
+    );
+    println!(
+        "{}",
+        serde_json::to_string(&figures(options, &report, &report.jobs[0]))?
+    );
     Ok(())
 }
 
@@ -131,7 +144,11 @@ fn sql(options: &Options) -> anyhow::Result<String> {
     let found = QUERIES.iter().find(|(name, _)| *name == options.query);
     let Some((_, query)) = found else {
         let names: Vec<&str> = QUERIES.iter().map(|(name, _)| *name).collect();
-        bail!("unknown query `{}`; there are {}", options.query, names.join(", "));
+        bail!(
+            "unknown query `{}`; there are {}",
+            options.query,
+            names.join(", ")
+        );
     };
     let source = format!(
         "'connector' = 'nexmark', 'events.num' = '{}', 'first-event.rate' = '{rate}', \
@@ -150,6 +167,10 @@ fn binary(options: &Options) -> anyhow::Result<PathBuf> {
     }
     let own = std::env::current_exe().context("failed to find this program")?;
     let beside = own.parent().unwrap_or(Path::new(".")).join("millstream");
-    ensure!(beside.exists(), "{} is not there; build it or name it by --binary", beside.display());
+    ensure!(
+        beside.exists(),
+        "{} is not there; build it or name it by --binary",
+        beside.display()
+    );
     Ok(beside)
 }

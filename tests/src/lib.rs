@@ -1,4 +1,10 @@
-//! What the test binaries share: where the project lies and how its test data is found.
+//! What the test binaries share: the whole system in one process, faults, data, comparison.
+
+pub mod faults;
+pub mod rows;
+mod run;
+
+pub use run::{RunConfig, RunOutput, run};
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,4 @@
+//! The whole system against answers that others computed.
+
+mod conformance;
+mod nexmark;

@@ -1,0 +1,154 @@
+//! A state store that fails at chosen steps: before the effect (it never happened) or after it
+//! (it happened and the answer was lost).
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use proto::types::{Epoch, JobId, SinkId};
+use state_client::{
+    CommittedOutput, Incarnation, MemoryStore, ReadReply, ReadRequest, ScanReply, ScanRequest,
+    Section, StateControl, StateError, StateStore,
+};
+
+/// A kind of step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// A task reads keys.
+    Read,
+    /// A task scans at its start.
+    Scan,
+    /// A task stages its section of an epoch.
+    Stage,
+    /// A publisher asks what it owes.
+    Output,
+    /// A generation begins.
+    Begin,
+    /// An epoch is committed.
+    Commit,
+    /// Output is reported as published.
+    Published,
+}
+
+/// The `nth` step of a kind fails, counted from 1 over the life of the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// Which kind.
+    pub step: Step,
+    /// Which of them.
+    pub nth: u64,
+    /// After its effect, rather than instead of it.
+    pub after: bool,
+}
+
+/// A [`MemoryStore`] with faults.
+#[derive(Clone)]
+pub struct FaultyStore {
+    inner: MemoryStore,
+    faults: Arc<Vec<Fault>>,
+    counts: Arc<[AtomicU64; 7]>,
+    struck: Arc<AtomicU64>,
+}
+
+impl FaultyStore {
+    /// A store that fails at these steps.
+    #[must_use]
+    pub fn new(inner: MemoryStore, faults: Vec<Fault>) -> Self {
+        FaultyStore {
+            inner,
+            faults: Arc::new(faults),
+            counts: Arc::default(),
+            struck: Arc::default(),
+        }
+    }
+
+    /// How many faults have struck.
+    #[must_use]
+    pub fn struck(&self) -> u64 {
+        self.struck.load(Ordering::SeqCst)
+    }
+
+    fn guard<T: Send + 'static>(
+        &self,
+        step: Step,
+        act: BoxFuture<'static, Result<T, StateError>>,
+    ) -> BoxFuture<'static, Result<T, StateError>> {
+        let nth = self.counts[step as usize].fetch_add(1, Ordering::SeqCst) + 1;
+        let fault = self
+            .faults
+            .iter()
+            .find(|fault| fault.step == step && fault.nth == nth);
+        let Some(fault) = fault.copied() else {
+            return act;
+        };
+        let struck = Arc::clone(&self.struck);
+        async move {
+            struck.fetch_add(1, Ordering::SeqCst);
+            if fault.after {
+                let _ = act.await;
+            }
+            Err(StateError::Unavailable(format!("injected: {fault:?}")))
+        }
+        .boxed()
+    }
+}
+
+impl StateStore for FaultyStore {
+    fn read(
+        &self,
+        who: Incarnation,
+        request: ReadRequest,
+    ) -> BoxFuture<'static, Result<ReadReply, StateError>> {
+        self.guard(Step::Read, self.inner.read(who, request))
+    }
+
+    fn scan(
+        &self,
+        who: Incarnation,
+        request: ScanRequest,
+    ) -> BoxFuture<'static, Result<ScanReply, StateError>> {
+        self.guard(Step::Scan, self.inner.scan(who, request))
+    }
+
+    fn stage(
+        &self,
+        who: Incarnation,
+        section: Section,
+    ) -> BoxFuture<'static, Result<(), StateError>> {
+        self.guard(Step::Stage, self.inner.stage(who, section))
+    }
+
+    fn committed_output(
+        &self,
+        who: Incarnation,
+        sink: SinkId,
+        after: Epoch,
+    ) -> BoxFuture<'static, Result<Vec<CommittedOutput>, StateError>> {
+        self.guard(Step::Output, self.inner.committed_output(who, sink, after))
+    }
+}
+
+impl StateControl for FaultyStore {
+    fn begin(&self, who: Incarnation) -> BoxFuture<'static, Result<Epoch, StateError>> {
+        self.guard(Step::Begin, self.inner.begin(who))
+    }
+
+    fn commit(&self, who: Incarnation, epoch: Epoch) -> BoxFuture<'static, Result<(), StateError>> {
+        self.guard(Step::Commit, self.inner.commit(who, epoch))
+    }
+
+    fn published(
+        &self,
+        who: Incarnation,
+        sink: SinkId,
+        epoch: Epoch,
+    ) -> BoxFuture<'static, Result<(), StateError>> {
+        self.guard(Step::Published, self.inner.published(who, sink, epoch))
+    }
+
+    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<(), StateError>> {
+        self.inner.drop_job(job)
+    }
+}

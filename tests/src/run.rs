@@ -1,0 +1,94 @@
+//! Runs scripts as `millstream run` does, in this process.
+
+use std::sync::Arc;
+
+use millstream::{
+    Process, ProcessConfig,
+    run::{Format, ResultMode, RunError, ScriptOptions, run_script},
+};
+use proto::{control::JobOptions, types::KeyGroupCount};
+use state_client::MemoryStore;
+
+use crate::faults::{Fault, FaultyStore};
+
+/// How a script is run.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// Tasks per operator.
+    pub parallelism: u32,
+    /// Rows per batch.
+    pub batch_rows: usize,
+    /// Time between checkpoints in ms; 0: only at the end.
+    pub checkpoint_interval_ms: u64,
+    /// Steps that fail.
+    pub faults: Vec<Fault>,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        RunConfig {
+            parallelism: 1,
+            batch_rows: 4096,
+            checkpoint_interval_ms: 1000,
+            faults: Vec::new(),
+        }
+    }
+}
+
+/// What a script printed, and how many of its faults struck.
+#[derive(Debug)]
+pub struct RunOutput {
+    /// The rows of its SELECTs: TSV, folded.
+    pub text: String,
+    /// Faults that struck.
+    pub faults: u64,
+}
+
+/// Runs a script; its final results as TSV, or the rendered error.
+///
+/// # Errors
+/// What the user would see.
+pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let store = FaultyStore::new(
+        MemoryStore::new(KeyGroupCount::DEFAULT),
+        config.faults.clone(),
+    );
+    let options = ScriptOptions {
+        result: Some(ResultMode::Final),
+        format: Format::Tsv,
+        job: JobOptions {
+            parallelism: config.parallelism,
+            batch_rows: config.batch_rows,
+            checkpoint_interval_ms: config.checkpoint_interval_ms,
+            ..JobOptions::default()
+        },
+        progress: false,
+    };
+    let mut text = Vec::new();
+    let ran = runtime.block_on(async {
+        let process = Process::start(ProcessConfig {
+            store: Arc::new(store.clone()),
+            control: Arc::new(store.clone()),
+            ..ProcessConfig::default()
+        });
+        let never = std::future::pending();
+        run_script(&process, script, &options, &mut text, never).await
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match ran {
+        Ok(_) => {
+            let text = String::from_utf8(text).map_err(|error| error.to_string())?;
+            Ok(RunOutput {
+                text,
+                faults: store.struck(),
+            })
+        }
+        Err(RunError::Sql(error)) => Err(error.render(script)),
+        Err(error) => Err(error.to_string()),
+    }
+}
