@@ -117,7 +117,10 @@ impl Changes {
         let Some(frozen) = &mut self.frozen else {
             return true;
         };
-        let end = frozen.changed.len().min(frozen.next + rows_max);
+        let end = frozen
+            .changed
+            .len()
+            .min(frozen.next.saturating_add(rows_max));
         for slot in &frozen.changed[frozen.next..end] {
             // Not if it was encoded before its turn, or deleted.
             if self.marks[*slot as usize] == frozen.mark {
