@@ -165,6 +165,10 @@ fn check(key: &str, value: &str) -> Result<(), &'static str> {
             "'table', 'changelog' or 'tableau'",
         ),
         "pipeline.name" => (!value.is_empty(), "a name"),
+        "table.exec.state.ttl" => (
+            duration_ms(value) == Some(0) || value == "0",
+            "'0': state is kept for ever, it does not expire by age yet",
+        ),
         "execution.checkpointing.interval" => (
             duration_ms(value).is_some_and(|ms| ms > 0),
             "a duration above 0, such as '10 s'",
@@ -209,8 +213,8 @@ mod tests {
             "4",
             "no option 'paralelism.default' (did you mean 'parallelism.default'?)",
         );
-        check("table.exec.state.ttl", "1 h", "is now '1 h'");
-        check("table.exec.state.ttl", "x", "expected a duration");
+        check("table.exec.state.ttl", "0 s", "is now '0 s'");
+        check("table.exec.state.ttl", "1 h", "does not expire by age yet");
         check(
             "execution.checkpointing.interval",
             "0",
@@ -229,12 +233,12 @@ mod tests {
     fn what_is_set_can_be_read_and_reset() {
         let mut settings = Settings::default();
         settings
-            .set("table.exec.state.ttl", "1 h", NOWHERE)
+            .set("table.exec.state.ttl", "0 s", NOWHERE)
             .expect("valid");
         settings
             .set("sql-client.execution.result-mode", "TABLE", NOWHERE)
             .expect("valid");
-        assert_eq!(settings.state_ttl_ms(), Some(3_600_000));
+        assert_eq!(settings.state_ttl_ms(), Some(0));
         assert_eq!(settings.result_mode(), Some(ResultMode::Table));
         settings
             .reset(Some(("table.exec.state.ttl", NOWHERE)))

@@ -97,7 +97,7 @@ fn advice(text: &str) -> Result<(), SqlError> {
             Token::Word(_) if depth == 0 && !ADVICE.iter().any(|name| is_word(token, name)) => {
                 let error = SqlError::parse(format!("the hint {token} is not supported"));
                 return Err(if is_word(token, "STATE_TTL") {
-                    error.hint("SET 'table.exec.state.ttl' holds for all state of a job")
+                    error.hint("state does not expire by age yet")
                 } else {
                     error.hint(format!("hints after SELECT are {}", ADVICE.join(", ")))
                 });

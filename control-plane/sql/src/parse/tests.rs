@@ -303,7 +303,7 @@ fn hints() {
     );
     check(
         "SELECT /*+ STATE_TTL('t' = '1d') */ a FROM t",
-        "Parse: line 1, column 8: the hint STATE_TTL is not supported (SET 'table.exec.state.ttl' holds for all state of a job)",
+        "Parse: line 1, column 8: the hint STATE_TTL is not supported (state does not expire by age yet)",
     );
     assert!(parse_script("SELECT /*+ BROADCAST(t), SHUFFLE_HASH(u) */ a FROM t").is_ok());
 }

@@ -35,7 +35,7 @@ pub(crate) fn emit(
             let bound = state_bound(node, options);
             if let Some(Kind::Unbounded(wire::UnboundedState { per })) = &bound.kind {
                 warnings.push(format!(
-                    "the state of {description} may grow for ever: it holds one {per}; set 'table.exec.state.ttl' to bound it"
+                    "the state of {description} may grow for ever: it holds one {per}"
                 ));
             }
             nodes.push(wire::Node {
