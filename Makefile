@@ -51,6 +51,7 @@ test: tools verify ## All tests, after installing what they need
 verify: ## All checks; changes nothing
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) fetch --locked --quiet
 	$(DENY) --offline --locked check bans licenses sources
 	$(CARGO) test --workspace --locked
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet

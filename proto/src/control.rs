@@ -86,7 +86,7 @@ pub enum WorkerCommand {
         /// Epoch.
         epoch: Epoch,
     },
-    /// Stop all tasks of the job; answered by [`WorkerEvent::Stopped`].
+    /// Stop all tasks of the job; answered by [`WorkerEventKind::Stopped`].
     Stop {
         /// Job.
         job: JobId,

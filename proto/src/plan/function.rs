@@ -201,7 +201,7 @@ pub enum ScalarFunction {
     Btrim,
     /// (s, separator, index from 0).
     SplitIndex,
-    /// (s, separator) to ARRAY<STRING>.
+    /// (s, separator) to `ARRAY<STRING>`.
     Split,
     /// Signed first UTF-8 byte.
     Ascii,
