@@ -28,6 +28,8 @@ pub struct ProcessConfig {
     pub store: Arc<dyn StateStore>,
     /// The control side of the same store.
     pub control: Arc<dyn StateControl>,
+    /// Time, as tasks see it.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Default for ProcessConfig {
@@ -38,6 +40,7 @@ impl Default for ProcessConfig {
             seed: 0,
             store: store.clone(),
             control: store,
+            clock: Arc::new(SystemClock::default()),
         }
     }
 }
@@ -52,7 +55,7 @@ impl Process {
     /// Starts all tiers on the current tokio runtime.
     #[must_use]
     pub fn start(config: ProcessConfig) -> Process {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let clock = config.clock;
         // The worker is made before the jobs whose results it delivers.
         let feeds = Arc::new(std::sync::OnceLock::<Jobs>::new());
         let (worker, events) = Worker::start(WorkerConfig {

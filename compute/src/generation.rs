@@ -11,7 +11,7 @@ use std::{
 use engine::task::{Task, TaskCommand, TaskError, TaskEvent, TaskMetrics};
 use futures::{FutureExt as _, channel::mpsc as task_channel};
 use proto::{
-    control::{Deployment, WorkerEvent, WorkerEventKind},
+    control::{Deployment, Retry, WorkerEvent, WorkerEventKind},
     types::{Epoch, Generation, JobId, TaskId},
 };
 use state_client::Incarnation;
@@ -70,13 +70,9 @@ impl Reporter {
         }
     }
 
-    fn fail(&self, task: TaskId, error: String, retryable: bool) {
+    fn fail(&self, task: TaskId, error: String, retry: Retry) {
         if !self.failed.swap(true, Ordering::AcqRel) {
-            let kind = WorkerEventKind::Failed {
-                task,
-                error,
-                retryable,
-            };
+            let kind = WorkerEventKind::Failed { task, error, retry };
             let event = WorkerEvent {
                 job: self.job,
                 generation: self.generation,
@@ -130,7 +126,8 @@ impl RunningGeneration {
             let reporter = reporter.clone();
             running.tasks.spawn(async move {
                 if let Err(error) = publish.run().await {
-                    reporter.fail(TaskId(0), format!("publishing to {sink}: {error}"), true);
+                    let retry = Retry::IfItRan;
+                    reporter.fail(TaskId(0), format!("publishing to {sink}: {error}"), retry);
                 }
             });
         }
@@ -165,10 +162,10 @@ impl RunningGeneration {
             let result = AssertUnwindSafe(Task::new(parts)).catch_unwind().await;
             match result {
                 Ok(Ok(()) | Err(TaskError::Orphaned)) => {}
-                Ok(Err(error)) => reporter.fail(id, error.to_string(), error.is_retryable()),
+                Ok(Err(error)) => reporter.fail(id, error.to_string(), error.retry()),
                 Err(panic) => {
                     let text = panic_text(panic.as_ref());
-                    reporter.fail(id, format!("{id} panicked: {text}"), true);
+                    reporter.fail(id, format!("{id} panicked: {text}"), Retry::Always);
                 }
             }
         });

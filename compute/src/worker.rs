@@ -106,7 +106,7 @@ async fn run(
                     Err(error) => {
                         let kind = WorkerEventKind::Failed {
                             task: TaskId(0),
-                            retryable: error.is_retryable(),
+                            retry: error.retry(),
                             error: error.to_string(),
                         };
                         send(&events, job, generation, kind).await;

@@ -104,6 +104,18 @@ pub struct WorkerEvent {
     pub kind: WorkerEventKind,
 }
 
+/// Whether it may help to run again what failed, from the last checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retry {
+    /// No: a value or the plan is wrong.
+    Never,
+    /// Something outside failed (a file, a sink). If the job has run it may do so again; the user
+    /// of one that never has is told at once.
+    IfItRan,
+    /// Millstream itself failed: a task crashed, state was out of reach.
+    Always,
+}
+
 /// What happened to a job on a worker.
 #[derive(Clone, Debug)]
 pub enum WorkerEventKind {
@@ -128,7 +140,7 @@ pub enum WorkerEventKind {
         /// Why, for people.
         error: String,
         /// Whether running again may help.
-        retryable: bool,
+        retry: Retry,
     },
     /// Sources could not read records.
     DeadLetters(Vec<DeadLetter>),

@@ -165,6 +165,7 @@ fn answers_do_not_depend_on_how_a_query_runs() {
                 after: true,
             },
         ],
+        ..RunConfig::default()
     };
     let mut failures = BTreeMap::new();
     for case in cases()

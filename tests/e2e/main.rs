@@ -1,4 +1,5 @@
 //! The whole system against answers that others computed.
 
+mod batch;
 mod conformance;
 mod nexmark;

@@ -127,5 +127,6 @@ fn four_tasks_with_crashes() {
                 after: false,
             },
         ],
+        ..RunConfig::default()
     });
 }

@@ -1,11 +1,13 @@
-//! A state store that fails at chosen steps: before the effect (it never happened) or after it
-//! (it happened and the answer was lost).
+//! What goes wrong in tests: a state store that fails at chosen steps, before the effect (it never
+//! happened) or after it (it happened and the answer was lost); a clock at which a task crashes.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
+use compute::SystemClock;
+use engine::clock::Clock;
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::types::{Epoch, JobId, SinkId};
 use state_client::{
@@ -150,5 +152,52 @@ impl StateControl for FaultyStore {
 
     fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<(), StateError>> {
         self.inner.drop_job(job)
+    }
+}
+
+/// Real time, and a crash of the task that looks at it the `nth` time, counted from 1. Tasks look
+/// before and after every call of an operator, barriers included; nobody else does.
+pub struct CrashClock {
+    time: SystemClock,
+    nth: Option<u64>,
+    looks: AtomicU64,
+}
+
+impl CrashClock {
+    /// A clock that crashes a task once, or never.
+    #[must_use]
+    pub fn new(nth: Option<u64>) -> Self {
+        CrashClock {
+            time: SystemClock::default(),
+            nth,
+            looks: AtomicU64::new(0),
+        }
+    }
+
+    /// How often tasks have looked.
+    #[must_use]
+    pub fn looks(&self) -> u64 {
+        self.looks.load(Ordering::SeqCst)
+    }
+
+    /// Crashes so far: 0 or 1.
+    #[must_use]
+    pub fn struck(&self) -> u64 {
+        u64::from(self.nth.is_some_and(|nth| nth <= self.looks()))
+    }
+}
+
+impl Clock for CrashClock {
+    fn wall_ms(&self) -> i64 {
+        self.time.wall_ms()
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        let look = self.looks.fetch_add(1, Ordering::SeqCst) + 1;
+        if Some(look) == self.nth {
+            // A panic, without the message and backtrace of one that nobody wanted.
+            std::panic::resume_unwind(Box::new(format!("injected: crash at look {look}")));
+        }
+        self.time.monotonic_ns()
     }
 }

@@ -9,7 +9,7 @@ use millstream::{
 use proto::{control::JobOptions, types::KeyGroupCount};
 use state_client::MemoryStore;
 
-use crate::faults::{Fault, FaultyStore};
+use crate::faults::{CrashClock, Fault, FaultyStore};
 
 /// How a script is run.
 #[derive(Clone, Debug)]
@@ -22,6 +22,9 @@ pub struct RunConfig {
     pub checkpoint_interval_ms: u64,
     /// Steps that fail.
     pub faults: Vec<Fault>,
+    /// A task crashes when tasks have looked at the clock this often: before and after every call
+    /// of an operator, so that the crash can come between any two things that a task does.
+    pub crash_at_look: Option<u64>,
 }
 
 impl Default for RunConfig {
@@ -31,6 +34,7 @@ impl Default for RunConfig {
             batch_rows: 4096,
             checkpoint_interval_ms: 1000,
             faults: Vec::new(),
+            crash_at_look: None,
         }
     }
 }
@@ -40,8 +44,12 @@ impl Default for RunConfig {
 pub struct RunOutput {
     /// The rows of its SELECTs: TSV, folded.
     pub text: String,
-    /// Faults that struck.
+    /// Faults and crashes that struck.
     pub faults: u64,
+    /// Committed epochs of all its jobs.
+    pub checkpoints: u64,
+    /// How often tasks looked at the clock.
+    pub looks: u64,
 }
 
 /// Runs a script; its final results as TSV, or the rendered error.
@@ -69,11 +77,13 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
         },
         progress: false,
     };
+    let clock = Arc::new(CrashClock::new(config.crash_at_look));
     let mut text = Vec::new();
     let ran = runtime.block_on(async {
         let process = Process::start(ProcessConfig {
             store: Arc::new(store.clone()),
             control: Arc::new(store.clone()),
+            clock: clock.clone(),
             ..ProcessConfig::default()
         });
         let never = std::future::pending();
@@ -81,11 +91,13 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match ran {
-        Ok(_) => {
+        Ok((reports, _)) => {
             let text = String::from_utf8(text).map_err(|error| error.to_string())?;
             Ok(RunOutput {
                 text,
-                faults: store.struck(),
+                faults: store.struck() + clock.struck(),
+                checkpoints: reports.iter().map(|report| report.checkpoints).sum(),
+                looks: clock.looks(),
             })
         }
         Err(RunError::Sql(error)) => Err(error.render(script)),

@@ -8,7 +8,10 @@
 use std::collections::VecDeque;
 
 use arrow::error::ArrowError;
-use proto::types::{Epoch, KeyGroupCount, KeyGroupRange};
+use proto::{
+    control::Retry,
+    types::{Epoch, KeyGroupCount, KeyGroupRange},
+};
 use state_client::{ReadReply, ReadRequest, StateError};
 
 use crate::{
@@ -300,19 +303,23 @@ pub enum OperatorError {
 }
 
 impl OperatorError {
-    /// Whether running again from the last checkpoint may help: the outside world failed, not a
-    /// value or a plan.
+    /// Whether running again from the last checkpoint may help.
     #[must_use]
-    pub fn is_retryable(&self) -> bool {
+    pub fn retry(&self) -> Retry {
         use crate::{sink::SinkError, source::SourceError};
         match self {
-            OperatorError::Source(error) => matches!(error, SourceError::Io { .. }),
-            OperatorError::Sink(error) => matches!(error, SinkError::Io { .. }),
-            OperatorError::State(error) => !matches!(error, StateError::Corrupt(_)),
-            OperatorError::Evaluate(_)
+            OperatorError::Source(SourceError::Io { .. })
+            | OperatorError::Sink(SinkError::Io { .. }) => Retry::IfItRan,
+            OperatorError::State(error) if !matches!(error, StateError::Corrupt(_)) => {
+                Retry::Always
+            }
+            OperatorError::Source(_)
+            | OperatorError::Sink(_)
+            | OperatorError::State(_)
+            | OperatorError::Evaluate(_)
             | OperatorError::Arrow(_)
             | OperatorError::Decode { .. }
-            | OperatorError::Plan(_) => false,
+            | OperatorError::Plan(_) => Retry::Never,
         }
     }
 }

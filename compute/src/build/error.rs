@@ -1,7 +1,7 @@
 //! Why a deployment cannot be started.
 
 use engine::{operator::OperatorError, sink::SinkError, source::SourceError};
-use proto::plan::PlanError;
+use proto::{control::Retry, plan::PlanError};
 
 /// Why a deployment cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -18,12 +18,20 @@ pub(crate) enum BuildError {
 
 impl BuildError {
     /// Whether starting again may help.
-    pub(crate) fn is_retryable(&self) -> bool {
+    pub(crate) fn retry(&self) -> Retry {
         match self {
-            BuildError::Plan(_) => false,
-            BuildError::Operator { source, .. } => source.is_retryable(),
-            BuildError::Source { source, .. } => matches!(source, SourceError::Io { .. }),
-            BuildError::Sink { source, .. } => matches!(source, SinkError::Io { .. }),
+            BuildError::Operator { source, .. } => source.retry(),
+            BuildError::Source {
+                source: SourceError::Io { .. },
+                ..
+            }
+            | BuildError::Sink {
+                source: SinkError::Io { .. },
+                ..
+            } => Retry::IfItRan,
+            BuildError::Plan(_) | BuildError::Source { .. } | BuildError::Sink { .. } => {
+                Retry::Never
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{
 
 use coordinator::JobState;
 use proto::{
-    control::{JobOptions, WorkerCommand, WorkerEvent, WorkerEventKind},
+    control::{JobOptions, Retry, WorkerCommand, WorkerEvent, WorkerEventKind},
     plan::{
         CollectSpec, ConnectorSpec, Fragment, Node, Plan, Sink, connector_spec::Connector,
         node::Operator,
@@ -70,7 +70,7 @@ impl Worker {
                     let failed = WorkerEventKind::Failed {
                         task: TaskId(0),
                         error: "out of luck".into(),
-                        retryable: true,
+                        retry: Retry::IfItRan,
                     };
                     return self.report(job, failed).await;
                 }

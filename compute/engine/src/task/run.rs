@@ -10,7 +10,10 @@ use std::{
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _, channel::mpsc, future::BoxFuture, task::Spawn};
-use proto::types::{Epoch, KeyGroupCount, TaskId};
+use proto::{
+    control::Retry,
+    types::{Epoch, KeyGroupCount, TaskId},
+};
 use state_client::{Incarnation, ReadReply, ScanReply, ScanRequest, StateError, StateStore};
 
 use super::{
@@ -68,14 +71,13 @@ pub enum TaskError {
 }
 
 impl TaskError {
-    /// Whether running again from the last checkpoint may help: the outside world failed, not a
-    /// value or a plan.
+    /// Whether running again from the last checkpoint may help.
     #[must_use]
-    pub fn is_retryable(&self) -> bool {
+    pub fn retry(&self) -> Retry {
         match self {
-            TaskError::Orphaned => false,
-            TaskError::State(error) => !matches!(error, StateError::Corrupt(_)),
-            TaskError::Node(node) => node.source.is_retryable(),
+            TaskError::Orphaned | TaskError::State(StateError::Corrupt(_)) => Retry::Never,
+            TaskError::State(_) => Retry::Always,
+            TaskError::Node(node) => node.source.retry(),
         }
     }
 }

@@ -164,8 +164,8 @@ impl Job {
             WorkerEventKind::Failed {
                 task: _,
                 error,
-                retryable,
-            } => self.on_tasks_failed(error, retryable, now_us),
+                retry,
+            } => self.on_tasks_failed(error, retry, now_us),
             WorkerEventKind::Published { sink, epoch } => self.on_published(sink, epoch),
             WorkerEventKind::Stopped => self.on_stopped(),
             // The shell keeps them; they decide nothing.

@@ -3,7 +3,7 @@
 
 use expect_test::{Expect, expect};
 use proto::{
-    control::{JobOptions, TaskSpec, WorkerEventKind},
+    control::{JobOptions, Retry, TaskSpec, WorkerEventKind},
     types::{Epoch, Generation, SinkId, TaskId},
 };
 
@@ -68,10 +68,14 @@ fn event(words: &mut Vec<&str>, current: Generation) -> Event {
             sink: SinkId(0),
             epoch: Epoch(number(words)),
         }),
-        "failed" | "poisoned" => worker(WorkerEventKind::Failed {
+        "failed" | "poisoned" | "crashed" => worker(WorkerEventKind::Failed {
             task: TaskId(0),
             error: format!("{name} on purpose"),
-            retryable: name == "failed",
+            retry: match name {
+                "failed" => Retry::IfItRan,
+                "crashed" => Retry::Always,
+                _ => Retry::Never,
+            },
         }),
         other => panic!("unknown event {other}"),
     }

@@ -1,12 +1,14 @@
 //! Failures: a new generation after a wait, or the end.
 
+use proto::control::Retry;
+
 use super::job::{Job, Phase};
 use crate::{Effect, JobState};
 
 impl Job {
     /// A task failed. What else of the generation still runs is stopped, but not waited for: it can
     /// do no harm, since the next generation fences it.
-    pub(super) fn on_tasks_failed(&mut self, error: String, retryable: bool, now_us: u64) {
+    pub(super) fn on_tasks_failed(&mut self, error: String, retry: Retry, now_us: u64) {
         match &self.phase {
             Phase::Created | Phase::Beginning | Phase::BackingOff { .. } | Phase::Ended(_) => {}
             // It had to stop and now it has; the output was complete, or nobody wants it.
@@ -16,8 +18,11 @@ impl Job {
             }
             Phase::Deploying { .. } | Phase::Running(_) | Phase::Publishing(_) => {
                 self.emit(Effect::Stop);
-                // What cannot even start (a file that is not there) is told at once.
-                let retryable = retryable && self.has_run;
+                let retryable = match retry {
+                    Retry::Never => false,
+                    Retry::IfItRan => self.has_run,
+                    Retry::Always => true,
+                };
                 if !self.back_off(error, retryable, now_us) {
                     self.end(JobState::Failed);
                 }

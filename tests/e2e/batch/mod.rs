@@ -1,0 +1,144 @@
+//! The backbone: the result of a bounded run equals the batch result of the same query, whatever
+//! the batch size, the parallelism, the time between checkpoints, and wherever a crash comes.
+//!
+//! `SEED=7 CASES=500 cargo test -p tests --test e2e batch` tries others than the default ones.
+
+mod relation;
+mod sqlite;
+mod strategy;
+mod tables;
+
+use std::{
+    env,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use proptest::{
+    prelude::*,
+    sample::select,
+    test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
+};
+use relation::{Dialect, Relation};
+use tables::Tables;
+use tests::{
+    RunConfig,
+    faults::{Fault, Step},
+    rows, run,
+};
+
+/// Runs of one case side by side: most of their time they wait to be restarted.
+const RUNS: usize = 6;
+/// Looks at the clock that a small job gets to.
+const LOOKS: u64 = 600;
+
+fn number(variable: &str, default: u64) -> u64 {
+    env::var(variable).map_or(default, |text| text.parse().expect("a number"))
+}
+
+fn runner(cases: u64) -> TestRunner {
+    let seed = number("SEED", 1);
+    let config = Config {
+        cases: u32::try_from(number("CASES", cases)).expect("fewer cases"),
+        max_shrink_iters: 400,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+/// How one run differs from the next.
+fn config() -> impl Strategy<Value = RunConfig> {
+    let steps = [
+        Step::Read,
+        Step::Scan,
+        Step::Stage,
+        Step::Output,
+        Step::Begin,
+        Step::Commit,
+        Step::Published,
+    ];
+    let fault = (select(steps.to_vec()), 1..9_u64, any::<bool>());
+    let fault = fault.prop_map(|(step, nth, after)| Fault { step, nth, after });
+    let stage = (1..9_u64, any::<bool>()).prop_map(|(nth, after)| Fault {
+        step: Step::Stage,
+        nth,
+        after,
+    });
+    (
+        (1..5_u32, select(&[1, 2, 3, 7, 64, 1000][..])),
+        select(&[1, 1, 1, 3, 0][..]),
+        prop::collection::vec(prop_oneof![fault, stage], 0..3),
+        prop::option::weighted(0.6, 1..LOOKS),
+    )
+        .prop_map(
+            |((parallelism, batch_rows), interval_ms, faults, crash)| RunConfig {
+                parallelism,
+                batch_rows,
+                checkpoint_interval_ms: interval_ms,
+                faults,
+                crash_at_look: crash,
+            },
+        )
+}
+
+/// Runs the query in each of the ways; the epochs and faults that there were.
+fn check(tables: &Tables, query: &Relation, ways: &[RunConfig]) -> Result<(u64, u64), String> {
+    let Some(expected) = sqlite::rows(tables, query) else {
+        return Ok((0, 0));
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let ddl = tables.write(folder.path());
+    let script = format!("{ddl}{};\n", query.sql(Dialect::Flink));
+    let ran = |way: &RunConfig| {
+        let output = run(&script, way)?;
+        rows::compare(&rows::sorted_rows(&output.text, 1), &expected, &[])?;
+        Ok((output.checkpoints, output.faults))
+    };
+    thread::scope(|scope| {
+        let runs: Vec<_> = ways
+            .iter()
+            .map(|way| scope.spawn(move || ran(way)))
+            .collect();
+        let mut sum = (0, 0);
+        for (way, run) in ways.iter().zip(runs) {
+            let result: Result<(u64, u64), String> = run.join().expect("no panic");
+            let (checkpoints, faults) =
+                result.map_err(|error| format!("{error}\n{way:?}\n{script}"))?;
+            sum = (sum.0 + checkpoints, sum.1 + faults);
+        }
+        Ok(sum)
+    })
+}
+
+#[test]
+fn a_bounded_run_gives_the_batch_result() {
+    let (checkpoints, faults) = (AtomicU64::new(0), AtomicU64::new(0));
+    let strategy = (
+        tables::tables(),
+        strategy::relation(),
+        prop::collection::vec(config(), RUNS),
+    );
+    let mut runner = runner(60);
+    let result = runner.run(&strategy, |(tables, query, ways)| {
+        let (epochs, struck) = check(&tables, &query, &ways).map_err(TestCaseError::fail)?;
+        checkpoints.fetch_add(epochs, Ordering::Relaxed);
+        faults.fetch_add(struck, Ordering::Relaxed);
+        Ok(())
+    });
+    let (checkpoints, faults) = (checkpoints.into_inner(), faults.into_inner());
+    println!("{checkpoints} checkpoints, {faults} faults");
+    match result {
+        Err(TestError::Fail(reason, _)) => panic!("{reason}"),
+        other => other.expect("cases"),
+    }
+    // A test in which nothing goes wrong shows nothing.
+    let runs = u64::from(runner.config().cases) * RUNS as u64;
+    assert!(faults > runs / 2, "only {faults} faults in {runs} runs");
+    assert!(
+        checkpoints > runs,
+        "only {checkpoints} checkpoints in {runs} runs"
+    );
+}
