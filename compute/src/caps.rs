@@ -10,7 +10,13 @@ pub(crate) const COMMANDS_MAX: usize = 1024;
 pub(crate) const EVENTS_MAX: usize = 4096;
 /// Barriers that may wait in a task.
 pub(crate) const TASK_COMMANDS_MAX: usize = 64;
-/// Attempts to publish an epoch's output before the job fails.
-pub(crate) const PUBLISH_ATTEMPTS_MAX: u32 = 8;
-/// Pause after the first failed attempt; doubles with each.
+/// Dead letters of a generation that may wait; further ones are counted only.
+pub(crate) const DEAD_LETTERS_WAITING_MAX: usize = 1000;
+/// Output that a job may owe before its sources wait: in sinks, staged, and not yet published.
+pub(crate) const OUTPUT_BYTES_MAX: u64 = 128 << 20;
+/// Pause after the first failed attempt to publish; doubles with each.
 pub(crate) const PUBLISH_BACKOFF_MS: u64 = 50;
+/// Longest pause between attempts to publish.
+pub(crate) const PUBLISH_BACKOFF_MS_MAX: u64 = 10_000;
+/// Commands of one job that may wait. The control plane has one epoch at a time under way.
+pub(crate) const JOB_COMMANDS_MAX: usize = 64;

@@ -4,15 +4,16 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use engine::task::{Task, TaskCommand, TaskError, TaskEvent, TaskMetrics};
 use futures::{FutureExt as _, channel::mpsc as task_channel};
 use proto::{
     control::{Deployment, Retry, WorkerEvent, WorkerEventKind},
-    types::{Epoch, Generation, JobId, TaskId},
+    types::{Epoch, Generation, TaskId},
 };
 use state_client::Incarnation;
 use tokio::{
@@ -24,6 +25,7 @@ use crate::{
     build::{BuildError, Builder, BuiltTask},
     caps::TASK_COMMANDS_MAX,
     publish::PublishLoop,
+    report::Reporter,
     worker::WorkerConfig,
 };
 
@@ -42,47 +44,6 @@ pub(crate) struct TaskFigures {
     /// Index among its fragment's tasks.
     pub(crate) index: u32,
     pub(crate) metrics: Arc<TaskMetrics>,
-}
-
-/// Sends a generation's events, and nothing more once it has failed.
-#[derive(Clone)]
-struct Reporter {
-    job: JobId,
-    generation: Generation,
-    events: mpsc::Sender<WorkerEvent>,
-    failed: Arc<AtomicBool>,
-}
-
-impl Reporter {
-    fn send(&self, kind: WorkerEventKind) {
-        if self.failed.load(Ordering::Acquire) {
-            return;
-        }
-        let event = WorkerEvent {
-            job: self.job,
-            generation: self.generation,
-            kind,
-        };
-        if let Err(error) = self.events.try_send(event) {
-            // The control plane is gone or hangs: the process is stopping, or a checkpoint will
-            // time out there.
-            tracing::error!(job = %self.job, %error, "an event was lost");
-        }
-    }
-
-    fn fail(&self, task: TaskId, error: String, retry: Retry) {
-        if !self.failed.swap(true, Ordering::AcqRel) {
-            let kind = WorkerEventKind::Failed { task, error, retry };
-            let event = WorkerEvent {
-                job: self.job,
-                generation: self.generation,
-                kind,
-            };
-            if let Err(error) = self.events.try_send(event) {
-                tracing::error!(job = %self.job, %error, "a failure was not reported");
-            }
-        }
-    }
 }
 
 impl RunningGeneration {
@@ -104,38 +65,50 @@ impl RunningGeneration {
             committed,
             figures: Vec::new(),
         };
-        let reporter = Reporter {
-            job: deployment.job,
-            generation: deployment.generation,
-            events: events.clone(),
-            failed: Arc::default(),
-        };
+        let (reporter, forwarder) =
+            Reporter::new(deployment.job, deployment.generation, events.clone());
+        running.tasks.spawn(forwarder.run());
         let built = Builder::new(config, &deployment).build().await?;
+        let patience_ms = deployment.options.sink_patience_ms;
         for (sink, publisher) in built.publishers {
-            let published = reporter.clone();
+            let (published, troubled) = (reporter.clone(), reporter.clone());
             let publish = PublishLoop {
                 who,
                 sink,
                 publisher,
                 store: Arc::clone(&config.store),
                 committed: committed_receiver.clone(),
+                budget: built.output.clone(),
+                patience: patience_ms.map(Duration::from_millis),
                 published: Box::new(move |epoch| {
                     published.send(WorkerEventKind::Published { sink, epoch });
                 }),
+                troubled: Box::new(move |error| {
+                    troubled.send(WorkerEventKind::SinkTroubled { sink, error });
+                }),
             };
-            let reporter = reporter.clone();
-            running.tasks.spawn(async move {
-                if let Err(error) = publish.run().await {
-                    let retry = Retry::IfItRan;
-                    reporter.fail(TaskId(0), format!("publishing to {sink}: {error}"), retry);
-                }
-            });
+            running.start_publisher(publish, &reporter);
         }
         let restoring = Arc::new(AtomicUsize::new(built.tasks.len()));
         for task in built.tasks {
             running.start_task(config, &deployment, task, &reporter, &restoring);
         }
         Ok(running)
+    }
+
+    fn start_publisher(&mut self, publish: PublishLoop, reporter: &Reporter) {
+        let (sink, reporter) = (publish.sink, reporter.clone());
+        self.tasks.spawn(async move {
+            let (error, retry) = match AssertUnwindSafe(publish.run()).catch_unwind().await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => (error.to_string(), error.retry()),
+                Err(panic) => (
+                    format!("panicked: {}", panic_text(panic.as_ref())),
+                    Retry::Always,
+                ),
+            };
+            reporter.fail(TaskId(0), format!("publishing to {sink}: {error}"), retry);
+        });
     }
 
     fn start_task(
@@ -159,7 +132,8 @@ impl RunningGeneration {
         let reporter = reporter.clone();
         self.tasks.spawn(async move {
             // A broken invariant kills the task, not the worker.
-            let result = AssertUnwindSafe(Task::new(parts)).catch_unwind().await;
+            let task = async move { Task::new(parts).await };
+            let result = AssertUnwindSafe(task).catch_unwind().await;
             match result {
                 Ok(Ok(()) | Err(TaskError::Orphaned)) => {}
                 Ok(Err(error)) => reporter.fail(id, error.to_string(), error.retry()),
@@ -215,6 +189,7 @@ fn task_events(
         TaskEvent::Staged(epoch) => reporter.send(WorkerEventKind::Staged { task, epoch }),
         TaskEvent::Finished => reporter.send(WorkerEventKind::Finished { task }),
         TaskEvent::DeadLetters(letters) => reporter.send(WorkerEventKind::DeadLetters(letters)),
+        TaskEvent::OutputFull => reporter.send(WorkerEventKind::OutputFull),
     })
 }
 

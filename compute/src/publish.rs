@@ -1,16 +1,24 @@
 //! Writes committed output to the outside: one loop per sink, epoch by epoch, oldest first.
 //!
 //! What is owed is read from the state store, so a publisher that starts after a crash goes on
-//! where the last one stopped, and may repeat its last step: publishers are idempotent.
+//! where the last one stopped, and may repeat its last step: publishers are idempotent. A sink
+//! that is down is tried again for as long as the job's patience lasts; meanwhile the job runs on
+//! until it owes too much, and then its sources wait.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use engine::sink::{EpochOutput, Publisher, SinkError};
-use proto::types::{Epoch, SinkId};
+use engine::{
+    flow::OutputBudget,
+    sink::{EpochOutput, Publisher, SinkError},
+};
+use proto::{
+    control::Retry,
+    types::{Epoch, SinkId},
+};
 use state_client::{CommittedOutput, Incarnation, StateError, StateStore};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use crate::caps::{PUBLISH_ATTEMPTS_MAX, PUBLISH_BACKOFF_MS};
+use crate::caps::{PUBLISH_BACKOFF_MS, PUBLISH_BACKOFF_MS_MAX};
 
 /// Why a publisher gave up.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +29,18 @@ pub(crate) enum PublishError {
     Sink(#[from] SinkError),
 }
 
+impl PublishError {
+    /// Whether a new generation may fare better.
+    pub(crate) fn retry(&self) -> Retry {
+        match self {
+            PublishError::State(StateError::Corrupt(_)) => Retry::Never,
+            PublishError::State(_) => Retry::Always,
+            // It was tried for as long as the user wanted, or cannot succeed.
+            PublishError::Sink(_) => Retry::Never,
+        }
+    }
+}
+
 /// One sink's publisher.
 pub(crate) struct PublishLoop {
     pub(crate) who: Incarnation,
@@ -29,8 +49,14 @@ pub(crate) struct PublishLoop {
     pub(crate) store: Arc<dyn StateStore>,
     /// Newest committed epoch.
     pub(crate) committed: watch::Receiver<Epoch>,
+    /// What the job owes.
+    pub(crate) budget: OutputBudget,
+    /// How long a sink may be down; `None`: for ever.
+    pub(crate) patience: Option<Duration>,
     /// Called with every epoch whose output is outside.
     pub(crate) published: Box<dyn FnMut(Epoch) + Send>,
+    /// Called when a sink that was well fails.
+    pub(crate) troubled: Box<dyn FnMut(String) + Send>,
 }
 
 impl PublishLoop {
@@ -54,26 +80,40 @@ impl PublishLoop {
             .store
             .committed_output(self.who, self.sink, done)
             .await?;
+        // What an older generation left is new to this one's account.
+        let of_older = |output: &&CommittedOutput| output.generation != self.who.generation;
+        let inherited = owed.iter().filter(of_older);
+        let inherited: usize = inherited.map(|output| output.bytes.len()).sum();
+        self.budget.owe(inherited as u64);
         for output in by_slot(owed.into_iter().filter(|output| output.epoch <= to)) {
+            let bytes: usize = output.pieces.iter().map(|piece| piece.len()).sum();
             self.publish(output).await?;
+            self.budget.settle(bytes as u64);
         }
         Ok(to)
     }
 
     async fn publish(&mut self, output: EpochOutput) -> Result<(), PublishError> {
-        let mut attempt = 0;
+        let started = Instant::now();
+        let mut pause_ms = PUBLISH_BACKOFF_MS;
         loop {
-            match self.publisher.publish(output.clone()).await {
+            let error = match self.publisher.publish(output.clone()).await {
                 Ok(()) => return Ok(()),
-                Err(error @ SinkError::Io { .. }) if attempt < PUBLISH_ATTEMPTS_MAX => {
-                    let pause = PUBLISH_BACKOFF_MS << attempt;
-                    tracing::warn!(%error, attempt, "publishing failed, trying again");
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
-                    attempt += 1;
-                }
+                Err(error @ SinkError::Io { .. }) if self.is_patient(started) => error,
                 Err(error) => return Err(error.into()),
+            };
+            tracing::warn!(%error, "publishing failed, trying again");
+            if pause_ms == PUBLISH_BACKOFF_MS {
+                (self.troubled)(error.to_string());
             }
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            pause_ms = (pause_ms * 2).min(PUBLISH_BACKOFF_MS_MAX);
         }
+    }
+
+    fn is_patient(&self, started: Instant) -> bool {
+        self.patience
+            .is_none_or(|patience| started.elapsed() < patience)
     }
 }
 
@@ -91,4 +131,114 @@ fn by_slot(pieces: impl Iterator<Item = CommittedOutput>) -> Vec<EpochOutput> {
         outputs.entry(key).or_insert(empty).pieces.push(piece.bytes);
     }
     outputs.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures::{FutureExt as _, future::BoxFuture};
+    use proto::types::{Generation, JobId, KeyGroupCount};
+    use state_client::{MemoryStore, Section, StagedOutput, StateControl as _};
+
+    use super::*;
+
+    /// Fails so many times, then writes.
+    struct Flaky {
+        failures: usize,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Publisher for Flaky {
+        fn publish(&mut self, output: EpochOutput) -> BoxFuture<'_, Result<(), SinkError>> {
+            async move {
+                if self.failures > 0 {
+                    self.failures -= 1;
+                    return Err(SinkError::Io {
+                        what: "`out`".to_owned(),
+                        cause: "no space left".to_owned(),
+                    });
+                }
+                let mut written = self.written.lock().expect("not poisoned");
+                output
+                    .pieces
+                    .iter()
+                    .for_each(|piece| written.extend_from_slice(piece));
+                Ok(())
+            }
+            .boxed()
+        }
+    }
+
+    /// Publishes one epoch to a sink that fails so many times; what it wrote, its troubles, its end.
+    async fn publish(
+        failures: usize,
+        patience: Option<Duration>,
+    ) -> (Vec<u8>, Vec<String>, Result<(), String>) {
+        let who = Incarnation {
+            job: JobId(1),
+            generation: Generation(1),
+        };
+        let store = MemoryStore::new(KeyGroupCount::DEFAULT);
+        store.begin(who).await.expect("begun");
+        let staged = StagedOutput {
+            sink: SinkId(0),
+            slot: 0,
+            bytes: b"rows".to_vec().into(),
+        };
+        let section = Section {
+            job: who.job,
+            generation: who.generation,
+            epoch: Epoch(16),
+            task: proto::types::TaskId(0),
+            shard: proto::types::ShardId(0),
+            blocks: Vec::new(),
+            low_water_marks: Vec::new(),
+            staged: vec![staged],
+        };
+        store.stage(who, section).await.expect("staged");
+        store.commit(who, Epoch(16)).await.expect("committed");
+        let (written, troubles) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::default());
+        let publisher = Flaky {
+            failures,
+            written: Arc::clone(&written),
+        };
+        let (commits, committed) = watch::channel(Epoch(16));
+        let heard = Arc::clone(&troubles);
+        let publish = PublishLoop {
+            who,
+            sink: SinkId(0),
+            publisher: Box::new(publisher),
+            store: Arc::new(store),
+            committed,
+            budget: OutputBudget::new(1),
+            patience,
+            published: Box::new(|_| {}),
+            troubled: Box::new(move |error| {
+                let heard: &Mutex<Vec<String>> = &heard;
+                heard.lock().expect("not poisoned").push(error);
+            }),
+        };
+        drop(commits);
+        let result = publish.run().await.map_err(|error| error.to_string());
+        let written = written.lock().expect("not poisoned").clone();
+        let troubles = troubles.lock().expect("not poisoned").clone();
+        (written, troubles, result)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_is_down_for_an_hour_loses_nothing() {
+        let (written, troubles, result) = publish(400, None).await;
+        assert_eq!(result, Ok(()));
+        assert_eq!(written, b"rows");
+        assert_eq!(troubles, ["failed to write `out`: no space left"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends() {
+        let (written, _, result) = publish(400, Some(Duration::from_secs(5))).await;
+        assert!(written.is_empty());
+        let error = "failed to write `out`: no space left".to_owned();
+        assert_eq!(result, Err(error));
+    }
 }

@@ -1,4 +1,5 @@
-//! The worker's loop: commands in, events out, one running generation per job.
+//! The worker's loops: commands in, events out; a loop per job, in which at most one generation
+//! runs.
 
 use std::{
     collections::BTreeMap,
@@ -8,14 +9,14 @@ use std::{
 use connectors::{CollectTarget, LineWriter};
 use engine::clock::Clock;
 use proto::{
-    control::{JobMetrics, WorkerCommand, WorkerEvent, WorkerEventKind},
+    control::{Deployment, JobMetrics, Retry, WorkerCommand, WorkerEvent, WorkerEventKind},
     types::{Generation, JobId, TaskId},
 };
 use state_client::StateStore;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
-    caps::{COMMANDS_MAX, EVENTS_MAX},
+    caps::{COMMANDS_MAX, EVENTS_MAX, JOB_COMMANDS_MAX},
     generation::{RunningGeneration, TaskFigures},
 };
 
@@ -83,76 +84,163 @@ impl WorkerHandle {
     }
 }
 
+/// Hands each command to its job. Jobs do not wait for each other: listing the splits of one, or
+/// stopping what hangs in it, takes nothing from the rest.
 async fn run(
     config: WorkerConfig,
     mut commands: mpsc::Receiver<WorkerCommand>,
     events: mpsc::Sender<WorkerEvent>,
     figures: Figures,
 ) {
-    let mut jobs: BTreeMap<JobId, RunningGeneration> = BTreeMap::new();
+    let mut jobs: BTreeMap<JobId, JobTask> = BTreeMap::new();
     while let Some(command) = commands.recv().await {
-        match command {
-            WorkerCommand::Deploy(deployment) => {
-                let (job, generation) = (deployment.job, deployment.generation);
-                if let Some(old) = jobs.remove(&job) {
-                    old.stop().await;
-                }
-                match RunningGeneration::start(&config, *deployment, &events).await {
-                    Ok(running) => {
-                        let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
-                        figures.insert(job, running.figures());
-                        jobs.insert(job, running);
-                    }
-                    Err(error) => {
-                        let kind = WorkerEventKind::Failed {
-                            task: TaskId(0),
-                            retry: error.retry(),
-                            error: error.to_string(),
-                        };
-                        send(&events, job, generation, kind).await;
-                    }
-                }
-            }
-            WorkerCommand::Barrier {
-                job,
-                generation,
-                epoch,
-            } => {
-                if let Some(running) = of_generation(&mut jobs, job, generation) {
-                    running.barrier(epoch);
-                }
-            }
-            WorkerCommand::Committed {
-                job,
-                generation,
-                epoch,
-            } => {
-                if let Some(running) = of_generation(&mut jobs, job, generation) {
-                    running.committed(epoch);
-                }
-            }
-            WorkerCommand::Stop { job } => {
-                let mut generation = Generation::default();
-                if let Some(running) = jobs.remove(&job) {
-                    generation = running.generation();
-                    running.stop().await;
-                }
-                send(&events, job, generation, WorkerEventKind::Stopped).await;
-            }
+        jobs.retain(|_, job| !job.task.is_finished());
+        let (id, generation) = addressee(&command);
+        let ends = matches!(command, WorkerCommand::Stop { .. });
+        let stopped = jobs.get(&id).is_some_and(|job| job.ends);
+        let before = if stopped { jobs.remove(&id) } else { None };
+        let job = jobs.entry(id).or_insert_with(|| {
+            let job = JobLoop {
+                job: id,
+                config: config.clone(),
+                events: events.clone(),
+                figures: Arc::clone(&figures),
+                running: None,
+            };
+            JobTask::start(job, before)
+        });
+        job.ends = ends;
+        if let Err(error) = job.commands.try_send(command) {
+            // Its commands follow each other's answers: a queue that is full has hung.
+            tracing::error!(job = %id, %error, "a job takes no commands");
+            let kind = WorkerEventKind::Failed {
+                task: TaskId(0),
+                error: "the job hangs on its worker".to_owned(),
+                retry: Retry::Always,
+            };
+            send(&events, id, generation, kind).await;
         }
     }
-    for running in std::mem::take(&mut jobs).into_values() {
-        running.stop().await;
+    for (_, job) in jobs {
+        drop(job.commands);
+        // A panic there was reported when it happened.
+        let _ = job.task.await;
     }
 }
 
-fn of_generation(
-    jobs: &mut BTreeMap<JobId, RunningGeneration>,
+/// Whom a command is for.
+fn addressee(command: &WorkerCommand) -> (JobId, Generation) {
+    match command {
+        WorkerCommand::Deploy(deployment) => (deployment.job, deployment.generation),
+        WorkerCommand::Barrier {
+            job, generation, ..
+        }
+        | WorkerCommand::Committed {
+            job, generation, ..
+        } => (*job, *generation),
+        WorkerCommand::Stop { job } => (*job, Generation::default()),
+    }
+}
+
+/// The way to a job's loop.
+struct JobTask {
+    commands: mpsc::Sender<WorkerCommand>,
+    task: JoinHandle<()>,
+    /// The last command was to stop.
+    ends: bool,
+}
+
+impl JobTask {
+    /// Starts once the loop `before` it, which was told to stop, is over.
+    fn start(job: JobLoop, before: Option<JobTask>) -> JobTask {
+        let (commands, receiver) = mpsc::channel(JOB_COMMANDS_MAX);
+        let task = tokio::spawn(async move {
+            if let Some(before) = before {
+                let _ = before.task.await;
+            }
+            job.run(receiver).await;
+        });
+        JobTask {
+            commands,
+            task,
+            ends: false,
+        }
+    }
+}
+
+/// One job on this worker: at most one generation runs.
+struct JobLoop {
     job: JobId,
-    generation: Generation,
-) -> Option<&mut RunningGeneration> {
-    jobs.get_mut(&job)
-        .filter(|running| running.generation() == generation)
+    config: WorkerConfig,
+    events: mpsc::Sender<WorkerEvent>,
+    figures: Figures,
+    running: Option<RunningGeneration>,
+}
+
+impl JobLoop {
+    async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
+        while let Some(command) = commands.recv().await {
+            match command {
+                WorkerCommand::Deploy(deployment) => self.deploy(*deployment).await,
+                WorkerCommand::Barrier {
+                    generation, epoch, ..
+                } => {
+                    if let Some(running) = self.of_generation(generation) {
+                        running.barrier(epoch);
+                    }
+                }
+                WorkerCommand::Committed {
+                    generation, epoch, ..
+                } => {
+                    if let Some(running) = self.of_generation(generation) {
+                        running.committed(epoch);
+                    }
+                }
+                WorkerCommand::Stop { .. } => {
+                    let generation = self.stop().await;
+                    let kind = WorkerEventKind::Stopped;
+                    return send(&self.events, self.job, generation, kind).await;
+                }
+            }
+        }
+        self.stop().await;
+    }
+
+    async fn deploy(&mut self, deployment: Deployment) {
+        self.stop().await;
+        let generation = deployment.generation;
+        match RunningGeneration::start(&self.config, deployment, &self.events).await {
+            Ok(running) => {
+                let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+                figures.insert(self.job, running.figures());
+                self.running = Some(running);
+            }
+            Err(error) => {
+                let kind = WorkerEventKind::Failed {
+                    task: TaskId(0),
+                    retry: error.retry(),
+                    error: error.to_string(),
+                };
+                send(&self.events, self.job, generation, kind).await;
+            }
+        }
+    }
+
+    /// Stops what runs; its generation, or zero.
+    async fn stop(&mut self) -> Generation {
+        let Some(running) = self.running.take() else {
+            return Generation::default();
+        };
+        let generation = running.generation();
+        running.stop().await;
+        generation
+    }
+
+    fn of_generation(&mut self, generation: Generation) -> Option<&mut RunningGeneration> {
+        self.running
+            .as_mut()
+            .filter(|running| running.generation() == generation)
+    }
 }
 
 async fn send(

@@ -30,6 +30,8 @@ pub struct JobOptions {
     pub checkpoint_interval_ms: u64,
     /// Restarts after failures before the job is given up.
     pub restarts_max: u32,
+    /// How long writing to a sink may fail before the job does; `None`: the job waits for ever.
+    pub sink_patience_ms: Option<u64>,
 }
 
 impl Default for JobOptions {
@@ -39,6 +41,7 @@ impl Default for JobOptions {
             batch_rows: 4096,
             checkpoint_interval_ms: 1000,
             restarts_max: 10,
+            sink_patience_ms: None,
         }
     }
 }
@@ -144,6 +147,15 @@ pub enum WorkerEventKind {
     },
     /// Sources could not read records.
     DeadLetters(Vec<DeadLetter>),
+    /// Sources wait because sinks owe too much; a barrier lets their buffers go.
+    OutputFull,
+    /// Writing to the sink has failed and is tried again; the job goes on.
+    SinkTroubled {
+        /// Sink.
+        sink: SinkId,
+        /// Why, for people.
+        error: String,
+    },
     /// All output of the sink up to this epoch is outside.
     Published {
         /// Sink.

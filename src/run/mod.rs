@@ -20,6 +20,9 @@ pub(crate) use output::Printer;
 pub use report::{JobReport, RunReport};
 pub use script::{Ended, RunError, ScriptOptions, run_script};
 
+/// How long a sink may fail before a script does: somebody waits for it.
+const SINK_PATIENCE_MS: u64 = 10_000;
+
 /// How the rows of a SELECT are given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum ResultMode {
@@ -77,6 +80,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             parallelism: args.parallelism,
             batch_rows: args.batch_rows as usize,
             checkpoint_interval_ms: args.checkpoint_interval,
+            sink_patience_ms: Some(SINK_PATIENCE_MS),
             ..JobOptions::default()
         },
         progress: true,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType as ArrowType;
 use engine::{
-    flow::{Gate, OutputPort, Partitioner},
+    flow::{Gate, OutputBudget, OutputPort, Partitioner},
     key::KeyEncoder,
     operator::{OperatorError, TaskScope},
     schema::arrow_type,
@@ -38,6 +38,7 @@ pub(crate) struct BuiltTask {
     gate: Gate,
     entries: Vec<Vec<(usize, usize)>>,
     key_groups: KeyGroupCount,
+    output: OutputBudget,
 }
 
 impl BuiltTask {
@@ -61,6 +62,7 @@ impl BuiltTask {
             graph: self.graph,
             gate: self.gate,
             entries: self.entries,
+            output: self.output,
             store: Arc::clone(&config.store),
             spawn: Arc::new(RuntimeSpawn(Handle::current())),
             clock: Arc::clone(&config.clock),
@@ -130,6 +132,7 @@ pub(crate) fn build_task(
         gate: Gate::new(inputs),
         entries,
         key_groups,
+        output: connected.output.clone(),
     })
 }
 

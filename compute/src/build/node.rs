@@ -13,6 +13,7 @@ use super::{
     fragment::{input_fields, output_fields, upstream},
     plan::Connected,
 };
+use crate::output::AccountedWriter;
 
 /// What a node becomes.
 pub(crate) enum BuiltNode {
@@ -76,6 +77,10 @@ impl NodeBuilder<'_> {
                 table: spec.table.clone(),
                 source,
             })?;
+        let writer = Box::new(AccountedWriter {
+            writer,
+            budget: self.connected.output.clone(),
+        });
         Ok(BuiltNode::Operator(SinkOperator::build(
             spec, *id, writer, self.scope,
         )))

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use connectors::{SinkContext, SourceContext, open_sink, open_source};
 use engine::{
+    flow::OutputBudget,
     sink::{Publisher, Sink},
     source::{Source, Split},
 };
@@ -20,6 +21,7 @@ use super::{
     fragment::{BuiltTask, build_task, input_fields},
 };
 use crate::{
+    caps::OUTPUT_BYTES_MAX,
     wiring::{Wiring, parallelism},
     worker::WorkerConfig,
 };
@@ -34,6 +36,7 @@ pub(crate) struct Builder<'a> {
 pub(crate) struct Built {
     pub(crate) tasks: Vec<BuiltTask>,
     pub(crate) publishers: Publishers,
+    pub(crate) output: OutputBudget,
 }
 
 /// A source and its splits, in one order for all tasks.
@@ -42,10 +45,11 @@ type OpenSource = (Arc<dyn Source>, Vec<Split>);
 type Publishers = Vec<(SinkId, Box<dyn Publisher>)>;
 
 /// Sources and sinks by (fragment, node).
-#[derive(Default)]
 pub(crate) struct Connected {
     pub(crate) sources: BTreeMap<(u32, usize), OpenSource>,
     pub(crate) sinks: BTreeMap<(u32, usize), (SinkId, Arc<dyn Sink>)>,
+    /// What the sinks may owe.
+    pub(crate) output: OutputBudget,
 }
 
 impl<'a> Builder<'a> {
@@ -60,11 +64,19 @@ impl<'a> Builder<'a> {
         for spec in &self.deployment.tasks {
             tasks.push(build_task(self.deployment, *spec, &connected, &mut wiring)?);
         }
-        Ok(Built { tasks, publishers })
+        Ok(Built {
+            tasks,
+            publishers,
+            output: connected.output,
+        })
     }
 
     async fn connect(&self) -> Result<(Connected, Publishers), BuildError> {
-        let mut connected = Connected::default();
+        let mut connected = Connected {
+            sources: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            output: OutputBudget::new(OUTPUT_BYTES_MAX),
+        };
         let mut publishers = Vec::new();
         for fragment in &self.deployment.plan.fragments {
             let tasks = parallelism(&self.deployment.tasks, fragment.id) as usize;

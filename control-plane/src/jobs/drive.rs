@@ -162,6 +162,15 @@ impl Driver {
         let (generation, kind) = (event.generation, event.kind);
         match kind {
             WorkerEventKind::DeadLetters(letters) => return entry.push_dead_letters(letters),
+            WorkerEventKind::SinkTroubled { sink, ref error } => {
+                tracing::warn!(job = %event.job, %generation, %sink, error, "sink failed");
+                return entry.push_exception(ExceptionRecord {
+                    at_us: self.now_us(),
+                    generation,
+                    task: None,
+                    error: format!("{error}; trying again"),
+                });
+            }
             WorkerEventKind::Failed {
                 task, ref error, ..
             } => {

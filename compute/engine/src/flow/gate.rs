@@ -3,6 +3,8 @@
 //!
 //! Per channel: a watermark that never goes back and a status (ACTIVE, IDLE, FINISHED). The
 //! combined watermark of an input is the least of its active channels; it never goes back either.
+//! A channel at [`TIMESTAMP_MAX`] is about to finish and holds nothing back, but time ends only
+//! when all are there: rows of one that is merely idle are still to come.
 //! A channel that has delivered the barrier is not read until all have.
 
 use std::task::{Context, Poll};
@@ -133,6 +135,8 @@ impl Gate {
         match element {
             Element::Batch(batch) => {
                 channel.status = Status::Active;
+                // Rows wake the input; whoever gets them knows it by them.
+                self.inputs[input].idle = false;
                 self.pending.push_back(GateEvent::Batch(input, batch));
             }
             Element::Watermark(watermark) => {
@@ -186,21 +190,31 @@ impl Gate {
                 .iter()
                 .filter(|channel| channel.input == input)
         };
+        if of_input().all(|channel| channel.status == Status::Finished) {
+            // Ends; the watermark before it is the sender's business.
+            return;
+        }
         let active = of_input().filter(|channel| channel.status == Status::Active);
-        let Some(least) = active.map(|channel| channel.watermark).min() else {
-            if of_input().all(|channel| channel.status == Status::Finished) {
-                // Ends; the watermark before it is the sender's business.
-            } else if !self.inputs[input].idle {
-                self.inputs[input].idle = true;
+        let under_way = active
+            .map(|channel| channel.watermark)
+            .filter(|watermark| *watermark < TIMESTAMP_MAX);
+        let is_idle = |channel: &Channel| channel.status == Status::Idle;
+        let (least, any_idle) = (under_way.min(), of_input().any(is_idle));
+        let state = &mut self.inputs[input];
+        let Some(least) = least.or((!any_idle).then_some(TIMESTAMP_MAX)) else {
+            if !state.idle {
+                state.idle = true;
                 self.pending.push_back(GateEvent::Idle(input));
             }
             return;
         };
-        let state = &mut self.inputs[input];
-        state.idle = false;
-        if least > state.watermark {
-            state.watermark = least;
-            self.pending.push_back(GateEvent::Watermark(input, least));
+        // The same watermark again says that the input is awake.
+        let awake = std::mem::take(&mut state.idle);
+        if least > state.watermark || awake {
+            state.watermark = state.watermark.max(least);
+            let watermark = state.watermark;
+            self.pending
+                .push_back(GateEvent::Watermark(input, watermark));
         }
     }
 }
@@ -250,6 +264,42 @@ mod tests {
         assert_eq!(drain(&mut gate), ["Idle(0)"]);
         senders[0][0].send(Element::Watermark(12));
         assert_eq!(drain(&mut gate), ["Watermark(0, 12)"]);
+    }
+
+    #[test]
+    fn an_input_falls_asleep_as_often_as_it_wakes() {
+        let (senders, mut gate) = gate(&[1]);
+        let rows = || {
+            let rows =
+                arrow::array::RecordBatch::new_empty(arrow::datatypes::Schema::empty().into());
+            Element::Batch(ChangeBatch::inserts(rows))
+        };
+        senders[0][0].send(Element::Watermark(10));
+        senders[0][0].send(Element::Idle);
+        assert_eq!(drain(&mut gate), ["Watermark(0, 10)", "Idle(0)"]);
+        // Rows that do not move the watermark.
+        senders[0][0].send(rows());
+        assert_eq!(drain(&mut gate).len(), 1);
+        senders[0][0].send(Element::Idle);
+        assert_eq!(drain(&mut gate), ["Idle(0)"]);
+        senders[0][0].send(Element::Watermark(10));
+        assert_eq!(drain(&mut gate), ["Watermark(0, 10)"]);
+    }
+
+    #[test]
+    fn time_does_not_end_while_a_channel_is_idle() {
+        let (senders, mut gate) = gate(&[2]);
+        senders[0][0].send(Element::Watermark(10));
+        senders[0][1].send(Element::Watermark(20));
+        senders[0][0].send(Element::Idle);
+        assert_eq!(drain(&mut gate), ["Watermark(0, 10)", "Watermark(0, 20)"]);
+        senders[0][1].send(Element::Watermark(TIMESTAMP_MAX));
+        senders[0][1].send(Element::End);
+        assert_eq!(drain(&mut gate), ["Idle(0)"]);
+        senders[0][0].send(Element::Watermark(30));
+        senders[0][0].send(Element::Watermark(TIMESTAMP_MAX));
+        let end = format!("Watermark(0, {TIMESTAMP_MAX})");
+        assert_eq!(drain(&mut gate), ["Watermark(0, 30)".to_owned(), end]);
     }
 
     #[test]

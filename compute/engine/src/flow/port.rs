@@ -19,6 +19,8 @@ pub struct OutputPort {
     targets: Vec<Target>,
     /// Parts of at least this many rows are not collected.
     batch_rows_min: usize,
+    /// The end is sent, and receivers read no further.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -48,17 +50,20 @@ impl OutputPort {
             partitioner,
             targets: senders.into_iter().map(target).collect(),
             batch_rows_min,
+            ended: false,
         }
     }
 
     /// Whether a batch may be sent, whomever it is for; if not, the task is woken when it may.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut ready = Poll::Ready(());
         for target in &self.targets {
+            // At every one, for which of them the next batch is for is not known yet.
             if target.sender.poll_ready(cx).is_pending() {
-                return Poll::Pending;
+                ready = Poll::Pending;
             }
         }
-        Poll::Ready(())
+        ready
     }
 
     /// Whether a batch may be sent now.
@@ -84,7 +89,10 @@ impl OutputPort {
                 }
                 return Ok(());
             }
+            // Barriers go on after the end, but nobody takes them from the channel.
+            _ if self.ended => return Ok(()),
             control => {
+                self.ended = matches!(control, Element::End);
                 for target in &mut self.targets {
                     target.flush()?;
                     target.sender.send(control.clone());

@@ -4,23 +4,20 @@
 //! what one element caused and no more. Nodes are in topological order, and the last one with
 //! work goes first: the graph empties itself before it takes more.
 
-use std::{
-    collections::VecDeque,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use proto::types::Epoch;
 use state_client::{ReadReply, ReadRequest};
 
-use super::metrics::NodeMetrics;
+use super::{
+    metrics::NodeMetrics,
+    node::{Kind, Moved, Node, NodeError},
+};
 use crate::{
-    Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp,
+    Element, Timestamp,
     clock::Clock,
     flow::OutputPort,
-    operator::{
-        Counters, Operator, OperatorContext, OperatorError, OperatorState, Outbox, SourceOperator,
-        SourceStatus, Step, TaskScope,
-    },
+    operator::{Counters, Operator, OperatorState, SourceOperator, Step, TaskScope},
     source::DeadLetter,
 };
 
@@ -50,46 +47,6 @@ pub struct Graph {
     nodes: Vec<Node>,
     ports: Vec<OutputPort>,
     dead_letters: Vec<DeadLetter>,
-}
-
-struct Node {
-    id: String,
-    kind: Kind,
-    scope: TaskScope,
-    outbox: Outbox,
-    step: Step,
-    inputs: Vec<InputState>,
-    /// Combined watermark that the operator has seen.
-    watermark: Timestamp,
-    ended: bool,
-    consumers: Vec<Consumer>,
-    /// Answers that came while the operator had other things to finish.
-    replies: VecDeque<(u64, ReadReply)>,
-    reads_in_flight: usize,
-    counters: Counters,
-    metrics: NodeMetrics,
-}
-
-enum Kind {
-    Operator(Box<dyn Operator>),
-    Source(Box<dyn SourceOperator>),
-}
-
-#[derive(Clone, Copy)]
-struct InputState {
-    watermark: Timestamp,
-    idle: bool,
-    ended: bool,
-}
-
-/// An error and the node it happened in.
-#[derive(Debug, thiserror::Error)]
-#[error("operator `{node}`: {source}")]
-pub struct NodeError {
-    /// `Node.id` of the plan.
-    pub node: String,
-    /// What happened.
-    pub source: OperatorError,
 }
 
 /// How the graph left off.
@@ -128,26 +85,7 @@ impl GraphBuilder {
     }
 
     fn node(&mut self, id: String, kind: Kind, inputs: usize, scope: TaskScope) -> usize {
-        let input = InputState {
-            watermark: TIMESTAMP_MIN,
-            idle: false,
-            ended: false,
-        };
-        self.nodes.push(Node {
-            id,
-            kind,
-            scope,
-            outbox: Outbox::default(),
-            step: Step::Done,
-            inputs: vec![input; inputs],
-            watermark: TIMESTAMP_MIN,
-            ended: false,
-            consumers: Vec::new(),
-            replies: VecDeque::new(),
-            reads_in_flight: 0,
-            counters: Counters::default(),
-            metrics: NodeMetrics::default(),
-        });
+        self.nodes.push(Node::new(id, kind, inputs, scope));
         self.nodes.len() - 1
     }
 
@@ -283,7 +221,7 @@ impl Graph {
             // The task itself sends it on, once every operator has passed it.
             return Ok(Moved::Something);
         }
-        self.nodes[index].metrics.put_out(&element);
+        self.nodes[index].note_sent(&element);
         let consumers = self.nodes[index].consumers.clone();
         for consumer in consumers {
             let element = element.clone();
@@ -304,12 +242,14 @@ impl Graph {
 
     /// Registers for room in whatever port is full.
     pub(super) fn poll_ports(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut ready = Poll::Ready(());
         for port in &self.ports {
+            // At every one: any of them may be what an operator waits for.
             if port.poll_ready(cx).is_pending() {
-                return Poll::Pending;
+                ready = Poll::Pending;
             }
         }
-        Poll::Ready(())
+        ready
     }
 
     /// Sends what ports have collected.
@@ -425,168 +365,5 @@ impl Graph {
     /// Records that sources could not read.
     pub(super) fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
         std::mem::take(&mut self.dead_letters)
-    }
-}
-
-enum Moved {
-    Nothing,
-    Something,
-    Blocked,
-}
-
-impl Node {
-    fn accepts(&self) -> bool {
-        self.outbox.is_empty()
-            && self.replies.is_empty()
-            && matches!(self.step, Step::Done | Step::Waiting)
-    }
-
-    fn call(
-        &mut self,
-        clock: &dyn Clock,
-        dead_letters: &mut Vec<DeadLetter>,
-        act: impl FnOnce(&mut Kind, &mut OperatorContext<'_>) -> Result<Step, OperatorError>,
-    ) -> Result<(), NodeError> {
-        let started = clock.monotonic_ns();
-        let mut context = OperatorContext {
-            out: &mut self.outbox,
-            clock,
-            scope: &self.scope,
-            counters: &mut self.counters,
-            dead_letters,
-        };
-        let step = act(&mut self.kind, &mut context);
-        self.metrics.busy_ns += clock.monotonic_ns().saturating_sub(started);
-        self.step = step.map_err(|source| NodeError {
-            node: self.id.clone(),
-            source,
-        })?;
-        Ok(())
-    }
-
-    /// Resumes the operator or hands it a reply.
-    fn go_on(
-        &mut self,
-        clock: &dyn Clock,
-        dead_letters: &mut Vec<DeadLetter>,
-    ) -> Result<Moved, NodeError> {
-        if self.step == Step::More {
-            self.call(clock, dead_letters, |kind, context| match kind {
-                Kind::Operator(operator) => operator.resume(context),
-                Kind::Source(_) => Ok(Step::Done),
-            })?;
-            return Ok(Moved::Something);
-        }
-        let Some((ticket, reply)) = self.replies.pop_front() else {
-            return Ok(Moved::Nothing);
-        };
-        self.call(clock, dead_letters, |kind, context| match kind {
-            Kind::Operator(operator) => operator.loaded(ticket, reply, context),
-            Kind::Source(_) => Ok(Step::Done),
-        })?;
-        Ok(Moved::Something)
-    }
-
-    fn push(
-        &mut self,
-        input: usize,
-        element: Element,
-        clock: &dyn Clock,
-        dead_letters: &mut Vec<DeadLetter>,
-    ) -> Result<(), NodeError> {
-        match element {
-            Element::Batch(batch) => {
-                self.metrics.take_in(&batch);
-                self.inputs[input].idle = false;
-                self.call(clock, dead_letters, |kind, context| match kind {
-                    Kind::Operator(operator) => operator.batch(input, batch, context),
-                    Kind::Source(_) => Ok(Step::Done),
-                })
-            }
-            Element::Watermark(watermark) => {
-                let state = &mut self.inputs[input];
-                state.idle = false;
-                state.watermark = state.watermark.max(watermark);
-                self.combine(clock, dead_letters)
-            }
-            Element::Idle => {
-                self.inputs[input].idle = true;
-                self.combine(clock, dead_letters)
-            }
-            Element::End => {
-                self.inputs[input] = InputState {
-                    watermark: TIMESTAMP_MAX,
-                    idle: false,
-                    ended: true,
-                };
-                if !self.inputs.iter().all(|input| input.ended) {
-                    return self.combine(clock, dead_letters);
-                }
-                self.ended = true;
-                self.call(clock, dead_letters, |kind, context| match kind {
-                    Kind::Operator(operator) => operator.end(context),
-                    Kind::Source(_) => Ok(Step::Done),
-                })
-            }
-            Element::Barrier(_) => Ok(()),
-        }
-    }
-
-    /// Tells the operator the least watermark of its inputs that are not idle.
-    fn combine(
-        &mut self,
-        clock: &dyn Clock,
-        dead_letters: &mut Vec<DeadLetter>,
-    ) -> Result<(), NodeError> {
-        let active = self.inputs.iter().filter(|input| !input.idle);
-        let Some(least) = active.map(|input| input.watermark).min() else {
-            // Idleness may not overtake rows that wait.
-            if self.step == Step::Done {
-                self.outbox.element(Element::Idle);
-            }
-            return Ok(());
-        };
-        if least <= self.watermark {
-            return Ok(());
-        }
-        self.watermark = least;
-        self.call(clock, dead_letters, |kind, context| match kind {
-            Kind::Operator(operator) => operator.watermark(least, context),
-            Kind::Source(_) => Ok(Step::Done),
-        })
-    }
-
-    fn poll_source(
-        &mut self,
-        cx: &mut Context<'_>,
-        clock: &dyn Clock,
-        dead_letters: &mut Vec<DeadLetter>,
-    ) -> Poll<Result<(), NodeError>> {
-        let mut emitted = Poll::Pending;
-        let called = self.call(clock, dead_letters, |kind, context| {
-            if let Kind::Source(source) = kind {
-                emitted = source.poll_emit(cx, context)?.map(Ok::<_, OperatorError>);
-            }
-            Ok(Step::Done)
-        });
-        if let Err(error) = called {
-            return Poll::Ready(Err(error));
-        }
-        let status = match emitted {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(status)) => status,
-            Poll::Ready(Err(source)) => {
-                return Poll::Ready(Err(NodeError {
-                    node: self.id.clone(),
-                    source,
-                }));
-            }
-        };
-        if status == SourceStatus::Finished {
-            self.ended = true;
-            self.outbox.element(Element::Watermark(TIMESTAMP_MAX));
-            self.outbox.element(Element::End);
-        }
-        Poll::Ready(Ok(()))
     }
 }

@@ -15,6 +15,7 @@
 mod checkpoint;
 mod graph;
 mod metrics;
+mod node;
 mod run;
 #[cfg(test)]
 mod task_test;

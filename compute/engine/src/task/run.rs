@@ -18,13 +18,14 @@ use state_client::{Incarnation, ReadReply, ScanReply, ScanRequest, StateError, S
 
 use super::{
     checkpoint::Checkpointer,
-    graph::{Graph, GraphState, NodeError},
+    graph::{Graph, GraphState},
     metrics::{TaskMetrics, TimeSplit},
+    node::NodeError,
 };
 use crate::{
     Element,
     clock::Clock,
-    flow::{Gate, GateEvent},
+    flow::{Gate, GateEvent, OutputBudget},
     source::DeadLetter,
     state::ScanJob,
 };
@@ -54,6 +55,8 @@ pub enum TaskEvent {
     Finished,
     /// Records that could not be read.
     DeadLetters(Vec<DeadLetter>),
+    /// Sources wait until output is published, which a barrier would help.
+    OutputFull,
 }
 
 /// Why a task cannot go on.
@@ -98,6 +101,8 @@ pub struct TaskParts {
     pub gate: Gate,
     /// Per input of the gate: the nodes (and their inputs) that it feeds.
     pub entries: Vec<Vec<(usize, usize)>>,
+    /// What the job's sinks may owe; sources wait for it.
+    pub output: OutputBudget,
     /// State.
     pub store: Arc<dyn StateStore>,
     /// Runs what must not hold the task up.
@@ -125,6 +130,7 @@ pub struct Task {
     last_barrier: Epoch,
     inputs_ended: usize,
     next_source: usize,
+    sources_first: bool,
     held_rows_since_ns: Option<u64>,
     time: TimeAccount,
     dead_letters: u64,
@@ -192,6 +198,7 @@ impl Task {
             last_barrier: parts.restored,
             inputs_ended: 0,
             next_source: 0,
+            sources_first: false,
             held_rows_since_ns: None,
             time: TimeAccount::default(),
             dead_letters: 0,
@@ -242,8 +249,9 @@ impl Task {
         self.poll_reads(cx)?;
         let mut state = self.parts.graph.run(&*self.parts.clock)?;
         self.submit_reads();
-        // What was answered at once need not wait for the next round.
-        if self.poll_reads(cx)? {
+        // What is answered at once need not wait for the next round, and every read must have been
+        // polled before the task sleeps, or nothing wakes it.
+        while self.poll_reads(cx)? {
             state = self.parts.graph.run(&*self.parts.clock)?;
             self.submit_reads();
         }
@@ -256,17 +264,17 @@ impl Task {
             GraphState::Blocked => {
                 return Ok(match self.parts.graph.poll_ports(cx) {
                     Poll::Ready(()) => None,
-                    Poll::Pending => Some(Wait::Blocked),
+                    Poll::Pending => self.wait(Wait::Blocked),
                 });
             }
-            GraphState::Stuck => return Ok(Some(Wait::State)),
+            GraphState::Stuck => return Ok(self.wait(Wait::State)),
             GraphState::Quiet | GraphState::Waiting => {}
         }
         self.flush_on_deadline()?;
         let waits = state == GraphState::Waiting;
         if let Phase::Barrier { epoch, node } = self.phase {
             return if waits {
-                Ok(Some(Wait::State))
+                Ok(self.wait(Wait::State))
             } else {
                 self.pass_barrier(epoch, node)
             };
@@ -279,10 +287,12 @@ impl Task {
             self.parts.graph.flush_ports()?;
             self.held_rows_since_ns = None;
         }
-        if self.checkpointer.is_encoding() {
-            return Ok(None);
-        }
-        Ok(Some(if waits { Wait::State } else { Wait::Idle }))
+        Ok(self.wait(if waits { Wait::State } else { Wait::Idle }))
+    }
+
+    /// Nothing moves; `None` while there is a delta to encode meanwhile.
+    fn wait(&self, wait: Wait) -> Option<Wait> {
+        (!self.checkpointer.is_encoding()).then_some(wait)
     }
 
     fn poll_commands(&mut self, cx: &mut Context<'_>) -> Result<(), TaskError> {
@@ -375,8 +385,13 @@ impl Task {
         Ok(None)
     }
 
-    /// Gives the graph one thing more to do.
+    /// Gives the graph one thing more to do. The gate and the task's own sources take turns, so
+    /// that neither starves the other.
     fn take_input(&mut self, cx: &mut Context<'_>) -> Result<bool, TaskError> {
+        self.sources_first = !self.sources_first;
+        if self.sources_first && self.take_from_sources(cx)? {
+            return Ok(true);
+        }
         if self.held.is_empty()
             && let Poll::Ready(event) = self.parts.gate.poll_next(cx)
         {
@@ -385,7 +400,20 @@ impl Task {
         if self.give_held()? {
             return Ok(true);
         }
+        Ok(!self.sources_first && self.take_from_sources(cx)?)
+    }
+
+    fn take_from_sources(&mut self, cx: &mut Context<'_>) -> Result<bool, TaskError> {
         let sources: Vec<usize> = self.parts.graph.live_sources().collect();
+        if sources.is_empty() {
+            return Ok(false);
+        }
+        if self.parts.output.poll_open(cx).is_pending() {
+            if self.parts.output.should_tell() {
+                (self.parts.events)(TaskEvent::OutputFull);
+            }
+            return Ok(false);
+        }
         for turn in 0..sources.len() {
             let index = (self.next_source + turn) % sources.len();
             let source = sources[index];

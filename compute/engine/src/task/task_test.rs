@@ -27,7 +27,7 @@ use super::{Consumer, GraphBuilder, Task, TaskCommand, TaskEvent, TaskMetrics, T
 use crate::{
     ChangeBatch, Element,
     clock::ManualClock,
-    flow::{Gate, OutputPort, Partitioner, channel},
+    flow::{Gate, OutputBudget, OutputPort, Partitioner, channel},
     key::{KeyBatch, KeyEncoder, KeyWidth},
     operator::{
         Operator, OperatorContext, OperatorError, OperatorState, SourceOperator, SourceStatus,
@@ -370,6 +370,7 @@ impl Generations {
                 } else {
                     vec![vec![(0, 0)]]
                 },
+                output: OutputBudget::new(u64::MAX),
                 store: Arc::new(self.store.clone()),
                 spawn: Arc::clone(&running.pool) as Arc<dyn Spawn + Send + Sync>,
                 clock: Arc::new(ManualClock::default()),

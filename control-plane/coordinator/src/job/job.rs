@@ -72,6 +72,7 @@ pub(super) enum Phase {
     /// The worker is restoring the tasks; some may have finished before others are restored.
     Deploying {
         unfinished: BTreeSet<TaskId>,
+        barrier_wanted: bool,
     },
     Running(Running),
     /// The last epoch is committed; its output is on the way out.
@@ -94,6 +95,8 @@ pub(super) struct Running {
     pub(super) in_flight: Option<EpochInFlight>,
     /// When the next barrier goes out; `None`: only at the end of the input.
     pub(super) barrier_due_us: Option<u64>,
+    /// A barrier is to follow the epoch in flight at once.
+    pub(super) barrier_wanted: bool,
     /// Tasks that have not finished yet.
     pub(super) unfinished: BTreeSet<TaskId>,
 }
@@ -168,8 +171,9 @@ impl Job {
             } => self.on_tasks_failed(error, retry, now_us),
             WorkerEventKind::Published { sink, epoch } => self.on_published(sink, epoch),
             WorkerEventKind::Stopped => self.on_stopped(),
+            WorkerEventKind::OutputFull => self.on_output_full(now_us),
             // The shell keeps them; they decide nothing.
-            WorkerEventKind::DeadLetters(_) => {}
+            WorkerEventKind::DeadLetters(_) | WorkerEventKind::SinkTroubled { .. } => {}
         }
     }
 

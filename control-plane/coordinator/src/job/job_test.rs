@@ -58,6 +58,7 @@ fn event(words: &mut Vec<&str>, current: Generation) -> Event {
             retryable: true,
         },
         "running" => worker(WorkerEventKind::Running),
+        "full" => worker(WorkerEventKind::OutputFull),
         "stopped" => worker(WorkerEventKind::Stopped),
         "staged" => worker(WorkerEventKind::Staged {
             task: task(words),
@@ -787,6 +788,52 @@ fn a_failure_while_publishing_starts_again() {
             159 stopped
                 drop state
                 state FINISHED
+        "#]],
+    );
+}
+
+#[test]
+fn sources_that_wait_for_sinks_get_a_barrier_at_once() {
+    check_job(
+        job(0, 3),
+        "0 submit
+         1 begun 0
+         2 full
+         3 running
+         4 staged 0 16
+         5 full
+         6 full
+         7 staged 1 16
+         8 committed 16
+         9 staged 0 17
+         10 staged 1 17
+         11 committed 17
+         12 full",
+        &expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 full
+            3 running
+                state RUNNING
+                barrier 16 g1
+            4 staged 0 16
+            5 full
+            6 full
+            7 staged 1 16
+                commit 16 g1
+            8 committed 16
+                tell committed 16 g1
+                barrier 17 g1
+            9 staged 0 17
+            10 staged 1 17
+                commit 17 g1
+            11 committed 17
+                tell committed 17 g1
+            12 full
+                barrier 18 g1
         "#]],
     );
 }

@@ -28,6 +28,7 @@ impl Job {
             let last = running.unfinished.is_empty();
             let in_flight = EpochInFlight::begin(epoch, last, tasks.into_iter(), now_us);
             running.in_flight = Some(in_flight);
+            running.barrier_wanted = false;
             running.barrier_due_us = (interval_us > 0).then(|| now_us.saturating_add(interval_us));
             self.emit(Effect::SendBarrier { generation, epoch });
         }
@@ -59,6 +60,7 @@ impl Job {
             return;
         };
         let ended = running.unfinished.is_empty();
+        let wanted = running.barrier_wanted;
         let finishing = in_flight.last.then(|| Publishing {
             running_since_us: running.since_us,
             epoch,
@@ -73,15 +75,25 @@ impl Job {
                 self.stop_if_all_is_outside();
             }
             // The last task finished after this epoch's barrier: what came between is not in it.
-            None if ended => self.begin_epoch(now_us),
+            None if ended || wanted => self.begin_epoch(now_us),
             None => {}
+        }
+    }
+
+    /// Sources wait for output to be published, and what sinks hold can be only after a barrier.
+    pub(super) fn on_output_full(&mut self, now_us: u64) {
+        match &mut self.phase {
+            Phase::Deploying { barrier_wanted, .. } => *barrier_wanted = true,
+            Phase::Running(running) if running.in_flight.is_some() => running.barrier_wanted = true,
+            Phase::Running(_) => self.begin_epoch(now_us),
+            _ => {}
         }
     }
 
     pub(super) fn on_finished(&mut self, task: TaskId, now_us: u64) {
         let running = match &mut self.phase {
             Phase::Running(running) => running,
-            Phase::Deploying { unfinished } => {
+            Phase::Deploying { unfinished, .. } => {
                 unfinished.remove(&task);
                 return;
             }

@@ -28,6 +28,7 @@ impl Job {
         self.line.begin_generation(restored);
         self.enter(Phase::Deploying {
             unfinished: self.facts.tasks.iter().map(|task| task.task).collect(),
+            barrier_wanted: false,
         });
         self.emit(Effect::Deploy {
             generation: self.generation,
@@ -37,9 +38,14 @@ impl Job {
     }
 
     pub(super) fn on_running(&mut self, now_us: u64) {
-        let Phase::Deploying { unfinished } = &mut self.phase else {
+        let Phase::Deploying {
+            unfinished,
+            barrier_wanted,
+        } = &mut self.phase
+        else {
             return;
         };
+        let barrier_wanted = *barrier_wanted;
         let unfinished = std::mem::take(unfinished);
         let all_finished = unfinished.is_empty();
         self.has_run = true;
@@ -48,9 +54,10 @@ impl Job {
             since_us: now_us,
             in_flight: None,
             barrier_due_us: (interval_us > 0).then(|| now_us.saturating_add(interval_us)),
+            barrier_wanted: false,
             unfinished,
         }));
-        if all_finished {
+        if all_finished || barrier_wanted {
             self.begin_epoch(now_us);
         }
     }

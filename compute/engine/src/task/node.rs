@@ -1,0 +1,393 @@
+//! One node of a task's graph: an operator, or a source, with the time of its inputs.
+//!
+//! Time per input: a watermark that never goes back, or idle. Consumers are told when all inputs
+//! are idle (after the rows that wait for state) and, by the watermark repeated, when one is awake.
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+};
+
+use state_client::ReadReply;
+
+use super::{graph::Consumer, metrics::NodeMetrics};
+use crate::{
+    Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp,
+    clock::Clock,
+    operator::{
+        Counters, Operator, OperatorContext, OperatorError, Outbox, SourceOperator, SourceStatus,
+        Step, TaskScope,
+    },
+    source::DeadLetter,
+};
+
+/// An operator or a source, its inputs' time and what waits in it.
+pub(super) struct Node {
+    pub(super) id: String,
+    pub(super) kind: Kind,
+    pub(super) scope: TaskScope,
+    pub(super) outbox: Outbox,
+    pub(super) step: Step,
+    pub(super) inputs: Vec<InputState>,
+    /// Combined watermark that the operator has seen.
+    pub(super) watermark: Timestamp,
+    /// Watermark that consumers have seen.
+    pub(super) sent_watermark: Timestamp,
+    pub(super) idleness: Idleness,
+    pub(super) ended: bool,
+    pub(super) consumers: Vec<Consumer>,
+    /// Answers that came while the operator had other things to finish.
+    pub(super) replies: VecDeque<(u64, ReadReply)>,
+    pub(super) reads_in_flight: usize,
+    pub(super) counters: Counters,
+    pub(super) metrics: NodeMetrics,
+}
+
+/// What a node runs.
+pub(super) enum Kind {
+    Operator(Box<dyn Operator>),
+    Source(Box<dyn SourceOperator>),
+}
+
+/// What consumers are told of a node's idleness.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idleness {
+    Awake,
+    /// All inputs are idle, but rows that wait for state go first.
+    Due,
+    Told,
+}
+
+/// Time of one input.
+#[derive(Clone, Copy)]
+pub(super) struct InputState {
+    watermark: Timestamp,
+    idle: bool,
+    ended: bool,
+}
+
+/// An error and the node it happened in.
+#[derive(Debug, thiserror::Error)]
+#[error("operator `{node}`: {source}")]
+pub struct NodeError {
+    /// `Node.id` of the plan.
+    pub node: String,
+    /// What happened.
+    pub source: OperatorError,
+}
+
+/// What a node did when it was its turn.
+pub(super) enum Moved {
+    Nothing,
+    Something,
+    Blocked,
+}
+
+impl Node {
+    pub(super) fn new(id: String, kind: Kind, inputs: usize, scope: TaskScope) -> Self {
+        let input = InputState {
+            watermark: TIMESTAMP_MIN,
+            idle: false,
+            ended: false,
+        };
+        Node {
+            id,
+            kind,
+            scope,
+            outbox: Outbox::default(),
+            step: Step::Done,
+            inputs: vec![input; inputs],
+            watermark: TIMESTAMP_MIN,
+            sent_watermark: TIMESTAMP_MIN,
+            idleness: Idleness::Awake,
+            ended: false,
+            consumers: Vec::new(),
+            replies: VecDeque::new(),
+            reads_in_flight: 0,
+            counters: Counters::default(),
+            metrics: NodeMetrics::default(),
+        }
+    }
+
+    /// Whether it can take an element.
+    pub(super) fn accepts(&self) -> bool {
+        self.outbox.is_empty()
+            && self.replies.is_empty()
+            && matches!(self.step, Step::Done | Step::Waiting)
+    }
+
+    /// Calls the operator and keeps account of its time.
+    pub(super) fn call(
+        &mut self,
+        clock: &dyn Clock,
+        dead_letters: &mut Vec<DeadLetter>,
+        act: impl FnOnce(&mut Kind, &mut OperatorContext<'_>) -> Result<Step, OperatorError>,
+    ) -> Result<(), NodeError> {
+        let started = clock.monotonic_ns();
+        let mut context = OperatorContext {
+            out: &mut self.outbox,
+            clock,
+            scope: &self.scope,
+            counters: &mut self.counters,
+            dead_letters,
+        };
+        let step = act(&mut self.kind, &mut context);
+        self.metrics.busy_ns += clock.monotonic_ns().saturating_sub(started);
+        self.step = step.map_err(|source| NodeError {
+            node: self.id.clone(),
+            source,
+        })?;
+        Ok(())
+    }
+
+    /// Resumes the operator or hands it a reply.
+    pub(super) fn go_on(
+        &mut self,
+        clock: &dyn Clock,
+        dead_letters: &mut Vec<DeadLetter>,
+    ) -> Result<Moved, NodeError> {
+        if self.step == Step::More {
+            self.call(clock, dead_letters, |kind, context| match kind {
+                Kind::Operator(operator) => operator.resume(context),
+                Kind::Source(_) => Ok(Step::Done),
+            })?;
+            self.fall_asleep();
+            return Ok(Moved::Something);
+        }
+        let Some((ticket, reply)) = self.replies.pop_front() else {
+            return Ok(Moved::Nothing);
+        };
+        self.call(clock, dead_letters, |kind, context| match kind {
+            Kind::Operator(operator) => operator.loaded(ticket, reply, context),
+            Kind::Source(_) => Ok(Step::Done),
+        })?;
+        self.fall_asleep();
+        Ok(Moved::Something)
+    }
+
+    /// Its oldest output is on its way to the consumers.
+    pub(super) fn note_sent(&mut self, element: &Element) {
+        self.metrics.put_out(element);
+        if let Element::Watermark(watermark) = element {
+            self.sent_watermark = self.sent_watermark.max(*watermark);
+        }
+    }
+
+    /// An input has rows or time again. Consumers must know before what it brings is passed on
+    /// (or kept): until then they do not wait for this node's watermark.
+    fn wake(&mut self, input: usize) {
+        self.inputs[input].idle = false;
+        if std::mem::replace(&mut self.idleness, Idleness::Awake) == Idleness::Told {
+            self.outbox.element(Element::Watermark(self.sent_watermark));
+        }
+    }
+
+    /// Tells consumers that nothing comes for a while, once nothing waits any more.
+    fn fall_asleep(&mut self) {
+        if self.idleness == Idleness::Due && self.step == Step::Done {
+            self.idleness = Idleness::Told;
+            self.outbox.element(Element::Idle);
+        }
+    }
+
+    /// Gives it an element; only if it [`Node::accepts`].
+    pub(super) fn push(
+        &mut self,
+        input: usize,
+        element: Element,
+        clock: &dyn Clock,
+        dead_letters: &mut Vec<DeadLetter>,
+    ) -> Result<(), NodeError> {
+        match element {
+            Element::Batch(batch) => {
+                self.metrics.take_in(&batch);
+                self.wake(input);
+                self.call(clock, dead_letters, |kind, context| match kind {
+                    Kind::Operator(operator) => operator.batch(input, batch, context),
+                    Kind::Source(_) => Ok(Step::Done),
+                })
+            }
+            Element::Watermark(watermark) => {
+                self.wake(input);
+                let state = &mut self.inputs[input];
+                state.watermark = state.watermark.max(watermark);
+                self.combine(clock, dead_letters)
+            }
+            Element::Idle => {
+                self.inputs[input].idle = true;
+                self.combine(clock, dead_letters)
+            }
+            Element::End => {
+                self.inputs[input] = InputState {
+                    watermark: TIMESTAMP_MAX,
+                    idle: false,
+                    ended: true,
+                };
+                if !self.inputs.iter().all(|input| input.ended) {
+                    return self.combine(clock, dead_letters);
+                }
+                self.ended = true;
+                self.call(clock, dead_letters, |kind, context| match kind {
+                    Kind::Operator(operator) => operator.end(context),
+                    Kind::Source(_) => Ok(Step::Done),
+                })
+            }
+            Element::Barrier(_) => Ok(()),
+        }
+    }
+
+    /// Tells the operator the least watermark of its inputs that are not idle. Those at
+    /// [`TIMESTAMP_MAX`] have ended or are about to; time ends when all are there.
+    fn combine(
+        &mut self,
+        clock: &dyn Clock,
+        dead_letters: &mut Vec<DeadLetter>,
+    ) -> Result<(), NodeError> {
+        let active = self.inputs.iter().filter(|input| !input.idle);
+        let under_way = active
+            .map(|input| input.watermark)
+            .filter(|watermark| *watermark < TIMESTAMP_MAX);
+        let any_idle = self.inputs.iter().any(|input| input.idle);
+        let Some(least) = under_way.min().or((!any_idle).then_some(TIMESTAMP_MAX)) else {
+            if self.idleness == Idleness::Awake {
+                self.idleness = Idleness::Due;
+            }
+            self.fall_asleep();
+            return Ok(());
+        };
+        if least <= self.watermark {
+            return Ok(());
+        }
+        self.watermark = least;
+        self.call(clock, dead_letters, |kind, context| match kind {
+            Kind::Operator(operator) => operator.watermark(least, context),
+            Kind::Source(_) => Ok(Step::Done),
+        })
+    }
+
+    /// Asks a source for more; `Pending` if it has none now.
+    pub(super) fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+        clock: &dyn Clock,
+        dead_letters: &mut Vec<DeadLetter>,
+    ) -> Poll<Result<(), NodeError>> {
+        let mut emitted = Poll::Pending;
+        let called = self.call(clock, dead_letters, |kind, context| {
+            if let Kind::Source(source) = kind {
+                emitted = source.poll_emit(cx, context)?.map(Ok::<_, OperatorError>);
+            }
+            Ok(Step::Done)
+        });
+        if let Err(error) = called {
+            return Poll::Ready(Err(error));
+        }
+        let status = match emitted {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(status)) => status,
+            Poll::Ready(Err(source)) => {
+                return Poll::Ready(Err(NodeError {
+                    node: self.id.clone(),
+                    source,
+                }));
+            }
+        };
+        if status == SourceStatus::Finished {
+            self.ended = true;
+            self.outbox.element(Element::Watermark(TIMESTAMP_MAX));
+            self.outbox.element(Element::End);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::{array::RecordBatch, datatypes::Schema};
+    use proto::types::KeyGroupCount;
+
+    use super::*;
+    use crate::{ChangeBatch, clock::ManualClock};
+
+    /// Keeps rows and passes time on.
+    struct Keep;
+
+    impl Operator for Keep {
+        fn batch(
+            &mut self,
+            _input: usize,
+            _batch: ChangeBatch,
+            _context: &mut OperatorContext<'_>,
+        ) -> Result<Step, OperatorError> {
+            Ok(Step::Done)
+        }
+    }
+
+    struct Harness(Node);
+
+    impl Harness {
+        fn new(inputs: usize) -> Harness {
+            let key_groups = KeyGroupCount::DEFAULT;
+            let scope = TaskScope {
+                index: 0,
+                parallelism: 1,
+                owned: key_groups.range(0, 1),
+                key_groups,
+                batch_rows: 10,
+                restored: proto::types::Epoch::ZERO,
+            };
+            let kind = Kind::Operator(Box::new(Keep));
+            Harness(Node::new("keep".to_owned(), kind, inputs, scope))
+        }
+
+        /// What comes out when an element goes in.
+        fn push(&mut self, input: usize, element: Element) -> Vec<String> {
+            let pushed = self
+                .0
+                .push(input, element, &ManualClock::default(), &mut Vec::new());
+            pushed.expect("no error");
+            let mut out = Vec::new();
+            while let Some(element) = self.0.outbox.pop() {
+                self.0.note_sent(&element);
+                out.push(format!("{element:?}"));
+            }
+            out
+        }
+    }
+
+    fn rows() -> Element {
+        let rows = RecordBatch::new_empty(Schema::empty().into());
+        Element::Batch(ChangeBatch::inserts(rows))
+    }
+
+    #[test]
+    fn consumers_hear_when_a_node_falls_asleep_and_when_it_wakes() {
+        let mut node = Harness::new(1);
+        assert_eq!(node.push(0, Element::Watermark(5)), ["Watermark(5)"]);
+        assert_eq!(node.push(0, Element::Idle), ["Idle"]);
+        assert!(node.push(0, Element::Idle).is_empty());
+        // The rows stay inside: without the old watermark nobody would wait for what they cause.
+        assert_eq!(node.push(0, rows()), ["Watermark(5)"]);
+        assert!(node.push(0, rows()).is_empty());
+        assert_eq!(node.push(0, Element::Idle), ["Idle"]);
+        assert_eq!(
+            node.push(0, Element::Watermark(7)),
+            ["Watermark(5)", "Watermark(7)"]
+        );
+    }
+
+    #[test]
+    fn time_does_not_end_while_an_input_is_idle() {
+        let mut node = Harness::new(2);
+        node.push(0, Element::Watermark(5));
+        assert_eq!(node.push(1, Element::Watermark(8)), ["Watermark(5)"]);
+        assert_eq!(node.push(0, Element::Idle), ["Watermark(8)"]);
+        assert_eq!(node.push(1, Element::Watermark(TIMESTAMP_MAX)), ["Idle"]);
+        assert!(node.push(1, Element::End).is_empty());
+        assert_eq!(node.push(0, rows()), ["Watermark(8)"]);
+        assert_eq!(node.push(0, Element::Watermark(9)), ["Watermark(9)"]);
+        let end = format!("Watermark({TIMESTAMP_MAX})");
+        assert_eq!(node.push(0, Element::Watermark(TIMESTAMP_MAX)), [end]);
+        assert_eq!(node.push(0, Element::End), ["End"]);
+    }
+}
