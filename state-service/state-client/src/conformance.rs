@@ -271,6 +271,11 @@ impl Check {
             .map(|row| row.namespace)
             .collect();
         assert_eq!(namespaces, [30]);
+        // A late write does not open it again.
+        self.apply(3, &[(20, 5, b"b", Some(b"4"))]).await;
+        assert!(self.values(20, 5).await.is_empty());
+        let scanned = self.scan(5, 1).await;
+        assert!(scanned.iter().all(|row| row.namespace == 30));
     }
 
     async fn scans_page_through_everything(self) {

@@ -349,6 +349,10 @@ impl Group {
         if let Some(only) = request.namespace {
             namespace = namespace.max(only);
         }
+        // What was written below the mark after it was set is as closed as what it closed.
+        if let Some(open_from) = self.open_from.filter(|open_from| *open_from > namespace) {
+            (namespace, row) = (open_from, 0);
+        }
         let mut bytes = 0;
         for (at, runs) in self.namespaces.range_mut(namespace..) {
             if request.namespace.is_some_and(|only| only != *at) {

@@ -69,6 +69,9 @@ pub(super) enum Phase {
     Created,
     /// The store is beginning the generation.
     Beginning,
+    /// As before, but the job is no longer wanted: it ends when the store has answered, so that
+    /// nothing is begun after it was dropped.
+    Abandoning,
     /// The worker is restoring the tasks; some may have finished before others are restored.
     Deploying {
         unfinished: BTreeSet<TaskId>,
@@ -199,7 +202,7 @@ impl Job {
                 end: JobState::Finished,
             } => JobState::Finishing,
             Phase::BackingOff { .. } => JobState::Restarting,
-            Phase::Stopping { .. } => JobState::Canceling,
+            Phase::Stopping { .. } | Phase::Abandoning => JobState::Canceling,
             Phase::Ended(state) => *state,
         }
     }

@@ -682,14 +682,15 @@ fn cancel_stops_what_runs_and_nothing_else_follows() {
     check(
         "0 submit\n1 cancel\n2 begun 0",
         expect![[r#"
-        0 submit
-            state STARTING
-            begin g1
-        1 cancel
-            drop state
-            state CANCELED
-        2 begun 0
-    "#]],
+            0 submit
+                state STARTING
+                begin g1
+            1 cancel
+                state CANCELING
+            2 begun 0
+                drop state
+                state CANCELED
+        "#]],
     );
     check(
         "0 cancel\n1 submit",

@@ -10,7 +10,11 @@ impl Job {
     /// do no harm, since the next generation fences it.
     pub(super) fn on_tasks_failed(&mut self, error: String, retry: Retry, now_us: u64) {
         match &self.phase {
-            Phase::Created | Phase::Beginning | Phase::BackingOff { .. } | Phase::Ended(_) => {}
+            Phase::Created
+            | Phase::Beginning
+            | Phase::Abandoning
+            | Phase::BackingOff { .. }
+            | Phase::Ended(_) => {}
             // It had to stop and now it has; the output was complete, or nobody wants it.
             Phase::Stopping { end } => {
                 let end = *end;
@@ -45,6 +49,7 @@ impl Job {
                     (false, false) => self.end(JobState::Failed),
                 }
             }
+            Phase::Abandoning => self.end(JobState::Canceled),
             Phase::Created
             | Phase::BackingOff { .. }
             | Phase::Stopping { .. }

@@ -3,7 +3,7 @@
 use proto::types::Epoch;
 
 use super::job::{Job, Phase, Running};
-use crate::Effect;
+use crate::{Effect, JobState};
 
 impl Job {
     pub(super) fn on_submitted(&mut self) {
@@ -22,8 +22,10 @@ impl Job {
     }
 
     pub(super) fn on_state_begun(&mut self, restored: Epoch) {
-        if self.phase != Phase::Beginning {
-            return;
+        match self.phase {
+            Phase::Beginning => {}
+            Phase::Abandoning => return self.end(JobState::Canceled),
+            _ => return,
         }
         self.line.begin_generation(restored);
         self.enter(Phase::Deploying {

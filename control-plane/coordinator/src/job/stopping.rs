@@ -7,13 +7,12 @@ impl Job {
     pub(super) fn on_cancel_requested(&mut self) {
         match &self.phase {
             // Nothing of it runs: tasks are stopped before a restart is waited for.
-            Phase::Created | Phase::Beginning | Phase::BackingOff { .. } => {
-                self.end(JobState::Canceled);
-            }
+            Phase::Created | Phase::BackingOff { .. } => self.end(JobState::Canceled),
+            Phase::Beginning => self.enter(Phase::Abandoning),
             Phase::Deploying { .. } | Phase::Running(_) | Phase::Publishing(_) => {
                 self.stop(JobState::Canceled);
             }
-            Phase::Stopping { .. } | Phase::Ended(_) => {}
+            Phase::Abandoning | Phase::Stopping { .. } | Phase::Ended(_) => {}
         }
     }
 
