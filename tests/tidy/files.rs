@@ -30,7 +30,8 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn sources() -> Vec<(String, String)> {
+/// Every source file: its path in the project and its text.
+pub(crate) fn sources() -> Vec<(String, String)> {
     let root = tests::root();
     let mut files = Vec::new();
     rust_files(&root, &mut files);
