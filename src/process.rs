@@ -1,6 +1,7 @@
 //! Every tier in one process: state in memory, a worker, the control plane over both.
 
 use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     io::{self, Write},
     sync::Arc,
 };
@@ -22,7 +23,7 @@ const COMMAND_QUEUE: usize = 16 * control_plane::caps::JOBS_ACTIVE_MAX;
 
 /// What a process is started with.
 pub struct ProcessConfig {
-    /// Varies the waits before restarts.
+    /// Tells this process's jobs from those of others, and varies the waits before restarts.
     pub seed: u64,
     /// What tasks keep their state in.
     pub store: Arc<dyn StateStore>,
@@ -33,11 +34,12 @@ pub struct ProcessConfig {
 }
 
 impl Default for ProcessConfig {
-    /// State in memory.
+    /// State in memory, a seed that other processes do not have.
     fn default() -> Self {
         let store = Arc::new(MemoryStore::new(KeyGroupCount::DEFAULT));
         ProcessConfig {
-            seed: 0,
+            // The system's own randomness, by the one way that std has to it.
+            seed: RandomState::new().build_hasher().finish(),
             store: store.clone(),
             control: store,
             clock: Arc::new(SystemClock::default()),

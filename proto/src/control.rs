@@ -64,6 +64,9 @@ pub struct Deployment {
     /// When the job was created, in ms since 1970: the same at every start, so that a generator
     /// without a fixed time makes the same rows again.
     pub created_ms: u64,
+    /// Tells the job from every other, also of other processes, and is the same at every start:
+    /// what it writes outside can carry it in its name.
+    pub run: u64,
 }
 
 /// What the control plane asks of a worker.

@@ -2,4 +2,5 @@
 
 mod batch;
 mod conformance;
+mod files;
 mod nexmark;

@@ -84,7 +84,7 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
             store: Arc::new(store.clone()),
             control: Arc::new(store.clone()),
             clock: clock.clone(),
-            ..ProcessConfig::default()
+            seed: 1,
         });
         let never = std::future::pending();
         run_script(&process, script, &options, &mut text, never).await

@@ -4,6 +4,7 @@ use std::{fmt, io, sync::Arc};
 
 use engine::clock::Clock;
 use futures::future::BoxFuture;
+use proto::types::SinkId;
 
 use crate::CollectTarget;
 
@@ -39,6 +40,13 @@ pub struct SourceContext {
 pub struct SinkContext {
     /// Number of tasks that write; `print` names them where there are several.
     pub parallelism: usize,
+    /// A number of the job's that no other job has, of this process or another, and that stays
+    /// the same at every start.
+    pub run: u64,
+    /// When the job was created, in ms since 1970.
+    pub created_ms: u64,
+    /// Which of the job's sinks it is.
+    pub sink: SinkId,
     /// Takes the lines of `print`.
     pub print: Arc<dyn LineWriter>,
     /// Takes the rows of `collect`.

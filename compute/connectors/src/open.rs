@@ -68,7 +68,7 @@ pub fn open_sink(
         ))
     };
     match &spec.connector {
-        Some(Connector::Filesystem(spec)) => Ok(Arc::new(FileSink::new(spec, fields)?)),
+        Some(Connector::Filesystem(spec)) => Ok(Arc::new(FileSink::new(spec, fields, context)?)),
         Some(Connector::Print(spec)) => Ok(Arc::new(PrintSink::new(spec, fields, context))),
         Some(Connector::Blackhole(_)) => Ok(Arc::new(BlackholeSink)),
         Some(Connector::Collect(_)) => {

@@ -1,16 +1,19 @@
 //! What the tests of several connectors need: columns from a type's text, sources read to their
 //! end in any batch size, rows as lines.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use engine::{
     ChangeBatch,
     source::{DeadLetter, Source, SourceError, SplitEvent},
 };
-use futures::executor::block_on;
-use proto::types::{DataType, Field, LogicalType, RowKind};
+use futures::{FutureExt as _, executor::block_on, future::BoxFuture};
+use proto::types::{DataType, Epoch, Field, Generation, LogicalType, RowKind, SinkId};
 
-use crate::{format::Encoder, value::Values};
+use crate::{CollectTarget, LineWriter, SinkContext, format::Encoder, value::Values};
 
 /// `a INT, b STRING` as columns.
 pub(crate) fn fields(columns: &str) -> Vec<Field> {
@@ -18,6 +21,38 @@ pub(crate) fn fields(columns: &str) -> Vec<Field> {
     match row.logical {
         LogicalType::Row(fields) => fields,
         _ => panic!("a row type"),
+    }
+}
+
+/// A sink of a job that was created at a fixed time.
+pub(crate) fn sink_context(run: u64, sink: u32) -> SinkContext {
+    SinkContext {
+        parallelism: 1,
+        run,
+        created_ms: 1_700_000_000_000,
+        sink: SinkId(sink),
+        print: Arc::new(Nowhere),
+        collect: Arc::new(Nowhere),
+    }
+}
+
+struct Nowhere;
+
+impl LineWriter for Nowhere {
+    fn write_lines(&self, _lines: &[u8], _standard_error: bool) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl CollectTarget for Nowhere {
+    fn deliver(
+        &self,
+        _generation: Generation,
+        _epoch: Epoch,
+        _slot: u32,
+        _batches: Vec<ChangeBatch>,
+    ) -> BoxFuture<'_, Result<(), String>> {
+        std::future::ready(Ok(())).boxed()
     }
 }
 

@@ -18,7 +18,7 @@ use proto::{
 
 use super::{
     error::BuildError,
-    fragment::{BuiltTask, build_task, input_fields},
+    fragment::{BuiltTask, build_task, output_fields},
 };
 use crate::{
     caps::OUTPUT_BYTES_MAX,
@@ -89,7 +89,7 @@ impl<'a> Builder<'a> {
                     }
                     Some(Operator::Sink(sink)) => {
                         let id = SinkId(connected.sinks.len() as u32);
-                        let opened = self.open_sink(sink, node, &fragment.nodes, tasks)?;
+                        let opened = self.open_sink(sink, node, id, tasks)?;
                         let error = |source| BuildError::Sink {
                             table: sink.table.clone(),
                             source,
@@ -138,16 +138,20 @@ impl<'a> Builder<'a> {
         &self,
         sink: &proto::plan::Sink,
         node: &Node,
-        nodes: &[Node],
+        id: SinkId,
         tasks: usize,
     ) -> Result<Arc<dyn Sink>, BuildError> {
         let spec = sink
             .connector
             .as_ref()
             .ok_or(PlanError::Missing("sink.connector"))?;
-        let written = input_fields(self.deployment, nodes, node, 0)?;
+        // Not the input's columns: these have the table's names.
+        let written = output_fields(node)?;
         let context = SinkContext {
             parallelism: tasks,
+            run: self.deployment.run,
+            created_ms: self.deployment.created_ms,
+            sink: id,
             print: Arc::clone(&self.config.print),
             collect: (self.config.collect)(self.deployment.job),
         };

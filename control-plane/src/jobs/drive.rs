@@ -37,7 +37,7 @@ pub struct Tiers {
     pub figures: Arc<dyn Figures>,
     /// The wall clock, in ms since 1970.
     pub wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
-    /// Varies the waits before restarts.
+    /// Tells this process's jobs from those of others, and varies the waits before restarts.
     pub seed: u64,
 }
 
@@ -150,6 +150,7 @@ impl Driver {
             core,
             self.now_us(),
             (self.wall_ms)(),
+            self.seed,
         ));
         self.table.insert(entry.clone());
         Ok(entry)
@@ -273,6 +274,7 @@ impl Driver {
                 tasks,
                 options: entry.spec.options.clone(),
                 created_ms: entry.created_ms,
+                run: entry.run,
             }))),
             Effect::SendBarrier { generation, epoch } => {
                 self.worker.send(WorkerCommand::Barrier {

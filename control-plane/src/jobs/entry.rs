@@ -66,6 +66,8 @@ pub struct JobEntry {
     pub created_us: u64,
     /// The same for people, in ms since 1970.
     pub created_ms: u64,
+    /// Tells it from every job of every process.
+    pub(super) run: u64,
     /// Rows of a SELECT.
     pub feed: Option<Arc<Feed>>,
     pub(super) state: watch::Sender<JobState>,
@@ -84,7 +86,14 @@ struct Record {
 }
 
 impl JobEntry {
-    pub(super) fn new(id: JobId, spec: JobSpec, core: Job, now_us: u64, now_ms: u64) -> JobEntry {
+    pub(super) fn new(
+        id: JobId,
+        spec: JobSpec,
+        core: Job,
+        now_us: u64,
+        now_ms: u64,
+        seed: u64,
+    ) -> JobEntry {
         let feed = |select: &SelectSpec| {
             Arc::new(Feed::new(
                 select.columns.clone(),
@@ -98,6 +107,7 @@ impl JobEntry {
             spec,
             created_us: now_us,
             created_ms: now_ms,
+            run: run(seed, id, now_ms),
             state: watch::Sender::new(JobState::Created),
             core: Mutex::new(core),
             record: Mutex::default(),
@@ -211,5 +221,33 @@ impl JobEntry {
 
     fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A number that another job, or one of a process with another seed, does not have.
+fn run(seed: u64, id: JobId, now_ms: u64) -> u64 {
+    // Each round is one to one, so jobs of one process that begin together stay apart.
+    [seed, now_ms, id.0].into_iter().fold(0, |word: u64, more| {
+        let word = word.wrapping_add(more).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn runs_differ_by_process_job_and_time() {
+        let mut runs = BTreeSet::new();
+        for (seed, id, now_ms) in [(0, 1, 0), (0, 2, 0), (0, 1, 1), (1, 1, 0), (1, 2, 1)] {
+            runs.insert(run(seed, JobId(id), now_ms));
+        }
+        assert_eq!(runs.len(), 5);
+        assert_eq!(run(7, JobId(1), 5), run(7, JobId(1), 5));
     }
 }

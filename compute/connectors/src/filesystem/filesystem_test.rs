@@ -14,7 +14,7 @@ use proto::{
 };
 
 use super::*;
-use crate::testing::{fields, lines, read};
+use crate::testing::{fields, lines, read, sink_context};
 
 fn spec(path: &Path, format: Format) -> FilesystemSpec {
     FilesystemSpec {
@@ -118,6 +118,11 @@ fn batch_of(fields: &[Field], records: &str) -> ChangeBatch {
     read(&source, 100, false).unwrap().batches.remove(0)
 }
 
+fn name(epoch: u64, nth: usize, extension: &str) -> String {
+    let writer = "part-1700000000000-0000000000000001";
+    format!("{writer}-{epoch:010}-0003-000-001-{nth:04}.{extension}")
+}
+
 fn publish(sink: &FileSink, batch: &ChangeBatch, epoch: u64) {
     let mut writer = sink.writer(0).unwrap();
     writer.write(batch).unwrap();
@@ -141,7 +146,7 @@ fn published_files_are_read_back() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("new/out");
     let fields = fields("a INT, b STRING");
-    let sink = FileSink::new(&spec(&out, json(false)), &fields).unwrap();
+    let sink = FileSink::new(&spec(&out, json(false)), &fields, &sink_context(1, 0)).unwrap();
     let batch = batch_of(&fields, "{\"a\":1,\"b\":\"x\"}\n{\"a\":2}\n");
     publish(&sink, &batch, 16);
     publish(&sink, &batch, 17);
@@ -150,13 +155,41 @@ fn published_files_are_read_back() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["part-1-3-16.json", "part-1-3-17.json"]);
+    assert_eq!(names, [name(16, 0, "json"), name(17, 0, "json")]);
     assert_eq!(
-        fs::read_to_string(out.join("part-1-3-16.json")).unwrap(),
+        fs::read_to_string(out.join(&names[0])).unwrap(),
         "{\"a\":1,\"b\":\"x\"}\n{\"a\":2,\"b\":null}\n"
     );
     let source = FileSource::new(&spec(&out, json(false)), &fields).unwrap();
     assert_eq!(read(&source, 100, false).unwrap().batches.len(), 2);
+}
+
+#[test]
+fn another_job_or_sink_adds_files_and_none_is_overwritten() {
+    let root = tempfile::tempdir().unwrap();
+    let fields = fields("a INT");
+    let batch = batch_of(&fields, "{\"a\":1}\n");
+    let spec = spec(root.path(), json(false));
+    for (run, sink) in [(1, 0), (2, 0), (2, 1)] {
+        let sink = FileSink::new(&spec, &fields, &sink_context(run, sink)).unwrap();
+        publish(&sink, &batch, 16);
+    }
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 3);
+    let taken = root.path().join(name(16, 0, "json"));
+    fs::write(&taken, "{\"a\":2}\n").unwrap();
+    let sink = FileSink::new(&spec, &fields, &sink_context(1, 0)).unwrap();
+    let mut writer = sink.writer(0).unwrap();
+    writer.write(&batch).unwrap();
+    let output = EpochOutput {
+        generation: Generation(3),
+        epoch: Epoch(16),
+        slot: 1,
+        pieces: vec![writer.freeze().into()],
+    };
+    let mut publisher = sink.publisher().unwrap().unwrap();
+    let error = block_on(publisher.publish(output)).unwrap_err().to_string();
+    assert!(error.ends_with("the file is there with other content: move it away"), "{error}");
+    assert_eq!(fs::read_to_string(taken).unwrap(), "{\"a\":2}\n");
 }
 
 #[test]
@@ -171,12 +204,13 @@ fn partitions_are_directories() {
         partition_by: vec!["k".to_owned(), "day".to_owned()],
         ..spec(root.path(), csv)
     };
-    let sink = FileSink::new(&spec, &fields).unwrap();
+    let sink = FileSink::new(&spec, &fields, &sink_context(1, 0)).unwrap();
     let records = "{\"day\":\"2024-03-01\",\"a\":1,\"k\":\"x/y\"}\n\
                    {\"day\":null,\"a\":2,\"k\":\"z\"}\n\
                    {\"day\":\"2024-03-01\",\"a\":3,\"k\":\"x/y\"}\n";
     publish(&sink, &batch_of(&fields, records), 16);
-    let path = root.path().join("k=x%2Fy/day=2024-03-01/part-1-3-16.csv");
+    let directory = root.path().join("k=x%2Fy/day=2024-03-01");
+    let path = directory.join(name(16, 0, "csv"));
     assert_eq!(fs::read_to_string(path).unwrap(), "1\n3\n");
     let source = FileSource::new(&spec, &fields).unwrap();
     assert_eq!(
@@ -197,13 +231,12 @@ fn files_are_rolled_between_frames() {
         rolling_bytes: 1 << 20,
         ..spec(root.path(), json(false))
     };
-    let sink = FileSink::new(&spec, &fields).unwrap();
+    let sink = FileSink::new(&spec, &fields, &sink_context(1, 0)).unwrap();
     let record = format!("{{\"a\":\"{}\"}}\n", "x".repeat(100_000));
     publish(&sink, &batch_of(&fields, &record.repeat(25)), 16);
-    let rows: Vec<_> = ["", "-1", "-2"]
-        .iter()
+    let rows: Vec<_> = (0..3)
         .map(|nth| {
-            let file = root.path().join(format!("part-1-3-16{nth}.json"));
+            let file = root.path().join(name(16, nth, "json"));
             fs::read_to_string(file).unwrap().lines().count()
         })
         .collect();
@@ -213,7 +246,7 @@ fn files_are_rolled_between_frames() {
 #[test]
 fn updates_need_a_format_that_has_them() {
     let fields = fields("a INT");
-    let sink = FileSink::new(&spec(Path::new("/unused"), json(false)), &fields).unwrap();
+    let sink = FileSink::new(&spec(Path::new("/unused"), json(false)), &fields, &sink_context(1, 0)).unwrap();
     let mut batch = batch_of(&fields, "{\"a\":1}\n");
     batch.kinds = Some(engine::Kinds::from_bytes(vec![3]));
     let error = sink.writer(0).unwrap().write(&batch).unwrap_err();

@@ -1,8 +1,9 @@
 //! Files of records: a path that is a file, or a directory with all files below it.
 //!
 //! Reading: a split is a file, or a range of bytes of a large one; an offset is a position in it.
-//! Writing: rows are staged as encoded lines and become files under names fixed by slot,
-//! generation and epoch, so that publishing twice changes nothing.
+//! Writing: rows are staged as encoded lines and become files under names fixed by job,
+//! epoch, generation, sink and slot, so that publishing twice changes nothing and nobody else has
+//! the name.
 
 mod list;
 mod partition;

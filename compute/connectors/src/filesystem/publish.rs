@@ -4,28 +4,44 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use engine::sink::{EpochOutput, Publisher, SinkError};
 use futures::{FutureExt as _, future::BoxFuture};
+use proto::types::SinkId;
 
 use super::stage::frames;
+
+/// Who writes: in the name of every file, so that two never mean the same one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WriterName {
+    pub(super) created_ms: u64,
+    pub(super) run: u64,
+    pub(super) sink: SinkId,
+}
 
 /// Writes files below one directory.
 #[derive(Debug)]
 pub(super) struct FilePublisher {
     root: PathBuf,
+    writer: WriterName,
     extension: &'static str,
     /// A file that would grow beyond this is followed by another. 0: one file per epoch.
     rolling_bytes: u64,
 }
 
 impl FilePublisher {
-    pub(super) fn new(root: PathBuf, extension: &'static str, rolling_bytes: u64) -> Self {
+    pub(super) fn new(
+        root: PathBuf,
+        writer: WriterName,
+        extension: &'static str,
+        rolling_bytes: u64,
+    ) -> Self {
         FilePublisher {
             root,
+            writer,
             extension,
             rolling_bytes,
         }
@@ -58,13 +74,18 @@ impl FilePublisher {
         Ok(())
     }
 
+    /// Names sort in the order in which a job writes, and jobs in the order of their creation.
     fn file_name(&self, output: &EpochOutput, nth: usize) -> String {
+        let WriterName {
+            created_ms,
+            run,
+            sink: SinkId(sink),
+        } = self.writer;
         let (slot, generation, epoch) = (output.slot, output.generation.0, output.epoch.0);
-        let more = match nth {
-            0 => String::new(),
-            nth => format!("-{nth}"),
-        };
-        format!("part-{slot}-{generation}-{epoch}{more}.{}", self.extension)
+        format!(
+            "part-{created_ms:013}-{run:016x}-{epoch:010}-{generation:04}-{sink:03}-{slot:03}-{nth:04}.{}",
+            self.extension
+        )
     }
 
     /// Frames per file.
@@ -93,7 +114,13 @@ impl Publisher for FilePublisher {
 fn write_once(directory: &Path, name: &str, frames: &[&[u8]]) -> io::Result<()> {
     let path = directory.join(name);
     if path.try_exists()? {
-        return Ok(());
+        return match holds(&path, frames)? {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "the file is there with other content: move it away",
+            )),
+        };
     }
     let hidden = directory.join(format!(".{name}.tmp"));
     let written = write_durably(&hidden, frames).and_then(|()| fs::rename(&hidden, &path));
@@ -102,6 +129,24 @@ fn write_once(directory: &Path, name: &str, frames: &[&[u8]]) -> io::Result<()> 
         fs::remove_file(&hidden).ok();
     }
     written
+}
+
+/// Whether the file is just these bytes.
+fn holds(path: &Path, frames: &[&[u8]]) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let bytes: u64 = frames.iter().map(|frame| frame.len() as u64).sum();
+    if file.metadata()?.len() != bytes {
+        return Ok(false);
+    }
+    let mut found = Vec::new();
+    for frame in frames {
+        found.resize(frame.len(), 0);
+        file.read_exact(&mut found)?;
+        if found != *frame {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn write_durably(path: &Path, frames: &[&[u8]]) -> io::Result<()> {

@@ -9,10 +9,11 @@ use proto::{plan::FilesystemSpec, types::Field};
 use super::{
     local_path,
     partition::{NULL_PARTITION, escape, split_fields},
-    publish::FilePublisher,
+    publish::{FilePublisher, WriterName},
     stage::Stage,
 };
 use crate::{
+    SinkContext,
     format::{Encoder, extension, open_encoder},
     text::write_plain,
     value::Values,
@@ -23,10 +24,15 @@ use crate::{
 pub(crate) struct FileSink {
     spec: FilesystemSpec,
     fields: Vec<Field>,
+    writer: WriterName,
 }
 
 impl FileSink {
-    pub(crate) fn new(spec: &FilesystemSpec, fields: &[Field]) -> Result<FileSink, SinkError> {
+    pub(crate) fn new(
+        spec: &FilesystemSpec,
+        fields: &[Field],
+        context: &SinkContext,
+    ) -> Result<FileSink, SinkError> {
         local_path(&spec.path).map_err(SinkError::Unsupported)?;
         for name in &spec.partition_by {
             let field = fields.iter().find(|field| field.name == *name);
@@ -45,6 +51,11 @@ impl FileSink {
         Ok(FileSink {
             spec: spec.clone(),
             fields: fields.to_vec(),
+            writer: WriterName {
+                created_ms: context.created_ms,
+                run: context.run,
+                sink: context.sink,
+            },
         })
     }
 }
@@ -65,6 +76,7 @@ impl Sink for FileSink {
         let root = local_path(&self.spec.path).map_err(SinkError::Unsupported)?;
         Ok(Some(Box::new(FilePublisher::new(
             root,
+            self.writer,
             extension(self.spec.format.as_ref()),
             self.spec.rolling_bytes,
         ))))
