@@ -39,7 +39,6 @@ pub(crate) fn accepts(spec: &wire::ConnectorSpec) -> Accepts {
 impl Translator<'_> {
     /// Plans a query down to its sink.
     pub(crate) fn sink(&mut self, query: &SinkQuery) -> Result<(), SqlError> {
-        let schema = query.plan.schema().clone();
         let input = self.relation(&query.plan)?;
         let (table, spec, primary_key) = match &query.sink {
             SinkTarget::Collect => (
@@ -68,12 +67,7 @@ impl Translator<'_> {
             ))
             .hint("write to a sink that takes changes, such as one of format 'debezium-json'"));
         }
-        let names = sink_names(query);
-        let fields = schema
-            .iter()
-            .zip(names)
-            .map(|(field, name)| Field::new(name, field.data_type.clone()))
-            .collect();
+        let fields = sink_fields(query);
         let input = self.without_old_rows(input, accepts);
         let below = self.graph.node(input);
         let key = primary_key
@@ -118,23 +112,27 @@ impl Translator<'_> {
     }
 }
 
-/// Names of the sink's columns: the table's, where it has as many.
-fn sink_names(query: &SinkQuery) -> Vec<String> {
-    let names = super::translate::names(query.plan.schema());
-    match &query.sink {
-        SinkTarget::Collect => names,
-        SinkTarget::Table(table) => {
-            let physical: Vec<String> = table
-                .columns
-                .iter()
-                .filter(|column| column.kind == ColumnKind::Physical)
-                .map(|column| column.name.clone())
-                .collect();
-            if physical.len() == names.len() {
-                physical
-            } else {
-                names
+/// The sink's columns: the table's names, also inside ROWs, where it has as many. The query was
+/// cast to the table's types, so those differ in names and nullability only.
+fn sink_fields(query: &SinkQuery) -> Vec<Field> {
+    let schema = query.plan.schema();
+    let names = super::translate::names(schema);
+    let mut fields: Vec<Field> = schema
+        .iter()
+        .zip(names)
+        .map(|(field, name)| Field::new(name, field.data_type.clone()))
+        .collect();
+    if let SinkTarget::Table(table) = &query.sink {
+        let physical = table
+            .columns
+            .iter()
+            .filter(|column| column.kind == ColumnKind::Physical);
+        if physical.clone().count() == fields.len() {
+            for (field, column) in fields.iter_mut().zip(physical) {
+                field.name.clone_from(&column.name);
+                field.data_type.logical = column.data_type.logical.clone();
             }
         }
     }
+    fields
 }
