@@ -70,11 +70,12 @@ impl RunningGeneration {
         running.tasks.spawn(forwarder.run());
         let built = Builder::new(config, &deployment).build().await?;
         let patience_ms = deployment.options.sink_patience_ms;
-        for (sink, publisher) in built.publishers {
+        for (sink, table, publisher) in built.publishers {
             let (published, troubled) = (reporter.clone(), reporter.clone());
             let publish = PublishLoop {
                 who,
                 sink,
+                table,
                 publisher,
                 store: Arc::clone(&config.store),
                 committed: committed_receiver.clone(),
@@ -103,11 +104,14 @@ impl RunningGeneration {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => (error.to_string(), error.retry()),
                 Err(panic) => (
-                    format!("panicked: {}", panic_text(panic.as_ref())),
+                    format!(
+                        "publishing to {sink} panicked: {}",
+                        panic_text(panic.as_ref())
+                    ),
                     Retry::Always,
                 ),
             };
-            reporter.fail(TaskId(0), format!("publishing to {sink}: {error}"), retry);
+            reporter.fail(TaskId(0), error, retry);
         });
     }
 

@@ -25,8 +25,8 @@ use crate::caps::{PUBLISH_BACKOFF_MS, PUBLISH_BACKOFF_MS_MAX};
 pub(crate) enum PublishError {
     #[error(transparent)]
     State(#[from] StateError),
-    #[error(transparent)]
-    Sink(#[from] SinkError),
+    #[error("table `{table}`: {source}")]
+    Sink { table: String, source: SinkError },
 }
 
 impl PublishError {
@@ -36,7 +36,7 @@ impl PublishError {
             PublishError::State(StateError::Corrupt(_)) => Retry::Never,
             PublishError::State(_) => Retry::Always,
             // It was tried for as long as the user wanted, or cannot succeed.
-            PublishError::Sink(_) => Retry::Never,
+            PublishError::Sink { .. } => Retry::Never,
         }
     }
 }
@@ -45,6 +45,8 @@ impl PublishError {
 pub(crate) struct PublishLoop {
     pub(crate) who: Incarnation,
     pub(crate) sink: SinkId,
+    /// Name of its table.
+    pub(crate) table: String,
     pub(crate) publisher: Box<dyn Publisher>,
     pub(crate) store: Arc<dyn StateStore>,
     /// Newest committed epoch.
@@ -100,11 +102,14 @@ impl PublishLoop {
             let error = match self.publisher.publish(output.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(error @ SinkError::Io { .. }) if self.is_patient(started) => error,
-                Err(error) => return Err(error.into()),
+                Err(source) => {
+                    let table = self.table.clone();
+                    return Err(PublishError::Sink { table, source });
+                }
             };
             tracing::warn!(%error, "publishing failed, trying again");
             if pause_ms == PUBLISH_BACKOFF_MS {
-                (self.troubled)(error.to_string());
+                (self.troubled)(format!("table `{}`: {error}", self.table));
             }
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
             pause_ms = (pause_ms * 2).min(PUBLISH_BACKOFF_MS_MAX);
@@ -208,6 +213,7 @@ mod tests {
         let publish = PublishLoop {
             who,
             sink: SinkId(0),
+            table: "o".to_owned(),
             publisher: Box::new(publisher),
             store: Arc::new(store),
             committed,
@@ -231,14 +237,17 @@ mod tests {
         let (written, troubles, result) = publish(400, None).await;
         assert_eq!(result, Ok(()));
         assert_eq!(written, b"rows");
-        assert_eq!(troubles, ["failed to write `out`: no space left"]);
+        assert_eq!(
+            troubles,
+            ["table `o`: failed to write `out`: no space left"]
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn patience_ends() {
         let (written, _, result) = publish(400, Some(Duration::from_secs(5))).await;
         assert!(written.is_empty());
-        let error = "failed to write `out`: no space left".to_owned();
+        let error = "table `o`: failed to write `out`: no space left".to_owned();
         assert_eq!(result, Err(error));
     }
 }

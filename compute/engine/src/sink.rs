@@ -72,6 +72,14 @@ pub enum SinkError {
         /// The cause's text.
         cause: String,
     },
+    /// The outside refuses, and will not change by itself: a path that is wrong, no permission.
+    #[error("failed to write {what}: {cause}")]
+    Refused {
+        /// What was written.
+        what: String,
+        /// The cause's text, and what to do.
+        cause: String,
+    },
     /// A value that the format cannot express.
     #[error("failed to encode column `{column}`: {cause}")]
     Encode {

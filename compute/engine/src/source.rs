@@ -95,3 +95,12 @@ pub enum SourceError {
     #[error("{0}")]
     Unsupported(String),
 }
+    /// What is there cannot be read, and will not change by itself: a path that is wrong, a file
+    /// that has gone.
+    #[error("failed to read {what}: {cause}")]
+    Refused {
+        /// What was read.
+        what: String,
+        /// The cause's text, and what to do.
+        cause: String,
+    },

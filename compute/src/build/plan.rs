@@ -42,7 +42,8 @@ pub(crate) struct Built {
 /// A source and its splits, in one order for all tasks.
 type OpenSource = (Arc<dyn Source>, Vec<Split>);
 
-type Publishers = Vec<(SinkId, Box<dyn Publisher>)>;
+/// With the names of their tables.
+type Publishers = Vec<(SinkId, String, Box<dyn Publisher>)>;
 
 /// Sources and sinks by (fragment, node).
 pub(crate) struct Connected {
@@ -95,7 +96,7 @@ impl<'a> Builder<'a> {
                             source,
                         };
                         if let Some(publisher) = opened.publisher().map_err(error)? {
-                            publishers.push((id, publisher));
+                            publishers.push((id, sink.table.clone(), publisher));
                         }
                         connected.sinks.insert(place, (id, opened));
                     }

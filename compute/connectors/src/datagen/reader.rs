@@ -77,7 +77,7 @@ impl SplitReader for DatagenReader {
         if self.rows.len() == 0 {
             return Poll::Ready(Ok(SplitEvent::Finished));
         }
-        let batch = self.rows.finish().map_err(|error| SourceError::Io {
+        let batch = self.rows.finish().map_err(|error| SourceError::Refused {
             what: "generated rows".to_owned(),
             cause: error.to_string(),
         });

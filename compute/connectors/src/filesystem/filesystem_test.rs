@@ -4,8 +4,8 @@ use std::{fs, path::Path};
 
 use engine::{
     ChangeBatch,
-    sink::{EpochOutput, Sink as _},
-    source::Source as _,
+    sink::{EpochOutput, Sink as _, SinkError},
+    source::{Source as _, SourceError},
 };
 use futures::executor::block_on;
 use proto::{
@@ -110,6 +110,84 @@ fn what_cannot_be_opened_says_why() {
     );
 }
 
+#[test]
+fn paths_are_local_also_as_uris() {
+    let check = |path: &str, expected: &str| {
+        let local = local_path(path);
+        let shown = local.map_or_else(|error| error, |path| path.display().to_string());
+        assert!(shown.contains(expected), "{path}: {shown}");
+    };
+    check("/tmp/x", "/tmp/x");
+    check("x/a:b", "x/a:b");
+    check("file:/tmp/x", "/tmp/x");
+    check("file:///tmp/x", "/tmp/x");
+    check("file://localhost/tmp/x", "/tmp/x");
+    check("file://tmp/x", "`tmp` would be the name of another machine");
+    check("file:x", "a URI has an absolute path");
+    check("file://localhost", "a URI has an absolute path");
+    check("hdfs:/x", "scheme `hdfs` is not supported");
+    check(" ", "is empty");
+}
+
+#[test]
+fn a_sink_fails_at_its_start_where_it_cannot_write() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    let check = |path: &Path, expected: &str| {
+        let sink = FileSink::new(
+            &spec(path, json(false)),
+            &fields("a INT"),
+            &sink_context(1, 0),
+        );
+        let error = match sink.unwrap().publisher() {
+            Ok(_) => panic!("{}", path.display()),
+            Err(error) => error,
+        };
+        assert!(matches!(error, SinkError::Refused { .. }), "{error:?}");
+        assert!(error.to_string().ends_with(expected), "{error}");
+    };
+    check(
+        &file,
+        "it is a file, and a table is written into a directory",
+    );
+    check(&file.join("x/y"), "file` is not a directory");
+}
+
+#[test]
+fn what_is_wrong_with_a_partition_is_not_tried_again() {
+    let root = tempfile::tempdir().unwrap();
+    let fields = fields("p INT, a INT");
+    for (name, expected) in [
+        ("p=x", "partition column `p`: expected INT, found \"x\""),
+        (
+            "q=1",
+            "there is no directory `p=…` for the partition column",
+        ),
+    ] {
+        let directory = root.path().join(name);
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("file"), "{\"a\":1}\n").unwrap();
+        let spec = FilesystemSpec {
+            partition_by: vec!["p".to_owned()],
+            ..spec(&directory, json(false))
+        };
+        let spec = FilesystemSpec {
+            path: root.path().to_str().unwrap().to_owned(),
+            ..spec
+        };
+        let source = FileSource::new(&spec, &fields).unwrap();
+        let error = read(&source, 10, false).unwrap_err();
+        assert!(matches!(error, SourceError::Refused { .. }), "{error:?}");
+        let file = directory.join("file");
+        assert_eq!(
+            error.to_string(),
+            format!("failed to read `{}`: {expected}", file.display())
+        );
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
 fn batch_of(fields: &[Field], records: &str) -> ChangeBatch {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("rows");
@@ -144,7 +222,7 @@ fn publish(sink: &FileSink, batch: &ChangeBatch, epoch: u64) {
 #[test]
 fn published_files_are_read_back() {
     let root = tempfile::tempdir().unwrap();
-    let out = root.path().join("new/out");
+    let out = root.path().join("brand/new/out");
     let fields = fields("a INT, b STRING");
     let sink = FileSink::new(&spec(&out, json(false)), &fields, &sink_context(1, 0)).unwrap();
     let batch = batch_of(&fields, "{\"a\":1,\"b\":\"x\"}\n{\"a\":2}\n");

@@ -21,9 +21,42 @@ mod filesystem_test;
 pub(crate) use sink::FileSink;
 pub(crate) use source::FileSource;
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
-/// The local path that a table's `path` option means.
+use engine::source::SourceError;
+
+/// What a file's error means for the job: some causes pass, others do not.
+fn failed(what: String, error: &io::Error) -> SourceError {
+    let cause = error.to_string();
+    match lasts(error) {
+        true => SourceError::Refused { what, cause },
+        false => SourceError::Io { what, cause },
+    }
+}
+
+/// Whether it will not pass by itself.
+fn lasts(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        AlreadyExists, InvalidData, InvalidFilename, InvalidInput, IsADirectory, NotADirectory,
+        NotFound, PermissionDenied, ReadOnlyFilesystem, Unsupported,
+    };
+    matches!(
+        error.kind(),
+        AlreadyExists
+            | InvalidData
+            | InvalidFilename
+            | InvalidInput
+            | IsADirectory
+            | NotADirectory
+            | NotFound
+            | PermissionDenied
+            | ReadOnlyFilesystem
+            | Unsupported
+    )
+}
+
+/// The local path that a table's `path` option means: a path, or a URI of one. As in Flink what
+/// stands before a colon in the first name is a scheme.
 fn local_path(path: &str) -> Result<PathBuf, String> {
     let local = path.strip_prefix("file://").unwrap_or(path);
     match local.split_once("://") {

@@ -2,7 +2,7 @@
 //! renamed: it is there whole or not at all, and the name says which epoch it is.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
@@ -12,7 +12,10 @@ use engine::sink::{EpochOutput, Publisher, SinkError};
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::types::SinkId;
 
-use super::stage::frames;
+use super::{lasts, stage::frames};
+
+/// Beyond so many partitions it is cheaper to look at a directory again.
+const DIRECTORIES_KNOWN_MAX: usize = 10_000;
 
 /// Who writes: in the name of every file, so that two never mean the same one.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +33,8 @@ pub(super) struct FilePublisher {
     extension: &'static str,
     /// A file that would grow beyond this is followed by another. 0: one file per epoch.
     rolling_bytes: u64,
+    /// Directories that are known to be there for good.
+    made: BTreeSet<PathBuf>,
 }
 
 impl FilePublisher {
@@ -44,13 +49,14 @@ impl FilePublisher {
             writer,
             extension,
             rolling_bytes,
+            made: BTreeSet::new(),
         }
     }
 
-    fn publish_now(&self, output: &EpochOutput) -> Result<(), SinkError> {
+    fn publish_now(&mut self, output: &EpochOutput) -> Result<(), SinkError> {
         let mut directories: BTreeMap<&str, Vec<&[u8]>> = BTreeMap::new();
         for piece in &output.pieces {
-            let frames = frames(piece).ok_or_else(|| SinkError::Io {
+            let frames = frames(piece).ok_or_else(|| SinkError::Refused {
                 what: format!("epoch {} to `{}`", output.epoch, self.root.display()),
                 cause: "the staged output is damaged".to_owned(),
             })?;
@@ -60,16 +66,21 @@ impl FilePublisher {
         }
         for (directory, frames) in directories {
             let directory = self.root.join(directory);
-            fs::create_dir_all(&directory).map_err(|error| failed(&directory, &error))?;
+            if !self.made.contains(&directory) {
+                make_directory(&self.root, &directory)
+                    .map_err(|error| failed(&directory, &error))?;
+                if self.made.len() == DIRECTORIES_KNOWN_MAX {
+                    self.made.clear();
+                }
+                self.made.insert(directory.clone());
+            }
             for (nth, frames) in self.roll(&frames).into_iter().enumerate() {
                 let name = self.file_name(output, nth);
                 write_once(&directory, &name, frames)
                     .map_err(|error| failed(&directory.join(&name), &error))?;
             }
             // Makes the renames durable.
-            File::open(&directory)
-                .and_then(|directory| directory.sync_all())
-                .map_err(|error| failed(&directory, &error))?;
+            sync_directory(&directory).map_err(|error| failed(&directory, &error))?;
         }
         Ok(())
     }
@@ -157,9 +168,43 @@ fn write_durably(path: &Path, frames: &[&[u8]]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn failed(path: &Path, error: &io::Error) -> SinkError {
-    SinkError::Io {
-        what: format!("`{}`", path.display()),
-        cause: error.to_string(),
+/// Makes a directory and those above it, durably: a file is not there after a loss of power unless
+/// every directory on the way to it is.
+pub(super) fn make_directory(root: &Path, directory: &Path) -> io::Result<()> {
+    let is_new = !directory.is_dir();
+    // An earlier process may have made those below the root and not have lived to sync them.
+    if !is_new && (directory == root || !directory.starts_with(root)) {
+        return Ok(());
+    }
+    let above = match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => return Ok(()),
+    };
+    make_directory(root, above)?;
+    if is_new {
+        match fs::create_dir(directory) {
+            // Another sink was faster.
+            Err(_) if directory.is_dir() => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let error = format!("`{}` is not a directory", directory.display());
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, error));
+            }
+            other => other?,
+        }
+    }
+    sync_directory(above)
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+pub(super) fn failed(path: &Path, error: &io::Error) -> SinkError {
+    let what = format!("`{}`", path.display());
+    let cause = error.to_string();
+    match lasts(error) {
+        true => SinkError::Refused { what, cause },
+        false => SinkError::Io { what, cause },
     }
 }

@@ -10,6 +10,7 @@ use proto::{plan::FilesystemSpec, types::Field};
 
 use super::{
     partition::{PartitionColumns, split_fields},
+    failed,
     records::Records,
     split::{FileSplit, Offset},
 };
@@ -42,7 +43,7 @@ impl FileReader {
         split: &Split,
         offset: Option<&[u8]>,
     ) -> Result<FileReader, SourceError> {
-        let foreign = |what: &str| SourceError::Io {
+        let foreign = |what: &str| SourceError::Refused {
             what: format!("split `{}`", split.id),
             cause: format!("its {what} is not one of a filesystem table"),
         };
@@ -53,7 +54,7 @@ impl FileReader {
         let (in_file, _) = split_fields(fields, &spec.partition_by);
         let decoder = open_decoder(spec.format.as_ref(), &in_file)?;
         let partition = PartitionColumns::new(fields, &spec.partition_by, &file.directories)
-            .map_err(|cause| SourceError::Io {
+            .map_err(|cause| SourceError::Refused {
                 what: format!("`{}`", file.path),
                 cause,
             })?;
@@ -62,9 +63,14 @@ impl FileReader {
             Some(offset) => Records::open(path, decoder.framing(), offset.position, file.end),
             None => Records::open_range(path, decoder.framing(), file.start, file.end),
         };
-        let records = records.map_err(|error| SourceError::Io {
-            what: format!("`{}`", file.path),
-            cause: error.to_string(),
+        let records = records.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SourceError::Refused {
+                what: format!("`{}`", file.path),
+                cause: "it was there when the job started, and has gone before it was read to its \
+                        end; put it back and start the job again"
+                    .to_owned(),
+            },
+            _ => failed(format!("`{}`", file.path), &error),
         })?;
         Ok(FileReader {
             id: split.id.clone(),
@@ -83,10 +89,9 @@ impl FileReader {
         let start = self.records.position();
         while self.rows.len() < max_rows && self.records.position() - start < BATCH_BYTES_MAX {
             let at = self.records.position();
-            let next = self.records.next().map_err(|error| SourceError::Io {
-                what: format!("`{}` at byte {at}", self.split.path),
-                cause: error.to_string(),
-            })?;
+            let next = self.records.next();
+            let next = next
+                .map_err(|error| failed(format!("`{}` at byte {at}", self.split.path), &error))?;
             let Some(record) = next else {
                 return Ok(false);
             };
@@ -131,7 +136,7 @@ impl SplitReader for FileReader {
             Some(partition) => partition.add(batch),
             None => Ok(batch),
         });
-        let batch = batch.map_err(|error| SourceError::Io {
+        let batch = batch.map_err(|error| SourceError::Refused {
             what: format!("`{}`", self.split.path),
             cause: error.to_string(),
         })?;

@@ -9,7 +9,7 @@ use proto::{plan::FilesystemSpec, types::Field};
 use super::{
     local_path,
     partition::{NULL_PARTITION, escape, split_fields},
-    publish::{FilePublisher, WriterName},
+    publish::{FilePublisher, WriterName, failed, make_directory},
     stage::Stage,
 };
 use crate::{
@@ -74,6 +74,14 @@ impl Sink for FileSink {
 
     fn publisher(&self) -> Result<Option<Box<dyn Publisher>>, SinkError> {
         let root = local_path(&self.spec.path).map_err(SinkError::Unsupported)?;
+        if root.exists() && !root.is_dir() {
+            return Err(SinkError::Refused {
+                what: format!("`{}`", root.display()),
+                cause: "it is a file, and a table is written into a directory".to_owned(),
+            });
+        }
+        // What is wrong with the path shows now, not after the first checkpoint.
+        make_directory(&root, &root).map_err(|error| failed(&root, &error))?;
         Ok(Some(Box::new(FilePublisher::new(
             root,
             self.writer,

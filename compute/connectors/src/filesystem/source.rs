@@ -7,6 +7,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use proto::{plan::FilesystemSpec, types::Field};
 
 use super::{
+    failed,
     list::data_files,
     local_path,
     partition::split_fields,
@@ -45,10 +46,8 @@ impl FileSource {
     }
 
     fn list(&self) -> Result<Vec<Split>, SourceError> {
-        let files = data_files(&self.root).map_err(|(path, error)| SourceError::Io {
-            what: format!("`{}`", path.display()),
-            cause: error.to_string(),
-        })?;
+        let files = data_files(&self.root)
+            .map_err(|(path, error)| failed(format!("`{}`", path.display()), &error))?;
         let mut splits = Vec::new();
         for file in &files {
             let shown = file.path.display();

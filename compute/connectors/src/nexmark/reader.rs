@@ -89,7 +89,7 @@ impl SplitReader for NexmarkReader {
         let batch = self
             .batches
             .batch(&self.config, &self.runs, rows as usize)
-            .map_err(|error| SourceError::Io {
+            .map_err(|error| SourceError::Refused {
                 what: format!("nexmark events from {}", self.runs[0].first),
                 cause: error.to_string(),
             });

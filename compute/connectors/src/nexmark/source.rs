@@ -63,7 +63,7 @@ impl Source for NexmarkSource {
         split: &Split,
         offset: Option<&[u8]>,
     ) -> Result<Box<dyn SplitReader>, SourceError> {
-        let foreign = |what: &str| SourceError::Io {
+        let foreign = |what: &str| SourceError::Refused {
             what: format!("split `{}`", split.id),
             cause: format!("its {what} is not one of a nexmark table"),
         };
