@@ -281,8 +281,13 @@ pub enum OperatorError {
     #[error("failed to compute: {0}")]
     Arrow(#[from] ArrowError),
     /// The source cannot go on.
-    #[error(transparent)]
-    Source(#[from] crate::source::SourceError),
+    #[error("table `{table}`: {source}")]
+    Source {
+        /// The table it reads.
+        table: String,
+        /// Why.
+        source: crate::source::SourceError,
+    },
     /// The sink cannot go on.
     #[error(transparent)]
     Sink(#[from] crate::sink::SinkError),
@@ -308,12 +313,15 @@ impl OperatorError {
     pub fn retry(&self) -> Retry {
         use crate::{sink::SinkError, source::SourceError};
         match self {
-            OperatorError::Source(SourceError::Io { .. })
+            OperatorError::Source {
+                source: SourceError::Io { .. },
+                ..
+            }
             | OperatorError::Sink(SinkError::Io { .. }) => Retry::IfItRan,
             OperatorError::State(error) if !matches!(error, StateError::Corrupt(_)) => {
                 Retry::Always
             }
-            OperatorError::Source(_)
+            OperatorError::Source { .. }
             | OperatorError::Sink(_)
             | OperatorError::State(_)
             | OperatorError::Evaluate(_)

@@ -9,9 +9,15 @@ use crate::ChangeBatch;
 
 /// A source of one table, as a plan describes it: cheap to make, connects to nothing yet.
 pub trait Source: Send + Sync {
-    /// The splits there are now. Called once per start of a job (and again by sources that
-    /// discover new ones); `parallelism` is a hint for sources that may cut as they like.
+    /// The splits there are now, in the order in which to read them. Called once in the life of a
+    /// job: its restarts go on with the splits that its state knows. `parallelism` is a hint for
+    /// sources that may cut as they like.
     fn splits(&self, parallelism: usize) -> BoxFuture<'_, Result<Vec<Split>, SourceError>>;
+
+    /// How its splits are read.
+    fn read_order(&self) -> ReadOrder {
+        ReadOrder::Together
+    }
 
     /// Opens a split at `offset` (a value of [`SplitReader::offset`]), or at its start.
     ///
@@ -22,6 +28,19 @@ pub trait Source: Send + Sync {
         split: &Split,
         offset: Option<&[u8]>,
     ) -> Result<Box<dyn SplitReader>, SourceError>;
+}
+
+/// How the splits of a table are read. Those that are not begun hold the watermark back: no row is
+/// late because its split was read after another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadOrder {
+    /// Shared out among the tasks, each of which reads its own all at once: they may never end.
+    Together,
+    /// Shared out among the tasks, each of which reads so many of its own at once, the first ones
+    /// first: there may be many, and each ends.
+    InTurns(usize),
+    /// By one task, each to its end before the next: a row may change what an earlier split said.
+    OneByOne,
 }
 
 /// The unit of parallel reading: a partition, a file, a range of numbers.
@@ -81,6 +100,15 @@ pub enum SourceError {
         /// The cause's text.
         cause: String,
     },
+    /// What is there cannot be read, and will not change by itself: a path that is wrong, a file
+    /// that has gone.
+    #[error("failed to read {what}: {cause}")]
+    Refused {
+        /// What was read.
+        what: String,
+        /// The cause's text, and what to do.
+        cause: String,
+    },
     /// A record is bad and the format says to fail on it.
     #[error("failed to read {split} at {position}: {cause}")]
     BadRecord {
@@ -95,12 +123,3 @@ pub enum SourceError {
     #[error("{0}")]
     Unsupported(String),
 }
-    /// What is there cannot be read, and will not change by itself: a path that is wrong, a file
-    /// that has gone.
-    #[error("failed to read {what}: {cause}")]
-    Refused {
-        /// What was read.
-        what: String,
-        /// The cause's text, and what to do.
-        cause: String,
-    },

@@ -330,3 +330,90 @@ fn updates_need_a_format_that_has_them() {
     let error = sink.writer(0).unwrap().write(&batch).unwrap_err();
     assert!(error.to_string().contains("takes inserts only"), "{error}");
 }
+
+#[test]
+fn what_was_there_at_the_start_is_what_is_read() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("file");
+    let fields = fields("a INT");
+    let three = "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n";
+    fs::write(&path, three).unwrap();
+    let source = FileSource::new(&spec(&path, json(false)), &fields).unwrap();
+    let split = block_on(source.splits(1)).unwrap().remove(0);
+    let open = |offset: Option<&[u8]>| -> Result<(usize, Vec<u8>), String> {
+        let mut reader = source
+            .open(&split, offset)
+            .map_err(|error| error.to_string())?;
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut rows = 0;
+        let most = if offset.is_none() { 1 } else { 10 };
+        loop {
+            match reader.poll_next(&mut cx, most) {
+                std::task::Poll::Ready(Ok(engine::source::SplitEvent::Batch(batch))) => {
+                    rows += batch.num_rows();
+                }
+                std::task::Poll::Ready(Err(error)) => return Err(error.to_string()),
+                _ => return Ok((rows, reader.offset())),
+            }
+            if offset.is_none() {
+                return Ok((rows, reader.offset()));
+            }
+        }
+    };
+    let (_, offset) = open(None).unwrap();
+    fs::write(&path, format!("{three}{{\"a\":4}}\n")).unwrap();
+    assert_eq!(open(Some(&offset)).unwrap().0, 2, "the file has grown");
+    fs::write(&path, "{\"a\":1}\n{\"a\":2}\n").unwrap();
+    let error = open(Some(&offset)).unwrap_err();
+    assert!(
+        error.contains("had 24 bytes when the job started"),
+        "{error}"
+    );
+    fs::remove_file(&path).unwrap();
+    let error = open(Some(&offset)).unwrap_err();
+    assert!(
+        error.contains("it was there when the job started"),
+        "{error}"
+    );
+}
+
+#[test]
+fn changes_are_read_file_by_file() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["part-10", "part-9"] {
+        fs::write(root.path().join(name), "x\n").unwrap();
+    }
+    let fields = fields("a INT");
+    let debezium = Format::DebeziumJson(proto::plan::DebeziumJsonFormat::default());
+    let source = FileSource::new(&spec(root.path(), debezium), &fields).unwrap();
+    assert_eq!(source.read_order(), engine::source::ReadOrder::OneByOne);
+    let splits = block_on(source.splits(2)).unwrap();
+    assert!(splits[0].id.ends_with("part-9"));
+    let source = FileSource::new(&spec(root.path(), json(false)), &fields).unwrap();
+    assert_eq!(source.read_order(), engine::source::ReadOrder::InTurns(4));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_text() {
+    let check = |text: &str, format: Format, expected: &[&str]| {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        fs::write(&path, text).unwrap();
+        let fields = fields("a STRING");
+        let source = FileSource::new(&spec(&path, format), &fields).unwrap();
+        assert_eq!(
+            lines(&fields, &read(&source, 1, true).unwrap().batches),
+            expected
+        );
+    };
+    let csv = || Format::Csv(CsvFormat::default());
+    check(
+        "\u{feff}\"x\ny\"\nz\n",
+        csv(),
+        &["+I {\"a\":\"x\\ny\"}", "+I {\"a\":\"z\"}"],
+    );
+    check("\u{feff}{\"a\":\"x\"}", json(false), &["+I {\"a\":\"x\"}"]);
+    check("\u{feff}", json(false), &[]);
+    let raw = Format::Raw(proto::plan::RawFormat {});
+    check("\u{feff}x", raw, &["+I {\"a\":\"\u{feff}x\"}"]);
+}

@@ -1,6 +1,7 @@
 //! Reads the records of one file split.
 
 use std::{
+    io,
     path::Path,
     task::{Context, Poll},
 };
@@ -9,8 +10,8 @@ use engine::source::{DeadLetter, SourceError, Split, SplitEvent, SplitReader};
 use proto::{plan::FilesystemSpec, types::Field};
 
 use super::{
-    partition::{PartitionColumns, split_fields},
     failed,
+    partition::{PartitionColumns, split_fields},
     records::Records,
     split::{FileSplit, Offset},
 };
@@ -59,9 +60,17 @@ impl FileReader {
                 cause,
             })?;
         let path = Path::new(&file.path);
+        let framing = decoder.framing();
         let records = match offset {
-            Some(offset) => Records::open(path, decoder.framing(), offset.position, file.end),
-            None => Records::open_range(path, decoder.framing(), file.start, file.end),
+            Some(offset) => Records::open(path, framing, offset.position, file.end),
+            None => {
+                Records::open_range(path, framing, file.start, file.end).and_then(|mut records| {
+                    if !decoder.keeps_byte_order_mark() {
+                        records.skip_byte_order_mark()?;
+                    }
+                    Ok(records)
+                })
+            }
         };
         let records = records.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => SourceError::Refused {

@@ -11,6 +11,9 @@ use crate::format::Framing;
 
 /// Read from the file at a time.
 const READ_BYTES: usize = 256 << 10;
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// A buffer is not smaller than this, however small the file.
+const SMALL_BYTES: usize = 4 << 10;
 /// A longer record is taken for a file that is not of the format, before it fills the memory.
 const RECORD_BYTES_MAX: usize = 64 << 20;
 
@@ -26,6 +29,8 @@ pub(super) struct Records {
     position: u64,
     end: u64,
     at_end_of_file: bool,
+    /// The file's length when it was opened; 0 for a pipe.
+    bytes: u64,
 }
 
 impl Records {
@@ -33,6 +38,7 @@ impl Records {
     pub(super) fn open(path: &Path, framing: Framing, position: u64, end: u64) -> io::Result<Self> {
         let mut file = File::open(path)?;
         if position > 0 {
+        let bytes = file.metadata()?.len();
             file.seek(SeekFrom::Start(position))?;
         }
         Ok(Records {
@@ -43,6 +49,7 @@ impl Records {
             position,
             end,
             at_end_of_file: false,
+            bytes,
         })
     }
 
@@ -101,6 +108,13 @@ impl Records {
                     "a record is longer than {} MiB",
                     RECORD_BYTES_MAX >> 20
                 )));
+                if length == 0 && self.end < u64::MAX {
+                    let error = format!(
+                        "the file ends here, but had {} bytes when the job started",
+                        self.end
+                    );
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                }
             }
             self.fill()?;
         }
@@ -116,7 +130,13 @@ impl Records {
         self.head = 0;
         let filled = self.buffer.len();
         // Doubling keeps the repeated search through a long record linear.
-        let wanted = READ_BYTES.max(filled);
+        let mut wanted = READ_BYTES.max(filled);
+        if self.bytes > 0 {
+            // One byte more than there should be finds the end of the file.
+            let left = self.bytes.saturating_sub(self.position + filled as u64) + 1;
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            wanted = wanted.min(left.max(SMALL_BYTES));
+        }
         self.buffer.resize(filled + wanted, 0);
         let mut read = 0;
         while read < wanted {
@@ -135,19 +155,38 @@ impl Records {
     }
 }
 
-/// Length of the record at the beginning of `bytes` if its end is there.
-fn record_length(bytes: &[u8], framing: Framing) -> Option<usize> {
+/// Where the record at the beginning of `bytes` ends, and where the next begins; `None` while
+/// that is not to be seen.
+fn record_end(bytes: &[u8], framing: Framing) -> Option<(usize, usize)> {
     match framing {
-        Framing::Lines => memchr::memchr(b'\n', bytes),
-        Framing::QuotedLines {
+        Framing::Lines => memchr::memchr(b'\n', bytes).map(|length| (length, length + 1)),
+        Framing::Delimited {
             delimiter,
             quote,
             escape,
-        } => quoted_record_length(bytes, delimiter, quote, escape),
+            comments,
+        } => {
+            let comment = comments && bytes.starts_with(b"#");
+            let at = match comment || (quote.is_none() && escape.is_none()) {
+                true => memchr::memchr2(b'\n', b'\r', bytes)?,
+                false => delimited_end(bytes, delimiter, quote, escape)?,
+            };
+            line_end(bytes, at)
+        }
     }
 }
 
-fn quoted_record_length(
+/// The line end at `at`: there, and behind it.
+fn line_end(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    match (bytes[at], bytes.get(at + 1)) {
+        (b'\r', None) => None,
+        (b'\r', Some(b'\n')) => Some((at, at + 2)),
+        _ => Some((at, at + 1)),
+    }
+}
+
+/// The line end that ends the record.
+fn delimited_end(
     bytes: &[u8],
     delimiter: u8,
     quote: u8,
@@ -155,24 +194,13 @@ fn quoted_record_length(
 ) -> Option<usize> {
     let mut at = 0;
     loop {
-        // At the beginning of a field.
-        if bytes.get(at) == Some(&quote) {
-            at += 1;
-            loop {
-                at += memchr::memchr2(quote, escape.unwrap_or(quote), &bytes[at..])?;
-                let doubled = bytes[at] == quote && bytes.get(at + 1) == Some(&quote);
-                if bytes[at] == quote && !doubled {
-                    at += 1;
-                    break;
-                }
-                at += 2;
-                if at > bytes.len() {
-                    return None;
-                }
+        match quote {
+            Some(quote) if bytes.get(at) == Some(&quote) => {
+                at = quoted_end(bytes, at + 1, quote, escape)?;
             }
         }
-        at += memchr::memchr2(delimiter, b'\n', bytes.get(at..)?)?;
-        if bytes[at] == b'\n' {
+        at = plain_end(bytes, at, delimiter, escape)?;
+        if bytes[at] != delimiter {
             return Some(at);
         }
         at += 1;
@@ -191,6 +219,34 @@ mod tests {
 
     fn read(records: &mut Records) -> Vec<String> {
         let mut all = Vec::new();
+/// Behind the quote that closes the field.
+fn quoted_end(bytes: &[u8], mut at: usize, quote: u8, escape: Option<u8>) -> Option<usize> {
+    loop {
+        at += memchr::memchr2(quote, escape.unwrap_or(quote), bytes.get(at..)?)?;
+        if bytes[at] == quote && bytes.get(at + 1) != Some(&quote) {
+            return Some(at + 1);
+        }
+        // A doubled quote, or an escape and what it escapes.
+        at += 2;
+    }
+}
+
+/// The delimiter or line end after an unquoted text.
+fn plain_end(bytes: &[u8], mut at: usize, delimiter: u8, escape: Option<u8>) -> Option<usize> {
+    let Some(escape) = escape else {
+        return Some(at + memchr::memchr3(delimiter, b'\n', b'\r', bytes.get(at..)?)?);
+    };
+    loop {
+        let byte = *bytes.get(at)?;
+        match byte {
+            b'\n' | b'\r' => return Some(at),
+            _ if byte == escape => at += 2,
+            _ if byte == delimiter => return Some(at),
+            _ => at += 1,
+        }
+    }
+}
+
         while let Some(record) = records.next().unwrap() {
             all.push(String::from_utf8(records.bytes(record).to_vec()).unwrap());
         }
@@ -238,8 +294,8 @@ mod tests {
             let mut all = Vec::new();
             let mut start = 0;
             while start < text.len() as u64 {
-                let mut records =
-                    Records::open_range(&path, Framing::Lines, start, start + step).unwrap();
+                let end = (start + step).min(text.len() as u64);
+                let mut records = Records::open_range(&path, Framing::Lines, start, end).unwrap();
                 all.extend(read(&mut records));
                 start += step;
             }

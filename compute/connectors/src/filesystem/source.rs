@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::source::{Source, SourceError, Split, SplitReader};
+use engine::source::{ReadOrder, Source, SourceError, Split, SplitReader};
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::{plan::FilesystemSpec, types::Field};
 
@@ -16,12 +16,16 @@ use super::{
 };
 use crate::format::open_decoder;
 
+/// Files that a task reads at once: more need memory and descriptors, and make nothing faster.
+const FILES_OPEN_MAX: usize = 4;
+
 /// The files of a table.
 pub(crate) struct FileSource {
     spec: FilesystemSpec,
     fields: Vec<Field>,
     root: PathBuf,
     range_bytes: Option<u64>,
+    order: ReadOrder,
 }
 
 impl FileSource {
@@ -37,7 +41,12 @@ impl FileSource {
         let (in_file, _) = split_fields(fields, &spec.partition_by);
         let decoder = open_decoder(spec.format.as_ref(), &in_file)?;
         let range_bytes = decoder.may_cut().then_some(RANGE_BYTES);
+        let order = match decoder.is_changelog() {
+            true => ReadOrder::OneByOne,
+            false => ReadOrder::InTurns(FILES_OPEN_MAX),
+        };
         Ok(FileSource {
+            order,
             spec: spec.clone(),
             fields: fields.to_vec(),
             root,
@@ -78,6 +87,10 @@ impl FileSource {
 impl Source for FileSource {
     fn splits(&self, _parallelism: usize) -> BoxFuture<'_, Result<Vec<Split>, SourceError>> {
         async { self.list() }.boxed()
+    }
+
+    fn read_order(&self) -> ReadOrder {
+        self.order
     }
 
     fn open(

@@ -25,15 +25,18 @@ pub(super) struct Offset {
 }
 
 impl FileSplit {
-    /// The splits of a file. The last has no end, so that it keeps its name when the file grows.
+    /// The splits of a file as long as it is now: what is appended later is not of this table. (A
+    /// record that begins before the end is read whole.)
     pub(super) fn cut(file: &DataFile, range_bytes: Option<u64>) -> Option<Vec<FileSplit>> {
         let path = file.path.to_str()?.to_owned();
-        let ranges = range_bytes.map_or(1, |bytes| file.bytes.div_ceil(bytes).max(1));
+        let ranges = range_bytes
+            .zip(file.bytes)
+            .map_or(1, |(range, bytes)| bytes.div_ceil(range).max(1));
         let step = range_bytes.unwrap_or(u64::MAX);
         let split = |nth: u64| FileSplit {
             start: nth * step,
             end: if nth + 1 == ranges {
-                u64::MAX
+                file.bytes.unwrap_or(u64::MAX)
             } else {
                 (nth + 1) * step
             },
@@ -113,14 +116,14 @@ mod tests {
         let file = DataFile {
             path: "/data/day=1/ä.json".into(),
             directories: vec!["day=1".to_owned()],
-            bytes: 250,
+            bytes: Some(250),
         };
         let splits = FileSplit::cut(&file, Some(100)).unwrap();
         let ranges: Vec<_> = splits
             .iter()
             .map(|split| (split.start, split.end))
             .collect();
-        assert_eq!(ranges, [(0, 100), (100, 200), (200, u64::MAX)]);
+        assert_eq!(ranges, [(0, 100), (100, 200), (200, 250)]);
         for split in splits {
             assert_eq!(FileSplit::from_split(&split.to_split()), Some(split));
         }

@@ -65,7 +65,20 @@ impl Decoder {
     /// Whether a file may be read from several places at once: its records can be found from
     /// anywhere, and none depends on those before it, as a change does.
     pub(crate) fn may_cut(&self) -> bool {
-        self.framing() == Framing::Lines && !matches!(self, Decoder::Debezium(_))
+        match self.framing() {
+            Framing::Lines => !self.is_changelog(),
+            Framing::Delimited { quote, escape, .. } => quote.is_none() && escape.is_none(),
+        }
+    }
+
+    /// Whether a record may change what one before it said, also in another file.
+    pub(crate) fn is_changelog(&self) -> bool {
+        matches!(self, Decoder::Debezium(_))
+    }
+
+    /// Whether a byte order mark at the beginning of a file is part of its first record.
+    pub(crate) fn keeps_byte_order_mark(&self) -> bool {
+        matches!(self, Decoder::Raw(_))
     }
 
     /// How the records stand in a file.

@@ -1,11 +1,18 @@
 //! The beginning of a stream: splits are read in turn, their computed columns added, and time is
 //! marked split by split.
+//!
+//! What splits there are is settled at the job's first start: its state keeps them from the first
+//! checkpoint on, and a restart reads those, whatever has come or gone since.
 
 mod offsets;
 mod split;
 mod watermark;
 
+#[cfg(test)]
+mod source_test;
+
 use std::{
+    collections::VecDeque,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -16,7 +23,7 @@ use engine::{
         OperatorContext, OperatorError, OperatorState, SourceOperator, SourceStatus, StateSize,
         TaskScope,
     },
-    source::{Source, Split, SplitEvent},
+    source::{ReadOrder, Source, Split, SplitEvent},
     state::{FrozenRows, ScanJob, StateDelta, TableDelta},
 };
 use proto::{
@@ -32,12 +39,20 @@ use watermark::WatermarkExpr;
 
 /// Reads the splits of one task.
 pub struct SplitSource {
+    /// The table's name, for errors.
+    name: Arc<str>,
     source: Arc<dyn Source>,
     table: TableId,
     calc: Option<Projector>,
     watermark: Option<WatermarkExpr>,
+    order: ReadOrder,
+    /// Of this task, the first to be read first.
     splits: Vec<SplitState>,
-    next: usize,
+    /// Those that are being read, as indices; the first has the next turn.
+    reading: VecDeque<usize>,
+    /// Splits from this index on are not begun.
+    next_split: usize,
+    scope: TaskScope,
     emitted_watermark: Timestamp,
     is_idle: bool,
     frozen: FrozenRows,
@@ -45,7 +60,7 @@ pub struct SplitSource {
 
 impl SplitSource {
     /// A source of a plan's node. `splits` are all of the table's, in one order for all tasks;
-    /// the task takes its share.
+    /// the task takes its share. Of a job that is restored, its state knows them.
     ///
     /// # Errors
     /// When an expression cannot be compiled.
@@ -57,6 +72,18 @@ impl SplitSource {
         tables: &[TableId],
         scope: &TaskScope,
     ) -> Result<Box<dyn SourceOperator>, OperatorError> {
+        let source = SplitSource::new(spec, output, source, splits, tables, scope)?;
+        Ok(Box::new(source))
+    }
+
+    fn new(
+        spec: &plan::Source,
+        output: &[Field],
+        source: Arc<dyn Source>,
+        splits: &[Split],
+        tables: &[TableId],
+        scope: &TaskScope,
+    ) -> Result<SplitSource, OperatorError> {
         let plan_error = |error: PlanError| OperatorError::Plan(error.to_string());
         let compile_error = |error: crate::ExprError| OperatorError::Plan(error.to_string());
         let produced = spec
@@ -74,23 +101,45 @@ impl SplitSource {
         };
         let table = tables.first().copied();
         let table = table.ok_or_else(|| OperatorError::Plan("a source has a table".to_owned()))?;
-        let mine = splits
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| index % scope.parallelism == scope.index);
-        Ok(Box::new(SplitSource {
+        let order = source.read_order();
+        let mut mine = Vec::new();
+        for (place, split) in (0..).zip(splits) {
+            if is_mine(order, place, scope) {
+                mine.push(SplitState::new(split.clone(), place));
+            }
+        }
+        Ok(SplitSource {
+            name: spec.table.as_str().into(),
             source,
             table,
             calc,
             watermark,
-            splits: mine
-                .map(|(_, split)| SplitState::new(split.clone()))
-                .collect(),
-            next: 0,
+            order,
+            splits: mine,
+            reading: VecDeque::new(),
+            next_split: 0,
+            scope: *scope,
             emitted_watermark: TIMESTAMP_MIN,
             is_idle: false,
             frozen: FrozenRows::default(),
-        }))
+        })
+    }
+
+    /// Begins splits as far as the order allows.
+    fn begin_splits(&mut self) {
+        let most = match self.order {
+            ReadOrder::Together => usize::MAX,
+            ReadOrder::InTurns(most) => most.max(1),
+            ReadOrder::OneByOne => 1,
+        };
+        while self.reading.len() < most
+            && let Some(split) = self.splits.get(self.next_split)
+        {
+            if !split.is_finished() {
+                self.reading.push_back(self.next_split);
+            }
+            self.next_split += 1;
+        }
     }
 
     /// Reads the split whose turn it is; `Pending` if none of them has anything.
@@ -99,25 +148,36 @@ impl SplitSource {
         cx: &mut Context<'_>,
         context: &mut OperatorContext<'_>,
     ) -> Poll<Result<(usize, SplitEvent), OperatorError>> {
-        let count = self.splits.len();
-        for turn in 0..count {
-            let index = (self.next + turn) % count;
-            let split = &mut self.splits[index];
-            if split.finished {
-                continue;
-            }
-            let reader = match split.open(&*self.source) {
+        for _ in 0..self.reading.len() {
+            let Some(index) = self.reading.pop_front() else {
+                break;
+            };
+            self.reading.push_back(index);
+            let reader = match self.splits[index].open(&*self.source) {
                 Ok(reader) => reader,
-                Err(error) => return Poll::Ready(Err(error.into())),
+                Err(source) => {
+                    let table = self.name.to_string();
+                    return Poll::Ready(Err(OperatorError::Source { table, source }));
+                }
             };
             let polled = reader.poll_next(cx, context.scope.batch_rows);
             context.dead_letters.append(&mut reader.take_dead_letters());
             if let Poll::Ready(event) = polled {
-                self.next = (index + 1) % count;
-                return Poll::Ready(event.map(|event| (index, event)).map_err(Into::into));
+                let table = &self.name;
+                let failed = |source| OperatorError::Source {
+                    table: table.to_string(),
+                    source,
+                };
+                return Poll::Ready(event.map(|event| (index, event)).map_err(failed));
             }
         }
         Poll::Pending
+    }
+
+    fn finish(&mut self, index: usize) {
+        self.splits[index].finish();
+        self.reading.retain(|reading| *reading != index);
+        self.begin_splits();
     }
 
     fn take(
@@ -152,15 +212,14 @@ impl SplitSource {
         Ok(())
     }
 
-    /// Emits the least watermark of the splits that are neither idle nor finished.
+    /// Emits the least watermark of the splits that are neither idle nor finished. One that is not
+    /// begun holds it back: its rows may be of any time.
     fn mark_time(&mut self, context: &mut OperatorContext<'_>) {
-        if self.watermark.is_none() {
+        if self.watermark.is_none() || self.next_split < self.splits.len() {
             return;
         }
-        let active = self
-            .splits
-            .iter()
-            .filter(|split| !split.finished && !split.idle);
+        let reading = self.reading.iter().map(|index| &self.splits[*index]);
+        let active = reading.filter(|split| !split.idle);
         match active.map(|split| split.watermark).min() {
             Some(least) if least > self.emitted_watermark => {
                 self.emitted_watermark = least;
@@ -186,11 +245,11 @@ impl SplitSource {
         };
         let now = context.clock.monotonic_ns();
         let mut found = false;
-        for split in self
-            .splits
-            .iter_mut()
-            .filter(|split| !split.finished && !split.idle)
-        {
+        for index in &self.reading {
+            let split = &mut self.splits[*index];
+            if split.idle {
+                continue;
+            }
             let since = *split.read_at_ns.get_or_insert(now);
             split.idle = now.saturating_sub(since) >= timeout_ns;
             found |= split.idle;
@@ -199,14 +258,24 @@ impl SplitSource {
     }
 }
 
+/// Whether the task reads this split.
+fn is_mine(order: ReadOrder, place: u32, scope: &TaskScope) -> bool {
+    let task = match order {
+        ReadOrder::Together | ReadOrder::InTurns(_) => place as usize % scope.parallelism,
+        ReadOrder::OneByOne => 0,
+    };
+    task == scope.index
+}
+
 impl SourceOperator for SplitSource {
     fn poll_emit(
         &mut self,
         cx: &mut Context<'_>,
         context: &mut OperatorContext<'_>,
     ) -> Poll<Result<SourceStatus, OperatorError>> {
+        self.begin_splits();
         loop {
-            if self.splits.iter().all(|split| split.finished) {
+            if self.reading.is_empty() {
                 return Poll::Ready(Ok(SourceStatus::Finished));
             }
             match self.poll_splits(cx, context) {
@@ -214,8 +283,8 @@ impl SourceOperator for SplitSource {
                     self.take(index, batch, context)?;
                 }
                 Poll::Ready(Ok((index, SplitEvent::Finished))) => {
-                    self.splits[index].finish();
-                    if self.splits.iter().all(|split| split.finished) {
+                    self.finish(index);
+                    if self.reading.is_empty() {
                         continue;
                     }
                 }
@@ -245,16 +314,19 @@ impl OperatorState for SplitSource {
 
     fn hydrated(&mut self, _job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
         for row in &reply.rows {
-            let split = self
-                .splits
-                .iter_mut()
-                .find(|s| s.split.id.as_bytes() == &row.identity[..]);
-            let Some(split) = split else { continue };
-            let saved = SavedSplit::decode(&row.value).ok_or_else(|| OperatorError::Decode {
-                table: self.table.to_string(),
-                cause: format!("the offset of split `{}` is cut short", split.split.id),
-            })?;
-            split.restore(saved);
+            let saved = SavedSplit::decode(&row.value);
+            let id = String::from_utf8(row.identity.to_vec()).ok();
+            let (Some(saved), Some(id)) = (saved, id) else {
+                return Err(OperatorError::Decode {
+                    table: self.table.to_string(),
+                    cause: "a split is cut short".to_owned(),
+                });
+            };
+            if is_mine(self.order, saved.place, &self.scope) {
+                let before = |split: &SplitState| split.place < saved.place;
+                let at = self.splits.partition_point(before);
+                self.splits.insert(at, SplitState::restore(id, saved));
+            }
         }
         Ok(())
     }

@@ -5,16 +5,17 @@ use engine::{
     source::{Source, SourceError, Split, SplitReader},
 };
 
-use super::offsets::SavedSplit;
+use super::offsets::{Progress, SavedSplit};
 
 /// A split, its reader and its time.
 pub(super) struct SplitState {
     pub(super) split: Split,
+    /// Number among all of the table's.
+    pub(super) place: u32,
     reader: Option<Box<dyn SplitReader>>,
-    /// Where to open it, when it is not open yet.
-    offset: Option<Vec<u8>>,
+    /// How far it had been read when it was restored, or since it has ended.
+    progress: Progress,
     pub(super) watermark: Timestamp,
-    pub(super) finished: bool,
     pub(super) idle: bool,
     pub(super) read_at_ns: Option<u64>,
     /// Since the last checkpoint.
@@ -22,16 +23,30 @@ pub(super) struct SplitState {
 }
 
 impl SplitState {
-    pub(super) fn new(split: Split) -> Self {
+    /// A split that nobody has read. It is saved all the same: a restart must know it.
+    pub(super) fn new(split: Split, place: u32) -> Self {
         SplitState {
             split,
+            place,
             reader: None,
-            offset: None,
+            progress: Progress::Unread,
             watermark: TIMESTAMP_MIN,
-            finished: false,
             idle: false,
             read_at_ns: None,
+            changed: true,
+        }
+    }
+
+    pub(super) fn restore(id: String, saved: SavedSplit) -> Self {
+        let split = Split {
+            id,
+            descriptor: saved.descriptor,
+        };
+        SplitState {
+            progress: saved.progress,
+            watermark: saved.watermark,
             changed: false,
+            ..SplitState::new(split, saved.place)
         }
     }
 
@@ -41,36 +56,36 @@ impl SplitState {
     ) -> Result<&mut dyn SplitReader, SourceError> {
         let reader = match self.reader.take() {
             Some(reader) => reader,
-            None => source.open(&self.split, self.offset.as_deref())?,
+            None => {
+                let offset = match &self.progress {
+                    Progress::Reading(offset) => Some(offset.as_slice()),
+                    Progress::Unread | Progress::Finished => None,
+                };
+                source.open(&self.split, offset)?
+            }
         };
         Ok(&mut **self.reader.insert(reader))
     }
 
-    pub(super) fn finish(&mut self) {
-        self.offset = Some(self.place());
-        self.reader = None;
-        self.finished = true;
-        self.changed = true;
+    pub(super) fn is_finished(&self) -> bool {
+        self.progress == Progress::Finished
     }
 
-    fn place(&self) -> Vec<u8> {
-        match &self.reader {
-            Some(reader) => reader.offset(),
-            None => self.offset.clone().unwrap_or_default(),
-        }
+    pub(super) fn finish(&mut self) {
+        self.reader = None;
+        self.progress = Progress::Finished;
+        self.changed = true;
     }
 
     pub(super) fn save(&self) -> SavedSplit {
         SavedSplit {
-            finished: self.finished,
+            progress: match &self.reader {
+                Some(reader) => Progress::Reading(reader.offset()),
+                None => self.progress.clone(),
+            },
             watermark: self.watermark,
-            offset: self.place(),
+            place: self.place,
+            descriptor: self.split.descriptor.clone(),
         }
-    }
-
-    pub(super) fn restore(&mut self, saved: SavedSplit) {
-        self.finished = saved.finished;
-        self.watermark = saved.watermark;
-        self.offset = Some(saved.offset);
     }
 }

@@ -1,0 +1,252 @@
+//! In which order splits are read, what that does to time, and what a restart reads.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Poll, Waker},
+};
+
+use engine::{
+    clock::ManualClock,
+    operator::Counters,
+    source::{SourceError, SplitReader},
+};
+use futures::{FutureExt as _, future::BoxFuture};
+use proto::plan::{Expr, Watermark};
+use state_client::LoadedRow;
+
+use super::*;
+use crate::testing::{changelog, fields, rows, scope};
+
+/// Two rows per split: `t` counts from ten times the split's number, plus one.
+struct Numbers {
+    order: ReadOrder,
+    open: Arc<Mutex<BTreeSet<u64>>>,
+}
+
+struct NumbersReader {
+    split: u64,
+    next: u64,
+    open: Arc<Mutex<BTreeSet<u64>>>,
+}
+
+impl Source for Numbers {
+    fn splits(&self, _parallelism: usize) -> BoxFuture<'_, Result<Vec<Split>, SourceError>> {
+        std::future::ready(Ok(splits(0..3))).boxed()
+    }
+
+    fn read_order(&self) -> ReadOrder {
+        self.order
+    }
+
+    fn open(
+        &self,
+        split: &Split,
+        offset: Option<&[u8]>,
+    ) -> Result<Box<dyn SplitReader>, SourceError> {
+        let reader = NumbersReader {
+            split: u64::from(split.descriptor[0]),
+            next: offset.map_or(0, |offset| u64::from(offset[0])),
+            open: Arc::clone(&self.open),
+        };
+        reader.opened().insert(reader.split);
+        Ok(Box::new(reader))
+    }
+}
+
+impl NumbersReader {
+    fn opened(&self) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for NumbersReader {
+    fn drop(&mut self) {
+        self.opened().remove(&self.split);
+    }
+}
+
+impl SplitReader for NumbersReader {
+    fn poll_next(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _max_rows: usize,
+    ) -> Poll<Result<SplitEvent, SourceError>> {
+        if self.next == 2 {
+            return Poll::Ready(Ok(SplitEvent::Finished));
+        }
+        let ms = self.split * 10 + self.next + 1;
+        self.next += 1;
+        let text = format!("+I 1970-01-01 00:00:00.{ms:03}");
+        Poll::Ready(Ok(SplitEvent::Batch(rows(&columns(), &text))))
+    }
+
+    fn offset(&self) -> Vec<u8> {
+        vec![self.next as u8]
+    }
+}
+
+fn columns() -> Vec<Field> {
+    fields(&[("t", "TIMESTAMP(3)")])
+}
+
+fn splits(numbers: std::ops::Range<u8>) -> Vec<Split> {
+    let split = |number: u8| Split {
+        id: format!("split-{number}"),
+        descriptor: vec![number],
+    };
+    numbers.map(split).collect()
+}
+
+/// A task's source, and which of its splits are open.
+struct Run {
+    source: SplitSource,
+    open: Arc<Mutex<BTreeSet<u64>>>,
+    scope: TaskScope,
+}
+
+impl Run {
+    fn new(order: ReadOrder, splits: &[Split], scope: TaskScope) -> Run {
+        let open = Arc::<Mutex<BTreeSet<u64>>>::default();
+        let connector = Numbers {
+            order,
+            open: Arc::clone(&open),
+        };
+        let columns = columns();
+        let spec = plan::Source {
+            produced: Some(plan::row_type(&columns)),
+            watermark: Some(Watermark {
+                column: 0,
+                expr: Some(Expr::column(0, &columns[0].data_type)),
+                idle_timeout_ms: 0,
+            }),
+            ..plan::Source::default()
+        };
+        let source = SplitSource::new(
+            &spec,
+            &columns,
+            Arc::new(connector),
+            splits,
+            &[TableId(1)],
+            &scope,
+        );
+        Run {
+            source: source.expect("a source"),
+            open,
+            scope,
+        }
+    }
+
+    /// What comes next; `None` at the end.
+    fn step(&mut self) -> Option<String> {
+        let mut out = engine::operator::Outbox::default();
+        let mut counters = Counters::default();
+        let mut dead_letters = Vec::new();
+        let clock = ManualClock::default();
+        let mut context = OperatorContext {
+            out: &mut out,
+            clock: &clock,
+            scope: &self.scope,
+            counters: &mut counters,
+            dead_letters: &mut dead_letters,
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.source.poll_emit(&mut cx, &mut context) {
+            Poll::Ready(Ok(SourceStatus::Emitted)) => {
+                let elements: Vec<Element> = std::iter::from_fn(|| out.pop()).collect();
+                Some(changelog(&elements))
+            }
+            Poll::Ready(Ok(SourceStatus::Finished)) => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn all(&mut self) -> Vec<String> {
+        let text: String = std::iter::from_fn(|| self.step()).collect();
+        let short = text.replace("1970-01-01T00:00:00.", "").replace("+I ", "");
+        short.lines().map(str::to_owned).collect()
+    }
+
+    fn saved(&self) -> ScanReply {
+        let row = |split: &SplitState| {
+            let mut value = Vec::new();
+            split.save().encode(&mut value);
+            LoadedRow {
+                namespace: 0,
+                hash: 0,
+                identity: split.split.id.clone().into(),
+                value: value.into(),
+            }
+        };
+        ScanReply {
+            rows: self.source.splits.iter().map(row).collect(),
+            open_from: None,
+            cursor: None,
+        }
+    }
+}
+
+#[test]
+fn splits_in_turns_hold_the_watermark_back_until_all_are_begun() {
+    let mut run = Run::new(ReadOrder::InTurns(2), &splits(0..3), scope(Epoch::ZERO));
+    run.step();
+    run.step();
+    assert_eq!(run.open.lock().unwrap().len(), 2);
+    assert_eq!(
+        run.all(),
+        ["002", "012", "021", "watermark 21", "022", "watermark 22"]
+    );
+    assert!(run.open.lock().unwrap().is_empty());
+}
+
+#[test]
+fn splits_one_by_one_are_one_tasks() {
+    let two = |index| TaskScope {
+        index,
+        parallelism: 2,
+        ..scope(Epoch::ZERO)
+    };
+    let mut run = Run::new(ReadOrder::OneByOne, &splits(0..3), two(0));
+    assert_eq!(
+        run.all(),
+        [
+            "001",
+            "002",
+            "011",
+            "012",
+            "021",
+            "watermark 21",
+            "022",
+            "watermark 22"
+        ]
+    );
+    let mut other = Run::new(ReadOrder::OneByOne, &splits(0..3), two(1));
+    assert_eq!(other.step(), None);
+}
+
+#[test]
+fn a_restart_reads_the_splits_that_were_there_at_first() {
+    let mut first = Run::new(ReadOrder::OneByOne, &splits(0..3), scope(Epoch::ZERO));
+    first.source.freeze(Epoch(1));
+    assert_eq!(
+        first.source.frozen.len(),
+        3,
+        "also those that are not begun"
+    );
+    for _ in 0..3 {
+        first.step();
+    }
+    let mut again = Run::new(ReadOrder::OneByOne, &[], scope(Epoch(1)));
+    let mut reply = first.saved();
+    // Rows come back in the order of their hashes.
+    reply.rows.reverse();
+    let job = ScanJob {
+        table: TableId(1),
+        key_group: KeyGroup(0),
+    };
+    again.source.hydrated(&job, &reply).unwrap();
+    assert_eq!(
+        again.all(),
+        ["012", "021", "watermark 21", "022", "watermark 22"]
+    );
+}
