@@ -27,18 +27,19 @@ pub(super) struct Records {
     head: usize,
     /// ... and here in the file.
     position: u64,
+    /// `u64::MAX`: where the file ends.
     end: u64,
-    at_end_of_file: bool,
     /// The file's length when it was opened; 0 for a pipe.
     bytes: u64,
+    at_end_of_file: bool,
 }
 
 impl Records {
     /// Opens at `position`, which must be the beginning of a record.
     pub(super) fn open(path: &Path, framing: Framing, position: u64, end: u64) -> io::Result<Self> {
         let mut file = File::open(path)?;
-        if position > 0 {
         let bytes = file.metadata()?.len();
+        if position > 0 {
             file.seek(SeekFrom::Start(position))?;
         }
         Ok(Records {
@@ -48,8 +49,8 @@ impl Records {
             head: 0,
             position,
             end,
-            at_end_of_file: false,
             bytes,
+            at_end_of_file: false,
         })
     }
 
@@ -70,6 +71,18 @@ impl Records {
         Ok(records)
     }
 
+    /// Goes over the byte order mark that some programs put first.
+    pub(super) fn skip_byte_order_mark(&mut self) -> io::Result<()> {
+        if self.position == 0 {
+            self.fill()?;
+            if self.buffer.starts_with(BYTE_ORDER_MARK) {
+                self.head = BYTE_ORDER_MARK.len();
+                self.position = self.head as u64;
+            }
+        }
+        Ok(())
+    }
+
     /// Where the next record begins in the file.
     pub(super) fn position(&self) -> u64 {
         self.position
@@ -87,14 +100,21 @@ impl Records {
         }
         loop {
             let rest = &self.buffer[self.head..];
-            if let Some(length) = record_length(rest, self.framing) {
+            if let Some((length, next)) = record_end(rest, self.framing) {
                 let start = self.head;
-                self.head += length + 1;
-                self.position += length as u64 + 1;
+                self.head += next;
+                self.position += next as u64;
                 return Ok(Some(self.without_return(start..start + length)));
             }
             if self.at_end_of_file {
                 let length = rest.len();
+                if length == 0 && self.end < u64::MAX {
+                    let error = format!(
+                        "the file ends here, but had {} bytes when the job started",
+                        self.end
+                    );
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                }
                 if length == 0 {
                     return Ok(None);
                 }
@@ -104,17 +124,8 @@ impl Records {
                 return Ok(Some(self.without_return(start..start + length)));
             }
             if rest.len() > RECORD_BYTES_MAX {
-                return Err(io::Error::other(format!(
-                    "a record is longer than {} MiB",
-                    RECORD_BYTES_MAX >> 20
-                )));
-                if length == 0 && self.end < u64::MAX {
-                    let error = format!(
-                        "the file ends here, but had {} bytes when the job started",
-                        self.end
-                    );
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-                }
+                let error = format!("a record is longer than {} MiB", RECORD_BYTES_MAX >> 20);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
             self.fill()?;
         }
@@ -189,7 +200,7 @@ fn line_end(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
 fn delimited_end(
     bytes: &[u8],
     delimiter: u8,
-    quote: u8,
+    quote: Option<u8>,
     escape: Option<u8>,
 ) -> Option<usize> {
     let mut at = 0;
@@ -198,6 +209,7 @@ fn delimited_end(
             Some(quote) if bytes.get(at) == Some(&quote) => {
                 at = quoted_end(bytes, at + 1, quote, escape)?;
             }
+            _ => {}
         }
         at = plain_end(bytes, at, delimiter, escape)?;
         if bytes[at] != delimiter {
@@ -207,18 +219,6 @@ fn delimited_end(
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const QUOTED: Framing = Framing::QuotedLines {
-        delimiter: b',',
-        quote: b'"',
-        escape: Some(b'\\'),
-    };
-
-    fn read(records: &mut Records) -> Vec<String> {
-        let mut all = Vec::new();
 /// Behind the quote that closes the field.
 fn quoted_end(bytes: &[u8], mut at: usize, quote: u8, escape: Option<u8>) -> Option<usize> {
     loop {
@@ -247,6 +247,25 @@ fn plain_end(bytes: &[u8], mut at: usize, delimiter: u8, escape: Option<u8>) -> 
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUOTED: Framing = Framing::Delimited {
+        delimiter: b',',
+        quote: Some(b'"'),
+        escape: Some(b'\\'),
+        comments: true,
+    };
+    const PLAIN: Framing = Framing::Delimited {
+        delimiter: b',',
+        quote: None,
+        escape: None,
+        comments: false,
+    };
+
+    fn read(records: &mut Records) -> Vec<String> {
+        let mut all = Vec::new();
         while let Some(record) = records.next().unwrap() {
             all.push(String::from_utf8(records.bytes(record).to_vec()).unwrap());
         }
@@ -272,6 +291,15 @@ fn plain_end(bytes: &[u8], mut at: usize, delimiter: u8, escape: Option<u8>) -> 
         check("\"a\\\"\n\",1\nb\n", QUOTED, &["\"a\\\"\n\",1", "b"]);
         check("5\" pipe\nb\n", QUOTED, &["5\" pipe", "b"]);
         check("a\n\"open\nend", QUOTED, &["a", "\"open\nend"]);
+        check("a\rb\r\nc\r\rd\r", QUOTED, &["a", "b", "c", "", "d"]);
+        check("a\rb\r\nc\r\rd\r", PLAIN, &["a", "b", "c", "", "d"]);
+        check("\"a\rb\",1\rc", QUOTED, &["\"a\rb\",1", "c"]);
+        check(
+            "# it's \"\na\n#\"\rb",
+            QUOTED,
+            &["# it's \"", "a", "#\"", "b"],
+        );
+        check("a\\\nb,\\\"\nc", QUOTED, &["a\\\nb,\\\"", "c"]);
     }
 
     #[test]

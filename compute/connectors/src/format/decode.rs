@@ -18,12 +18,14 @@ pub(crate) struct BadRecord(pub(crate) String);
 pub(crate) enum Framing {
     /// One per line; a line ends at `\n`, which is not part of it, nor is a `\r` before it.
     Lines,
-    /// One per line, where line ends inside a quoted field do not count. `escape` makes the byte
-    /// after it mean itself.
-    QuotedLines {
+    /// One per line, where line ends inside a quoted field do not count, `escape` makes the byte
+    /// after it mean itself, and a line that begins with `#` may be a comment with quotes of its
+    /// own. A lone `\r` ends a line too.
+    Delimited {
         delimiter: u8,
-        quote: u8,
+        quote: Option<u8>,
         escape: Option<u8>,
+        comments: bool,
     },
 }
 

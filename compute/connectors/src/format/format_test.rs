@@ -334,6 +334,13 @@ fn delimited_records() {
     );
     csv("a INT, b INT", "1", "expected 2 fields, found 1");
     csv("a INT", "1,2", "expected 1 fields, found 2");
+    csv("a INT, b INT", "1,2,", r#"+I {"a":1,"b":2}"#);
+    csv("a INT, b INT", "1,2,,", "expected 2 fields, found 4");
+    csv(
+        "a INT, b STRING",
+        "1,\"2\n3",
+        "a quoted field is not closed",
+    );
     csv(
         "a INT, b INT",
         "1,",

@@ -56,7 +56,7 @@ pub(super) fn upper(token: &Token) -> Option<String> {
 pub(super) fn string(parser: &mut Parser, what: &str) -> Result<(String, Span), ParserError> {
     let TokenWithSpan { token, span } = parser.peek_token();
     match token {
-        Token::SingleQuotedString(text) => {
+        Token::SingleQuotedString(text) | Token::UnicodeStringLiteral(text) => {
             parser.advance_token();
             Ok((text, place(span)))
         }

@@ -1,12 +1,11 @@
 //! Records of delimited fields to inserts.
 
-use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use proto::{
     plan::{self, CsvFormat},
     types::{DataType, Field, LogicalType, RowKind},
 };
 
-use super::CsvOptions;
+use super::{CsvOptions, Splitter};
 use crate::{
     column::{Column, Data, Rows},
     format::Framing,
@@ -20,9 +19,7 @@ pub(crate) struct CsvDecoder {
     lenient: bool,
     /// Per field of a record: its type in the file, and the produced column it goes to.
     targets: Vec<(DataType, Option<usize>)>,
-    reader: Reader,
-    fields: Vec<u8>,
-    ends: Vec<usize>,
+    splitter: Splitter,
 }
 
 impl CsvDecoder {
@@ -48,21 +45,12 @@ impl CsvDecoder {
                 (column.data_type, target)
             })
             .collect();
-        let mut builder = ReaderBuilder::new();
-        builder.delimiter(options.delimiter);
-        match options.quote {
-            Some(quote) => builder.quote(quote),
-            None => builder.quoting(false),
-        };
-        builder.escape(options.escape);
         Ok(CsvDecoder {
             options,
             allow_comments: format.allow_comments,
             lenient: format.ignore_parse_errors,
             targets,
-            reader: builder.build(),
-            fields: vec![0; 1024],
-            ends: vec![0; 64],
+            splitter: Splitter::default(),
         })
     }
 
@@ -71,13 +59,11 @@ impl CsvDecoder {
     }
 
     pub(crate) fn framing(&self) -> Framing {
-        match self.options.quote {
-            Some(quote) => Framing::QuotedLines {
-                delimiter: self.options.delimiter,
-                quote,
-                escape: self.options.escape,
-            },
-            None => Framing::Lines,
+        Framing::Delimited {
+            delimiter: self.options.delimiter,
+            quote: self.options.quote,
+            escape: self.options.escape,
+            comments: self.allow_comments,
         }
     }
 
@@ -86,17 +72,17 @@ impl CsvDecoder {
             return Ok(());
         }
         std::str::from_utf8(record).map_err(|_| "not valid UTF-8".to_owned())?;
-        let found = self.split(record);
+        let found = self.splitter.split(record, &self.options)?;
         let expected = self.targets.len();
-        if found != expected && (found > expected || !self.lenient) {
+        let last = self.splitter.fields().last().unwrap_or_default();
+        // A delimiter at the end of a line is no field.
+        let trailing = found == expected + 1 && last.trim_ascii().is_empty();
+        if found != expected && !trailing && (found > expected || !self.lenient) {
             return Err(format!("expected {expected} fields, found {found}"));
         }
         let length = rows.len();
         let (names, columns) = rows.parts();
-        let mut start = 0;
-        for ((data_type, target), end) in self.targets.iter().zip(&self.ends[..found]) {
-            let text = &self.fields[start..*end];
-            start = *end;
+        for ((data_type, target), text) in self.targets.iter().zip(self.splitter.fields()) {
             let Some(target) = *target else { continue };
             let column = &mut columns[target];
             let result = push_field(column, data_type, text, &self.options);
@@ -116,33 +102,6 @@ impl CsvDecoder {
         }
         rows.complete(RowKind::Insert);
         Ok(())
-    }
-
-    /// Unquotes the record's fields into `fields`, cut by `ends`; their number.
-    fn split(&mut self, record: &[u8]) -> usize {
-        self.reader.reset();
-        // Unquoting never makes a record longer.
-        if self.fields.len() < record.len() {
-            self.fields.resize(record.len(), 0);
-        }
-        let (mut input, mut written, mut ended) = (record, 0, 0);
-        loop {
-            let (result, read, wrote, ends) = self.reader.read_record(
-                input,
-                &mut self.fields[written..],
-                &mut self.ends[ended..],
-            );
-            input = &input[read..];
-            written += wrote;
-            ended += ends;
-            match result {
-                // The input that follows is empty, which ends the record.
-                ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::OutputFull => self.fields.resize(self.fields.len() * 2, 0),
-                ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
-                ReadRecordResult::Record | ReadRecordResult::End => return ended,
-            }
-        }
     }
 }
 

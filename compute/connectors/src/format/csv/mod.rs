@@ -3,7 +3,9 @@
 mod decode;
 mod encode;
 mod options;
+mod split;
 
 pub(crate) use decode::CsvDecoder;
 pub(crate) use encode::CsvEncoder;
 use options::CsvOptions;
+use split::Splitter;

@@ -25,7 +25,9 @@ impl CsvOptions {
         Ok(CsvOptions {
             delimiter: one_byte("field-delimiter", &format.field_delimiter)?.unwrap_or(b','),
             quote,
-            escape: one_byte("escape-character", &format.escape_character)?,
+            // A quote is escaped by another one anyway.
+            escape: one_byte("escape-character", &format.escape_character)?
+                .filter(|escape| Some(*escape) != quote),
             element_delimiter,
             null_literal: format.null_literal.clone().map(String::into_bytes),
         })
