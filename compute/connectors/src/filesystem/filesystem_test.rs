@@ -266,7 +266,10 @@ fn another_job_or_sink_adds_files_and_none_is_overwritten() {
     };
     let mut publisher = sink.publisher().unwrap().unwrap();
     let error = block_on(publisher.publish(output)).unwrap_err().to_string();
-    assert!(error.ends_with("the file is there with other content: move it away"), "{error}");
+    assert!(
+        error.ends_with("the file is there with other content: move it away"),
+        "{error}"
+    );
     assert_eq!(fs::read_to_string(taken).unwrap(), "{\"a\":2}\n");
 }
 
@@ -324,7 +327,12 @@ fn files_are_rolled_between_frames() {
 #[test]
 fn updates_need_a_format_that_has_them() {
     let fields = fields("a INT");
-    let sink = FileSink::new(&spec(Path::new("/unused"), json(false)), &fields, &sink_context(1, 0)).unwrap();
+    let sink = FileSink::new(
+        &spec(Path::new("/unused"), json(false)),
+        &fields,
+        &sink_context(1, 0),
+    )
+    .unwrap();
     let mut batch = batch_of(&fields, "{\"a\":1}\n");
     batch.kinds = Some(engine::Kinds::from_bytes(vec![3]));
     let error = sink.writer(0).unwrap().write(&batch).unwrap_err();

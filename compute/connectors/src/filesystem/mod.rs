@@ -58,12 +58,38 @@ fn lasts(error: &io::Error) -> bool {
 /// The local path that a table's `path` option means: a path, or a URI of one. As in Flink what
 /// stands before a colon in the first name is a scheme.
 fn local_path(path: &str) -> Result<PathBuf, String> {
-    let local = path.strip_prefix("file://").unwrap_or(path);
-    match local.split_once("://") {
-        Some((scheme, _)) => Err(format!(
-            "cannot open path `{path}`: scheme `{scheme}` is not supported, only local files are"
-        )),
-        None if local.is_empty() => Err("the path of a filesystem table is empty".to_owned()),
-        None => Ok(PathBuf::from(local)),
+    let refuse = |cause: &str| Err(format!("cannot open path `{path}`: {cause}"));
+    let scheme = path
+        .split_once(':')
+        .filter(|(scheme, _)| !scheme.is_empty() && !scheme.contains('/'));
+    let local = match scheme {
+        None => path,
+        Some(("file", uri)) => match uri.strip_prefix("//") {
+            None => uri,
+            Some(rest) => {
+                let at = rest.find('/').unwrap_or(rest.len());
+                match rest.split_at(at) {
+                    ("" | "localhost", local) => local,
+                    (host, _) => {
+                        return refuse(&format!(
+                            "`{host}` would be the name of another machine, write `file:///…` \
+                             for a file of this one"
+                        ));
+                    }
+                }
+            }
+        },
+        Some((scheme, _)) => {
+            return refuse(&format!(
+                "scheme `{scheme}` is not supported, only local files are"
+            ));
+        }
+    };
+    if path.trim().is_empty() {
+        return Err("the path of a filesystem table is empty".to_owned());
     }
+    if scheme.is_some() && !local.starts_with('/') {
+        return refuse("a URI has an absolute path, as in `file:///data/x`");
+    }
+    Ok(PathBuf::from(local))
 }
