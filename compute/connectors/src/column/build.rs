@@ -61,6 +61,39 @@ pub(crate) enum Data {
     Struct(Vec<Column>),
 }
 
+impl Data {
+    fn same(&self, a: usize, b: usize) -> bool {
+        let range = |offsets: &[i32], at: usize| offsets[at] as usize..offsets[at + 1] as usize;
+        let alike = |offsets: &[i32], items: &[&Column]| {
+            let (a, b) = (range(offsets, a), range(offsets, b));
+            let mut pairs = a.clone().zip(b.clone());
+            a.len() == b.len()
+                && pairs.all(|(a, b)| items.iter().all(|column| column.data.same(a, b)))
+        };
+        match self {
+            Data::Null => true,
+            Data::Boolean(values) => values[a] == values[b],
+            Data::I8(values) => values[a] == values[b],
+            Data::I16(values) => values[a] == values[b],
+            Data::I32(values) => values[a] == values[b],
+            Data::I64(values) => values[a] == values[b],
+            Data::F32(values) => values[a].to_bits() == values[b].to_bits(),
+            Data::F64(values) => values[a].to_bits() == values[b].to_bits(),
+            Data::I128(values) => values[a] == values[b],
+            Data::Bytes { offsets, values } => {
+                values[range(offsets, a)] == values[range(offsets, b)]
+            }
+            Data::List { offsets, items } => alike(offsets, &[items]),
+            Data::Map {
+                offsets,
+                keys,
+                values,
+            } => alike(offsets, &[keys, values]),
+            Data::Struct(fields) => fields.iter().all(|field| field.data.same(a, b)),
+        }
+    }
+}
+
 impl Column {
     /// An empty column.
     pub(crate) fn new(data_type: &DataType) -> Column {
@@ -189,6 +222,13 @@ impl Column {
         if self.validity.len() > length {
             self.validity.truncate(length);
         }
+    }
+
+    /// Whether the last value is among those before it from `first` on. NULLs are not told apart
+    /// from the value that stands in their place.
+    pub(crate) fn repeats_since(&self, first: usize) -> bool {
+        let last = self.len().saturating_sub(1);
+        (first..last).any(|earlier| self.data.same(earlier, last))
     }
 
     /// Of strings that occur more than once from value `first` on, all but the last: their

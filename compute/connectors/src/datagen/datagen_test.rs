@@ -5,6 +5,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use arrow::array::AsArray as _;
 use engine::{
     clock::ManualClock,
     source::{Source as _, SplitEvent},
@@ -62,8 +63,78 @@ fn sequences_bound_the_table() {
             r#"+I {"a":6,"s":"2"}"#,
         ]
     );
-    let source = DatagenSource::new(&spec, &fields[1..2], &context(&Arc::default())).unwrap();
-    assert_eq!(read(&source, 100, true).unwrap().batches[0].num_rows(), 4);
+    // Also where the query does not read them.
+    for produced in [&fields[1..2], &fields[2..], &[]] {
+        let source = DatagenSource::new(&spec, produced, &context(&Arc::default())).unwrap();
+        assert_eq!(read(&source, 100, true).unwrap().batches[0].num_rows(), 4);
+    }
+}
+
+#[test]
+fn values_are_values_of_their_column() {
+    let spec = DatagenSpec {
+        number_of_rows: 1000,
+        fields: vec![
+            sequence("f", "0.5", "2.6"),
+            sequence("x", "9.97", "99.97"),
+            DatagenField {
+                name: "d".to_owned(),
+                start: Some(f64::MIN.to_string()),
+                end: Some(f64::MAX.to_string()),
+                ..Default::default()
+            },
+        ],
+        ..Default::default()
+    };
+    let fields = fields("f FLOAT, x DECIMAL(4, 2), d DOUBLE, m MAP<BOOLEAN, INT>");
+    let source = DatagenSource::new(&spec, &fields, &context(&Arc::default())).unwrap();
+    let batches = read(&source, 100, false).unwrap().batches;
+    for batch in &batches {
+        let maps = batch.rows.column(3).as_map();
+        for map in maps.iter().flatten() {
+            let keys: Vec<_> = map.column(0).as_boolean().iter().collect();
+            assert!(
+                keys.len() == 1 || keys.len() == 2 && keys[0] != keys[1],
+                "{keys:?}"
+            );
+        }
+    }
+    let values: Vec<_> = batches
+        .into_iter()
+        .map(|batch| {
+            let rows = batch.rows.project(&[0, 1, 2]).unwrap();
+            engine::ChangeBatch::inserts(rows)
+        })
+        .collect();
+    let found = lines(&fields[..3], &values);
+    assert_eq!(found.len(), 3);
+    assert!(
+        found[0].starts_with(r#"+I {"f":0.5,"x":9.97,"#),
+        "{}",
+        found[0]
+    );
+    assert!(
+        found[2].starts_with(r#"+I {"f":2.5,"x":11.97,"#),
+        "{}",
+        found[2]
+    );
+    for line in &found {
+        assert!(
+            !line.contains("Infinity") && !line.contains("NaN"),
+            "{line}"
+        );
+    }
+    let mut far = spec.clone();
+    far.fields[0] = DatagenField {
+        name: "f".to_owned(),
+        end: Some("1e39".to_owned()),
+        ..Default::default()
+    };
+    let error = DatagenSource::new(&far, &fields, &context(&Arc::default())).unwrap_err();
+    assert!(
+        error.to_string().contains("not a value of the column"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -23,7 +23,6 @@ pub(super) struct Generator {
     value: Value,
     /// Of 2^32 values so many are NULL.
     nulls: u64,
-    rows: Option<u64>,
 }
 
 /// How a value is made.
@@ -33,6 +32,10 @@ enum Value {
     Sequence {
         start: i128,
         step: i128,
+    },
+    /// `start + row`.
+    FloatSequence {
+        start: f64,
     },
     Integer {
         least: i128,
@@ -73,26 +76,15 @@ impl Generator {
     pub(super) fn new(field: &Field, spec: &DatagenField, number: u64) -> Result<Self, String> {
         let context = |cause: String| format!("datagen column `{}`: {cause}", field.name);
         let logical = &field.data_type.logical;
-        let (value, rows) = match spec.kind() {
-            DatagenKind::Sequence => {
-                let (value, rows) = sequence(logical, spec).map_err(context)?;
-                (value, Some(rows))
-            }
-            DatagenKind::Random | DatagenKind::Unspecified => {
-                (random_value(logical, spec).map_err(context)?, None)
-            }
+        let value = match spec.kind() {
+            DatagenKind::Sequence => sequence(logical, spec),
+            DatagenKind::Random | DatagenKind::Unspecified => random_value(logical, spec),
         };
         Ok(Generator {
             words: random::Field::new(0, number),
-            value,
+            value: value.map_err(context)?,
             nulls: (f64::from(spec.null_rate) * 4_294_967_296.0) as u64,
-            rows,
         })
-    }
-
-    /// How many rows there are values for, where they end.
-    pub(super) fn rows(&self) -> Option<u64> {
-        self.rows
     }
 
     /// Appends the value of row `row`, whose time is `time_ms`.
@@ -106,26 +98,46 @@ impl Generator {
     }
 }
 
-/// A sequence, and how many rows it is long.
-fn sequence(logical: &LogicalType, spec: &DatagenField) -> Result<(Value, u64), String> {
+/// How many rows the column has values for, if it is a sequence.
+pub(super) fn sequence_rows(spec: &DatagenField) -> Result<Option<u64>, String> {
+    if spec.kind() != DatagenKind::Sequence {
+        return Ok(None);
+    }
+    let (start, end) = (bound(&spec.start, "start")?, bound(&spec.end, "end")?);
+    let rows = match (start.parse::<i64>(), end.parse::<i64>()) {
+        (Ok(start), Ok(end)) => i128::from(end) - i128::from(start) + 1,
+        _ => (number(end, "end")? - number(start, "start")?).floor() as i128 + 1,
+    };
+    Ok(Some(u64::try_from(rows.max(0)).unwrap_or(u64::MAX)))
+}
+
+fn bound<'s>(text: &'s Option<String>, name: &str) -> Result<&'s str, String> {
+    let text = text.as_deref();
+    text.ok_or_else(|| format!("a sequence needs its {name}"))
+}
+
+fn number(text: &str, name: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+    number.ok_or_else(|| format!("the sequence's {name} `{text}` is not a number"))
+}
+
+fn sequence(logical: &LogicalType, spec: &DatagenField) -> Result<Value, String> {
+    if !logical.is_numeric() && !logical.is_character() {
+        return Err(format!("{logical} cannot be a sequence"));
+    }
+    let start = bound(&spec.start, "start")?;
+    if matches!(logical, LogicalType::Float | LogicalType::Double) {
+        let start = number(start, "start")?;
+        return Ok(Value::FloatSequence { start });
+    }
     let scale = match logical {
         LogicalType::Decimal { scale, .. } => *scale,
         _ => 0,
     };
-    let bound = |text: &Option<String>, name: &str| {
-        let text = text
-            .as_ref()
-            .ok_or_else(|| format!("a sequence needs its {name}"))?;
-        parse_decimal(text.as_bytes(), 38, scale)
-            .map_err(|_| format!("the sequence's {name} `{text}` is not a number"))
-    };
-    let (start, end) = (bound(&spec.start, "start")?, bound(&spec.end, "end")?);
-    if !logical.is_numeric() && !logical.is_character() {
-        return Err(format!("{logical} cannot be a sequence"));
-    }
+    let start = parse_decimal(start.as_bytes(), 38, scale)
+        .map_err(|_| format!("the sequence's start `{start}` is not a number"))?;
     let step = 10_i128.pow(u32::from(scale));
-    let rows = u64::try_from((end - start) / step + 1).unwrap_or(0);
-    Ok((Value::Sequence { start, step }, rows))
+    Ok(Value::Sequence { start, step })
 }
 
 fn random_value(logical: &LogicalType, spec: &DatagenField) -> Result<Value, String> {
@@ -221,10 +233,13 @@ fn float(spec: &DatagenField, most: f64) -> Result<Value, String> {
         Some(text) => text
             .parse()
             .ok()
-            .filter(|value: &f64| value.is_finite())
-            .ok_or_else(|| format!("the bound `{text}` is not a number")),
+            .filter(|value: &f64| value.abs() <= most)
+            .ok_or_else(|| format!("the bound `{text}` is not a value of the column")),
     };
     let (least, most) = (bound(&spec.start, 0.0)?, bound(&spec.end, most)?);
+    if least > most {
+        return Err("the lower bound is above the upper".to_owned());
+    }
     Ok(Value::Float { least, most })
 }
 
@@ -243,13 +258,11 @@ impl Value {
             }
             Value::Float { least, most } => {
                 let unit = (words.next() >> 11) as f64 / (1_u64 << 53) as f64;
-                let value = least + (most - least) * unit;
-                match &mut column.data {
-                    Data::F32(values) => values.push(value as f32),
-                    Data::F64(values) => values.push(value),
-                    _ => {}
-                }
+                // The difference of the bounds may be beyond all numbers.
+                let value = least * (1.0 - unit) + most * unit;
+                push_float(column, value.clamp(*least, *most));
             }
+            Value::FloatSequence { start } => push_float(column, start + row as f64),
             Value::Boolean => {
                 if let Data::Boolean(values) = &mut column.data {
                     values.push(words.next() >> 63 == 1);
@@ -278,9 +291,15 @@ impl Value {
             }
             Value::Map { length, key, value } => {
                 if let Data::Map { keys, values, .. } = &mut column.data {
+                    let first = keys.len();
                     for _ in 0..*length {
                         key.push(keys, row, time_ms, words);
-                        value.push(values, row, time_ms, words);
+                        // A key stands once in a map: of two BOOLEANs the second may be in vain.
+                        if keys.repeats_since(first) {
+                            keys.truncate(keys.len() - 1);
+                        } else {
+                            value.push(values, row, time_ms, words);
+                        }
                     }
                 }
                 return column.close();
@@ -326,6 +345,14 @@ fn push_number(column: &mut Column, value: i128) {
         _ => return column.push_null(),
     }
     column.mark_valid();
+}
+
+fn push_float(column: &mut Column, value: f64) {
+    match &mut column.data {
+        Data::F32(values) => values.push(value as f32),
+        Data::F64(values) => values.push(value),
+        _ => {}
+    }
 }
 
 fn push_bytes(

@@ -9,7 +9,10 @@ use proto::{
     types::Field,
 };
 
-use super::{generator::Generator, reader::DatagenReader};
+use super::{
+    generator::{Generator, sequence_rows},
+    reader::DatagenReader,
+};
 use crate::SourceContext;
 
 /// Splits of a source that makes rows as fast as it can.
@@ -82,8 +85,10 @@ impl DatagenSource {
             })
             .collect::<Result<Vec<_>, String>>()
             .map_err(SourceError::Unsupported)?;
-        for generator in &generators {
-            rows = rows.min(generator.rows().unwrap_or(u64::MAX));
+        // Also one that the query does not read ends the table.
+        for field in &spec.fields {
+            let length = sequence_rows(field).map_err(SourceError::Unsupported)?;
+            rows = rows.min(length.unwrap_or(u64::MAX));
         }
         Ok(DatagenSource {
             table: Arc::new(Table {

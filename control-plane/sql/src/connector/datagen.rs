@@ -105,7 +105,7 @@ fn random(options: &mut Options, column: &Field, field: &mut DatagenField) {
 
 /// A bound as text, after a look at whether the column's type can hold it.
 fn number(options: &mut Options, key: &str, logical: &LogicalType) -> Option<String> {
-    let range = match logical {
+    let whole = match logical {
         LogicalType::TinyInt => Some((i64::from(i8::MIN), i64::from(i8::MAX))),
         LogicalType::SmallInt => Some((i64::from(i16::MIN), i64::from(i16::MAX))),
         LogicalType::Int => Some((i64::from(i32::MIN), i64::from(i32::MAX))),
@@ -113,19 +113,44 @@ fn number(options: &mut Options, key: &str, logical: &LogicalType) -> Option<Str
         _ if logical.is_character() => Some((i64::MIN, i64::MAX)),
         _ => None,
     };
-    let expected = match range {
-        Some((least, most)) => format!("a whole number, {least} to {most}"),
-        None => "a number".to_owned(),
+    let expected = match (whole, logical) {
+        (Some((least, most)), _) => format!("a whole number, {least} to {most}"),
+        (None, LogicalType::Decimal { precision, scale }) => {
+            format!(
+                "a number of at most {} digits before the point",
+                precision - scale
+            )
+        }
+        (None, LogicalType::Float) => format!("a number, {:e} to {:e}", f32::MIN, f32::MAX),
+        (None, _) => "a number".to_owned(),
     };
     options.parsed(key, &expected, None, |text| {
-        let fits = match range {
-            Some((least, most)) => text
+        let number = || text.parse().ok().filter(|value: &f64| value.is_finite());
+        let fits = match (whole, logical) {
+            (Some((least, most)), _) => text
                 .parse()
                 .is_ok_and(|value: i64| (least..=most).contains(&value)),
-            None => text.parse().is_ok_and(f64::is_finite),
+            (None, LogicalType::Decimal { precision, scale }) => {
+                fits_decimal(text, precision - scale)
+            }
+            (None, LogicalType::Float) => {
+                number().is_some_and(|value| value.abs() <= f64::from(f32::MAX))
+            }
+            (None, _) => number().is_some(),
         };
         fits.then(|| Some(text.to_owned()))
     })
+}
+
+/// Whether a text is digits with at most one point, and has no more than so many before it.
+fn fits_decimal(text: &str, whole_digits: u8) -> bool {
+    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    digits(whole)
+        && digits(fraction)
+        && whole.len() + fraction.len() > 0
+        && whole.trim_start_matches('0').len() <= usize::from(whole_digits)
 }
 
 fn check_order(options: &mut Options, field: &DatagenField, key: &str) {

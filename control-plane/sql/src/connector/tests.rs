@@ -220,6 +220,16 @@ fn datagen() {
         "expected a whole number, -128 to 127",
     );
     check(
+        "a FLOAT",
+        "connector=datagen & fields.a.max=1e39",
+        "expected a number, -3.4028235e38 to 3.4028235e38",
+    );
+    check(
+        "a DECIMAL(4, 2)",
+        "connector=datagen & fields.a.kind=sequence & fields.a.start=1 & fields.a.end=100",
+        "expected a number of at most 2 digits before the point",
+    );
+    check(
         "a INT",
         "connector=datagen & fields.b.min=1",
         "has no option 'fields.b.min' (did you mean 'fields.a.min'?)",
