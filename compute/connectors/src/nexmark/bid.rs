@@ -13,6 +13,9 @@ use super::{
 
 /// Channels beside the hot ones.
 const CHANNELS: u64 = 10_000;
+/// The public generator adds the first id twice: in its data, too, a bidder is a person only once
+/// there are more than a thousand.
+const FIRST_BIDDER_ID: u64 = 2 * FIRST_ID;
 /// Bytes of a bid's numbers: what the padding need not fill.
 const FIXED_BYTES: u64 = 32;
 
@@ -124,7 +127,7 @@ impl Bids {
                 let word = field.word(event);
                 let cold = oldest + below(word, count);
                 let number = if one_in(word, ratio) { cold } else { hot };
-                (FIRST_ID + number) as i64
+                (FIRST_BIDDER_ID + number) as i64
             }
         })
     }

@@ -98,7 +98,8 @@ impl Config {
     /// Event time, in order.
     #[inline(always)]
     pub(super) fn time_in_order(&self, event: u64) -> i64 {
-        self.base_time_ms + self.rate.offset_ms(event)
+        // Nobody waits for an event beyond the end of time, but the search for what is due looks.
+        self.base_time_ms.saturating_add(self.rate.offset_ms(event))
     }
 
     /// Event time as the event carries it: up to the configured time earlier.
@@ -168,8 +169,12 @@ impl Rate {
             .map(|rate| (delay(*rate), ((step_us / delay(*rate)) as u64).max(1)))
             .collect();
         Ok(Rate {
-            events_per_cycle: steps.iter().map(|step| step.1).sum(),
-            cycle_ms: steps.iter().map(|step| step_ms(*step)).sum(),
+            events_per_cycle: steps
+                .iter()
+                .fold(0, |sum, step| u64::saturating_add(sum, step.1)),
+            cycle_ms: steps
+                .iter()
+                .fold(0, |sum, step| i64::saturating_add(sum, step_ms(*step))),
             steps,
         })
     }
@@ -183,15 +188,17 @@ impl Rate {
     }
 
     fn offset_in_cycles_ms(&self, steps: &[(f64, u64)], event: u64) -> i64 {
-        let mut offset_ms = (event / self.events_per_cycle) as i64 * self.cycle_ms;
+        let cycles = (event / self.events_per_cycle) as i64;
+        let mut offset_ms = cycles.saturating_mul(self.cycle_ms);
         let mut rest = event % self.events_per_cycle;
         for step in steps {
             if rest < step.1 {
-                offset_ms += (rest as f64 * step.0) as i64 / 1000;
+                let in_step_ms = (rest as f64 * step.0) as i64 / 1000;
+                offset_ms = offset_ms.saturating_add(in_step_ms);
                 break;
             }
             rest -= step.1;
-            offset_ms += step_ms(*step);
+            offset_ms = offset_ms.saturating_add(step_ms(*step));
         }
         offset_ms
     }

@@ -192,6 +192,8 @@ fn bids_are_distributed_as_defined() {
         share(bidders.iter().filter(|id| *id % 100 == 1).count()),
         0.7525,
     );
+    // As in the public generator's events.
+    assert_eq!(bidders.iter().min(), Some(&2000));
     for exponent in 2..8 {
         let bound = 10_i64.pow(exponent);
         near(
@@ -318,6 +320,36 @@ fn disorder_is_bounded() {
         most = most.max(newest - time);
     }
     assert!((40..=50).contains(&most), "{most}");
+}
+
+#[test]
+fn a_kept_rate_that_changes_needs_no_end() {
+    use engine::source::SplitEvent;
+    use std::task::{Context, Poll};
+
+    let clock = Arc::new(ManualClock::default());
+    let context = SourceContext {
+        clock: clock.clone(),
+        ..context()
+    };
+    let unbounded = NexmarkSpec {
+        events: 0,
+        keep_rate: true,
+        first_event_rate: 10.0,
+        next_event_rate: 20.0,
+        rate_period_s: 600,
+        ..spec(0)
+    };
+    let fields = fields("event_type INT");
+    let source = NexmarkSource::new(&unbounded, &fields, &context).unwrap();
+    let splits = futures::executor::block_on(source.splits(1)).unwrap();
+    let mut reader = source.open(&splits[0], None).unwrap();
+    clock.advance_ms(1000);
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    match reader.poll_next(&mut cx, 1000) {
+        Poll::Ready(Ok(SplitEvent::Batch(batch))) => assert_eq!(batch.num_rows(), 11),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -6,10 +6,14 @@ use proto::types::{DataType, Field};
 
 use super::Shape;
 use super::options::Options;
+use super::units;
 use crate::error::SqlError;
 
 /// 2015-07-15 00:00:00 UTC: a fixed time, so that every run makes the same events.
 const BASE_TIME_MS: u64 = 1_436_918_400_000;
+
+/// Thousands of events are in memory at a time.
+const AVERAGE_BYTES_MAX: u32 = 64 << 10;
 
 /// The columns that the table must have.
 const COLUMNS: &[(&str, &str)] = &[
@@ -40,6 +44,7 @@ pub(super) fn read(options: &mut Options, shape: &Shape) -> Result<NexmarkSpec, 
             .ok()
             .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
     };
+    ends(options);
     let shapes = [("SQUARE", RateShape::Square), ("SINE", RateShape::Sine)];
     let spec = NexmarkSpec {
         events: options.integer("events.num", 0, 0),
@@ -53,7 +58,7 @@ pub(super) fn read(options: &mut Options, shape: &Shape) -> Result<NexmarkSpec, 
         out_of_order_ms: options.duration_ms("out-of-orderness", 0),
         // The planner narrows this to what the query reads.
         event_types: Vec::new(),
-        keep_rate: options.boolean("rate.limited", false),
+        keep_rate: keep_rate(options),
         avg_person_bytes: size(options, "person.avg-size", 200),
         avg_auction_bytes: size(options, "auction.avg-size", 500),
         avg_bid_bytes: size(options, "bid.avg-size", 100),
@@ -82,8 +87,48 @@ pub(super) fn read(options: &mut Options, shape: &Shape) -> Result<NexmarkSpec, 
     Ok(spec)
 }
 
-fn size(options: &mut Options, key: &str, default: u64) -> u32 {
-    u32::try_from(options.memory_bytes(key, default)).unwrap_or(u32::MAX)
+/// Whether events come at their rate. `max-emit-speed` is another name for the opposite.
+fn keep_rate(options: &mut Options) -> bool {
+    let both = options.has("rate.limited") && options.has("max-emit-speed");
+    let limited = options.boolean("rate.limited", false);
+    let unlimited = options.boolean("max-emit-speed", !limited);
+    if both && limited == unlimited {
+        options.fail(
+            "max-emit-speed",
+            "'max-emit-speed' and 'rate.limited' contradict each other",
+            "leave one of them out",
+        );
+    }
+    !unlimited
+}
+
+/// Options about what comes after the last event: nothing, here.
+fn ends(options: &mut Options) {
+    if options.boolean("keep-alive", false) {
+        options.fail(
+            "keep-alive",
+            "a nexmark table cannot go on without events",
+            "leave out 'events.num': then it has no end",
+        );
+    }
+    let stop_at: i64 = options.parsed("stop-at", "-1, which is no event", -1, |text| {
+        text.parse().ok()
+    });
+    if stop_at != -1 {
+        options.fail(
+            "stop-at",
+            "option 'stop-at' is not supported",
+            "say how many events there are with 'events.num'",
+        );
+    }
+}
+
+fn size(options: &mut Options, key: &str, default: u32) -> u32 {
+    let expected = format!("a size up to {AVERAGE_BYTES_MAX} bytes");
+    options.parsed(key, &expected, default, |text| {
+        let bytes = u32::try_from(units::memory_bytes(text)?).ok()?;
+        (bytes <= AVERAGE_BYTES_MAX).then_some(bytes)
+    })
 }
 
 fn check_columns(fields: &[Field]) -> Result<(), SqlError> {

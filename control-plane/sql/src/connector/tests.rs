@@ -273,6 +273,27 @@ fn nexmark() {
         "connector=nexmark & events.num=7 & out-of-orderness=2 s & rate.limited=true & bid.avg-size=1 kb",
         "events: 7",
     );
+    for (options, expected) in [
+        ("bid.avg-size=1 gb", "expected a size up to 65536 bytes"),
+        ("max-emit-speed=true", "keep_rate: false"),
+        ("max-emit-speed=false", "keep_rate: true"),
+        ("rate.limited=true", "keep_rate: true"),
+        (
+            "max-emit-speed=true & rate.limited=true",
+            "contradict each other (leave one of them out)",
+        ),
+        ("keep-alive=false & stop-at=-1", "events: 0"),
+        (
+            "keep-alive=true",
+            "(leave out 'events.num': then it has no end)",
+        ),
+        (
+            "stop-at=9",
+            "option 'stop-at' is not supported (say how many events there are with 'events.num')",
+        ),
+    ] {
+        check(NEXMARK, &format!("connector=nexmark & {options}"), expected);
+    }
     check(
         NEXMARK,
         "connector=nexmark & event.num=7",
