@@ -1,10 +1,17 @@
 //! Floating-point numbers as Java writes them: `1.0`, `1.0E10`, `NaN`, `-Infinity`, always with
-//! the fewest digits that read back as the same number.
+//! the fewest digits that read back as the same number, but two at least.
 
 /// A DOUBLE.
 pub(crate) fn write_f64(out: &mut Vec<u8>, value: f64) {
     if value.is_finite() {
-        write_digits(out, value.is_sign_negative(), &format!("{:e}", value.abs()));
+        let size = value.abs();
+        let mut digits = format!("{size:e}");
+        if size > 0.0 && size < f64::MIN_POSITIVE && !digits.contains('.') {
+            // Numbers this small are far apart: one digit may name them, but two, of which Java
+            // has at least so many, are nearer.
+            digits = format!("{size:.1e}");
+        }
+        write_digits(out, value.is_sign_negative(), &digits);
     } else {
         write_special(out, value);
     }
@@ -13,7 +20,12 @@ pub(crate) fn write_f64(out: &mut Vec<u8>, value: f64) {
 /// A FLOAT.
 pub(crate) fn write_f32(out: &mut Vec<u8>, value: f32) {
     if value.is_finite() {
-        write_digits(out, value.is_sign_negative(), &format!("{:e}", value.abs()));
+        let size = value.abs();
+        let mut digits = format!("{size:e}");
+        if size > 0.0 && size < f32::MIN_POSITIVE && !digits.contains('.') {
+            digits = format!("{size:.1e}");
+        }
+        write_digits(out, value.is_sign_negative(), &digits);
     } else {
         write_special(out, f64::from(value));
     }
@@ -90,8 +102,15 @@ mod tests {
         check(1e-300, "1.0E-300");
         check(f64::NAN, "NaN");
         check(f64::NEG_INFINITY, "-Infinity");
-        let mut out = Vec::new();
-        write_f32(&mut out, 0.1);
-        assert_eq!(out, b"0.1");
+        check(5e-324, "4.9E-324");
+        check(-1e-323, "-9.9E-324");
+        let check = |value: f32, expected: &str| {
+            let mut out = Vec::new();
+            write_f32(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        check(0.1, "0.1");
+        check(1e-45, "1.4E-45");
+        check(1e-38, "1.0E-38");
     }
 }
