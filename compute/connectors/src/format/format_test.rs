@@ -80,6 +80,8 @@ fn json_of_every_type() {
 fn json_values_are_coerced_as_jackson_does() {
     json("a INT", r#"{"a":" 12 "}"#, r#"+I {"a":12}"#);
     json("a INT", r#"{"a":1.9}"#, r#"+I {"a":1}"#);
+    json("a INT", "null", "");
+    json("a INT", r#"[null,{"a":1}]"#, r#"+I {"a":1}"#);
     json(
         "a BIGINT",
         r#"{"a":9223372036854775807}"#,

@@ -59,6 +59,10 @@ impl JsonDecoder {
     }
 
     fn row(&mut self, cursor: &mut Cursor<'_>, rows: &mut Rows) -> Result<(), Fail> {
+        // As in Flink, `null` is no row.
+        if cursor.peek() == Some(b'n') && cursor.eat_null()? {
+            return Ok(());
+        }
         self.reader.next_row(cursor, rows)?;
         rows.complete(RowKind::Insert);
         Ok(())
