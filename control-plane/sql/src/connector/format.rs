@@ -5,7 +5,7 @@ use proto::plan::{
     CsvFormat, DebeziumJsonFormat, FormatSpec, JsonFormat, MapNullKey, RawFormat, TimestampFormat,
     row_type,
 };
-use proto::types::{Field, LogicalType};
+use proto::types::Field;
 
 use super::Shape;
 use super::options::Options;
@@ -129,25 +129,17 @@ fn raw(options: &mut Options, columns: &[Field]) -> RawFormat {
         );
     });
     let fits = match columns {
-        [only] => !matches!(
-            only.data_type.logical,
-            LogicalType::Array(_)
-                | LogicalType::Map(..)
-                | LogicalType::Multiset(_)
-                | LogicalType::Row(_)
-                | LogicalType::Decimal { .. }
-                | LogicalType::Date
-                | LogicalType::Time(_)
-                | LogicalType::Timestamp(_)
-                | LogicalType::TimestampLtz(_)
-        ),
+        [only] => {
+            let logical = &only.data_type.logical;
+            logical.is_character() || logical.is_binary()
+        }
         _ => false,
     };
     if !fits {
         options.fail(
             "format",
-            "format 'raw' needs exactly one column, of a simple type",
-            "declare one column of type STRING, BYTES, BOOLEAN or a number",
+            "format 'raw' needs exactly one column, of characters or bytes",
+            "declare one column of type STRING or BYTES",
         );
     }
     RawFormat {}

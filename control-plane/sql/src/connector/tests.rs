@@ -171,7 +171,8 @@ fn other_formats() {
     check(
         "a INT; b STRING",
         "connector=filesystem & path=/x & format=raw",
-        "format 'raw' needs exactly one column",
+        "format 'raw' needs exactly one column, of characters or bytes (declare one column of \
+         type STRING or BYTES)",
     );
     let spec = shown(
         "a INT; day STRING",
