@@ -446,7 +446,7 @@ impl Aggregate {
         });
         let call = |call: String| format!("{call}{filter}");
         let sql = match self.function {
-            Function::Count if self.argument % 2 == 0 => call("COUNT(*)".to_owned()),
+            Function::Count if self.argument.is_multiple_of(2) => call("COUNT(*)".to_owned()),
             Function::Count => call(format!("COUNT({})", any.1)),
             Function::CountDistinct => call(format!("COUNT(DISTINCT {})", any.1)),
             Function::Sum => call(format!("SUM({int})")),

@@ -1,12 +1,7 @@
 //! Random input: two tables that only grow and one that changes, as files for Millstream and as
 //! final rows for the batch engine.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use proptest::prelude::*;
 
@@ -28,13 +23,16 @@ pub(super) struct Event {
 /// A row of the table that changes: its primary key, and a key and a value as above.
 pub(super) type Item = (i64, Option<i64>, Option<i64>);
 
+/// Values of a row's two other columns; `None` deletes it.
+type Change = Option<(Option<i64>, Option<i64>)>;
+
 /// The input of a case.
 #[derive(Clone, Debug)]
 pub(super) struct Tables {
     pub(super) a: Vec<Event>,
     pub(super) b: Vec<Event>,
-    /// Changes of table `u` in order: `None` deletes.
-    changes: Vec<(i64, Option<(Option<i64>, Option<i64>)>)>,
+    /// Changes of table `u` in order, by key.
+    changes: Vec<(i64, Change)>,
     /// Files that each of the growing tables is spread over.
     files: usize,
 }
@@ -114,11 +112,11 @@ impl Tables {
                 let text: String = lines.collect();
                 fs::write(path.join(format!("{file}.jsonl")), text).expect("written");
             }
-            let _ = write!(
+            let _ = writeln!(
                 ddl,
                 "CREATE TABLE {name} (c0 BIGINT, c1 BIGINT, c2 STRING, c3 TIMESTAMP(3), \
                  WATERMARK FOR c3 AS c3 - INTERVAL '{}' SECOND) WITH ('connector' = \
-                 'filesystem', 'path' = '{}', 'format' = 'json');\n",
+                 'filesystem', 'path' = '{}', 'format' = 'json');",
                 DELAY_MS / 1000,
                 path.display()
             );
@@ -162,7 +160,7 @@ impl Tables {
     }
 }
 
-fn item_table(path: &PathBuf) -> String {
+fn item_table(path: &Path) -> String {
     format!(
         "CREATE TABLE u (c0 BIGINT, c1 BIGINT, c2 BIGINT, PRIMARY KEY (c0) NOT ENFORCED) WITH \
          ('connector' = 'filesystem', 'path' = '{}', 'format' = 'debezium-json');\n",
