@@ -4,6 +4,7 @@
 //! client. The result is a [`proto::plan::Plan`]; no type of `sqlparser` leaves this crate.
 
 mod bind;
+mod caps;
 pub mod catalog;
 mod connector;
 mod ddl;

@@ -36,11 +36,15 @@ mod types;
 mod unnest;
 mod window_function;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use proto::types::DataType;
 use sqlparser::ast;
+use sqlparser::tokenizer::Span;
 
+use crate::caps::QUERY_PARTS_MAX;
 use crate::catalog::Catalog;
 use crate::error::SqlError;
 use crate::logical::{Expr, LogicalPlan, Schema};
@@ -63,9 +67,40 @@ struct Binder<'a> {
     catalog: &'a Catalog,
     context: BindContext<'a>,
     /// WITH queries that can be named here, innermost last.
-    ctes: Vec<(String, Arc<LogicalPlan>)>,
+    ctes: Vec<Cte>,
     /// How many views deep.
     views: usize,
+    /// Tables and SELECTs bound so far.
+    parts: Rc<Cell<usize>>,
+}
+
+/// A query of a WITH.
+#[derive(Clone, Debug)]
+struct Cte {
+    name: String,
+    plan: Arc<LogicalPlan>,
+    /// Tables and SELECTs in it: every use is a copy of them.
+    parts: usize,
+}
+
+impl Binder<'_> {
+    /// Takes note that the query has so many more parts.
+    ///
+    /// # Errors
+    /// When it has too many. A few lines can name so many, each WITH query or view the one before
+    /// it twice, that they are not planned in a lifetime.
+    fn add_parts(&self, parts: usize, span: Span) -> Result<(), SqlError> {
+        let parts = self.parts.get().saturating_add(parts);
+        self.parts.set(parts);
+        if parts <= QUERY_PARTS_MAX {
+            return Ok(());
+        }
+        Err(SqlError::plan(format!(
+            "the query has more than {QUERY_PARTS_MAX} parts once its views and WITH queries are put in"
+        ))
+        .at_parser(span)
+        .hint("each use of a view or of a WITH query is planned anew; use them less often"))
+    }
 }
 
 /// Binds a query. Output columns have distinct names.
@@ -79,6 +114,7 @@ pub(crate) fn bind_query(
         context: *context,
         ctes: Vec::new(),
         views: 0,
+        parts: Rc::default(),
     };
     binder.query(query, None).map(query::with_distinct_names)
 }
@@ -95,6 +131,7 @@ pub(crate) fn bind_scalar(
         context: *context,
         ctes: Vec::new(),
         views: 0,
+        parts: Rc::default(),
     };
     let scope = Scope::new(schema.clone());
     let env = Env {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use proto::types::DataType;
 use sqlparser::ast::{self, Spanned as _};
 
-use super::Binder;
 use super::coerce::coerce;
 use super::expr::ExprBinder;
 use super::from::Source;
@@ -16,6 +15,7 @@ use super::refuse::{refuse_all, unsupported};
 use super::scope::{Env, Scope};
 use super::set_operation::sort_output;
 use super::types::least_restrictive;
+use super::{Binder, Cte};
 use crate::error::SqlError;
 use crate::logical::{Expr, LogicalField, LogicalPlan, Schema};
 
@@ -84,10 +84,15 @@ impl Binder<'_> {
                 ],
                 alias.name.span,
             )?;
+            let before = self.parts.get();
             let plan = binder.query(query, outer)?;
             let source = super::from::aliased(Source::new(plan), Some(alias))?;
             let plan = renamed(source.plan, source.scope.fields);
-            binder.ctes.push((alias.name.value.clone(), Arc::new(plan)));
+            binder.ctes.push(Cte {
+                name: alias.name.value.clone(),
+                plan: Arc::new(plan),
+                parts: self.parts.get() - before,
+            });
         }
         Ok(binder)
     }
@@ -100,7 +105,10 @@ impl Binder<'_> {
         outer: Option<&Env<'_>>,
     ) -> Result<LogicalPlan, SqlError> {
         let plan = match body {
-            ast::SetExpr::Select(select) => return self.select(select, tail, outer),
+            ast::SetExpr::Select(select) => {
+                self.add_parts(1, select.select_token.0.span)?;
+                return self.select(select, tail, outer);
+            }
             ast::SetExpr::Query(query) => self.query(query, outer)?,
             ast::SetExpr::SetOperation { .. } => self.set_operation(body, outer)?,
             ast::SetExpr::Values(values) => self.values(values, outer)?,

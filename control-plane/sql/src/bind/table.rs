@@ -21,10 +21,12 @@ impl Binder<'_> {
     /// A name in FROM; its columns take the name as qualifier.
     pub(crate) fn named_table(&self, name: &ast::ObjectName) -> Result<Source, SqlError> {
         if let [ast::ObjectNamePart::Identifier(ident)] = name.0.as_slice()
-            && let Some((_, plan)) = self.ctes.iter().rev().find(|(cte, _)| *cte == ident.value)
+            && let Some(cte) = self.ctes.iter().rev().find(|cte| cte.name == ident.value)
         {
-            return Ok(qualified(plan.as_ref().clone(), &ident.value));
+            self.add_parts(cte.parts, ident.span)?;
+            return Ok(qualified(cte.plan.as_ref().clone(), &ident.value));
         }
+        self.add_parts(1, name.span())?;
         let hint = self.context.hints.for_table(name.span());
         let relation = self.catalog.resolve(name)?;
         let plan = match relation {
@@ -63,6 +65,7 @@ impl Binder<'_> {
             context: BindContext { hints: &view.hints },
             ctes: Vec::new(),
             views: self.views + 1,
+            parts: self.parts.clone(),
         };
         // A position inside the view's own text would mislead here.
         let plan = binder.query(&view.query, None).map_err(|error| {

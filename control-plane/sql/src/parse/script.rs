@@ -52,6 +52,8 @@ const NESTING: usize = 100;
 /// # Errors
 /// At the first statement that is not one of the language. Nothing is returned then.
 pub fn parse_script(sql: &str) -> Result<Vec<ParsedStatement>, SqlError> {
+    // Some editors put a byte order mark before the text.
+    let sql = sql.strip_prefix('\u{feff}').unwrap_or(sql);
     let source = Source::new(sql);
     let tokens = tokens::tokenize(sql)?;
     let hints = hints::collect(&tokens)?;

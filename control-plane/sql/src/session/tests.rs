@@ -273,3 +273,26 @@ fn queries_and_inserts_make_jobs() {
     let explained = run(&format!("{ORDERS} EXPLAIN SELECT id FROM orders"));
     assert!(explained.len() > 100, "{explained}");
 }
+
+#[test]
+fn queries_that_double_at_every_step_are_refused() {
+    let table = "CREATE TABLE t (a INT) WITH ('connector' = 'datagen');";
+    let mut with = String::from("WITH c0 AS (SELECT a FROM t)");
+    let mut views = format!("{table}\nCREATE VIEW c0 AS SELECT a FROM t;");
+    for step in 1..40 {
+        let query = format!("SELECT a FROM c{0} UNION ALL SELECT a FROM c{0}", step - 1);
+        with.push_str(&format!(", c{step} AS ({query})"));
+        views.push_str(&format!("\nCREATE VIEW c{step} AS {query};"));
+    }
+    for script in [format!("{table} {with} SELECT a FROM c39"), views] {
+        let answer = run(&script);
+        let refused = "has more than 1000 parts once its views and WITH queries are put in";
+        assert!(answer.contains(refused), "{answer}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_script() {
+    let answer = run("\u{feff}SHOW x");
+    assert!(answer.starts_with("Parse: line 1, column 6: "), "{answer}");
+}
