@@ -1,7 +1,9 @@
 //! An error as a person wants to see it: with the line of the script that it is about.
 
 use std::fmt::Write;
+use std::ops::Range;
 
+use crate::caps::ERROR_LINE_CHARS;
 use crate::error::{Span, SqlError};
 
 impl SqlError {
@@ -30,24 +32,40 @@ fn underline(text: &mut String, span: Span, source: &str) {
         .lines()
         .nth((span.line as usize).max(1) - 1)
         .unwrap_or_default();
-    let rest = line.chars().count().saturating_sub(start);
+    let characters: Vec<char> = line.chars().collect();
+    let rest = characters.len().saturating_sub(start);
     let length = if span.end_line == span.line {
         (span.end_column.saturating_sub(span.column) as usize).min(rest)
     } else {
         rest
     };
+    let window = window(characters.len(), start);
+    let (cut, more) = (window.start > 0, window.end < characters.len());
+    let length = length.min(window.end.saturating_sub(start));
+    let shown = characters.get(window.clone()).unwrap_or_default();
+    let before = shown.iter().take(start.saturating_sub(window.start));
     // Tabs stay tabs, so that the carets stand under their text.
-    let indent = line
-        .chars()
-        .take(start)
-        .map(|c| if c == '\t' { '\t' } else { ' ' });
-    let indent: String = indent.collect();
+    let indent = before.map(|c| if *c == '\t' { '\t' } else { ' ' });
+    let indent: String = cut.then_some(' ').into_iter().chain(indent).collect();
+    let shown: String = shown.iter().collect();
+    let (left, right) = (if cut { "…" } else { "" }, if more { "…" } else { "" });
     let carets = "^".repeat(length.max(1));
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{margin}--> {}:{}", span.line, span.column);
     let _ = writeln!(text, "{margin} |");
-    let _ = writeln!(text, "{number} | {line}");
+    let _ = writeln!(text, "{number} | {left}{shown}{right}");
     let _ = writeln!(text, "{margin} | {indent}{carets}");
+}
+
+/// The part of a long line around the place at `start`.
+fn window(length: usize, start: usize) -> Range<usize> {
+    let start = start.min(length);
+    if length <= ERROR_LINE_CHARS {
+        return 0..length;
+    }
+    let from = start.saturating_sub(ERROR_LINE_CHARS / 2);
+    let to = (from + ERROR_LINE_CHARS).min(length);
+    to - ERROR_LINE_CHARS..to
 }
 
 #[cfg(test)]
@@ -89,5 +107,16 @@ mod tests {
             (9, 9, 9, 9),
             "error: no such thing\n --> 9:9\n  |\n9 | \n  | ^\nhint: look again\n",
         );
+    }
+    #[test]
+    fn a_long_line_is_cut_around_the_place() {
+        let source = format!("{}wrong{}", "a".repeat(1000), "b".repeat(1000));
+        let expected = format!(
+            "error: no such thing\n --> 1:1001\n  |\n1 | …{}wrong{}…\n  | {}^^^^^\nhint: look again\n",
+            "a".repeat(50),
+            "b".repeat(45),
+            " ".repeat(51),
+        );
+        check(&source, (1, 1001, 1, 1006), &expected);
     }
 }
