@@ -47,17 +47,23 @@ const MINI_BATCH: &str = "rows are always processed in batches, and updates sent
 const UTC: &[&str] = &["UTC", "Etc/UTC", "GMT", "Z", "+00:00", "UTC+00:00", "UTC+0"];
 
 impl Settings {
-    /// Sets `key`; the answer is a message for the user.
+    /// Sets `key`; the answer is a message for the user. A job has at most `parallelism_max` tasks
+    /// per operator.
     ///
     /// # Errors
     /// For a key that does not exist and a value that it cannot have.
-    pub(crate) fn set(&mut self, key: &str, value: &str, span: Span) -> Result<String, SqlError> {
+    pub(crate) fn set(
+        &mut self,
+        (key, value): (&str, &str),
+        span: Span,
+        parallelism_max: u32,
+    ) -> Result<String, SqlError> {
         if let Some((_, reason)) = IGNORED.iter().find(|(ignored, _)| *ignored == key) {
             return Ok(format!("option '{key}' is ignored: {reason}"));
         }
         known(key, span)?;
         let value = value.trim();
-        if let Err(expected) = check(key, value) {
+        if let Err(expected) = check(key, value, parallelism_max) {
             let message = format!("option '{key}' cannot be '{value}'");
             return Err(SqlError::validate(message)
                 .at(span)
@@ -149,15 +155,16 @@ fn known(key: &str, span: Span) -> Result<(), SqlError> {
 }
 
 /// What the value should have been, if it is wrong.
-fn check(key: &str, value: &str) -> Result<(), &'static str> {
+fn check(key: &str, value: &str, parallelism_max: u32) -> Result<(), String> {
+    if key == "parallelism.default" {
+        let valid = |tasks: u32| (1..=parallelism_max).contains(&tasks);
+        if !value.parse().is_ok_and(valid) {
+            return Err(format!("a whole number, 1 to {parallelism_max}"));
+        }
+        return Ok(());
+    }
     let word = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(value));
     let (valid, expected) = match key {
-        "parallelism.default" => (
-            value
-                .parse::<u32>()
-                .is_ok_and(|tasks| (1..=32_768).contains(&tasks)),
-            "a whole number, 1 to 32768",
-        ),
         "table.local-time-zone" => (word(UTC), "'UTC': the session's time zone is always UTC"),
         "execution.runtime-mode" => (word(&["streaming"]), "'streaming', the only mode"),
         "sql-client.execution.result-mode" => (
@@ -175,7 +182,11 @@ fn check(key: &str, value: &str) -> Result<(), &'static str> {
         ),
         _ => (duration_ms(value).is_some(), "a duration such as '10 s'"),
     };
-    if valid { Ok(()) } else { Err(expected) }
+    if valid {
+        Ok(())
+    } else {
+        Err(expected.to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -192,7 +203,7 @@ mod tests {
     #[test]
     fn what_can_be_set() {
         let check = |key: &str, value: &str, expected: &str| {
-            let shown = match Settings::default().set(key, value, NOWHERE) {
+            let shown = match Settings::default().set((key, value), NOWHERE, 256) {
                 Ok(message) => message,
                 Err(error) => error.to_string(),
             };
@@ -206,7 +217,7 @@ mod tests {
         check(
             "parallelism.default",
             "0",
-            "cannot be '0' (expected a whole number, 1 to 32768)",
+            "cannot be '0' (expected a whole number, 1 to 256)",
         );
         check(
             "paralelism.default",
@@ -233,10 +244,10 @@ mod tests {
     fn what_is_set_can_be_read_and_reset() {
         let mut settings = Settings::default();
         settings
-            .set("table.exec.state.ttl", "0 s", NOWHERE)
+            .set(("table.exec.state.ttl", "0 s"), NOWHERE, 256)
             .expect("valid");
         settings
-            .set("sql-client.execution.result-mode", "TABLE", NOWHERE)
+            .set(("sql-client.execution.result-mode", "TABLE"), NOWHERE, 256)
             .expect("valid");
         assert_eq!(settings.state_ttl_ms(), Some(0));
         assert_eq!(settings.result_mode(), Some(ResultMode::Table));

@@ -28,7 +28,7 @@ impl KeyGroupCount {
 
     /// The number of key groups.
     #[must_use]
-    pub fn count(self) -> u32 {
+    pub const fn count(self) -> u32 {
         1 << self.bits
     }
 

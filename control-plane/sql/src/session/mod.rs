@@ -138,7 +138,9 @@ impl Session {
             Statement::Describe(name) => self.describe(name),
             Statement::Set(None) => Ok(self.show_settings()),
             Statement::Set(Some((key, value, span))) => {
-                self.settings.set(key, value, *span).map(Outcome::Ok)
+                let parallelism_max = self.options.key_groups;
+                let set = self.settings.set((key, value), *span, parallelism_max);
+                set.map(Outcome::Ok)
             }
             Statement::Reset(key) => {
                 let key = key.as_ref().map(|(key, span)| (key.as_str(), *span));
