@@ -1,8 +1,8 @@
 //! Columns as lines of text: the one place where rows leave their arrow form for a client.
 //!
-//! Values are written as in `control_plane::results`: tab-separated, NULL is `\N`. Numbers are
-//! plain, DOUBLE as Java writes it (`1.0E10`), TIMESTAMP with at least milliseconds, bytes
-//! `x'0aff'`, ARRAY `[a, b]`, ROW `(a, b)`, MAP `{k=v}` sorted by key.
+//! Values are written as in `control_plane::results`: tab-separated, NULL is `\N`, nested values as
+//! JSON. Numbers are plain, DOUBLE as Java writes it (`1.0E10`), TIMESTAMP with at least
+//! milliseconds, bytes `x'0aff'`.
 
 mod number;
 mod time;

@@ -12,6 +12,7 @@ use arrow::{
     },
 };
 use control_plane::results::escape;
+use serde_json::{Value, json};
 
 use super::{
     number::{push_decimal, push_float},
@@ -31,23 +32,56 @@ pub(super) fn push_value(out: &mut String, array: &dyn Array, row: usize) {
         }),
         DataType::Utf8 => escape(array.as_string::<i32>().value(row), out),
         DataType::Binary => push_binary(out, array.as_binary::<i32>().value(row)),
-        DataType::List(_) => {
-            let elements = array.as_list::<i32>().value(row);
-            push_list(out, ('[', ']'), elements.len(), |out, index| {
-                push_value(out, &elements, index);
-            });
+        DataType::List(_) | DataType::Struct(_) | DataType::Map(_, _) => {
+            let carried = carried(array, row).to_string();
+            escape(&carried, out);
         }
-        DataType::Struct(_) => {
-            let fields = array.as_struct().columns();
-            push_list(out, ('(', ')'), fields.len(), |out, index| {
-                if let Some(field) = fields.get(index) {
-                    push_value(out, field, row);
-                }
-            });
-        }
-        DataType::Map(_, _) => push_map(out, array, row),
         _ => push_plain(out, array, row),
     }
+}
+
+/// A value within a nested one, in the form that `control_plane::results` names.
+fn carried(array: &dyn Array, row: usize) -> Value {
+    if array.is_null(row) || array.data_type() == &DataType::Null {
+        return Value::Null;
+    }
+    match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().value(row).into(),
+        DataType::List(_) => {
+            let elements = array.as_list::<i32>().value(row);
+            (0..elements.len())
+                .map(|index| carried(&elements, index))
+                .collect()
+        }
+        DataType::Struct(_) => {
+            let fields = array.as_struct().columns().iter();
+            fields.map(|field| carried(field, row)).collect()
+        }
+        DataType::Map(_, _) => carried_entries(array, row),
+        _ => {
+            let mut text = String::new();
+            push_value(&mut text, array, row);
+            text.into()
+        }
+    }
+}
+
+/// Entries have no order of their own: sorted by the key's text.
+fn carried_entries(array: &dyn Array, row: usize) -> Value {
+    let entries = array.as_map().value(row);
+    let (keys, values) = (entries.column(0), entries.column(1));
+    let mut pairs: Vec<(String, Value)> = (0..entries.len())
+        .map(|index| {
+            let key = carried(keys, index);
+            let text = match &key {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            (text, json!([key, carried(values, index)]))
+        })
+        .collect();
+    pairs.sort_by(|(key, _), (other, _)| key.cmp(other));
+    pairs.into_iter().map(|(_, pair)| pair).collect()
 }
 
 fn push_plain(out: &mut String, array: &dyn Array, row: usize) {
@@ -118,44 +152,6 @@ fn push_binary(out: &mut String, bytes: &[u8]) {
     out.push('\'');
 }
 
-fn push_list(
-    out: &mut String,
-    (open, close): (char, char),
-    length: usize,
-    push: impl Fn(&mut String, usize),
-) {
-    out.push(open);
-    for index in 0..length {
-        if index > 0 {
-            out.push_str(", ");
-        }
-        push(out, index);
-    }
-    out.push(close);
-}
-
-/// Entries have no order of their own: sorted by the key's text.
-fn push_map(out: &mut String, array: &dyn Array, row: usize) {
-    let entries = array.as_map().value(row);
-    let (keys, values) = (entries.column(0), entries.column(1));
-    let mut texts: Vec<(String, String)> = (0..entries.len())
-        .map(|index| {
-            let (mut key, mut value) = (String::new(), String::new());
-            push_value(&mut key, keys, index);
-            push_value(&mut value, values, index);
-            (key, value)
-        })
-        .collect();
-    texts.sort();
-    push_list(out, ('{', '}'), texts.len(), |out, index| {
-        if let Some((key, value)) = texts.get(index) {
-            out.push_str(key);
-            out.push('=');
-            out.push_str(value);
-        }
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -194,13 +190,13 @@ mod tests {
         let lists = [Some(vec![Some(1), None]), Some(vec![]), None];
         check(
             Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists)),
-            &["[1, \\N]", "[]", "\\N"],
+            &["[\"1\",null]", "[]", "\\N"],
         );
         check(
             Arc::new(TimestampMillisecondArray::from(vec![1]).with_timezone("UTC")),
             &["1970-01-01 00:00:00.001"],
         );
-        let text: ArrayRef = Arc::new(StringArray::from(vec![Some("x"), None]));
+        let text: ArrayRef = Arc::new(StringArray::from(vec![Some("x\t\\N"), None]));
         let number: ArrayRef = Arc::new(Int32Array::from(vec![7, 8]));
         let field =
             |name, array: &ArrayRef| Arc::new(Field::new(name, array.data_type().clone(), true));
@@ -208,13 +204,16 @@ mod tests {
             (field("a", &text), text.clone()),
             (field("b", &number), number.clone()),
         ];
-        check(Arc::new(StructArray::from(fields)), &["(x, 7)", "(\\N, 8)"]);
+        check(
+            Arc::new(StructArray::from(fields)),
+            &[r#"["x\\t\\\\N","7"]"#, r#"[null,"8"]"#],
+        );
         let mut map = MapBuilder::new(None, StringBuilder::new(), Int32Array::builder(2));
         map.keys().append_value("z");
         map.keys().append_value("b");
         map.values().append_value(1);
         map.values().append_null();
         map.append(true).expect("as many keys as values");
-        check(Arc::new(map.finish()), &["{b=\\N, z=1}"]);
+        check(Arc::new(map.finish()), &[r#"[["b",null],["z","1"]]"#]);
     }
 }

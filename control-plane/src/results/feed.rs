@@ -145,6 +145,15 @@ impl Feed {
         self.room.notify_waiters();
     }
 
+    /// Drops the rows that are kept for readers who are still to come.
+    pub fn discard(&self) {
+        let mut state = self.lock();
+        state.first = state.next();
+        state.rows = VecDeque::new();
+        drop(state);
+        self.room.notify_waiters();
+    }
+
     /// A reader from the oldest row that is there.
     #[must_use]
     pub fn reader(self: &Arc<Self>) -> FeedReader {

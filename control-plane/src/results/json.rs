@@ -1,4 +1,10 @@
-//! A row as a JSON object. Numbers that JSON readers would round (DECIMAL, NaN) stay text.
+//! A row as a JSON object.
+//!
+//! ROW and MAP are objects, ARRAY an array, MULTISET an object of counts; keys are text, a NULL key
+//! is `null`. BIGINT is a number, though some readers round it beyond 2^53; what no reader should
+//! round (DECIMAL) and what JSON has no number for (NaN) is text, as times and bytes are.
+
+use std::collections::HashSet;
 
 use proto::types::{Field, LogicalType};
 use serde_json::{Map, Number, Value};
@@ -9,10 +15,11 @@ use super::ResultRow;
 #[must_use]
 pub fn column_names(columns: &[Field]) -> Vec<String> {
     let mut names: Vec<String> = Vec::with_capacity(columns.len());
+    let mut taken: HashSet<String> = HashSet::with_capacity(columns.len());
     for column in columns {
         let mut name = column.name.clone();
         let mut number = 0;
-        while names.contains(&name) {
+        while !taken.insert(name.clone()) {
             number += 1;
             name = format!("{}_{number}", column.name);
         }
@@ -35,6 +42,64 @@ pub fn row_json(row: &ResultRow, columns: &[Field], names: &[String]) -> Value {
 }
 
 fn value(logical: &LogicalType, text: &str) -> Value {
+    match carried(logical, text) {
+        Some(carried) => nested(logical, carried),
+        None => plain(logical, text),
+    }
+}
+
+/// A nested value in the form in which [`ResultRow`] has it; `None` for a plain one.
+pub(super) fn carried(logical: &LogicalType, text: &str) -> Option<Value> {
+    let nested = matches!(
+        logical,
+        LogicalType::Array(_)
+            | LogicalType::Row(_)
+            | LogicalType::Map(_, _)
+            | LogicalType::Multiset(_)
+    );
+    nested.then(|| serde_json::from_str(text).ok()).flatten()
+}
+
+fn nested(logical: &LogicalType, carried: Value) -> Value {
+    match (logical, carried) {
+        (_, Value::String(text)) => plain(logical, &text),
+        (LogicalType::Array(element), Value::Array(items)) => items
+            .into_iter()
+            .map(|item| nested(&element.logical, item))
+            .collect(),
+        (LogicalType::Row(fields), Value::Array(items)) => column_names(fields)
+            .into_iter()
+            .zip(fields)
+            .zip(items)
+            .map(|((name, field), item)| (name, nested(&field.data_type.logical, item)))
+            .collect(),
+        (LogicalType::Map(key, value), Value::Array(pairs)) => {
+            entries(&key.logical, &value.logical, pairs)
+        }
+        (LogicalType::Multiset(element), Value::Array(pairs)) => {
+            entries(&element.logical, &LogicalType::Int, pairs)
+        }
+        (_, other) => other,
+    }
+}
+
+fn entries(key: &LogicalType, value: &LogicalType, pairs: Vec<Value>) -> Value {
+    let entry = |pair: Value| {
+        let Value::Array(pair) = pair else {
+            return None;
+        };
+        let [name, item] = <[Value; 2]>::try_from(pair).ok()?;
+        let name = match name {
+            Value::String(text) => text,
+            other => nested(key, other).to_string(),
+        };
+        Some((name, nested(value, item)))
+    };
+    let object: Map<String, Value> = pairs.into_iter().filter_map(entry).collect();
+    Value::Object(object)
+}
+
+fn plain(logical: &LogicalType, text: &str) -> Value {
     let number = match logical {
         LogicalType::Boolean => return Value::Bool(text == "true"),
         LogicalType::TinyInt | LogicalType::SmallInt | LogicalType::Int | LogicalType::BigInt => {
@@ -76,6 +141,41 @@ mod tests {
         assert_eq!(
             row_json(&row, &columns, &names).to_string(),
             r#"{"a":true,"b":-7,"b_1":15000000000.0,"b_2":"NaN","c":"1.50","d":"a\tb","e":null}"#
+        );
+    }
+
+    #[test]
+    fn nested_values_keep_their_structure() {
+        let check = |data_type: &str, carried: &str, expected: &str| {
+            let columns = [Field::new("v", data_type.parse().expect("a valid type"))];
+            let mut line = String::new();
+            crate::results::escape(carried, &mut line);
+            let row = ResultRow {
+                kind: RowKind::Insert,
+                line: line.into(),
+            };
+            let json = row_json(&row, &columns, &column_names(&columns));
+            assert_eq!(json.to_string(), format!(r#"{{"v":{expected}}}"#));
+        };
+        check(
+            "ARRAY<STRING>",
+            r#"["a","\\N",null,"x\ty"]"#,
+            r#"["a","\\N",null,"x\ty"]"#,
+        );
+        check(
+            "ROW<a INT, b ROW<c DECIMAL(4, 2), c DOUBLE>>",
+            r#"["1",["1.50","1.0E-4"]]"#,
+            r#"{"a":1,"b":{"c":"1.50","c_1":0.0001}}"#,
+        );
+        check(
+            "MAP<INT, ARRAY<BOOLEAN>>",
+            r#"[["1",["true",null]],["2",null],[null,[]]]"#,
+            r#"{"1":[true,null],"2":null,"null":[]}"#,
+        );
+        check(
+            "MULTISET<ROW<a INT>>",
+            r#"[[["1"],"2"]]"#,
+            r#"{"{\"a\":1}":2}"#,
         );
     }
 }

@@ -6,6 +6,10 @@ use proto::types::RowKind;
 
 /// A change: what it does, and the row as one line of tab-separated values. NULL is `\N`; a
 /// backslash, tab, LF or CR within a value is written `\\`, `\t`, `\n`, `\r`.
+///
+/// ARRAY, ROW, MAP and MULTISET are JSON, so that their structure is kept: an array of the elements,
+/// the fields, or the pairs of key and value. What is not nested within them is its text, or `null`.
+/// The column's type tells the rest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ResultRow {
     /// What the row does.
