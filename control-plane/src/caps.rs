@@ -1,5 +1,10 @@
 //! Limits of the control plane: constants, not options.
 
+use proto::types::KeyGroupCount;
+
+/// Tasks per part of a plan that runs in parallel: no more than there are key groups.
+pub const PARALLELISM_MAX: u32 = KeyGroupCount::DEFAULT.count();
+
 /// Jobs that have not ended.
 pub const JOBS_ACTIVE_MAX: usize = 256;
 
@@ -11,6 +16,12 @@ pub const EXCEPTIONS_MAX: usize = 32;
 
 /// Characters of a job's name that is made from its statement.
 pub const JOB_NAME_CHARS: usize = 80;
+
+/// Jobs that are listed where nobody says how many.
+pub const JOBS_LISTED: usize = 100;
+
+/// Characters of a job's statement in a list of jobs.
+pub const JOB_LIST_SQL_CHARS: usize = 200;
 
 /// Records of a job that could not be read and are kept; all are counted.
 pub const DEAD_LETTERS_MAX: usize = 1000;

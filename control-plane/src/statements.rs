@@ -48,6 +48,16 @@ pub enum StatementsError {
     /// A job was not accepted.
     #[error(transparent)]
     Submit(#[from] SubmitError),
+    /// More jobs would run than may.
+    #[error("the statements start {new} jobs and {active} are running: there can be at most {max}")]
+    TooManyJobs {
+        /// Jobs of the statements.
+        new: usize,
+        /// Jobs that have not ended.
+        active: usize,
+        /// The limit.
+        max: usize,
+    },
     /// The text is too long.
     #[error("the statements have {bytes} bytes, more than {max}")]
     TooLong {
@@ -137,7 +147,12 @@ impl Statements {
         }
         let active = self.jobs.active();
         if new_jobs > 0 && active + new_jobs > JOBS_ACTIVE_MAX {
-            return Err(SubmitError::TooMany(active).into());
+            let max = JOBS_ACTIVE_MAX;
+            return Err(StatementsError::TooManyJobs {
+                new: new_jobs,
+                active,
+                max,
+            });
         }
         *shared = session;
         Ok(prepared)
@@ -180,7 +195,7 @@ pub fn job_spec(
 ) -> JobSpec {
     let name = match settings.pipeline_name() {
         Some(name) => name.to_owned(),
-        None => shortened(&statement.text),
+        None => shortened(&statement.text, JOB_NAME_CHARS),
     };
     JobSpec {
         name,
@@ -200,10 +215,20 @@ pub fn job_spec(
     }
 }
 
-/// A statement in one short line.
-fn shortened(text: &str) -> String {
-    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((cut, _)) = line.char_indices().nth(JOB_NAME_CHARS) {
+/// A statement in one line of so many characters at most.
+pub(crate) fn shortened(text: &str, characters: usize) -> String {
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+        // Bytes are no fewer than characters: the rest of a long text need not be read.
+        if line.len() > 4 * characters {
+            break;
+        }
+    }
+    if let Some((cut, _)) = line.char_indices().nth(characters) {
         line.truncate(cut);
         line.push('…');
     }
@@ -216,8 +241,8 @@ mod tests {
 
     #[test]
     fn names_are_short() {
-        assert_eq!(shortened("SELECT\n  1"), "SELECT 1");
-        let long = shortened(&"ü ".repeat(200));
+        assert_eq!(shortened("SELECT\n  1", 80), "SELECT 1");
+        let long = shortened(&"ü ".repeat(200), JOB_NAME_CHARS);
         assert_eq!(long.chars().count(), JOB_NAME_CHARS + 1);
     }
 }

@@ -138,6 +138,14 @@ async fn refusals_are_problems_and_change_nothing() {
     };
     check("POST", "/v1/statements", "{}", 422, "request.malformed").await;
     check("POST", "/v1/statements", "{", 400, "request.malformed").await;
+    let array = r#"["SELECT 1"]"#;
+    check("POST", "/v1/statements", array, 422, "request.malformed").await;
+    let unknown = r#"{"sql": "SELECT 1", "x": 1}"#;
+    check("POST", "/v1/statements", unknown, 422, "request.malformed").await;
+    check("GET", "/v1/jobs/%ff", "", 404, "job.unknown").await;
+    check("GET", "/v1/jobs?limit=0", "", 400, "request.query").await;
+    check("GET", "/v1/jobs?limit=x", "", 400, "request.query").await;
+    check("PUT", "/v1/health", "", 405, "route.method").await;
     let long = json!({"sql": " ".repeat(600 << 10)}).to_string();
     check("POST", "/v1/statements", &long, 413, "request.size").await;
     let longer = json!({"sql": " ".repeat(2 << 20)}).to_string();
@@ -146,9 +154,63 @@ async fn refusals_are_problems_and_change_nothing() {
     check("GET", "/v1/jobs/nine", "", 404, "job.unknown").await;
     check("GET", "/v1/nothing", "", 404, "route.unknown").await;
     check("PUT", "/v1/jobs", "", 405, "route.method").await;
-    let many = "SET 'parallelism.default' = '9999'; CREATE TABLE t (a INT) WITH ('connector' = 'datagen'); SELECT a FROM t";
-    let body = json!({ "sql": many }).to_string();
-    check("POST", "/v1/statements", &body, 400, "job.placement").await;
+    let parallel = json!({"sql": "SET 'parallelism.default' = '257'"}).to_string();
+    check("POST", "/v1/statements", &parallel, 400, "sql.validate").await;
+    let many = format!("{TABLE} {}", "SELECT a FROM t;".repeat(300));
+    let (status, problem) = server.execute(&many).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        problem["detail"],
+        "the statements start 300 jobs and 0 are running: there can be at most 256"
+    );
+}
+
+#[tokio::test]
+async fn texts_of_refusals_are_ours() {
+    let server = server();
+    let check = async |body: &str, expected: &str| {
+        let (_, problem) = server.ask("POST", "/v1/statements", body).await;
+        assert_eq!(problem["detail"], expected);
+    };
+    check("{\n x", "the body is not JSON (line 2, column 2)").await;
+    check("[]", "the body is not a JSON object").await;
+    check("{}", "the body has no field `sql`").await;
+    check(r#"{"sql": 1}"#, "the field `sql` is not text").await;
+    check(r#"{"x": 1}"#, "the body has an unknown field `x`").await;
+    let long = " ".repeat(2 << 20);
+    check(&long, "the request has more than 1048576 bytes").await;
+    let request = Request::post("/v1/statements")
+        .header("Authorization", "bearer secret-token")
+        .header("Content-Type", "text/plain")
+        .body(Body::from("SELECT 1"))
+        .expect("a request");
+    let (status, body) = server.send(request).await;
+    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert!(body.contains("the body must be JSON"), "{body}");
+}
+
+#[tokio::test]
+async fn lists_are_short_and_cancelled_jobs_say_so() {
+    let server = server();
+    let columns = "a, ".repeat(200);
+    let sql = format!("{TABLE} SELECT {columns} b FROM t; SELECT b FROM t");
+    server.execute(&sql).await;
+    let (_, list) = server.ask("GET", "/v1/jobs", "").await;
+    let shown = list["jobs"][0]["sql"].as_str().expect("text");
+    assert_eq!(shown.chars().count(), 201);
+    let (_, job) = server.ask("GET", "/v1/jobs/job_1", "").await;
+    assert!(job["sql"].as_str().is_some_and(|sql| sql.len() > 600));
+    let (_, list) = server.ask("GET", "/v1/jobs?limit=1", "").await;
+    assert_eq!(list["jobs"].as_array().map(Vec::len), Some(1));
+    assert_eq!(list["jobs"][0]["id"], "job_2");
+    assert_eq!(list["total"], 2);
+    let (_, job) = server.ask("DELETE", "/v1/jobs/job_2", "").await;
+    assert!(
+        ["CANCELING", "CANCELED"]
+            .map(Value::from)
+            .contains(&job["state"]),
+        "{job}"
+    );
 }
 
 #[tokio::test]
@@ -193,27 +255,110 @@ async fn results_come_as_lines_or_events() {
     .assert_eq(&read("text/event-stream").await);
 }
 
-#[test]
-fn the_description_has_every_route() {
+/// Method, path and description of every operation.
+fn operations() -> Vec<(String, String, Value)> {
     let description = serde_json::to_value(openapi()).expect("JSON");
     let paths = description["paths"].as_object().expect("paths");
-    let mut routes: Vec<String> = Vec::new();
-    for (path, operations) in paths {
-        let methods = operations.as_object().expect("operations").keys();
-        routes.extend(methods.map(|method| format!("{method} {path}")));
+    let mut operations = Vec::new();
+    for (path, item) in paths {
+        for (method, operation) in item.as_object().expect("operations") {
+            operations.push((method.to_uppercase(), path.clone(), operation.clone()));
+        }
     }
-    routes.sort();
+    operations
+        .sort_by(|(method, path, _), (method2, path2, _)| (path, method).cmp(&(path2, method2)));
+    operations
+}
+
+#[test]
+fn the_description_has_every_route() {
+    let routes: Vec<String> = operations()
+        .iter()
+        .map(|(method, path, operation)| {
+            let id = operation["operationId"].as_str().unwrap_or_default();
+            format!("{method} {path} {id}")
+        })
+        .collect();
     expect_test::expect![[r#"
-        delete /v1/jobs/{id}
-        get /v1/jobs
-        get /v1/jobs/{id}
-        get /v1/jobs/{id}/checkpoints
-        get /v1/jobs/{id}/dead-letters
-        get /v1/jobs/{id}/exceptions
-        get /v1/jobs/{id}/metrics
-        get /v1/jobs/{id}/plan
-        get /v1/jobs/{id}/results
-        get /v1/tables
-        post /v1/statements"#]]
+        GET /v1/health getHealth
+        GET /v1/jobs listJobs
+        DELETE /v1/jobs/{id} cancelJob
+        GET /v1/jobs/{id} getJob
+        GET /v1/jobs/{id}/checkpoints getCheckpoints
+        GET /v1/jobs/{id}/dead-letters getDeadLetters
+        GET /v1/jobs/{id}/exceptions getExceptions
+        GET /v1/jobs/{id}/metrics getMetrics
+        GET /v1/jobs/{id}/plan getPlan
+        GET /v1/jobs/{id}/results readResults
+        GET /v1/openapi.json getDescription
+        POST /v1/statements executeStatements
+        GET /v1/tables listTables"#]]
     .assert_eq(&routes.join("\n"));
+}
+
+#[test]
+fn every_problem_is_described_as_one_and_ids_are_unique() {
+    let mut ids = std::collections::BTreeSet::new();
+    for (method, path, operation) in operations() {
+        let id = operation["operationId"].as_str().expect("an id");
+        assert!(ids.insert(id.to_owned()), "{id} is there twice");
+        let responses = operation["responses"].as_object().expect("responses");
+        let problems = responses
+            .iter()
+            .filter(|(status, _)| status.starts_with(['4', '5']));
+        for (status, response) in problems {
+            let types: Vec<&String> = response["content"]
+                .as_object()
+                .expect("content")
+                .keys()
+                .collect();
+            assert_eq!(
+                types,
+                ["application/problem+json"],
+                "{method} {path} {status}"
+            );
+        }
+        let mut expected = vec!["405"];
+        if path != "/v1/health" {
+            expected.extend(["401", "503"]);
+        }
+        if path.contains("{id}") {
+            expected.push("404");
+        }
+        if method == "POST" {
+            expected.extend(["400", "413", "415", "422", "429"]);
+        }
+        for status in expected {
+            assert!(
+                responses.contains_key(status),
+                "{method} {path} lacks {status}"
+            );
+        }
+    }
+}
+
+/// What is described is there, with these methods and no others; all answers are described.
+#[tokio::test]
+async fn routes_are_as_described() {
+    let server = server();
+    let described = operations();
+    for path in described.iter().map(|(_, path, _)| path) {
+        for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
+            let known = described.iter().find(|(m, p, _)| m == method && p == path);
+            let concrete = path.replace("{id}", "job_7");
+            let (status, answer) = server.ask(method, &concrete, "{}").await;
+            let code = answer["code"].as_str().unwrap_or_default().to_owned();
+            let Some((_, _, operation)) = known else {
+                assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+                assert_eq!(code, "route.method");
+                continue;
+            };
+            assert_ne!(code, "route.unknown", "{method} {path}");
+            let responses = operation["responses"].as_object().expect("responses");
+            assert!(
+                responses.contains_key(status.as_str()),
+                "{method} {path}: {status}"
+            );
+        }
+    }
 }

@@ -49,7 +49,7 @@ pub(super) async fn require_token(
     next: Next,
 ) -> Response {
     let header = request.headers().get(AUTHORIZATION);
-    let given = header.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let given = header.and_then(|value| bearer(value.as_bytes()));
     if given.is_some_and(|given| token.admits(given)) {
         return next.run(request).await;
     }
@@ -63,9 +63,26 @@ pub(super) async fn require_token(
     ([(WWW_AUTHENTICATE, "Bearer")], problem).into_response()
 }
 
+/// What follows the scheme, whose case does not matter.
+fn bearer(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, given) = header.split_at_checked(b"Bearer ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| given.trim_ascii())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_scheme_is_read_in_any_case() {
+        assert_eq!(bearer(b"Bearer secret"), Some(&b"secret"[..]));
+        assert_eq!(bearer(b"bearer  secret"), Some(&b"secret"[..]));
+        for wrong in ["", "Bearer", "Basic secret", "Bearersecret"] {
+            assert_eq!(bearer(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn only_the_whole_token_is_admitted() {

@@ -2,15 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use proto::control::OperatorMetrics;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{jobs::find, problem::Problem};
+use super::{jobs::Named, problem::Problem};
 use crate::{JobEntry, Statements, caps::CHECKPOINTS_LISTED};
 
 /// Figures per operator.
@@ -135,6 +132,7 @@ pub(super) struct DeadLetterView {
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/metrics",
+    operation_id = "getMetrics",
     tag = "jobs",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
@@ -144,9 +142,8 @@ pub(super) struct DeadLetterView {
 )]
 pub(super) async fn metrics(
     State(statements): State<Arc<Statements>>,
-    Path(id): Path<String>,
+    Named(entry): Named,
 ) -> Result<Json<MetricsView>, Problem> {
-    let entry = find(&statements, &id)?;
     let descriptions = descriptions(&entry);
     let metrics = statements.jobs().metrics(entry.id)?;
     let operator = |(id, tasks): (String, BTreeMap<u32, OperatorMetrics>)| OperatorView {
@@ -191,6 +188,7 @@ fn task_view((index, metrics): (u32, OperatorMetrics)) -> TaskView {
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/checkpoints",
+    operation_id = "getCheckpoints",
     tag = "jobs",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
@@ -198,15 +196,11 @@ fn task_view((index, metrics): (u32, OperatorMetrics)) -> TaskView {
         (status = 404, description = "There is no such job", body = Problem),
     ),
 )]
-pub(super) async fn checkpoints(
-    State(statements): State<Arc<Statements>>,
-    Path(id): Path<String>,
-) -> Result<Json<CheckpointsView>, Problem> {
-    let entry = find(&statements, &id)?;
+pub(super) async fn checkpoints(Named(entry): Named) -> Json<CheckpointsView> {
     let summary = entry.checkpoint_summary();
     let records = entry.checkpoints(CHECKPOINTS_LISTED);
     let ms = |us: u64| us as f64 / 1000.0;
-    Ok(Json(CheckpointsView {
+    Json(CheckpointsView {
         count: summary.count,
         p50_ms: ms(summary.p50_us),
         p99_ms: ms(summary.p99_us),
@@ -220,13 +214,14 @@ pub(super) async fn checkpoints(
                 total_ms: ms(record.total_us),
             })
             .collect(),
-    }))
+    })
 }
 
 /// Get failures
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/exceptions",
+    operation_id = "getExceptions",
     tag = "jobs",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
@@ -234,13 +229,9 @@ pub(super) async fn checkpoints(
         (status = 404, description = "There is no such job", body = Problem),
     ),
 )]
-pub(super) async fn exceptions(
-    State(statements): State<Arc<Statements>>,
-    Path(id): Path<String>,
-) -> Result<Json<ExceptionsView>, Problem> {
-    let entry = find(&statements, &id)?;
+pub(super) async fn exceptions(Named(entry): Named) -> Json<ExceptionsView> {
     let exceptions = entry.exceptions().into_iter();
-    Ok(Json(ExceptionsView {
+    Json(ExceptionsView {
         exceptions: exceptions
             .map(|exception| ExceptionView {
                 after_ms: exception.at_us.saturating_sub(entry.created_us) / 1000,
@@ -249,13 +240,14 @@ pub(super) async fn exceptions(
                 error: exception.error,
             })
             .collect(),
-    }))
+    })
 }
 
 /// Get records that could not be read
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/dead-letters",
+    operation_id = "getDeadLetters",
     tag = "jobs",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
@@ -263,11 +255,8 @@ pub(super) async fn exceptions(
         (status = 404, description = "There is no such job", body = Problem),
     ),
 )]
-pub(super) async fn dead_letters(
-    State(statements): State<Arc<Statements>>,
-    Path(id): Path<String>,
-) -> Result<Json<DeadLettersView>, Problem> {
-    let (count, letters) = find(&statements, &id)?.dead_letters();
+pub(super) async fn dead_letters(Named(entry): Named) -> Json<DeadLettersView> {
+    let (count, letters) = entry.dead_letters();
     let letter = |letter: proto::control::DeadLetter| DeadLetterView {
         text: String::from_utf8_lossy(&letter.bytes).into_owned(),
         bytes_hex: letter
@@ -280,8 +269,8 @@ pub(super) async fn dead_letters(
         cause: letter.cause,
         count: letter.count,
     };
-    Ok(Json(DeadLettersView {
+    Json(DeadLettersView {
         count,
         dead_letters: letters.into_iter().map(letter).collect(),
-    }))
+    })
 }

@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
+    http::{StatusCode, header::CONTENT_TYPE, request::Parts},
     response::{IntoResponse, Response},
 };
 use proto::types::JobId;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
-use crate::{JobEntry, Statements};
+use crate::{
+    JobEntry, JobState, Statements,
+    caps::{JOB_LIST_SQL_CHARS, JOBS_ACTIVE_MAX, JOBS_ENDED_MAX, JOBS_LISTED},
+    statements::shortened,
+};
 
 /// A job.
 #[derive(Serialize, ToSchema, Debug)]
@@ -25,7 +29,7 @@ pub(super) struct JobView {
     name: String,
     /// CREATED, STARTING, RUNNING, FINISHING, RESTARTING, CANCELING, FINISHED, FAILED or CANCELED.
     state: String,
-    /// The statement.
+    /// The statement; in a list its beginning, in one line.
     sql: String,
     /// When it was submitted, in ms since 1970.
     created_ms: u64,
@@ -47,19 +51,46 @@ pub(super) struct JobView {
     results: Option<String>,
 }
 
-/// All jobs, oldest first.
+/// Jobs, oldest first.
 #[derive(Serialize, ToSchema, Debug)]
 pub(super) struct JobList {
+    /// The newest ones.
     jobs: Vec<JobView>,
+    /// How many there are.
+    total: usize,
+}
+
+/// How many jobs are wanted.
+#[derive(Deserialize, IntoParams, Debug)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// The newest so many jobs.
+    #[param(minimum = 1, maximum = 512, default = 100)]
+    limit: Option<usize>,
 }
 
 /// The job that a path names.
-pub(super) fn find(statements: &Statements, id: &str) -> Result<Arc<JobEntry>, Problem> {
-    let job: JobId = id.parse().map_err(|_| {
-        let detail = format!("`{id}` is not the id of a job");
-        Problem::new(StatusCode::NOT_FOUND, "job.unknown", detail).hint("ids look like job_1")
-    })?;
-    Ok(statements.jobs().get(job)?)
+pub(super) struct Named(pub(super) Arc<JobEntry>);
+
+impl FromRequestParts<Arc<Statements>> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        statements: &Arc<Statements>,
+    ) -> Result<Named, Problem> {
+        let unknown = |detail: String| {
+            Problem::new(StatusCode::NOT_FOUND, "job.unknown", detail).hint("ids look like job_1")
+        };
+        // Axum cannot give what is not UTF-8.
+        let Path(id) = Path::<String>::from_request_parts(parts, statements)
+            .await
+            .map_err(|_| unknown("the path has no id of a job".to_owned()))?;
+        let job: JobId = id
+            .parse()
+            .map_err(|_| unknown(format!("`{id}` is not the id of a job")))?;
+        Ok(Named(statements.jobs().get(job)?))
+    }
 }
 
 fn view(entry: &JobEntry) -> JobView {
@@ -86,20 +117,45 @@ fn view(entry: &JobEntry) -> JobView {
 #[utoipa::path(
     get,
     path = "/v1/jobs",
+    operation_id = "listJobs",
     tag = "jobs",
-    responses((status = 200, description = "All that run and the last ones that ended", body = JobList)),
+    params(ListQuery),
+    responses(
+        (status = 200, description = "All that run and the last ones that ended", body = JobList),
+        (status = 400, description = "`limit` is wrong", body = Problem),
+    ),
 )]
-pub(super) async fn list(State(statements): State<Arc<Statements>>) -> Json<JobList> {
+pub(super) async fn list(
+    State(statements): State<Arc<Statements>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<JobList>, Problem> {
+    let max = JOBS_ACTIVE_MAX + JOBS_ENDED_MAX;
+    let limit = query.map_or(0, |Query(query)| query.limit.unwrap_or(JOBS_LISTED));
+    if !(1..=max).contains(&limit) {
+        let detail = format!("`limit` must be a whole number, 1 to {max}");
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "request.query",
+            detail,
+        ));
+    }
     let jobs = statements.jobs().list();
-    Json(JobList {
-        jobs: jobs.iter().map(|entry| view(entry)).collect(),
-    })
+    let newest = jobs.iter().skip(jobs.len().saturating_sub(limit));
+    let short = |entry: &Arc<JobEntry>| JobView {
+        sql: shortened(&entry.spec.sql, JOB_LIST_SQL_CHARS),
+        ..view(entry)
+    };
+    Ok(Json(JobList {
+        jobs: newest.map(short).collect(),
+        total: jobs.len(),
+    }))
 }
 
 /// Get a job
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}",
+    operation_id = "getJob",
     tag = "jobs",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
@@ -107,19 +163,18 @@ pub(super) async fn list(State(statements): State<Arc<Statements>>) -> Json<JobL
         (status = 404, description = "There is none", body = Problem),
     ),
 )]
-pub(super) async fn get(
-    State(statements): State<Arc<Statements>>,
-    Path(id): Path<String>,
-) -> Result<Json<JobView>, Problem> {
-    Ok(Json(view(&*find(&statements, &id)?)))
+pub(super) async fn get(Named(entry): Named) -> Json<JobView> {
+    Json(view(&entry))
 }
 
 /// Cancel a job
 ///
-/// Its tasks are stopped; what it has committed stays. A job that has ended stays as it is.
+/// Its tasks are stopped; what it has committed to tables stays. A job that has ended stays as it is,
+/// but the rows of a SELECT that were kept for readers are dropped.
 #[utoipa::path(
     delete,
     path = "/v1/jobs/{id}",
+    operation_id = "cancelJob",
     tag = "jobs",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
@@ -129,11 +184,21 @@ pub(super) async fn get(
 )]
 pub(super) async fn cancel(
     State(statements): State<Arc<Statements>>,
-    Path(id): Path<String>,
+    Named(entry): Named,
 ) -> Result<(StatusCode, Json<JobView>), Problem> {
-    let entry = find(&statements, &id)?;
+    if entry.state().is_terminal() {
+        if let Some(feed) = &entry.feed {
+            feed.discard();
+        }
+        return Ok((StatusCode::ACCEPTED, Json(view(&entry))));
+    }
     statements.jobs().cancel(entry.id).await?;
-    Ok((StatusCode::ACCEPTED, Json(view(&entry))))
+    let mut view = view(&entry);
+    if !entry.state().is_terminal() {
+        // It will be, as soon as the driver has read the request.
+        view.state = JobState::Canceling.to_string();
+    }
+    Ok((StatusCode::ACCEPTED, Json(view)))
 }
 
 /// Get a job's plan
@@ -142,18 +207,30 @@ pub(super) async fn cancel(
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/plan",
+    operation_id = "getPlan",
     tag = "jobs",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
-        (status = 200, description = "The plan", body = Object),
+        (status = 200, description = "The plan", body = PlanView),
         (status = 404, description = "There is none", body = Problem),
     ),
 )]
-pub(super) async fn plan(
-    State(statements): State<Arc<Statements>>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    let entry = find(&statements, &id)?;
+pub(super) async fn plan(Named(entry): Named) -> Response {
     let json = entry.spec.plan.to_json();
-    Ok(([(CONTENT_TYPE, "application/json")], json).into_response())
+    ([(CONTENT_TYPE, "application/json")], json).into_response()
+}
+
+/// A compiled plan. Its parts are those of `plan.proto` in the JSON form of protobuf.
+#[derive(ToSchema, Debug)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes what `Plan::to_json` writes")]
+pub(super) struct PlanView {
+    /// Version of the format.
+    version: u32,
+    /// Parts that run in parallel, joined by exchanges.
+    #[schema(value_type = Vec<Object>)]
+    fragments: (),
+    /// What the planner wants known.
+    #[schema(required = false)]
+    warnings: Vec<String>,
 }

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod api_test;
 mod auth;
+mod describe;
 mod figures;
 mod jobs;
 mod problem;

@@ -1,7 +1,6 @@
 //! Errors as `application/problem+json`: the one place that maps ours to status and code.
 
 use axum::{
-    extract::rejection::JsonRejection,
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
@@ -9,6 +8,7 @@ use serde::Serialize;
 use sql::error::{SqlError, Stage};
 use utoipa::ToSchema;
 
+use super::describe::PROBLEM_JSON;
 use crate::{JobsError, StatementsError, SubmitError};
 
 /// What went wrong, for programs (`code`) and people (`detail`, `hint`).
@@ -67,7 +67,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, axum::Json(self)).into_response();
-        let json = HeaderValue::from_static("application/problem+json");
+        let json = HeaderValue::from_static(PROBLEM_JSON);
         response.headers_mut().insert(CONTENT_TYPE, json);
         response
     }
@@ -113,6 +113,12 @@ impl From<StatementsError> for Problem {
         match error {
             StatementsError::Sql(error) => error.into(),
             StatementsError::Submit(error) => error.into(),
+            StatementsError::TooManyJobs { .. } => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "job.limit",
+                error.to_string(),
+            )
+            .hint("cancel jobs first, or start fewer at once"),
             StatementsError::TooLong { .. } => Problem::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "request.size",
@@ -129,15 +135,5 @@ impl From<JobsError> for Problem {
             JobsError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "server.closing"),
         };
         Problem::new(status, code, error.to_string())
-    }
-}
-
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Problem {
-        let code = match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => "request.size",
-            _ => "request.malformed",
-        };
-        Problem::new(rejection.status(), code, rejection.body_text())
     }
 }

@@ -2,11 +2,10 @@
 //!
 //! The first object names the columns, then one per change comes, then one that says how it ended.
 
-use std::{convert::Infallible, fmt::Write, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt::Write, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{Path, State},
     http::{
         HeaderMap, StatusCode,
         header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE},
@@ -14,11 +13,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::{Stream, stream};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::{jobs::find, problem::Problem};
+use super::{jobs::Named, problem::Problem};
 use crate::{
-    Statements,
     caps::RESULT_KEEP_ALIVE_MS,
     results::{Chunk, FeedEnd, FeedReader, column_names, row_json},
 };
@@ -37,12 +37,69 @@ impl Format {
         }
     }
 
-    fn push(self, text: &mut String, event: &str, data: &Value) {
+    fn push(self, text: &mut String, line: &ResultLine) {
+        let data = json!(line);
+        let event = line.event();
         // Writing to a string does not fail.
         let _ = match self {
             Format::Lines => writeln!(text, "{data}"),
             Format::Events => write!(text, "event: {event}\ndata: {data}\n\n"),
         };
+    }
+}
+
+/// One object of a result.
+#[derive(Serialize, ToSchema, Debug)]
+#[serde(untagged)]
+pub(super) enum ResultLine {
+    /// The first: what the rows are like.
+    Columns {
+        /// The columns, in order.
+        columns: Vec<ResultColumn>,
+        /// Columns that identify a row, where a change comes without the row before it.
+        upsert_key: Option<Vec<String>>,
+    },
+    /// Rows before the next one can no longer be read.
+    Skipped {
+        /// How many.
+        skipped: u64,
+    },
+    /// A change.
+    Row {
+        /// `+I`, `-U`, `+U` or `-D`.
+        op: &'static str,
+        /// Values by column. Numbers are numbers, ROW and MAP objects, ARRAY an array, MULTISET an
+        /// object of counts; everything else, DECIMAL too, is text.
+        #[schema(value_type = Object)]
+        row: Value,
+    },
+    /// The last: `complete`, or `broken` and why.
+    End {
+        /// `complete` or `broken`.
+        end: &'static str,
+        /// Why there might have been more rows.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+}
+
+/// A column of a result.
+#[derive(Serialize, ToSchema, Debug)]
+pub(super) struct ResultColumn {
+    name: String,
+    /// Its SQL type.
+    #[serde(rename = "type")]
+    data_type: String,
+}
+
+impl ResultLine {
+    fn event(&self) -> &'static str {
+        match self {
+            ResultLine::Columns { .. } => "columns",
+            ResultLine::Skipped { .. } => "skipped",
+            ResultLine::Row { .. } => "row",
+            ResultLine::End { .. } => "end",
+        }
     }
 }
 
@@ -54,23 +111,19 @@ impl Format {
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/results",
+    operation_id = "readResults",
     tag = "jobs",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
-        (status = 200, description = "Changes: `{\"op\": \"+I\", \"row\": {…}}`", content(
-            (Object = "application/x-ndjson"),
-            (Object = "text/event-stream"),
+        (status = 200, description = "A stream of objects; as events, their data", content(
+            (ResultLine = "application/x-ndjson"),
+            (ResultLine = "text/event-stream"),
         )),
         (status = 404, description = "There is no such job", body = Problem),
         (status = 409, description = "The job is not a SELECT", body = Problem),
     ),
 )]
-pub(super) async fn read(
-    State(statements): State<Arc<Statements>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let entry = find(&statements, &id)?;
+pub(super) async fn read(Named(entry): Named, headers: HeaderMap) -> Result<Response, Problem> {
     let Some(feed) = &entry.feed else {
         let detail = format!("{} is not a SELECT: its rows go to a table", entry.id);
         return Err(Problem::new(StatusCode::CONFLICT, "job.no_results", detail));
@@ -119,16 +172,22 @@ fn body(reader: FeedReader, format: Format) -> impl Stream<Item = Result<String,
 
 fn header(reader: &FeedReader, names: &[String], format: Format) -> String {
     let columns = reader.feed().columns().iter().zip(names);
-    let columns: Vec<Value> = columns
-        .map(|(column, name)| json!({"name": name, "type": column.data_type.to_string()}))
+    let columns = columns
+        .map(|(column, name)| ResultColumn {
+            name: name.clone(),
+            data_type: column.data_type.to_string(),
+        })
         .collect();
-    let key = reader.feed().upsert_key().map(|key| {
+    let upsert_key = reader.feed().upsert_key().map(|key| {
         let name = |column: &usize| names.get(*column).cloned();
         key.iter().filter_map(name).collect::<Vec<_>>()
     });
     let mut text = String::new();
-    let data = json!({"columns": columns, "upsert_key": key});
-    format.push(&mut text, "columns", &data);
+    let line = ResultLine::Columns {
+        columns,
+        upsert_key,
+    };
+    format.push(&mut text, &line);
     text
 }
 
@@ -137,22 +196,24 @@ fn piece(chunk: &Chunk, reader: &FeedReader, names: &[String], format: Format) -
     match chunk {
         Chunk::Rows { skipped, rows } => {
             if *skipped > 0 {
-                format.push(&mut text, "skipped", &json!({"skipped": skipped}));
+                let skipped = *skipped;
+                format.push(&mut text, &ResultLine::Skipped { skipped });
             }
             let columns = reader.feed().columns();
             for row in rows {
-                let data = json!({
-                    "op": row.kind.symbol(),
-                    "row": row_json(row, columns, names),
-                });
-                format.push(&mut text, "row", &data);
+                let line = ResultLine::Row {
+                    op: row.kind.symbol(),
+                    row: row_json(row, columns, names),
+                };
+                format.push(&mut text, &line);
             }
         }
-        Chunk::End(FeedEnd::Complete) => {
-            format.push(&mut text, "end", &json!({"end": "complete"}));
-        }
-        Chunk::End(FeedEnd::Broken(error)) => {
-            format.push(&mut text, "end", &json!({"end": "broken", "error": error}));
+        Chunk::End(end) => {
+            let (end, error) = match end {
+                FeedEnd::Complete => ("complete", None),
+                FeedEnd::Broken(error) => ("broken", Some(error.clone())),
+            };
+            format.push(&mut text, &ResultLine::End { end, error });
         }
     }
     text

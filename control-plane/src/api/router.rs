@@ -7,16 +7,16 @@ use axum::{
     extract::DefaultBodyLimit,
     http::{Method, StatusCode, Uri},
     middleware,
-    routing::get,
 };
 use utoipa::openapi::{
-    InfoBuilder, OpenApi, OpenApiBuilder,
+    InfoBuilder, License, OpenApi, OpenApiBuilder, Server,
     security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     auth::{Token, require_token},
+    describe::describe_problems,
     figures, jobs,
     problem::Problem,
     results, statements, tables,
@@ -25,34 +25,37 @@ use crate::{Statements, caps::REQUEST_BYTES_MAX};
 
 /// The whole API.
 pub fn router(statements: Arc<Statements>, token: Token) -> Router {
-    let (routes, description) = described_routes().split_for_parts();
-    let description = Arc::new(description);
-    let openapi = get(move || async move { Json(description.as_ref().clone()) });
-    routes
-        .route("/v1/openapi.json", openapi)
+    let (guarded, _) = guarded_routes().split_for_parts();
+    // Asks for no token.
+    let (open, _) = open_routes().split_for_parts();
+    guarded
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .layer(middleware::from_fn_with_state(token, require_token))
+        .merge(open.method_not_allowed_fallback(wrong_method))
         .with_state(statements)
-        // Added after the layer above: asks for no token.
-        .route("/v1/health", get(|| async { "ok\n" }))
 }
 
 /// The description of the API.
 #[must_use]
 pub fn openapi() -> OpenApi {
-    described_routes().into_openapi()
+    let mut description = guarded_routes().into_openapi();
+    description.merge(open_routes().into_openapi());
+    describe_problems(&mut description);
+    description
 }
 
-fn described_routes() -> OpenApiRouter<Arc<Statements>> {
+fn guarded_routes() -> OpenApiRouter<Arc<Statements>> {
     let info = InfoBuilder::new()
         .title("Millstream")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some("Streaming SQL: statements, jobs and their results."))
+        .license(Some(License::new("Apache-2.0")))
         .build();
     let mut description = OpenApiBuilder::new()
         .info(info)
+        .servers(Some([Server::new("/")]))
         .security(Some([SecurityRequirement::new("token", [""; 0])]))
         .build();
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
@@ -71,6 +74,36 @@ fn described_routes() -> OpenApiRouter<Arc<Statements>> {
         .routes(routes!(figures::dead_letters))
         .routes(routes!(results::read))
         .routes(routes!(tables::list))
+        .routes(routes!(description_of_all))
+}
+
+fn open_routes() -> OpenApiRouter<Arc<Statements>> {
+    OpenApiRouter::new().routes(routes!(health))
+}
+
+/// Get this description
+#[utoipa::path(
+    get,
+    path = "/v1/openapi.json",
+    operation_id = "getDescription",
+    tag = "server",
+    responses((status = 200, description = "OpenAPI", body = Object)),
+)]
+async fn description_of_all() -> Json<OpenApi> {
+    Json(openapi())
+}
+
+/// Ask whether the server is there
+#[utoipa::path(
+    get,
+    path = "/v1/health",
+    operation_id = "getHealth",
+    tag = "server",
+    security(()),
+    responses((status = 200, description = "It is", body = String, content_type = "text/plain")),
+)]
+async fn health() -> &'static str {
+    "ok\n"
 }
 
 async fn not_found(uri: Uri) -> Problem {

@@ -42,6 +42,7 @@ pub(super) struct ColumnView {
 #[utoipa::path(
     get,
     path = "/v1/tables",
+    operation_id = "listTables",
     tag = "tables",
     responses((status = 200, description = "The catalog", body = TableList)),
 )]
