@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
@@ -21,7 +22,8 @@ pub struct ServerArgs {
     token: Option<String>,
 }
 
-/// A server.
+/// A server. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Client {
     agent: Agent,
     url: String,
@@ -30,7 +32,8 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(args: &ServerArgs) -> anyhow::Result<Client> {
-        let Some(token) = &args.token else {
+        let url = checked_url(&args.url)?;
+        let Some(token) = args.token.as_ref().filter(|token| !token.is_empty()) else {
             bail!("set MILLSTREAM_TOKEN to the token that the server printed at start");
         };
         let config = Agent::config_builder()
@@ -42,7 +45,7 @@ impl Client {
             .build();
         Ok(Client {
             agent: config.into(),
-            url: args.url.trim_end_matches('/').to_owned(),
+            url,
             authorization: format!("Bearer {token}"),
         })
     }
@@ -108,6 +111,23 @@ impl Client {
     }
 }
 
+fn checked_url(url: &str) -> anyhow::Result<String> {
+    match url.split_once("://") {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => {}
+        Some((scheme, _)) => {
+            bail!("the server's URL is `{url}`: `{scheme}` is not supported, http is")
+        }
+        None => bail!("the server's URL is `{url}`, without a scheme: write http://{url}"),
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// The path of a job; its id is what a user typed.
+pub(crate) fn job_path(job: &str) -> String {
+    const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
+    format!("/v1/jobs/{}", utf8_percent_encode(job, PLAIN))
+}
+
 fn json(mut response: Response<Body>) -> anyhow::Result<Value> {
     let text = response
         .body_mut()
@@ -136,6 +156,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn urls_need_a_scheme_and_ids_are_escaped() {
+        let check = |url: &str, expected: &str| {
+            let checked = checked_url(url).unwrap_or_else(|error| error.to_string());
+            assert_eq!(checked, expected);
+        };
+        check("http://localhost:1/", "http://localhost:1");
+        check(
+            "localhost:1",
+            "the server's URL is `localhost:1`, without a scheme: write http://localhost:1",
+        );
+        check(
+            "https://localhost:1",
+            "the server's URL is `https://localhost:1`: `https` is not supported, http is",
+        );
+        assert_eq!(job_path("job_1"), "/v1/jobs/job_1");
+        assert_eq!(job_path("a/b ?#ü"), "/v1/jobs/a%2Fb%20%3F%23%C3%BC");
+    }
 
     #[test]
     fn problems_are_one_line() {

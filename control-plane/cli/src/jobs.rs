@@ -6,10 +6,13 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, ServerArgs},
+    client::{Client, ServerArgs, job_path},
     sql::stream,
     table::{cells, print},
 };
+
+/// Characters of an operator's description in the table of figures.
+const DESCRIPTION_CHARS: usize = 40;
 
 /// Look at the jobs of a server and end them.
 #[derive(Args, Debug)]
@@ -81,17 +84,17 @@ pub fn jobs(args: &JobsArgs) -> anyhow::Result<()> {
     let show = |path: String| -> anyhow::Result<()> { pretty(&client.get(&path)?) };
     match &args.command {
         JobsCommand::List => list(&client),
-        JobsCommand::Get { job } => show(format!("/v1/jobs/{job}")),
+        JobsCommand::Get { job } => show(job_path(job)),
         JobsCommand::Submit { sql } => {
             pretty(&client.post("/v1/statements", &json!({ "sql": sql }))?)
         }
-        JobsCommand::Cancel { job } => pretty(&client.delete(&format!("/v1/jobs/{job}"))?),
-        JobsCommand::Plan { job } => show(format!("/v1/jobs/{job}/plan")),
+        JobsCommand::Cancel { job } => pretty(&client.delete(&job_path(job))?),
+        JobsCommand::Plan { job } => show(format!("{}/plan", job_path(job))),
         JobsCommand::Metrics { job } => metrics(&client, job),
-        JobsCommand::Checkpoints { job } => show(format!("/v1/jobs/{job}/checkpoints")),
-        JobsCommand::Exceptions { job } => show(format!("/v1/jobs/{job}/exceptions")),
-        JobsCommand::DeadLetters { job } => show(format!("/v1/jobs/{job}/dead-letters")),
-        JobsCommand::Results { job } => stream(&client, &format!("/v1/jobs/{job}/results")),
+        JobsCommand::Checkpoints { job } => show(format!("{}/checkpoints", job_path(job))),
+        JobsCommand::Exceptions { job } => show(format!("{}/exceptions", job_path(job))),
+        JobsCommand::DeadLetters { job } => show(format!("{}/dead-letters", job_path(job))),
+        JobsCommand::Results { job } => stream(&client, &format!("{}/results", job_path(job))),
     }
 }
 
@@ -101,7 +104,7 @@ fn pretty(value: &Value) -> anyhow::Result<()> {
 }
 
 fn list(client: &Client) -> anyhow::Result<()> {
-    let answer = client.get("/v1/jobs")?;
+    let answer = client.get("/v1/jobs?limit=512")?;
     let jobs = answer.get("jobs").and_then(Value::as_array);
     let rows: Vec<Vec<String>> = jobs
         .into_iter()
@@ -114,7 +117,7 @@ fn list(client: &Client) -> anyhow::Result<()> {
 }
 
 fn metrics(client: &Client, job: &str) -> anyhow::Result<()> {
-    let answer = client.get(&format!("/v1/jobs/{job}/metrics"))?;
+    let answer = client.get(&format!("{}/metrics", job_path(job)))?;
     let operators = answer.get("operators").and_then(Value::as_array);
     let fields = [
         "index",
@@ -123,20 +126,28 @@ fn metrics(client: &Client, job: &str) -> anyhow::Result<()> {
         "busy_ms",
         "idle_ms",
         "blocked_ms",
+        "state_wait_ms",
         "state_rows",
         "state_bytes",
         "late_rows",
+        "dead_letters",
     ];
     let mut rows = Vec::new();
     for operator in operators.into_iter().flatten() {
         let tasks = operator.get("tasks").and_then(Value::as_array);
         for task in tasks.into_iter().flatten() {
-            let mut row = cells(operator, &["id"]);
+            let mut row = cells(operator, &["id", "description"]);
+            if let Some(description) = row.last_mut()
+                && let Some((cut, _)) = description.char_indices().nth(DESCRIPTION_CHARS)
+            {
+                description.truncate(cut);
+                description.push('…');
+            }
             row.extend(cells(task, &fields));
             rows.push(row);
         }
     }
-    let mut header = vec!["OPERATOR".to_owned()];
+    let mut header = vec!["OPERATOR".to_owned(), "DESCRIPTION".to_owned()];
     header.extend(fields.map(|field| match field {
         "index" => "TASK".to_owned(),
         field => field.to_uppercase(),
