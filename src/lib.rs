@@ -2,6 +2,7 @@
 //! decides nothing; the binary beside it only reads the command line.
 
 pub mod dev;
+mod interrupt;
 mod process;
 mod render;
 pub mod run;

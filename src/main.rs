@@ -1,14 +1,27 @@
 //! The one binary: reads the command line and hands over.
 
-use std::{io, process::ExitCode};
+use std::{env, io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use millstream::{dev, run};
 use tracing_subscriber::EnvFilter;
 
+/// Variable that says what is logged.
+const LOG_VARIABLE: &str = "MILLSTREAM_LOG";
+
+/// What the environment and the exit code mean.
+const ENVIRONMENT: &str = "\
+Environment:
+  MILLSTREAM_TOKEN  Secret that clients show: of `dev` the one to accept, of `sql` and `jobs` the one to show
+  MILLSTREAM_URL    Where the server of `sql` and `jobs` is [default: http://127.0.0.1:7878]
+  MILLSTREAM_LOG    What is logged to standard error: off, error, warn, info, debug or trace [default: error]
+
+Exit codes:
+  0 success, 1 failure, 2 wrong arguments, 130 ended by Ctrl-C";
+
 /// Streaming SQL in the dialect of Flink: run a script, or a server with a REST API.
 #[derive(Parser)]
-#[command(name = "millstream", version, propagate_version = true)]
+#[command(name = "millstream", version, propagate_version = true, after_help = ENVIRONMENT)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -24,9 +37,13 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // MILLSTREAM_LOG=info shows what happens inside; without it only results and errors show.
-    let filter =
-        EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    let filter = match log_filter() {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -34,7 +51,7 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Dev(arguments) => dev::run(arguments),
-        Command::Sql(arguments) => cli::sql(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Sql(arguments) => cli::sql(arguments),
         Command::Jobs(arguments) => cli::jobs(arguments).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
@@ -49,9 +66,22 @@ fn main() -> ExitCode {
     })
 }
 
+/// What is logged; unless somebody asks, only results and errors show.
+fn log_filter() -> Result<EnvFilter, String> {
+    let wanted = match env::var(LOG_VARIABLE) {
+        Ok(wanted) if !wanted.trim().is_empty() => wanted,
+        Ok(_) | Err(env::VarError::NotPresent) => "error".to_owned(),
+        Err(env::VarError::NotUnicode(_)) => return Err(format!("{LOG_VARIABLE} is not text")),
+    };
+    EnvFilter::try_new(&wanted).map_err(|_| {
+        format!("{LOG_VARIABLE} cannot be `{wanted}`: write a level such as info, or target=level")
+    })
+}
+
 /// Whoever read the output has had enough: `millstream … | head`.
 fn reader_is_gone(error: &anyhow::Error) -> bool {
+    let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        .chain()
+        .any(|error| error.downcast_ref().is_some_and(broken))
 }

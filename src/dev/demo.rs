@@ -1,6 +1,6 @@
 //! The demo job: a windowed count over generated bids, its rows printed as they are committed.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use control_plane::{
@@ -32,12 +32,12 @@ pub(super) async fn run(statements: Arc<Statements>) -> anyhow::Result<()> {
     let feed = entry.feed.clone().context("the demo job has no rows")?;
     let mut reader = feed.reader();
     eprintln!("{}: {}", entry.id, entry.spec.name);
-    let mut out = io::stdout();
-    let mut printer = Printer::new(&mut out, Format::Table, feed.columns().to_vec(), false);
+    let mut out = tokio::io::stdout();
+    let mut printer = Printer::new(Format::Table, feed.columns().to_vec(), false);
     loop {
         match reader.next().await {
             Chunk::Rows { rows, .. } => {
-                if printer.rows(&rows).is_err() {
+                if printer.print(&mut out, &rows).await.is_err() {
                     // Nobody looks; the job stays for clients of the API.
                     return Ok(());
                 }

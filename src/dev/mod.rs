@@ -2,7 +2,13 @@
 
 mod demo;
 
-use std::{env, io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    env, io,
+    net::{SocketAddr, ToSocketAddrs as _},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -15,22 +21,26 @@ use rand::{TryRngCore as _, rngs::OsRng};
 use sql::{PlanOptions, session::Session};
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::{Process, ProcessConfig};
+use crate::{Process, ProcessConfig, interrupt::Interrupt};
 
 /// Variable that may hold the token.
 const TOKEN_VARIABLE: &str = "MILLSTREAM_TOKEN";
 
 /// How long open connections may take to end after Ctrl-C.
-const SHUTDOWN_MS: u64 = 3_000;
+const SHUTDOWN_MS: u64 = 2_000;
+
+/// How long everything may take to end after Ctrl-C.
+const INTERRUPT_GRACE_MS: u64 = 5_000;
 
 /// Start everything in one process and serve the REST API.
 ///
 /// Jobs and their state live in memory and end with the process. Clients show the token that is
-/// printed at start, or the one in MILLSTREAM_TOKEN.
+/// printed at start, or the one in MILLSTREAM_TOKEN. Tables and options (SET) are shared by all
+/// clients.
 #[derive(Args, Debug)]
 pub struct DevArgs {
     /// Address to listen on; a loopback address. Port 0: any free one.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7878")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7878", value_parser = listen_address)]
     listen: SocketAddr,
     /// Start a demo job on the Nexmark generator and print its rows.
     #[arg(long)]
@@ -48,14 +58,16 @@ pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
             args.listen.ip()
         );
     }
+    let grace = Duration::from_millis(INTERRUPT_GRACE_MS);
+    let interrupt = Interrupt::listen(grace).context("failed to wait for Ctrl-C")?;
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
-    runtime.block_on(serve(args))?;
+    runtime.block_on(serve(args, &interrupt))?;
     // Tasks that hang in a foreign call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(args: &DevArgs) -> anyhow::Result<()> {
+async fn serve(args: &DevArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
     let listener = listen(args.listen).await?;
     let address = listener.local_addr().context("failed to listen")?;
     let (token, given) = token()?;
@@ -74,17 +86,19 @@ async fn serve(args: &DevArgs) -> anyhow::Result<()> {
     let server = tokio::spawn(async move { server.await });
     let demo = args.demo.then(|| tokio::spawn(demo::run(statements)));
 
-    tokio::signal::ctrl_c()
-        .await
-        .context("failed to wait for Ctrl-C")?;
+    interrupt.asked().await;
     eprintln!("\nstopping: cancelling jobs");
     // Results end with their jobs, and connections with their results.
     process.jobs.shut_down().await;
     drop((stop, stopped));
-    if let Some(demo) = demo {
-        demo.await.context("the demo crashed")??;
+    let wait = Duration::from_millis(SHUTDOWN_MS);
+    // The demo's last rows may be for a pipe that nobody reads any more.
+    if let Some(demo) = demo
+        && let Ok(ended) = tokio::time::timeout(wait, demo).await
+    {
+        ended.context("the demo crashed")??;
     }
-    match tokio::time::timeout(Duration::from_millis(SHUTDOWN_MS), server).await {
+    match tokio::time::timeout(wait, server).await {
         Ok(served) => served
             .context("the server crashed")?
             .context("failed to serve"),
@@ -115,20 +129,31 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// The token, and whether the user gave it.
 fn token() -> anyhow::Result<(String, bool)> {
     match env::var(TOKEN_VARIABLE) {
+        // Set to nothing is as good as not set.
+        Ok(token) if token.is_empty() => Ok((random_token()?, false)),
         Ok(token) if token.len() < 8 => bail!("{TOKEN_VARIABLE} is shorter than 8 characters"),
         Ok(token) => Ok((token, true)),
         Err(env::VarError::NotUnicode(_)) => bail!("{TOKEN_VARIABLE} is not text"),
-        Err(env::VarError::NotPresent) => {
-            let mut bytes = [0; 24];
-            OsRng
-                .try_fill_bytes(&mut bytes)
-                .context("failed to make a token")?;
-            Ok((
-                bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-                false,
-            ))
-        }
+        Err(env::VarError::NotPresent) => Ok((random_token()?, false)),
     }
+}
+
+fn random_token() -> anyhow::Result<String> {
+    let mut bytes = [0; 24];
+    OsRng
+        .try_fill_bytes(&mut bytes)
+        .context("failed to make a token")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// An address and a port; names of this machine, such as `localhost`, too.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let addresses = text.to_socket_addrs().map(Vec::from_iter);
+    let address = addresses.ok().and_then(|addresses| {
+        let ipv4 = addresses.iter().find(|address| address.is_ipv4());
+        ipv4.or(addresses.first()).copied()
+    });
+    address.ok_or_else(|| "expected an address and a port such as 127.0.0.1:7878".to_owned())
 }
 
 /// Tells the user how to get in; the only place where the token is shown.

@@ -1,24 +1,33 @@
 //! `millstream run FILE.sql`: the statements of a script in order, in this process.
 
 mod duration;
+mod input;
 mod output;
 mod progress;
 mod report;
 mod script;
 
-use std::{fs, io, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use control_plane::caps::PARALLELISM_MAX;
 use proto::control::JobOptions;
 
-use crate::{Process, ProcessConfig};
+use crate::{
+    Process, ProcessConfig,
+    interrupt::{self, Interrupt},
+};
 use duration::duration_ms;
+use report::ReportFile;
 
-pub use output::Format;
 pub(crate) use output::Printer;
+pub use output::{Format, Output};
 pub use report::{JobReport, RunReport};
-pub use script::{Ended, RunError, ScriptOptions, run_script};
+pub use script::{Ended, RunError, ScriptOptions, ScriptRun, run_script};
+
+/// How long a job may take to end after Ctrl-C.
+const INTERRUPT_GRACE_MS: u64 = 5_000;
 
 /// How long a sink may fail before a script does: somebody waits for it.
 const SINK_PATIENCE_MS: u64 = 10_000;
@@ -37,7 +46,7 @@ pub enum ResultMode {
 /// An INSERT runs until its input ends; a bare SELECT prints its rows. State is kept in memory.
 #[derive(Args, Debug)]
 pub struct RunArgs {
-    /// File of SQL statements, each ended by a semicolon.
+    /// File of SQL statements, each ended by a semicolon; `-` is standard input.
     file: PathBuf,
     /// How the rows of a SELECT are given [default: changelog, or what
     /// 'sql-client.execution.result-mode' is SET to].
@@ -47,10 +56,10 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Tasks per operator, where SET 'parallelism.default' says nothing else.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=i64::from(PARALLELISM_MAX)))]
     parallelism: u32,
     /// Rows that a batch should have.
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 4096, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     batch_rows: u32,
     /// Time between checkpoints, such as 500ms or 10s; 0: only one at the end of the input.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration_ms)]
@@ -71,8 +80,9 @@ pub struct SourceError(String);
 /// # Errors
 /// When the file cannot be read, a statement is wrong or a job fails.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let script = fs::read_to_string(&args.file)
-        .with_context(|| format!("failed to read {}", args.file.display()))?;
+    let script = cli::read_script(&args.file)?;
+    // A path that cannot be written must not show only after hours.
+    let report = args.report.as_deref().map(ReportFile::open).transpose()?;
     let options = ScriptOptions {
         result: args.result,
         format: args.format,
@@ -85,37 +95,29 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         },
         progress: true,
     };
+    let grace = Duration::from_millis(INTERRUPT_GRACE_MS);
+    let interrupt = Interrupt::listen(grace).context("failed to wait for Ctrl-C")?;
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     let clock = report::RunClock::start();
-    let (jobs, ended) = runtime.block_on(async {
+    let run = runtime.block_on(async {
         let process = Process::start(ProcessConfig::default());
-        let interrupted = async {
-            // Without a signal handler the script runs to its end.
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        let mut out = io::stdout();
-        run_script(&process, &script, &options, &mut out, interrupted)
-            .await
-            .map_err(|error| match error {
-                RunError::Sql(error) => anyhow::Error::new(SourceError(error.render(&script))),
-                other => other.into(),
-            })
-    })?;
+        let mut out = tokio::io::stdout();
+        run_script(&process, &script, &options, &mut out, interrupt.asked()).await
+    });
     // Tasks that hang in a foreign call must not keep the process.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    if let Some(path) = &args.report {
-        let report = clock.report(jobs);
-        let json = serde_json::to_string_pretty(&report).context("failed to write the report")?;
-        fs::write(path, json).with_context(|| format!("failed to write {}", path.display()))?;
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    if let Some(report) = report {
+        report.write(&clock.report(run.reports))?;
     }
+    let ended = run.ended.map_err(|error| match error {
+        RunError::Sql(error) => anyhow::Error::new(SourceError(error.render(&script))),
+        other => other.into(),
+    })?;
     Ok(match ended {
         Ended::AtEnd | Ended::ReaderGone => ExitCode::SUCCESS,
         Ended::Interrupted => {
             eprintln!("interrupted: the job was cancelled");
-            // What a shell expects of a program that Ctrl-C ended.
-            ExitCode::from(130)
+            ExitCode::from(interrupt::EXIT_CODE)
         }
     })
 }

@@ -1,14 +1,16 @@
 //! Rows on standard output: as a table, tab-separated, or JSON.
 
-use std::{
-    io::{self, Write},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
 use clap::ValueEnum;
-use control_plane::results::{ResultRow, column_names, escape, row_json, unescape};
+use cli::{pad_join, printable};
+use control_plane::results::{
+    ResultRow, column_names, escape, push_separated, row_cells, row_json,
+};
 use proto::types::{Field, RowKind};
 use serde_json::{Value, json};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use unicode_width::UnicodeWidthStr as _;
 
 /// How rows are printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -21,28 +23,27 @@ pub enum Format {
     Json,
 }
 
+/// Rows that become text at once.
+const ROWS_PER_WRITE: usize = 4096;
+
+/// Where a result goes. Writing waits without holding a thread: a pipe may take no more for long.
+pub type Output = dyn AsyncWrite + Unpin + Send;
+
 /// Prints the rows of one result.
-pub(crate) struct Printer<'a> {
-    out: &'a mut (dyn Write + Send),
+pub(crate) struct Printer {
     format: Format,
     columns: Vec<Field>,
     names: Vec<String>,
     /// Whether rows come with their kind.
     changelog: bool,
-    /// Widths of the table's columns, once they are known.
+    /// Widths of the table's columns, once the header is printed.
     widths: Option<Vec<usize>>,
 }
 
-impl<'a> Printer<'a> {
-    pub(crate) fn new(
-        out: &'a mut (dyn Write + Send),
-        format: Format,
-        columns: Vec<Field>,
-        changelog: bool,
-    ) -> Printer<'a> {
+impl Printer {
+    pub(crate) fn new(format: Format, columns: Vec<Field>, changelog: bool) -> Printer {
         Printer {
             names: column_names(&columns),
-            out,
             format,
             columns,
             changelog,
@@ -52,75 +53,85 @@ impl<'a> Printer<'a> {
 
     /// Prints rows that come together; the first call prints the header as well, so it is made
     /// even when there are no rows.
-    pub(crate) fn rows(&mut self, rows: &[ResultRow]) -> io::Result<()> {
-        match self.format {
-            Format::Table => self.table(rows)?,
-            Format::Tsv => self.tsv(rows)?,
-            Format::Json => self.json(rows)?,
+    pub(crate) async fn print(&mut self, out: &mut Output, rows: &[ResultRow]) -> io::Result<()> {
+        if self.widths.is_none() {
+            let header = self.header(rows);
+            out.write_all(header.as_bytes()).await?;
         }
-        self.out.flush()
-    }
-
-    fn tsv(&mut self, rows: &[ResultRow]) -> io::Result<()> {
-        if self.widths.replace(Vec::new()).is_none() {
-            let mut header = String::from("# ");
-            if self.changelog {
-                header.push_str("op\t");
-            }
-            for (index, column) in self.columns.iter().enumerate() {
-                if index > 0 {
-                    header.push('\t');
-                }
-                escape(&column.name, &mut header);
-            }
-            writeln!(self.out, "{header}")?;
+        for rows in rows.chunks(ROWS_PER_WRITE) {
+            let text = self.text(rows);
+            out.write_all(text.as_bytes()).await?;
         }
-        for row in rows {
-            if self.changelog {
-                write!(self.out, "{}\t", row.kind.symbol())?;
-            }
-            writeln!(self.out, "{}", row.line)?;
-        }
-        Ok(())
-    }
-
-    fn json(&mut self, rows: &[ResultRow]) -> io::Result<()> {
-        for row in rows {
-            let object: Value = row_json(row, &self.columns, &self.names);
-            if self.changelog {
-                let change = json!({"op": row.kind.symbol(), "row": object});
-                writeln!(self.out, "{change}")?;
-            } else {
-                writeln!(self.out, "{object}")?;
-            }
-        }
-        Ok(())
+        out.flush().await
     }
 
     /// Widths are those of the names and the first rows; a later value that is wider shifts its
     /// line only.
-    fn table(&mut self, rows: &[ResultRow]) -> io::Result<()> {
-        let cells: Vec<Vec<String>> = rows.iter().map(|row| self.cells(row)).collect();
-        let widths = match self.widths.take() {
-            Some(widths) => widths,
-            None => {
-                let mut header: Vec<String> = Vec::new();
-                if self.changelog {
-                    header.push("op".to_owned());
+    fn header(&mut self, rows: &[ResultRow]) -> String {
+        let mut names: Vec<String> = Vec::new();
+        if self.changelog {
+            names.push("op".to_owned());
+        }
+        names.extend(self.columns.iter().map(|column| column.name.clone()));
+        let mut widths = Vec::new();
+        let text = match self.format {
+            Format::Json => String::new(),
+            Format::Tsv => {
+                let mut text = String::from("# ");
+                for (index, name) in names.iter().enumerate() {
+                    if index > 0 {
+                        text.push('\t');
+                    }
+                    escape(name, &mut text);
                 }
-                header.extend(self.columns.iter().map(|column| printable(&column.name)));
-                let widths = widths(&header, &cells);
-                self.line(&header, &widths)?;
+                text.push('\n');
+                text
+            }
+            Format::Table => {
+                let names: Vec<String> = names.iter().map(|name| printable(name)).collect();
+                widths = names.iter().map(|name| name.width()).collect();
+                for row in rows {
+                    for (width, cell) in widths.iter_mut().zip(self.cells(row)) {
+                        *width = cell.width().max(*width);
+                    }
+                }
                 let rule: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
-                writeln!(self.out, "{}", rule.join("─┼─"))?;
-                widths
+                format!("{}\n{}\n", line(&names, &widths), rule.join("─┼─"))
             }
         };
-        for cells in &cells {
-            self.line(cells, &widths)?;
-        }
         self.widths = Some(widths);
-        Ok(())
+        text
+    }
+
+    fn text(&self, rows: &[ResultRow]) -> String {
+        let mut text = String::new();
+        for row in rows {
+            match self.format {
+                Format::Table => {
+                    let widths = self.widths.as_deref().unwrap_or_default();
+                    text.push_str(&line(&self.cells(row), widths));
+                }
+                Format::Tsv => {
+                    if self.changelog {
+                        text.push_str(row.kind.symbol());
+                        text.push('\t');
+                    }
+                    push_separated(row, &self.columns, &mut text);
+                }
+                Format::Json => text.push_str(&self.json(row).to_string()),
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    fn json(&self, row: &ResultRow) -> Value {
+        let object = row_json(row, &self.columns, &self.names);
+        if self.changelog {
+            json!({"op": row.kind.symbol(), "row": object})
+        } else {
+            object
+        }
     }
 
     fn cells(&self, row: &ResultRow) -> Vec<String> {
@@ -128,44 +139,16 @@ impl<'a> Printer<'a> {
         if self.changelog {
             cells.push(row.kind.symbol().to_owned());
         }
-        let values = row.line.split('\t').map(|value| match value {
-            "\\N" => "NULL".to_owned(),
-            value => printable(&unescape(value)),
-        });
-        cells.extend(values);
+        let values = row_cells(row, &self.columns);
+        cells.extend(values.iter().map(|value| printable(value)));
         cells
     }
-
-    fn line(&mut self, cells: &[String], widths: &[usize]) -> io::Result<()> {
-        let padded: Vec<String> = cells
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        writeln!(self.out, "{}", padded.join(" │ ").trim_end())
-    }
 }
 
-fn widths(header: &[String], rows: &[Vec<String>]) -> Vec<usize> {
-    let mut widths: Vec<usize> = header.iter().map(|name| name.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    widths
-}
-
-/// Control characters would break the table, or worse the terminal.
-fn printable(text: &str) -> String {
-    let shown = |character: char| {
-        if character.is_control() {
-            '␣'
-        } else {
-            character
-        }
-    };
-    text.chars().map(shown).collect()
+fn line(cells: &[String], widths: &[usize]) -> String {
+    let mut line = pad_join(cells, widths, " │ ");
+    line.truncate(line.trim_end().len());
+    line
 }
 
 /// Lines that are not changes, as rows.
@@ -183,8 +166,25 @@ mod tests {
 
     use super::*;
 
+    async fn print(
+        columns: Vec<Field>,
+        format: Format,
+        changelog: bool,
+        rows: &[&[ResultRow]],
+    ) -> String {
+        let mut out = Vec::new();
+        let mut printer = Printer::new(format, columns, changelog);
+        for rows in rows {
+            printer
+                .print(&mut out, rows)
+                .await
+                .expect("memory takes it");
+        }
+        String::from_utf8(out).expect("text")
+    }
+
     #[allow(clippy::needless_pass_by_value)]
-    fn check(format: Format, changelog: bool, expected: Expect) {
+    async fn check(format: Format, changelog: bool, expected: Expect) {
         let columns = vec![
             Field::new("id", "INT".parse().expect("a type")),
             Field::new("name", "STRING".parse().expect("a type")),
@@ -193,20 +193,40 @@ mod tests {
             kind,
             line: line.into(),
         };
-        let mut out = Vec::new();
-        let mut printer = Printer::new(&mut out, format, columns, changelog);
         let first = [
             row(RowKind::Insert, "1\tlonger"),
             row(RowKind::Delete, "2\t\\N"),
         ];
-        printer.rows(&first).expect("memory takes it");
         let later = [row(RowKind::UpdateAfter, "3\ta\\tb")];
-        printer.rows(&later).expect("memory takes it");
-        expected.assert_eq(&String::from_utf8(out).expect("text"));
+        let text = print(columns, format, changelog, &[&first, &later]).await;
+        expected.assert_eq(&text);
     }
 
-    #[test]
-    fn rows_in_every_format() {
+    #[tokio::test]
+    async fn columns_are_as_wide_as_a_terminal_shows_them() {
+        let columns = vec![
+            Field::new("名前", "STRING".parse().expect("a type")),
+            Field::new("n", "INT".parse().expect("a type")),
+        ];
+        let rows = inserts(vec![
+            "e\u{301}\t1".into(),
+            "👩‍👩‍👧\t2".into(),
+            "\u{1b}[31m\t3".into(),
+            "\u{202e}abc\t4".into(),
+        ]);
+        expect![[r#"
+            名前  │ n
+            ──────┼──
+            é     │ 1
+            👩‍👩‍👧    │ 2
+            ␛[31m │ 3
+            �abc  │ 4
+        "#]]
+        .assert_eq(&print(columns, Format::Table, false, &[&rows]).await);
+    }
+
+    #[tokio::test]
+    async fn rows_in_every_format() {
         check(
             Format::Tsv,
             true,
@@ -216,7 +236,8 @@ mod tests {
             -D	2	\N
             +U	3	a\tb
         "#]],
-        );
+        )
+        .await;
         check(
             Format::Tsv,
             false,
@@ -226,7 +247,8 @@ mod tests {
             2	\N
             3	a\tb
         "#]],
-        );
+        )
+        .await;
         check(
             Format::Json,
             true,
@@ -235,7 +257,8 @@ mod tests {
             {"op":"-D","row":{"id":2,"name":null}}
             {"op":"+U","row":{"id":3,"name":"a\tb"}}
         "#]],
-        );
+        )
+        .await;
         check(
             Format::Json,
             false,
@@ -244,7 +267,8 @@ mod tests {
             {"id":2,"name":null}
             {"id":3,"name":"a\tb"}
         "#]],
-        );
+        )
+        .await;
         check(
             Format::Table,
             true,
@@ -253,9 +277,10 @@ mod tests {
             ───┼────┼───────
             +I │ 1  │ longer
             -D │ 2  │ NULL
-            +U │ 3  │ a␣b
+            +U │ 3  │ a␉b
         "#]],
-        );
+        )
+        .await;
         check(
             Format::Table,
             false,
@@ -264,8 +289,9 @@ mod tests {
             ───┼───────
             1  │ longer
             2  │ NULL
-            3  │ a␣b
+            3  │ a␉b
         "#]],
-        );
+        )
+        .await;
     }
 }

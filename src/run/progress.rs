@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use control_plane::{JobEntry, Jobs};
+use control_plane::{JobEntry, JobState, Jobs};
 use proto::plan::node::Operator;
 use tokio::time::Instant;
 
@@ -13,6 +13,8 @@ pub(super) struct Progress {
     started: Instant,
     enabled: bool,
     shown: bool,
+    /// Restarts that were told of.
+    generation: u64,
 }
 
 impl Progress {
@@ -23,6 +25,7 @@ impl Progress {
             started: Instant::now(),
             enabled: wanted && io::stderr().is_terminal() && !beside_rows,
             shown: false,
+            generation: 0,
         }
     }
 
@@ -38,6 +41,7 @@ impl Progress {
             matches!(operator, Operator::Sink(_))
         })
         .0;
+        self.tell_restart(entry);
         let checkpoints = entry.checkpoint_summary().count;
         // The line is for eyes only: a terminal that is gone is no reason to stop.
         let _ = write!(
@@ -48,6 +52,22 @@ impl Progress {
             self.started.elapsed().as_secs(),
         );
         self.shown = true;
+    }
+
+    /// A job that fails again and again looks as if it only took long.
+    fn tell_restart(&mut self, entry: &JobEntry) {
+        let restarting = entry.state() == JobState::Restarting;
+        let generation = entry.generation().0;
+        if !restarting || generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        let cause = entry.last_error().unwrap_or_default();
+        let _ = writeln!(
+            io::stderr().lock(),
+            "\r\x1b[K{} failed and starts again: {cause}",
+            entry.id
+        );
     }
 }
 

@@ -1,7 +1,13 @@
 //! Figures of a run: what `--report` writes.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
+use anyhow::Context as _;
 use control_plane::{JobEntry, Jobs};
 use proto::plan::node::Operator;
 use serde::Serialize;
@@ -82,6 +88,35 @@ pub(super) fn rows(
     tasks.fold((0, 0), |(rows_in, rows_out), task| {
         (rows_in + task.rows_in, rows_out + task.rows_out)
     })
+}
+
+/// The file of a report. It is opened before the run, and what it held is kept until the report is
+/// there.
+pub(super) struct ReportFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl ReportFile {
+    pub(super) fn open(path: &Path) -> anyhow::Result<ReportFile> {
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(false).open(path);
+        Ok(ReportFile {
+            file: file.with_context(|| format!("failed to write {}", path.display()))?,
+            path: path.to_owned(),
+        })
+    }
+
+    pub(super) fn write(mut self, report: &RunReport) -> anyhow::Result<()> {
+        let json = serde_json::to_string_pretty(report).context("failed to write the report")?;
+        // What is no file (a pipe, /dev/stdout) has no length to cut.
+        let cut = match self.file.metadata() {
+            Ok(metadata) if metadata.is_file() => self.file.set_len(0),
+            _ => Ok(()),
+        };
+        cut.and_then(|()| self.file.write_all(json.as_bytes()))
+            .with_context(|| format!("failed to write {}", self.path.display()))
+    }
 }
 
 /// When the run began.

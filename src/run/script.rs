@@ -1,36 +1,46 @@
 //! The statements of a script, one after the other; a job ends before the next statement begins.
 
 use std::{
-    io::{self, IsTerminal as _, Write},
-    pin::pin,
+    io::{self, IsTerminal as _, Write as _},
+    pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
 
 use control_plane::{
-    JobEntry, JobSpec, SubmitError, job_options, job_spec,
-    results::{Chunk, Feed, FeedEnd, Fold, FoldError},
+    JobEntry, JobSpec, JobState, SubmitError, job_options, job_spec,
+    results::{Chunk, FeedEnd, Fold, FoldError, ResultRow},
 };
 use proto::{
     control::JobOptions,
     types::{DataType, Field},
 };
+use serde_json::{Value, json};
 use sql::{
     PlanOptions,
     error::SqlError,
     parse::parse_script,
     session::{Outcome, Session},
 };
+use tokio::io::AsyncWriteExt as _;
 
 use super::{
     Format, JobReport, ResultMode,
-    output::{Printer, inserts},
+    input::unbounded_table,
+    output::{Output, Printer, inserts},
     progress::Progress,
 };
 use crate::Process;
 
+#[cfg(test)]
+#[path = "script_test.rs"]
+mod script_test;
+
 /// Time between two looks at a running job's figures.
 const PROGRESS_MS: u64 = 300;
+
+/// Records that could not be read and are shown; all are counted.
+const DEAD_LETTERS_TOLD: usize = 3;
 
 /// How a script is run.
 #[derive(Clone, Debug)]
@@ -77,82 +87,125 @@ pub enum RunError {
     #[error(transparent)]
     Fold(#[from] FoldError),
     /// The output cannot be written.
-    #[error("failed to write the output: {0}")]
+    #[error("failed to write the output")]
     Output(#[from] io::Error),
 }
 
+/// What came of a script.
+#[derive(Debug)]
+pub struct ScriptRun {
+    /// Its jobs, up to the one that failed.
+    pub reports: Vec<JobReport>,
+    /// How it ended.
+    pub ended: Result<Ended, RunError>,
+}
+
 /// Executes the statements; rows go to `out`. When `interrupted` completes, the running job is
-/// cancelled and the rest left out.
-///
-/// # Errors
-/// At the first statement that is wrong and the first job that fails.
+/// cancelled and the rest left out. Ends at the first statement that is wrong and the first job that
+/// fails.
 pub async fn run_script(
     process: &Process,
     script: &str,
     options: &ScriptOptions,
-    out: &mut (dyn Write + Send),
+    out: &mut Output,
     interrupted: impl Future<Output = ()>,
-) -> Result<(Vec<JobReport>, Ended), RunError> {
-    let statements = parse_script(script)?;
-    let mut session = Session::new(PlanOptions::default());
+) -> ScriptRun {
     let mut run = Run {
         process,
         options,
         out,
         reports: Vec::new(),
     };
-    let mut interrupted = pin!(interrupted);
-    for statement in &statements {
-        match session.execute(statement)? {
-            Outcome::Ok(message) => run.message(&statement.text, &message)?,
-            Outcome::Rows { columns, rows } => run.rows(&columns, &rows)?,
-            Outcome::Job { plan, kind } => {
-                let job = job_options(session.settings(), &options.job);
-                let spec = job_spec(statement, session.settings(), (*plan, kind), job);
-                let mode = options
-                    .result
-                    .unwrap_or(match session.settings().result_mode() {
-                        Some(sql::settings::ResultMode::Table) => ResultMode::Final,
-                        _ => ResultMode::Changelog,
-                    });
-                let ended = run.job(spec, mode, interrupted.as_mut()).await?;
-                if ended != Ended::AtEnd {
-                    return Ok((run.reports, ended));
-                }
-            }
+    let ended = match run.script(script, pin!(interrupted)).await {
+        Err(RunError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(Ended::ReaderGone)
         }
+        ended => ended,
+    };
+    ScriptRun {
+        reports: run.reports,
+        ended,
     }
-    Ok((run.reports, Ended::AtEnd))
 }
 
 struct Run<'a> {
     process: &'a Process,
     options: &'a ScriptOptions,
-    out: &'a mut (dyn Write + Send),
+    out: &'a mut Output,
     reports: Vec<JobReport>,
 }
 
 impl Run<'_> {
+    async fn script(
+        &mut self,
+        script: &str,
+        mut interrupted: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Ended, RunError> {
+        let statements = parse_script(script)?;
+        if statements.is_empty() {
+            self.note("nothing to run: the script has no statements");
+        }
+        let mut session = Session::new(PlanOptions::default());
+        for statement in &statements {
+            let ended = match session.execute(statement)? {
+                Outcome::Ok(message) => {
+                    let message = self.message(&statement.text, &message);
+                    unless(interrupted.as_mut(), message).await?
+                }
+                Outcome::Rows { columns, rows } => {
+                    let rows = self.rows(&columns, &rows);
+                    unless(interrupted.as_mut(), rows).await?
+                }
+                Outcome::Job { plan, kind } => {
+                    let job = job_options(session.settings(), &self.options.job);
+                    let spec = job_spec(statement, session.settings(), (*plan, kind), job);
+                    let set = session.settings().result_mode();
+                    let mode = self.options.result.unwrap_or(match set {
+                        Some(sql::settings::ResultMode::Table) => ResultMode::Final,
+                        _ => ResultMode::Changelog,
+                    });
+                    self.job(spec, mode, interrupted.as_mut()).await?
+                }
+            };
+            if ended != Ended::AtEnd {
+                return Ok(ended);
+            }
+        }
+        Ok(Ended::AtEnd)
+    }
+
+    /// A word to a person, beside the results.
+    fn note(&self, text: &str) {
+        if self.options.progress {
+            // Nobody there to read it is no reason to stop.
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
     /// EXPLAIN's answer is a result; that a table was created is worth a word to a person only.
-    fn message(&mut self, statement: &str, message: &str) -> Result<(), RunError> {
+    async fn message(&mut self, statement: &str, message: &str) -> Result<(), RunError> {
         let first = statement.split_whitespace().next().unwrap_or_default();
         if first.eq_ignore_ascii_case("EXPLAIN") {
-            writeln!(self.out, "{}", message.trim_end())?;
-        } else if self.options.progress && io::stderr().is_terminal() {
-            writeln!(io::stderr(), "{message}")?;
+            let text = match self.options.format {
+                Format::Json => json!({"plan": plan_json(message)}).to_string(),
+                Format::Table | Format::Tsv => message.trim_end().to_owned(),
+            };
+            self.out.write_all(format!("{text}\n").as_bytes()).await?;
+            self.out.flush().await?;
+        } else if io::stderr().is_terminal() {
+            self.note(message);
         }
         Ok(())
     }
 
-    fn rows(&mut self, columns: &[String], rows: &[Vec<Option<String>>]) -> Result<(), RunError> {
+    async fn rows(
+        &mut self,
+        columns: &[String],
+        rows: &[Vec<Option<String>>],
+    ) -> Result<(), RunError> {
         let text: DataType = "STRING".parse().expect("the name of a type");
         let columns = columns.iter().map(|name| Field::new(name, text.clone()));
-        let mut printer = Printer::new(
-            &mut *self.out,
-            self.options.format,
-            columns.collect(),
-            false,
-        );
+        let mut printer = Printer::new(self.options.format, columns.collect(), false);
         let line = |row: &Vec<Option<String>>| {
             let mut line = String::new();
             for (index, value) in row.iter().enumerate() {
@@ -166,105 +219,154 @@ impl Run<'_> {
             }
             Arc::from(line)
         };
-        printer.rows(&inserts(rows.iter().map(line).collect()))?;
-        Ok(())
+        let rows = inserts(rows.iter().map(line).collect());
+        Ok(printer.print(self.out, &rows).await?)
     }
 
     async fn job(
         &mut self,
         spec: JobSpec,
         mode: ResultMode,
-        mut interrupted: std::pin::Pin<&mut impl Future<Output = ()>>,
+        mut interrupted: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Ended, RunError> {
         let jobs = &self.process.jobs;
         let entry = jobs.submit(spec).await?;
-        let mut progress = Progress::new(self.options.progress, entry.feed.is_some());
+        let rows_at_the_end = mode == ResultMode::Final && entry.feed.is_some();
+        if rows_at_the_end && let Some(table) = unbounded_table(&entry.spec.plan) {
+            self.note(&format!(
+                "`{table}` never ends, and rows are printed at its end: use --result changelog to see them as they change"
+            ));
+        }
+        let mut progress = Progress::new(
+            self.options.progress,
+            entry.feed.is_some() && !rows_at_the_end,
+        );
         let mut ticks = tokio::time::interval(Duration::from_millis(PROGRESS_MS));
-        let result = {
-            let mut work = pin!(follow(&entry, mode, self.options.format, &mut *self.out));
+        let mut printer = Printer::new(
+            self.options.format,
+            entry
+                .feed
+                .as_ref()
+                .map_or_else(Vec::new, |feed| feed.columns().to_vec()),
+            mode == ResultMode::Changelog,
+        );
+        let followed = {
+            let mut work = pin!(follow(&entry, mode, &mut printer, &mut *self.out));
             loop {
                 tokio::select! {
                     result = &mut work => break result,
-                    () = interrupted.as_mut() => break Ok(Ended::Interrupted),
+                    () = interrupted.as_mut() => break Ok(Followed::Interrupted),
                     _ = ticks.tick() => progress.show(jobs, &entry),
                 }
             }
         };
         drop(progress);
-        if !matches!(result, Ok(Ended::AtEnd)) {
+        if !matches!(followed, Ok(Followed::Ended | Followed::Rows(_))) {
             // An error of the store or the worker is the one that counts.
             let _ = jobs.cancel(entry.id).await;
         }
         entry.ended().await;
         self.reports.push(JobReport::of(jobs, &entry));
-        let letters = entry.dead_letters().0;
-        if letters > 0 {
-            writeln!(
-                io::stderr(),
-                "{letters} records could not be read and were left out"
-            )?;
+        self.tell_dead_letters(&entry);
+        match followed? {
+            Followed::Ended => Ok(Ended::AtEnd),
+            Followed::Interrupted => Ok(Ended::Interrupted),
+            Followed::Rows(rows) => {
+                let print = async { Ok(printer.print(self.out, &rows).await?) };
+                unless(interrupted, print).await
+            }
         }
-        result
+    }
+
+    fn tell_dead_letters(&self, entry: &JobEntry) {
+        let (count, letters) = entry.dead_letters();
+        if count == 0 {
+            return;
+        }
+        let records = if count == 1 { "record" } else { "records" };
+        let mut text = format!("{count} {records} could not be read and left out:");
+        for letter in letters.iter().take(DEAD_LETTERS_TOLD) {
+            let (split, position, cause) = (&letter.split, &letter.position, &letter.cause);
+            text.push_str(&format!("\n  {split}, {position}: {cause}"));
+        }
+        if letters.len() > DEAD_LETTERS_TOLD {
+            text.push_str("\n  …");
+        }
+        // Whoever wants results only has them; nobody there to read it is no reason to stop.
+        let _ = writeln!(io::stderr(), "{text}");
     }
 }
 
-/// Waits for the job's end; prints the rows of a SELECT meanwhile.
+/// What comes first: the end of `work`, or that the user wants no more.
+async fn unless(
+    interrupted: Pin<&mut impl Future<Output = ()>>,
+    work: impl Future<Output = Result<(), RunError>>,
+) -> Result<Ended, RunError> {
+    tokio::select! {
+        result = work => result.map(|()| Ended::AtEnd),
+        () = interrupted => Ok(Ended::Interrupted),
+    }
+}
+
+/// A compiled plan is JSON already.
+fn plan_json(message: &str) -> Value {
+    match serde_json::from_str(message) {
+        Ok(plan @ Value::Object(_)) => plan,
+        _ => message.trim_end().into(),
+    }
+}
+
+/// What following a job gave.
+enum Followed {
+    /// It has ended, and its rows, if there are any, are printed.
+    Ended,
+    /// It has ended; these are its rows.
+    Rows(Vec<ResultRow>),
+    /// The user wanted no more.
+    Interrupted,
+}
+
+/// Waits for the job's end; prints the changes of a SELECT meanwhile.
 async fn follow(
     entry: &JobEntry,
     mode: ResultMode,
-    format: Format,
-    out: &mut (dyn Write + Send),
-) -> Result<Ended, RunError> {
+    printer: &mut Printer,
+    out: &mut Output,
+) -> Result<Followed, RunError> {
     let failed = |cause: String| RunError::Job {
         job: entry.id.to_string(),
         cause,
     };
-    match &entry.feed {
-        Some(feed) => match print(feed, mode, format, out).await {
-            Ok(FeedEnd::Complete) => Ok(Ended::AtEnd),
-            Ok(FeedEnd::Broken(cause)) => Err(failed(cause)),
-            Err(RunError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                Ok(Ended::ReaderGone)
-            }
-            Err(error) => Err(error),
-        },
-        None => match entry.ended().await {
-            control_plane::JobState::Finished => Ok(Ended::AtEnd),
+    let Some(feed) = &entry.feed else {
+        return match entry.ended().await {
+            JobState::Finished => Ok(Followed::Ended),
             state => {
-                Err(failed(entry.last_error().unwrap_or_else(|| {
+                let cause = entry.last_error();
+                Err(failed(cause.unwrap_or_else(|| {
                     format!("it is {}", state.name().to_lowercase())
                 })))
             }
-        },
-    }
-}
-
-async fn print(
-    feed: &Arc<Feed>,
-    mode: ResultMode,
-    format: Format,
-    out: &mut (dyn Write + Send),
-) -> Result<FeedEnd, RunError> {
-    let changelog = mode == ResultMode::Changelog;
-    let mut printer = Printer::new(out, format, feed.columns().to_vec(), changelog);
+        };
+    };
     let mut fold = Fold::new(feed.upsert_key());
     let mut reader = feed.reader();
     let mut printed = false;
     loop {
         match reader.next().await {
-            Chunk::Rows { rows, .. } if changelog => {
-                printer.rows(&rows)?;
+            Chunk::Rows { rows, .. } if mode == ResultMode::Changelog => {
+                printer.print(out, &rows).await?;
                 printed = true;
             }
             Chunk::Rows { rows, .. } => rows.iter().for_each(|row| fold.apply(row)),
             Chunk::End(FeedEnd::Complete) => break,
-            Chunk::End(end) => return Ok(end),
+            Chunk::End(FeedEnd::Broken(cause)) => return Err(failed(cause)),
         }
     }
-    if !changelog {
-        printer.rows(&inserts(fold.finish()?))?;
-    } else if !printed {
-        printer.rows(&[])?;
+    if mode == ResultMode::Final {
+        return Ok(Followed::Rows(inserts(fold.finish()?)));
     }
-    Ok(FeedEnd::Complete)
+    if !printed {
+        printer.print(out, &[]).await?;
+    }
+    Ok(Followed::Ended)
 }

@@ -90,13 +90,13 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
         run_script(&process, script, &options, &mut text, never).await
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    match ran {
-        Ok((reports, _)) => {
+    match ran.ended {
+        Ok(_) => {
             let text = String::from_utf8(text).map_err(|error| error.to_string())?;
             Ok(RunOutput {
                 text,
                 faults: store.struck() + clock.struck(),
-                checkpoints: reports.iter().map(|report| report.checkpoints).sum(),
+                checkpoints: ran.reports.iter().map(|report| report.checkpoints).sum(),
                 looks: clock.looks(),
             })
         }
