@@ -104,7 +104,10 @@ async fn every_answer_is_json_where_json_is_wanted() {
         serde_json::from_str::<Value>(line).expect(line);
     }
     assert!(text.starts_with(r#"{"plan":"#), "{text}");
-    expect_test::expect![[r#""#]].assert_eq(text.lines().last().unwrap_or_default());
+    expect_test::expect![[
+        r#"{"op":"+I","row":{"l":["a, b",null],"r":{"EXPR$0":1,"EXPR$1":"x","EXPR$2":null},"m":{"k":"1.5"}}}"#
+    ]]
+    .assert_eq(text.lines().last().unwrap_or_default());
 }
 
 #[tokio::test]
