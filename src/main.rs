@@ -12,9 +12,9 @@ const LOG_VARIABLE: &str = "MILLSTREAM_LOG";
 /// What the environment and the exit code mean.
 const ENVIRONMENT: &str = "\
 Environment:
-  MILLSTREAM_TOKEN  Secret that clients show: of `dev` the one to accept, of `sql` and `jobs` the one to show
+  MILLSTREAM_TOKEN  Secret that `dev` accepts, and that `sql` and `jobs` show
   MILLSTREAM_URL    Where the server of `sql` and `jobs` is [default: http://127.0.0.1:7878]
-  MILLSTREAM_LOG    What is logged to standard error: off, error, warn, info, debug or trace [default: error]
+  MILLSTREAM_LOG    What is logged: off, error, warn, info, debug or trace [default: error]
 
 Exit codes:
   0 success, 1 failure, 2 wrong arguments, 130 ended by Ctrl-C";
