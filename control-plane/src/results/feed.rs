@@ -310,6 +310,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_discarded_makes_room_and_is_missed_by_later_readers() {
+        let feed = feed(2);
+        feed.publish(Epoch(1), 0, rows(0, 2)).await;
+        feed.discard();
+        feed.publish(Epoch(2), 0, rows(2, 4)).await;
+        let mut reader = feed.reader();
+        assert_eq!(read(&mut reader).await, (2, "2 3".into()));
+        feed.discard();
+        feed.end(FeedEnd::Complete);
+        assert_eq!(read(&mut feed.reader()).await, (0, "Complete".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_epoch_larger_than_the_feed_passes_alone() {
         let feed = feed(2);
         feed.publish(Epoch(1), 0, rows(0, 5)).await;
