@@ -46,6 +46,13 @@ const NEVER_FIRST: &[&str] = &[
     "WHERE",
 ];
 
+/// Comparisons are looser than LIKE, BETWEEN and IN, so that `a LIKE b = TRUE` asks about the LIKE.
+const COMPARISON_PRECEDENCE: u8 = 18;
+const RANGE_PRECEDENCE: u8 = 19;
+
+/// Of IS [NOT] DISTINCT FROM, a binary operator; the other IS are looser than comparisons.
+const DISTINCT_PRECEDENCE: u8 = 20;
+
 /// sqlparser's dialect for Flink SQL.
 #[derive(Debug)]
 pub(super) struct FlinkDialect;
@@ -108,6 +115,20 @@ impl Dialect for FlinkDialect {
         true
     }
 
+    fn prec_value(&self, precedence: Precedence) -> u8 {
+        match precedence {
+            Precedence::Eq => COMPARISON_PRECEDENCE,
+            Precedence::Like | Precedence::Between => RANGE_PRECEDENCE,
+            other => GenericDialect {}.prec_value(other),
+        }
+    }
+
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        is_distinct(parser)
+            .is_some()
+            .then_some(Ok(DISTINCT_PRECEDENCE))
+    }
+
     /// After a failure inside of one of these, sqlparser would otherwise take the word for a column
     /// and report something else.
     fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
@@ -144,6 +165,9 @@ impl Dialect for FlinkDialect {
         let negated = usize::from(word_at(parser, 1, "NOT"));
         if word_at(parser, 0, "IS") && word_at(parser, 1 + negated, "JSON") {
             return Some(Ok(is_json(parser, expr.clone(), negated == 1)));
+        }
+        if let Some(negated) = is_distinct(parser) {
+            return Some(distinct(parser, expr.clone(), negated));
         }
         let negated = usize::from(word_at(parser, 0, "NOT"));
         let symmetric = word_at(parser, negated, "BETWEEN")
@@ -230,6 +254,29 @@ fn map(parser: &mut Parser) -> Result<Expr, ParserError> {
     }
     parser.expect_token(&Token::RBracket)?;
     Ok(json::call(name, args, None))
+}
+
+/// Whether IS [NOT] DISTINCT FROM comes next, and if so, with NOT.
+fn is_distinct(parser: &Parser) -> Option<bool> {
+    let negated = word_at(parser, 1, "NOT");
+    let at = 1 + usize::from(negated);
+    let found = word_at(parser, 0, "IS")
+        && word_at(parser, at, "DISTINCT")
+        && word_at(parser, at + 1, "FROM");
+    found.then_some(negated)
+}
+
+/// `x IS [NOT] DISTINCT FROM y`. sqlparser would read all that follows as `y`, AND and OR too.
+fn distinct(parser: &mut Parser, left: Expr, negated: bool) -> Result<Expr, ParserError> {
+    expect(parser, &["IS"])?;
+    eat(parser, &["NOT"]);
+    expect(parser, &["DISTINCT", "FROM"])?;
+    let right = Box::new(parser.parse_subexpr(DISTINCT_PRECEDENCE)?);
+    let left = Box::new(left);
+    Ok(match negated {
+        true => Expr::IsNotDistinctFrom(left, right),
+        false => Expr::IsDistinctFrom(left, right),
+    })
 }
 
 /// `x IS [NOT] JSON [VALUE | SCALAR | ARRAY | OBJECT]`

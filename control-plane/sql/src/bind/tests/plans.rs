@@ -97,6 +97,14 @@ fn types_of_expressions() {
         ",
     );
     check(
+        "SELECT FALSE IS NOT DISTINCT FROM gift AND gift, qty IS DISTINCT FROM 1 + 1 OR gift, product LIKE 'b%' = TRUE, \
+         qty NOT BETWEEN 1 AND 2 IS TRUE, gift = product LIKE 'a' || 'b' FROM orders",
+        r"
+          Project [EXPR$0 := AND(IS_NOT_DISTINCT_FROM(false, $6), $6) BOOLEAN, EXPR$1 := OR(IS_DISTINCT_FROM($4, ADD(1, 1)), $6) BOOLEAN, EXPR$2 := EQUAL(LIKE($2, 'b%'), true) BOOLEAN, EXPR$3 := IS_TRUE(NOT(AND(GREATER_OR_EQUAL($4, 1), LESS_OR_EQUAL($4, 2)))) BOOLEAN NOT NULL, EXPR$4 := EQUAL($6, LIKE($2, CONCAT('a', 'b'))) BOOLEAN]
+            Scan orders
+        ",
+    );
+    check(
         "SELECT ts + INTERVAL '1' HOUR, bought + INTERVAL '1' MONTH, ts - ts, EXTRACT(YEAR FROM ts), FLOOR(ts TO DAY), TIMESTAMPDIFF(DAY, ts, bought) FROM orders",
         r"
           Project [EXPR$0 := ADD_INTERVAL($11, 3600000::INTERVAL DAY TO SECOND) TIMESTAMP(3), EXPR$1 := ADD_INTERVAL($7, 1::INTERVAL YEAR TO MONTH) DATE, EXPR$2 := SUBTRACT_TIMESTAMPS($11, $11) INTERVAL DAY TO SECOND, EXPR$3 := EXTRACT('YEAR', $11) BIGINT, EXPR$4 := FLOOR_TIME($11, 'DAY') TIMESTAMP(3), EXPR$5 := TIMESTAMP_DIFF('DAY', $11, CAST($7 AS TIMESTAMP(3))) INT]
