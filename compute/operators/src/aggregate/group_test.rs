@@ -78,6 +78,28 @@ fn check(
 }
 
 #[test]
+fn zeros_of_either_sign_are_two_groups() {
+    let input = fields(&[("k", "DOUBLE")]);
+    check(
+        &group(&[0], &["COUNT(): BIGINT"], true),
+        &input,
+        true,
+        &["0.0\n-0.0\nNaN", "barrier", "-0.0\nNaN"],
+        expect![[r#"
+            +I 0.0, 1
+            +I -0.0, 1
+            +I NaN, 1
+            barrier 1
+            -U -0.0, 1
+            +U -0.0, 2
+            -U NaN, 1
+            +U NaN, 2
+            end
+        "#]],
+    );
+}
+
+#[test]
 fn groups_are_told_once_per_batch() {
     let input = fields(&[("k", "STRING"), ("v", "INT")]);
     let spec = group(

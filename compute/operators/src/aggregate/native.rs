@@ -47,11 +47,7 @@ macro_rules! native_float {
         impl Native for $native {
             #[inline]
             fn ordered(self) -> i128 {
-                let canonical = if self.is_nan() {
-                    <$native>::NAN
-                } else {
-                    self + 0.0
-                };
+                let canonical = if self.is_nan() { <$native>::NAN } else { self };
                 // Positive floats are in the order of their bits, negative ones in the reverse.
                 let bits = canonical.to_bits() as $bits;
                 i128::from(if bits < 0 { bits ^ <$bits>::MAX } else { bits })
@@ -164,6 +160,6 @@ mod tests {
                 single.to_bits()
             );
         }
-        assert_eq!((-0.0_f64).ordered(), 0.0_f64.ordered());
+        assert_eq!((-f64::NAN).ordered(), f64::NAN.ordered());
     }
 }
