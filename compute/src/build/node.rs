@@ -82,7 +82,11 @@ impl NodeBuilder<'_> {
             budget: self.connected.output.clone(),
         });
         Ok(BuiltNode::Operator(SinkOperator::build(
-            spec, *id, writer, self.scope,
+            spec,
+            &output_fields(self.node()?)?,
+            *id,
+            writer,
+            self.scope,
         )))
     }
 

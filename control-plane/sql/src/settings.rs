@@ -29,6 +29,7 @@ const KEYS: &[&str] = &[
     "parallelism.default",
     "pipeline.name",
     "sql-client.execution.result-mode",
+    "table.exec.sink.not-null-enforcer",
     "table.exec.source.idle-timeout",
     "table.exec.state.ttl",
     "table.local-time-zone",
@@ -120,6 +121,13 @@ impl Settings {
         duration_ms(self.get("table.exec.source.idle-timeout")?)
     }
 
+    /// `table.exec.sink.not-null-enforcer`: whether it is DROP.
+    #[must_use]
+    pub fn drop_sink_nulls(&self) -> Option<bool> {
+        let enforcer = self.get("table.exec.sink.not-null-enforcer")?;
+        Some(enforcer.eq_ignore_ascii_case("drop"))
+    }
+
     /// `pipeline.name`: the name of jobs.
     #[must_use]
     pub fn pipeline_name(&self) -> Option<&str> {
@@ -171,6 +179,7 @@ fn check(key: &str, value: &str, parallelism_max: u32) -> Result<(), String> {
             word(&["table", "changelog", "tableau"]),
             "'table', 'changelog' or 'tableau'",
         ),
+        "table.exec.sink.not-null-enforcer" => (word(&["error", "drop"]), "'ERROR' or 'DROP'"),
         "pipeline.name" => (!value.is_empty(), "a name"),
         "table.exec.state.ttl" => (
             duration_ms(value) == Some(0) || value == "0",
@@ -237,6 +246,12 @@ mod tests {
             "is ignored: rows are always processed in batches",
         );
         check("table.local-time-zone", "Europe/Berlin", "always UTC");
+        check("table.exec.sink.not-null-enforcer", "DROP", "is now 'DROP'");
+        check(
+            "table.exec.sink.not-null-enforcer",
+            "x",
+            "'ERROR' or 'DROP'",
+        );
         check("execution.runtime-mode", "batch", "the only mode");
     }
 

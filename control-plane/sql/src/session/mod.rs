@@ -213,6 +213,9 @@ impl Session {
             options.idle_timeout_ms = timeout;
         }
         options
+        if let Some(drop) = self.settings.drop_sink_nulls() {
+            options.drop_sink_nulls = drop;
+        }
     }
 
     fn create_table(

@@ -215,7 +215,19 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
             format!("Sort(orderBy=[{order}])")
         }
         Op::DropUpdateBefore => "DropUpdateBefore".to_owned(),
-        Op::Sink(op) => format!("Sink(table=[{}], fields=[{}])", op.table, own.join(", ")),
+        Op::Sink(op) => {
+            let checked = op.not_null.iter().map(|column| *column as usize);
+            let checked: Vec<&str> = checked
+                .filter_map(|column| own.get(column))
+                .map(String::as_str)
+                .collect();
+            let not_null = match checked.is_empty() {
+                true => String::new(),
+                false => format!(", notNull=[{}]", checked.join(", ")),
+            };
+            let fields = own.join(", ");
+            format!("Sink(table=[{}], fields=[{fields}]{not_null})", op.table)
+        }
     }
 }
 

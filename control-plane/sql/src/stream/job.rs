@@ -45,6 +45,9 @@ pub struct PlanOptions {
     pub idle_timeout_ms: u64,
     /// Publishing slots of each sink.
     pub sink_slots: u32,
+    /// Rows with a NULL for a NOT NULL column of a sink are left out instead of failing the job
+    /// (`table.exec.sink.not-null-enforcer`).
+    pub drop_sink_nulls: bool,
 }
 
 impl Default for PlanOptions {
@@ -55,6 +58,7 @@ impl Default for PlanOptions {
             state_ttl_ms: 0,
             idle_timeout_ms: 0,
             sink_slots: 8,
+            drop_sink_nulls: false,
         }
     }
 }

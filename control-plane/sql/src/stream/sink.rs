@@ -67,6 +67,7 @@ impl Translator<'_> {
             ))
             .hint("write to a sink that takes changes, such as one of format 'debezium-json'"));
         }
+        let not_null = unproven_not_null(query);
         let fields = sink_fields(query);
         let input = self.without_old_rows(input, accepts);
         let below = self.graph.node(input);
@@ -86,6 +87,8 @@ impl Translator<'_> {
                     connector: Some(spec),
                     key,
                     slots: self.options.sink_slots,
+                    drop_nulls: self.options.drop_sink_nulls && !not_null.is_empty(),
+                    not_null,
                 }),
                 vec![input],
                 fields,
@@ -110,6 +113,24 @@ impl Translator<'_> {
         };
         self.graph.add(node)
     }
+}
+
+/// NOT NULL columns of the table whose values may be NULL by their type. What cannot be NULL needs
+/// no look at the rows.
+fn unproven_not_null(query: &SinkQuery) -> Vec<u32> {
+    let SinkTarget::Table(table) = &query.sink else {
+        return Vec::new();
+    };
+    let physical = table
+        .columns
+        .iter()
+        .filter(|column| column.kind == ColumnKind::Physical);
+    physical
+        .zip(query.plan.schema().iter())
+        .enumerate()
+        .filter(|(_, (column, value))| !column.data_type.nullable && value.data_type.nullable)
+        .map(|(index, _)| index as u32)
+        .collect()
 }
 
 /// The sink's columns: the table's names, also inside ROWs, where it has as many. The query was
