@@ -179,27 +179,33 @@ pub(crate) fn and(mut conjuncts: Vec<Expr>) -> Option<Expr> {
 
 /// Whether evaluating it again gives the same value.
 pub(crate) fn is_deterministic(expr: &Expr) -> bool {
+    volatile_function(expr).is_none()
+}
+
+/// SQL's name of a function in `expr` that gives another value each time.
+pub(crate) fn volatile_function(expr: &Expr) -> Option<&'static str> {
     use ScalarFunction as F;
-    let mut deterministic = true;
+    let mut found = None;
     walk(expr, &mut |part| {
-        if let ExprKind::Call { function, .. } = &part.kind {
-            let random = matches!(
-                function,
-                F::Rand
-                    | F::RandInteger
-                    | F::Uuid
-                    | F::Now
-                    | F::CurrentDate
-                    | F::CurrentTime
-                    | F::LocalTimestamp
-                    | F::Proctime
-                    | F::CurrentWatermark
-            );
-            let clock = *function == F::UnixTimestamp && children(part).is_empty();
-            deterministic &= !random && !clock;
-        }
+        let ExprKind::Call { function, .. } = &part.kind else {
+            return;
+        };
+        let name = match function {
+            F::Rand => "RAND",
+            F::RandInteger => "RAND_INTEGER",
+            F::Uuid => "UUID",
+            F::Now => "CURRENT_TIMESTAMP",
+            F::CurrentDate => "CURRENT_DATE",
+            F::CurrentTime => "CURRENT_TIME",
+            F::LocalTimestamp => "LOCALTIMESTAMP",
+            F::Proctime => "PROCTIME",
+            F::CurrentWatermark => "CURRENT_WATERMARK",
+            F::UnixTimestamp if children(part).is_empty() => "UNIX_TIMESTAMP",
+            _ => return,
+        };
+        found.get_or_insert(name);
     });
-    deterministic
+    found
 }
 
 /// Whether computing it again costs nothing: columns, fields of columns and constants.

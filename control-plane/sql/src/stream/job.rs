@@ -10,7 +10,7 @@ use crate::lint;
 use crate::logical::LogicalPlan;
 use crate::optimize::optimize;
 
-use super::{changelog, emit, fragment, source, stable_id, translate};
+use super::{changelog, emit, fragment, source, stable_id, translate, volatile};
 
 /// Where a query's rows go.
 #[derive(Clone, PartialEq, Debug)]
@@ -94,6 +94,7 @@ pub(crate) fn plan_optimized(
     let ids = stable_id::stable_ids(&graph);
     source::prune(&mut graph);
     let changelogs = changelog::infer(&mut graph);
+    volatile::check(&graph, &changelogs)?;
     let fragments = fragment::cut(&mut graph);
     let plan = emit::emit(&graph, &ids, &changelogs, &fragments, warnings, options);
     let problems = lint::check(&plan);

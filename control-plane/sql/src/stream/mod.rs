@@ -21,6 +21,7 @@ mod sink;
 mod source;
 mod stable_id;
 mod translate;
+mod volatile;
 mod window;
 
 pub(crate) use describe::expression as describe_expression;
