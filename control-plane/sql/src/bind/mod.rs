@@ -45,7 +45,7 @@ use sqlparser::ast;
 use sqlparser::tokenizer::Span;
 
 use crate::caps::QUERY_PARTS_MAX;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, View};
 use crate::error::SqlError;
 use crate::logical::{Expr, LogicalPlan, Schema};
 use crate::parse::TableHints;
@@ -117,6 +117,17 @@ pub(crate) fn bind_query(
         parts: Rc::default(),
     };
     binder.query(query, None).map(query::with_distinct_names)
+}
+
+/// Binds the query of a view, with the view's columns.
+pub(crate) fn bind_view(view: &View, catalog: &Catalog) -> Result<LogicalPlan, SqlError> {
+    let binder = Binder {
+        catalog,
+        context: BindContext { hints: &view.hints },
+        ctes: Vec::new(),
+        views: 0,
+    };
+    binder.view(view, sqlparser::tokenizer::Span::empty())
 }
 
 /// Binds an expression over columns: computed columns, watermarks.

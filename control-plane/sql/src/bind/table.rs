@@ -7,7 +7,7 @@ use sqlparser::ast::{self, Spanned as _};
 use sqlparser::tokenizer::Span;
 
 use super::from::Source;
-use super::scope::Scope;
+use super::scope::{Scope, column};
 use super::{BindContext, Binder};
 use crate::catalog::{ColumnKind, Relation, Table, View};
 use crate::connector;
@@ -52,7 +52,7 @@ impl Binder<'_> {
         Ok(qualified(plan, relation.name()))
     }
 
-    fn view(&self, view: &View, span: Span) -> Result<LogicalPlan, SqlError> {
+    pub(super) fn view(&self, view: &View, span: Span) -> Result<LogicalPlan, SqlError> {
         if self.views >= VIEW_DEPTH_MAX {
             return Err(SqlError::validate(format!(
                 "view `{}` stands on too many views",
@@ -76,18 +76,11 @@ impl Binder<'_> {
                 None => outer,
             }
         })?;
+        let plan = super::query::with_distinct_names(plan);
+        let plan = as_created(plan, view).map_err(|error| error.at_parser(span))?;
         let Some(names) = &view.columns else {
             return Ok(plan);
         };
-        if names.len() != plan.schema().len() {
-            return Err(SqlError::validate(format!(
-                "view `{}` names {} columns, its query has {}",
-                view.name,
-                names.len(),
-                plan.schema().len()
-            ))
-            .at_parser(span));
-        }
         let schema: Schema = plan
             .schema()
             .iter()
@@ -99,6 +92,33 @@ impl Binder<'_> {
             .collect();
         Ok(super::query::renamed(plan, schema))
     }
+}
+
+/// The columns that a view's query had when the view was made; `*` may give others by now.
+fn as_created(plan: LogicalPlan, view: &View) -> Result<LogicalPlan, SqlError> {
+    let fields = plan.schema().clone();
+    if fields.iter().map(|field| &field.name).eq(&view.fields) {
+        return Ok(plan);
+    }
+    let mut exprs = Vec::with_capacity(view.fields.len());
+    let mut kept = Vec::with_capacity(view.fields.len());
+    for name in &view.fields {
+        let found = fields.iter().enumerate().find(|(_, f)| f.name == *name);
+        let (position, field) = found.ok_or_else(|| {
+            SqlError::validate(format!(
+                "view `{}` is no longer valid: its column `{name}` does not exist any more",
+                view.name
+            ))
+            .hint("DROP the view and create it again")
+        })?;
+        exprs.push(column(position, field));
+        kept.push(field.clone());
+    }
+    Ok(LogicalPlan::Project {
+        input: Box::new(plan),
+        exprs,
+        schema: kept.into(),
+    })
 }
 
 /// All columns of a table.

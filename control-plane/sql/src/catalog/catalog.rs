@@ -40,6 +40,9 @@ pub struct View {
     pub columns: Option<Vec<String>>,
     /// COMMENT
     pub comment: Option<String>,
+    /// Columns that the query had when the view was made. `*` stands for those, whatever has
+    /// become of the tables since.
+    pub fields: Vec<String>,
     /// The query as written.
     pub text: String,
     pub(crate) query: Box<ast::Query>,

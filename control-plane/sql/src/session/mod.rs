@@ -264,6 +264,7 @@ impl Session {
             text: create.text.clone(),
             query: create.query.clone(),
             hints: hints.clone(),
+            fields: names_of(&plan),
         };
         self.catalog.insert(Relation::View(Arc::new(view)));
         Ok(Outcome::Ok(format!("view `{name}` created")))
@@ -341,6 +342,14 @@ fn upsert_key(plan: &Plan) -> Option<Vec<usize>> {
 }
 
 fn is_collect(sink: &Sink) -> bool {
+/// Names of a query's columns.
+fn names_of(plan: &LogicalPlan) -> Vec<String> {
+    plan.schema()
+        .iter()
+        .map(|field| field.name.clone())
+        .collect()
+}
+
     let spec = sink
         .connector
         .as_ref()

@@ -4,7 +4,7 @@ use proto::types::DataType;
 use sqlparser::ast::{ObjectName, Spanned};
 
 use super::{Outcome, Session};
-use crate::bind::{self, BindContext};
+use crate::bind;
 use crate::catalog::{DEFAULT_CATALOG, DEFAULT_DATABASE, Relation, Table, View};
 use crate::error::SqlError;
 use crate::parse::ShowTarget;
@@ -93,20 +93,13 @@ impl Session {
     }
 
     fn describe_view(&self, view: &View) -> Result<Vec<Vec<Option<String>>>, SqlError> {
-        let context = BindContext { hints: &view.hints };
-        // Positions in the view's query are those of another script.
-        let plan =
-            bind::bind_query(&view.query, &self.catalog, &context).map_err(|error| SqlError {
-                span: None,
-                ..error
-            })?;
-        let row = |(index, field): (usize, &crate::logical::LogicalField)| {
-            let name = view.columns.as_ref().and_then(|names| names.get(index));
-            let mut row = type_columns(name.unwrap_or(&field.name), &field.data_type);
+        let plan = bind::bind_view(view, &self.catalog)?;
+        let row = |field: &crate::logical::LogicalField| {
+            let mut row = type_columns(&field.name, &field.data_type);
             row.extend([None, None, None, None]);
             row
         };
-        Ok(plan.schema().iter().enumerate().map(row).collect())
+        Ok(plan.schema().iter().map(row).collect())
     }
 }
 

@@ -46,6 +46,11 @@ pub(super) fn bind_over(script: &str) -> Result<LogicalPlan, SqlError> {
             }
             Statement::CreateView(create) => catalog.insert(Relation::View(Arc::new(View {
                 name: create.name.to_string(),
+                fields: bind_query(&create.query, &catalog, &context)?
+                    .schema()
+                    .iter()
+                    .map(|field| field.name.clone())
+                    .collect(),
                 columns: create
                     .columns
                     .map(|c| c.into_iter().map(|c| c.value).collect()),
