@@ -20,6 +20,8 @@ pub(crate) const DEFAULT_DATABASE: &str = "default_database";
 #[derive(Clone, Default, PartialEq, Debug)]
 pub struct Catalog {
     relations: BTreeMap<String, Relation>,
+    /// A temporary relation hides a permanent one of its name.
+    temporary: BTreeMap<String, Relation>,
 }
 
 /// What a name in FROM stands for.
@@ -38,11 +40,11 @@ pub struct View {
     pub name: String,
     /// Names of its columns, where CREATE VIEW lists them.
     pub columns: Option<Vec<String>>,
-    /// COMMENT
-    pub comment: Option<String>,
     /// Columns that the query had when the view was made. `*` stands for those, whatever has
     /// become of the tables since.
     pub fields: Vec<String>,
+    /// COMMENT
+    pub comment: Option<String>,
     /// The query as written.
     pub text: String,
     pub(crate) query: Box<ast::Query>,
@@ -57,7 +59,7 @@ impl Catalog {
         self.get(&simple).ok_or_else(|| {
             let error = SqlError::validate(format!("table or view `{simple}` does not exist"))
                 .at_parser(name.span());
-            match nearest(&simple, self.relations.keys().map(String::as_str)) {
+            match nearest(&simple, self.relations().map(Relation::name)) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
                 None => error.hint("create it with CREATE TABLE or CREATE VIEW first"),
             }
@@ -67,22 +69,44 @@ impl Catalog {
     /// What the unqualified `name` stands for.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Relation> {
-        self.relations.get(name)
+        self.temporary.get(name).or(self.relations.get(name))
     }
 
-    /// Adds a relation, or replaces the one of its name.
+    /// What the unqualified `name` stands for among the temporary or the permanent relations.
+    pub(crate) fn get_among(&self, name: &str, temporary: bool) -> Option<&Relation> {
+        match temporary {
+            true => self.temporary.get(name),
+            false => self.relations.get(name),
+        }
+    }
+
+    /// Adds a permanent relation, or replaces the one of its name.
     pub fn insert(&mut self, relation: Relation) {
-        self.relations.insert(relation.name().to_owned(), relation);
+        self.insert_among(relation, false);
+    }
+
+    /// Adds a relation to the temporary or the permanent ones, or replaces the one of its name.
+    pub(crate) fn insert_among(&mut self, relation: Relation, temporary: bool) {
+        let name = relation.name().to_owned();
+        match temporary {
+            true => self.temporary.insert(name, relation),
+            false => self.relations.insert(name, relation),
+        };
     }
 
     /// Takes a relation away.
-    pub fn remove(&mut self, name: &str) -> Option<Relation> {
-        self.relations.remove(name)
+    pub(crate) fn remove(&mut self, name: &str, temporary: bool) -> Option<Relation> {
+        match temporary {
+            true => self.temporary.remove(name),
+            false => self.relations.remove(name),
+        }
     }
 
-    /// All relations, sorted by name.
+    /// All relations that can be named, sorted by name.
     pub fn relations(&self) -> impl Iterator<Item = &Relation> {
-        self.relations.values()
+        let mut all: BTreeMap<&String, &Relation> = self.relations.iter().collect();
+        all.extend(&self.temporary);
+        all.into_values()
     }
 }
 

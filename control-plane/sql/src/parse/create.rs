@@ -22,10 +22,10 @@ pub(super) fn create(script: &mut Script) -> Result<Statement, SqlError> {
     }
     let temporary = eat(&mut script.parser, &["TEMPORARY"]);
     if eat(&mut script.parser, &["TABLE"]) {
-        return Ok(Statement::CreateTable(table(script)?));
+        return Ok(Statement::CreateTable(table(script, temporary)?));
     }
     if eat(&mut script.parser, &["VIEW"]) {
-        return Ok(Statement::CreateView(view(script)?));
+        return Ok(Statement::CreateView(view(script, temporary)?));
     }
     let system = temporary && eat(&mut script.parser, &["SYSTEM"]);
     if eat(&mut script.parser, &["FUNCTION"]) || system {
@@ -37,10 +37,11 @@ pub(super) fn create(script: &mut Script) -> Result<Statement, SqlError> {
         .hint("tables and views can be created"))
 }
 
-fn table(script: &mut Script) -> Result<CreateTable, SqlError> {
+fn table(script: &mut Script, temporary: bool) -> Result<CreateTable, SqlError> {
     let if_not_exists = eat(&mut script.parser, &["IF", "NOT", "EXISTS"]);
     let mut table = CreateTable {
         name: script.name()?,
+        temporary,
         if_not_exists,
         columns: Vec::new(),
         watermark: None,
@@ -246,7 +247,7 @@ fn options(script: &mut Script) -> Result<Vec<(String, String, Span)>, SqlError>
     }
 }
 
-fn view(script: &mut Script) -> Result<CreateView, SqlError> {
+fn view(script: &mut Script, temporary: bool) -> Result<CreateView, SqlError> {
     let if_not_exists = eat(&mut script.parser, &["IF", "NOT", "EXISTS"]);
     let name = script.name()?;
     let columns = if script.parser.peek_token_ref().token == Token::LParen {
@@ -261,6 +262,7 @@ fn view(script: &mut Script) -> Result<CreateView, SqlError> {
     let start = here(&script.parser);
     let query = script.query()?;
     Ok(CreateView {
+        temporary,
         name,
         if_not_exists,
         columns,

@@ -287,7 +287,7 @@ impl Script<'_> {
 
     fn drop(&mut self) -> Result<Statement, SqlError> {
         expect(&mut self.parser, &["DROP"]).map_err(syntax)?;
-        eat(&mut self.parser, &["TEMPORARY"]);
+        let temporary = eat(&mut self.parser, &["TEMPORARY"]);
         let kind = if eat(&mut self.parser, &["TABLE"]) {
             ObjectKind::Table
         } else if eat(&mut self.parser, &["VIEW"]) {
@@ -302,6 +302,7 @@ impl Script<'_> {
         let name = self.name()?;
         Ok(Statement::Drop {
             kind,
+            temporary,
             name,
             if_exists,
         })

@@ -35,6 +35,7 @@ pub(crate) enum Statement {
     },
     Drop {
         kind: ObjectKind,
+        temporary: bool,
         name: ast::ObjectName,
         if_exists: bool,
     },
@@ -72,6 +73,7 @@ pub(crate) enum ObjectKind {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct CreateTable {
     pub(crate) name: ast::ObjectName,
+    pub(crate) temporary: bool,
     pub(crate) if_not_exists: bool,
     pub(crate) columns: Vec<ColumnDef>,
     pub(crate) watermark: Option<WatermarkDef>,
@@ -108,6 +110,7 @@ pub(crate) struct WatermarkDef {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct CreateView {
     pub(crate) name: ast::ObjectName,
+    pub(crate) temporary: bool,
     pub(crate) if_not_exists: bool,
     pub(crate) columns: Option<Vec<ast::Ident>>,
     pub(crate) comment: Option<String>,

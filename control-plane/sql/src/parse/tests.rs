@@ -41,9 +41,13 @@ fn show(statement: &Statement) -> String {
         Statement::CreateFunction { name, .. } => format!("function {name}"),
         Statement::Drop {
             kind,
+            temporary,
             name,
             if_exists,
-        } => format!("drop {kind:?} {name} {if_exists}"),
+        } => {
+            let word = if *temporary { "temporary " } else { "" };
+            format!("drop {word}{kind:?} {name} {if_exists}")
+        }
         Statement::Explain { format, statement } => {
             format!("explain {format:?} {}", show(statement))
         }
@@ -366,7 +370,7 @@ fn other_statements() {
     );
     check(
         "DROP TABLE IF EXISTS t; DROP TEMPORARY VIEW v",
-        "drop Table t true | drop View v false",
+        "drop Table t true | drop temporary View v false",
     );
     check(
         "SET; SET 'a' = 'b'; RESET; RESET 'a'",

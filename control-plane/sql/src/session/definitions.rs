@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::parse::{ColumnDefKind, CreateTable};
 
-/// Definitions of the session's tables, by name.
+/// Definitions of the session's tables.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Definitions {
-    by_name: BTreeMap<String, Definition>,
+    permanent: BTreeMap<String, Definition>,
+    temporary: BTreeMap<String, Definition>,
 }
 
 /// A table's CREATE statement.
@@ -23,23 +24,34 @@ impl Definitions {
             create: create.clone(),
             text: text.to_owned(),
         };
-        self.by_name.insert(name.to_owned(), definition);
+        self.among(create.temporary)
+            .insert(name.to_owned(), definition);
     }
 
-    pub(super) fn remove(&mut self, name: &str) {
-        self.by_name.remove(name);
+    pub(super) fn remove(&mut self, name: &str, temporary: bool) {
+        self.among(temporary).remove(name);
+    }
+
+    fn among(&mut self, temporary: bool) -> &mut BTreeMap<String, Definition> {
+        match temporary {
+            true => &mut self.temporary,
+            false => &mut self.permanent,
+        }
+    }
+
+    /// As the catalog has it: what is temporary hides what is permanent.
+    fn get(&self, name: &str) -> Option<&Definition> {
+        self.temporary.get(name).or(self.permanent.get(name))
     }
 
     /// The statement.
     pub(super) fn text(&self, table: &str) -> Option<&str> {
-        self.by_name
-            .get(table)
-            .map(|definition| definition.text.as_str())
+        self.get(table).map(|definition| definition.text.as_str())
     }
 
     /// The expression of a computed column.
     pub(super) fn computed(&self, table: &str, column: &str) -> Option<String> {
-        let columns = &self.by_name.get(table)?.create.columns;
+        let columns = &self.get(table)?.create.columns;
         match &columns
             .iter()
             .find(|definition| definition.name.value == column)?
@@ -52,7 +64,7 @@ impl Definitions {
 
     /// The expression of the watermark, if it is on this column.
     pub(super) fn watermark(&self, table: &str, column: &str) -> Option<String> {
-        let watermark = self.by_name.get(table)?.create.watermark.as_ref()?;
+        let watermark = self.get(table)?.create.watermark.as_ref()?;
         (watermark.column.value == column).then(|| watermark.expr.to_string())
     }
 }

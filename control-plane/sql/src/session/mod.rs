@@ -131,9 +131,10 @@ impl Session {
             Statement::CreateFunction { name, .. } => create_function(name),
             Statement::Drop {
                 kind,
+                temporary,
                 name,
                 if_exists,
-            } => self.drop(*kind, name, *if_exists),
+            } => self.drop(*kind, *temporary, name, *if_exists),
             Statement::Show(target) => self.show(target),
             Statement::Describe(name) => self.describe(name),
             Statement::Set(None) => Ok(self.show_settings()),
@@ -212,10 +213,10 @@ impl Session {
         if let Some(timeout) = self.settings.idle_timeout_ms() {
             options.idle_timeout_ms = timeout;
         }
-        options
         if let Some(drop) = self.settings.drop_sink_nulls() {
             options.drop_sink_nulls = drop;
         }
+        options
     }
 
     fn create_table(
@@ -224,13 +225,15 @@ impl Session {
         hints: &TableHints,
         text: &str,
     ) -> Result<Outcome, SqlError> {
-        if let Some(outcome) = self.already_there(&create.name, create.if_not_exists)? {
+        let (name, temporary) = (&create.name, create.temporary);
+        if let Some(outcome) = self.already_there(name, temporary, create.if_not_exists)? {
             return Ok(outcome);
         }
         let table = ddl::table(create, &self.catalog, &BindContext { hints })?;
         let message = format!("table `{}` created", table.name);
         self.definitions.insert(&table.name, create, text);
-        self.catalog.insert(Relation::Table(Arc::new(table)));
+        let table = Relation::Table(Arc::new(table));
+        self.catalog.insert_among(table, temporary);
         Ok(Outcome::Ok(message))
     }
 
@@ -240,7 +243,8 @@ impl Session {
         create: &CreateView,
         hints: &Arc<TableHints>,
     ) -> Result<Outcome, SqlError> {
-        if let Some(outcome) = self.already_there(&create.name, create.if_not_exists)? {
+        let temporary = create.temporary;
+        if let Some(outcome) = self.already_there(&create.name, temporary, create.if_not_exists)? {
             return Ok(outcome);
         }
         let plan = self.bind(&create.query, hints)?;
@@ -260,13 +264,14 @@ impl Session {
         let view = View {
             name: name.clone(),
             columns: columns.map(names),
+            fields: names_of(&plan),
             comment: create.comment.clone(),
             text: create.text.clone(),
             query: create.query.clone(),
             hints: hints.clone(),
-            fields: names_of(&plan),
         };
-        self.catalog.insert(Relation::View(Arc::new(view)));
+        let view = Relation::View(Arc::new(view));
+        self.catalog.insert_among(view, temporary);
         Ok(Outcome::Ok(format!("view `{name}` created")))
     }
 
@@ -274,10 +279,11 @@ impl Session {
     fn already_there(
         &self,
         name: &ast::ObjectName,
+        temporary: bool,
         if_not_exists: bool,
     ) -> Result<Option<Outcome>, SqlError> {
         let simple = simple_name(name)?;
-        if self.catalog.get(&simple).is_none() {
+        if self.catalog.get_among(&simple, temporary).is_none() {
             return Ok(None);
         }
         if if_not_exists {
@@ -291,6 +297,7 @@ impl Session {
     fn drop(
         &mut self,
         kind: ObjectKind,
+        temporary: bool,
         name: &ast::ObjectName,
         if_exists: bool,
     ) -> Result<Outcome, SqlError> {
@@ -299,9 +306,23 @@ impl Session {
             ObjectKind::Table => ("table", "VIEW"),
             ObjectKind::View => ("view", "TABLE"),
         };
-        let right_kind = match self.catalog.get(&simple) {
+        let hidden = self.catalog.get_among(&simple, true).is_some();
+        if hidden && !temporary {
+            return Err(SqlError::validate(format!(
+                "`{simple}` is temporary, and may hide another"
+            ))
+            .at_parser(name.span())
+            .hint(format!("use DROP TEMPORARY {}", word.to_uppercase())));
+        }
+        let right_kind = match self.catalog.get_among(&simple, temporary) {
             None if if_exists => {
                 return Ok(Outcome::Ok(format!("{word} `{simple}` does not exist")));
+            }
+            None if temporary => {
+                return Err(SqlError::validate(format!(
+                    "temporary {word} `{simple}` does not exist"
+                ))
+                .at_parser(name.span()));
             }
             None => {
                 let error = self.catalog.resolve(name).err();
@@ -315,10 +336,18 @@ impl Session {
                 .at_parser(name.span())
                 .hint(format!("use DROP {other}")));
         }
-        self.catalog.remove(&simple);
-        self.definitions.remove(&simple);
+        self.catalog.remove(&simple, temporary);
+        self.definitions.remove(&simple, temporary);
         Ok(Outcome::Ok(format!("{word} `{simple}` dropped")))
     }
+}
+
+/// Names of a query's columns.
+fn names_of(plan: &LogicalPlan) -> Vec<String> {
+    plan.schema()
+        .iter()
+        .map(|field| field.name.clone())
+        .collect()
 }
 
 /// The columns of a query's result.
@@ -342,14 +371,6 @@ fn upsert_key(plan: &Plan) -> Option<Vec<usize>> {
 }
 
 fn is_collect(sink: &Sink) -> bool {
-/// Names of a query's columns.
-fn names_of(plan: &LogicalPlan) -> Vec<String> {
-    plan.schema()
-        .iter()
-        .map(|field| field.name.clone())
-        .collect()
-}
-
     let spec = sink
         .connector
         .as_ref()
