@@ -89,7 +89,9 @@ impl Projector {
         let Some(condition) = self.condition else {
             return Ok(Some(self.all(&frame, batch)?));
         };
-        let condition = frame.evaluate(condition)?;
+        let condition = frame
+            .evaluate(condition)
+            .map_err(|error| error.at("in a condition"))?;
         match condition.is_constant_true() {
             Some(true) => return Ok(Some(self.all(&frame, batch)?)),
             Some(false) => return Ok(None),
@@ -124,8 +126,11 @@ impl Projector {
 
     fn project(&self, frame: &Frame<'_>) -> Result<RecordBatch, EvalError> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.projections.len());
-        for id in &self.projections {
-            columns.push(frame.evaluate(*id)?.into_array(frame.rows)?);
+        for (id, field) in self.projections.iter().zip(self.schema.fields()) {
+            let value = frame
+                .evaluate(*id)
+                .map_err(|error| error.at(format!("for column `{}`", field.name())))?;
+            columns.push(value.into_array(frame.rows)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(frame.rows));
         Ok(RecordBatch::try_new_with_options(

@@ -9,7 +9,7 @@ use proto::{
     types::{Field, LogicalType, RowKind},
 };
 
-use super::{EvalContext, Projector};
+use super::{EvalContext, EvalError, Projector};
 use crate::expr::testing::Table;
 
 fn table() -> Table {
@@ -28,6 +28,13 @@ fn table() -> Table {
 }
 
 fn project(condition: Option<&str>, projections: &[&str]) -> Option<ChangeBatch> {
+    try_project(condition, projections).unwrap()
+}
+
+fn try_project(
+    condition: Option<&str>,
+    projections: &[&str],
+) -> Result<Option<ChangeBatch>, EvalError> {
     let table = table();
     let calc = Calc {
         condition: condition.map(|text| table.expr(text)),
@@ -45,7 +52,25 @@ fn project(condition: Option<&str>, projections: &[&str]) -> Option<ChangeBatch>
         RowKind::UpdateAfter,
     ]);
     let batch = ChangeBatch::changes(table.batch.clone(), Some(kinds));
-    projector.evaluate(&batch, &EvalContext::default()).unwrap()
+    projector.evaluate(&batch, &EvalContext::default())
+}
+
+#[test]
+fn a_failure_names_its_place() {
+    let check = |condition: Option<&str>, projection: &str, expected: &str| {
+        let error = try_project(condition, &["s", projection]).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    };
+    check(
+        None,
+        "CAST(s)::INT",
+        "failed to cast `x` to INT, for column `CAST(s)::INT`",
+    );
+    check(
+        Some("GREATER(DIVIDE(a, SUBTRACT(a, a)::INT)::INT, 1)::BOOLEAN"),
+        "s",
+        "division by zero in /, in a condition",
+    );
 }
 
 #[test]

@@ -84,9 +84,25 @@ pub enum EvalError {
     /// An arrow kernel failed.
     #[error("failed to compute: {0}")]
     Arrow(#[from] ArrowError),
+    /// Any of these, and where it arose.
+    #[error("{error}, {place}")]
+    At {
+        /// What failed.
+        error: Box<EvalError>,
+        /// Which part of the query.
+        place: String,
+    },
 }
 
 impl EvalError {
+    /// The error with its place.
+    pub(crate) fn at(self, place: impl Into<String>) -> Self {
+        EvalError::At {
+            error: Box::new(self),
+            place: place.into(),
+        }
+    }
+
     pub(crate) fn function(function: &'static str, message: impl Into<String>) -> Self {
         EvalError::Function {
             function,
