@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use regex::Regex;
+use regex::{Captures, Regex};
 
 /// A compiled LIKE pattern: the common shapes need no regular expression.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ pub(super) fn java(pattern: &str) -> Result<Regex, String> {
                 }
                 regex.push(other);
             }
-            None => return Err("it ends with a backslash".to_owned()),
+            None => return Err(ENDS_WITH_BACKSLASH.to_owned()),
         }
     }
     Regex::new(&regex).map_err(|error| error.to_string())
@@ -199,61 +199,53 @@ impl<T> Cache<T> {
     }
 }
 
-/// A replacement text of Java's form: `$1` is a group, `\` quotes the next character.
-#[derive(Debug)]
-pub(super) struct Replacement(Vec<Piece>);
-
-#[derive(Debug)]
-enum Piece {
-    Text(String),
-    Group(usize),
+/// Start and end of every match, as Java finds them: an empty one may stand right behind another.
+pub(super) fn matches<'a>(
+    regex: &'a Regex,
+    text: &'a str,
+) -> impl Iterator<Item = (usize, usize)> + 'a {
+    let mut next = Some(0);
+    std::iter::from_fn(move || {
+        let found = regex.find_at(text, next?)?;
+        next = after(text, found.start(), found.end());
+        Some((found.start(), found.end()))
+    })
 }
 
-impl Replacement {
-    pub(super) fn new(text: &str, groups: usize) -> Result<Self, String> {
-        let mut pieces = Vec::new();
-        let mut plain = String::new();
-        let mut chars = text.chars().peekable();
-        while let Some(c) = chars.next() {
-            match c {
-                '\\' => plain.push(chars.next().ok_or("it ends with a backslash")?),
-                '$' => {
-                    let digit = chars.next().and_then(|c| c.to_digit(10));
-                    let mut group = digit.ok_or("`$` needs a group number")? as usize;
-                    if group >= groups {
-                        return Err(format!("there is no group {group}"));
-                    }
-                    // More digits belong to the number as long as such a group exists.
-                    while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
-                        let longer = group * 10 + digit as usize;
-                        if longer >= groups {
-                            break;
-                        }
-                        group = longer;
-                        chars.next();
-                    }
-                    if !plain.is_empty() {
-                        pieces.push(Piece::Text(std::mem::take(&mut plain)));
-                    }
-                    pieces.push(Piece::Group(group));
-                }
-                c => plain.push(c),
-            }
-        }
-        if !plain.is_empty() {
-            pieces.push(Piece::Text(plain));
-        }
-        Ok(Replacement(pieces))
-    }
-
-    /// Writes the text for one match.
-    pub(super) fn write(&self, captures: &regex::Captures<'_>, out: &mut impl std::fmt::Write) {
-        for piece in &self.0 {
-            let text = match piece {
-                Piece::Text(text) => text.as_str(),
-                Piece::Group(group) => captures.get(*group).map_or("", |found| found.as_str()),
-            };
-            let _ = out.write_str(text);
-        }
-    }
+/// The groups of every match.
+pub(super) fn captures<'a>(
+    regex: &'a Regex,
+    text: &'a str,
+) -> impl Iterator<Item = Captures<'a>> + 'a {
+    let mut next = Some(0);
+    std::iter::from_fn(move || {
+        let found = regex.captures_at(text, next?)?;
+        let all = found.get(0)?;
+        next = after(text, all.start(), all.end());
+        Some(found)
+    })
 }
+
+/// Where to look on after a match; `None` at the end.
+fn after(text: &str, start: usize, end: usize) -> Option<usize> {
+    if start < end {
+        return Some(end);
+    }
+    text[end..].chars().next().map(|c| end + c.len_utf8())
+}
+
+/// Whether a pattern with this error is none in Java either; the others are patterns that this
+/// engine lacks.
+pub(super) fn is_malformed(error: &str) -> bool {
+    [
+        "unclosed group",
+        "unopened group",
+        "unclosed character class",
+        "repetition operator missing expression",
+        ENDS_WITH_BACKSLASH,
+    ]
+    .iter()
+    .any(|known| error.contains(known))
+}
+
+const ENDS_WITH_BACKSLASH: &str = "it ends with a backslash";

@@ -285,6 +285,9 @@ fn substring(args: &Args<'_>) -> Result<ArrayRef, EvalError> {
     let length = (args.len() > 2).then(|| args.numbers::<Int32Type>(2));
     by_text(args, texts.capacity(), |row, out| {
         let length = length.as_ref().map(|length| length.at(row));
+        if length.is_some_and(|length| length < 0) {
+            return Ok(false);
+        }
         let _ = out.write_str(sub_text(texts.at(row), from.at(row), length));
         Ok(true)
     })
@@ -349,10 +352,10 @@ fn overlay(args: &Args<'_>) -> Result<ArrayRef, EvalError> {
             Some(length) => length.at(row),
             None => char_count(insert) as i32,
         };
-        // A negative length, like one beyond the end, replaces the whole rest.
+        // No length, like one beyond the end, replaces the whole rest.
         let end = match usize::try_from(length) {
-            Ok(length) => (start + length).min(count),
-            Err(_) => count,
+            Ok(length) if length > 0 => (start + length).min(count),
+            _ => count,
         };
         let _ = out.write_str(&text[..byte_offset(text, start)]);
         let _ = out.write_str(insert);
@@ -371,13 +374,13 @@ fn pad(left: bool) -> Kernel {
                 return Ok(false);
             };
             check_size("LPAD", length)?;
+            if pad.is_empty() {
+                return Ok(false);
+            }
             let count = char_count(text);
             if count >= length {
                 let _ = out.write_str(&text[..byte_offset(text, length)]);
                 return Ok(true);
-            }
-            if pad.is_empty() {
-                return Ok(false);
             }
             if !left {
                 let _ = out.write_str(text);

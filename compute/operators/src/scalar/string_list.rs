@@ -8,7 +8,13 @@ use arrow::{
 };
 use proto::types::LogicalType;
 
-use super::{Kernel, Signature, kernel::strings};
+use regex::Regex;
+
+use super::{
+    Kernel, Signature,
+    kernel::strings,
+    pattern::{Cache, java, matches},
+};
 use crate::expr::{
     EvalError,
     format::{Style, write_value},
@@ -49,7 +55,27 @@ pub(super) fn split() -> Kernel {
     })
 }
 
-/// STR_TO_MAP(text[, between entries[, between key and value]]).
+/// Where a separator stands, as Java splits: none is empty at the beginning.
+fn separators<'a>(regex: &'a Regex, text: &'a str) -> impl Iterator<Item = (usize, usize)> + 'a {
+    matches(regex, text).filter(|(_, end)| *end > 0)
+}
+
+/// The parts between separators, without the empty ones at the end.
+fn split_by<'a>(regex: &Regex, text: &'a str) -> Vec<&'a str> {
+    let mut parts = Vec::new();
+    let mut last = 0;
+    for (start, end) in separators(regex, text) {
+        parts.push(&text[last..start]);
+        last = end;
+    }
+    parts.push(&text[last..]);
+    while parts.last().is_some_and(|part| part.is_empty()) {
+        parts.pop();
+    }
+    parts
+}
+
+/// STR_TO_MAP(text[, between entries[, between key and value]]); the separators are regular expressions.
 pub(super) fn text_to_map() -> Kernel {
     Box::new(|args| {
         let texts = args.strings(0);
@@ -63,6 +89,7 @@ pub(super) fn text_to_map() -> Kernel {
         let (keys, values) = (StringBuilder::new(), StringBuilder::new());
         let mut builder = MapBuilder::with_capacity(Some(names), keys, values, args.rows);
         let nulls = args.nulls();
+        let mut regexes = Cache::new(java);
         for row in 0..args.rows {
             if !is_valid(nulls.as_ref(), row) {
                 builder.append(false)?;
@@ -70,13 +97,16 @@ pub(super) fn text_to_map() -> Kernel {
             }
             let between = between.map_or(",", |between| between.at(row));
             let inside = inside.map_or("=", |inside| inside.at(row));
-            if between.is_empty() || inside.is_empty() {
-                return Err(EvalError::function("STR_TO_MAP", "a separator is empty"));
-            }
+            let mut regex = |pattern: &str| {
+                regexes
+                    .get(pattern)
+                    .map_err(|message| EvalError::function("STR_TO_MAP", message))
+            };
+            let (between, inside) = (regex(between)?, regex(inside)?);
             let mut entries: Vec<(&str, Option<&str>)> = Vec::new();
-            for entry in texts.at(row).split(between) {
-                let (key, value) = match entry.split_once(inside) {
-                    Some((key, value)) => (key, Some(value)),
+            for entry in split_by(&between, texts.at(row)) {
+                let (key, value) = match separators(&inside, entry).next() {
+                    Some((start, end)) => (&entry[..start], Some(&entry[end..])),
                     None => (entry, None),
                 };
                 match entries.iter_mut().find(|(known, _)| *known == key) {

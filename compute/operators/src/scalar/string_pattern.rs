@@ -12,7 +12,7 @@ use regex::Regex;
 use super::{
     Kernel, Signature,
     kernel::{by_row, predicate, strings, try_predicate},
-    pattern::{Cache, Like, Replacement, java, similar},
+    pattern::{Cache, Like, captures, is_malformed, java, matches, similar},
     string_basic::char_count,
     string_list::text_list_builder,
 };
@@ -31,12 +31,17 @@ pub(super) fn build(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
             let patterns = Patterns::new(signature)?;
             Ok(Box::new(move |args| {
                 let texts = args.strings(0);
-                if let Patterns::Constant(regex) = &patterns {
-                    return Ok(predicate(args, |row| regex.is_match(texts.at(row))));
+                // An empty pattern finds nothing here, though it does elsewhere.
+                let is_match = |regex: &Regex, row: usize| {
+                    !regex.as_str().is_empty() && regex.is_match(texts.at(row))
+                };
+                if let Patterns::Constant(Some(regex)) = &patterns {
+                    return Ok(predicate(args, |row| is_match(regex, row)));
                 }
                 let mut regexes = patterns.rows(args, "REGEXP");
                 try_predicate(args, |row| {
-                    Ok(Some(regexes.at(row)?.is_match(texts.at(row))))
+                    let regex = regexes.at(row)?;
+                    Ok(Some(regex.is_some_and(|regex| is_match(&regex, row))))
                 })
             }))
         }
@@ -54,17 +59,15 @@ pub(super) fn build(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
                     nulls.as_ref(),
                     texts.capacity() / 2,
                     |row, out| {
-                        let found = regexes
-                            .at(row)?
-                            .find(texts.at(row))
-                            .map(|found| found.as_str());
-                        Ok(write_option(found, out))
+                        let regex = regexes.at(row)?;
+                        let found = regex.and_then(|regex| regex.find(texts.at(row)));
+                        Ok(write_option(found.map(|found| found.as_str()), out))
                     },
                 )
             }))
         }
         (F::RegexpCount, 2) => numbers(signature, "REGEXP_COUNT", |regex, text| {
-            regex.find_iter(text).count() as i32
+            matches(regex, text).count() as i32
         }),
         (F::RegexpInstr, 2) => numbers(signature, "REGEXP_INSTR", |regex, text| {
             regex
@@ -82,26 +85,27 @@ fn write_option(text: Option<&str>, out: &mut arrow::array::StringBuilder) -> bo
     text.is_some()
 }
 
-/// The pattern argument of a REGEXP function.
+/// The pattern argument of a REGEXP function. A malformed one makes the result NULL.
 enum Patterns {
-    Constant(Arc<Regex>),
+    Constant(Option<Arc<Regex>>),
     PerRow,
 }
 
 impl Patterns {
     fn new(signature: &Signature<'_>) -> Result<Self, ExprError> {
         match signature.constant_text(1) {
-            Some(pattern) => {
-                let regex = java(pattern).map_err(|message| signature.invalid(message))?;
-                Ok(Patterns::Constant(Arc::new(regex)))
-            }
+            Some(pattern) => match java(pattern) {
+                Ok(regex) => Ok(Patterns::Constant(Some(Arc::new(regex)))),
+                Err(message) if is_malformed(&message) => Ok(Patterns::Constant(None)),
+                Err(message) => Err(signature.invalid(message)),
+            },
             None => Ok(Patterns::PerRow),
         }
     }
 
     fn rows<'a>(&self, args: &Args<'a>, function: &'static str) -> RowPatterns<'a> {
         match self {
-            Patterns::Constant(regex) => RowPatterns::Constant(Arc::clone(regex)),
+            Patterns::Constant(regex) => RowPatterns::Constant(regex.clone()),
             Patterns::PerRow => RowPatterns::PerRow {
                 patterns: args.strings(1),
                 cache: Cache::new(java),
@@ -112,7 +116,7 @@ impl Patterns {
 }
 
 enum RowPatterns<'a> {
-    Constant(Arc<Regex>),
+    Constant(Option<Arc<Regex>>),
     PerRow {
         patterns: crate::expr::value::Strings<'a>,
         cache: Cache<Regex>,
@@ -121,16 +125,18 @@ enum RowPatterns<'a> {
 }
 
 impl RowPatterns<'_> {
-    fn at(&mut self, row: usize) -> Result<Arc<Regex>, EvalError> {
+    fn at(&mut self, row: usize) -> Result<Option<Arc<Regex>>, EvalError> {
         match self {
-            RowPatterns::Constant(regex) => Ok(Arc::clone(regex)),
+            RowPatterns::Constant(regex) => Ok(regex.clone()),
             RowPatterns::PerRow {
                 patterns,
                 cache,
                 function,
-            } => cache
-                .get(patterns.at(row))
-                .map_err(|message| EvalError::function(function, message)),
+            } => match cache.get(patterns.at(row)) {
+                Ok(regex) => Ok(Some(regex)),
+                Err(message) if is_malformed(&message) => Ok(None),
+                Err(message) => Err(EvalError::function(function, message)),
+            },
         }
     }
 }
@@ -145,7 +151,8 @@ fn numbers(
         let texts = args.strings(0);
         let mut regexes = patterns.rows(args, function);
         by_row::<Int32Type>(args, &ArrowType::Int32, |row| {
-            Ok(Some(f(&*regexes.at(row)?, texts.at(row))))
+            let regex = regexes.at(row)?;
+            Ok(regex.map(|regex| f(&regex, texts.at(row))))
         })
     }))
 }
@@ -213,39 +220,22 @@ fn similar_to(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
     }))
 }
 
+/// The replacement is plain text: `$1` and `\\` mean themselves.
 fn regexp_replace(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
     let patterns = Patterns::new(signature)?;
-    let constant = match (&patterns, signature.constant_text(2)) {
-        (Patterns::Constant(regex), Some(text)) => {
-            let replacement = Replacement::new(text, regex.captures_len())
-                .map_err(|message| signature.invalid(message))?;
-            Some(replacement)
-        }
-        _ => None,
-    };
     Ok(Box::new(move |args| {
         let (texts, replacements) = (args.strings(0), args.strings(2));
         let mut regexes = patterns.rows(args, "REGEXP_REPLACE");
         let nulls = args.nulls();
         strings(args.rows, nulls.as_ref(), texts.capacity(), |row, out| {
-            let (regex, text) = (regexes.at(row)?, texts.at(row));
-            let made;
-            let replacement = match &constant {
-                Some(replacement) => replacement,
-                None => {
-                    made = Replacement::new(replacements.at(row), regex.captures_len())
-                        .map_err(|message| EvalError::function("REGEXP_REPLACE", message))?;
-                    &made
-                }
+            let (Some(regex), text) = (regexes.at(row)?, texts.at(row)) else {
+                return Ok(false);
             };
             let mut last = 0;
-            for captures in regex.captures_iter(text) {
-                let Some(found) = captures.get(0) else {
-                    continue;
-                };
-                let _ = out.write_str(&text[last..found.start()]);
-                replacement.write(&captures, out);
-                last = found.end();
+            for (start, end) in matches(&regex, text) {
+                let _ = out.write_str(&text[last..start]);
+                let _ = out.write_str(replacements.at(row));
+                last = end;
             }
             let _ = out.write_str(&text[last..]);
             Ok(true)
@@ -260,8 +250,8 @@ fn regexp_extract(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
         let groups = (args.len() > 2).then(|| args.numbers::<Int32Type>(2));
         let mut regexes = patterns.rows(args, "REGEXP_EXTRACT");
         let mut locations = match &patterns {
-            Patterns::Constant(regex) => Some(regex.capture_locations()),
-            Patterns::PerRow => None,
+            Patterns::Constant(Some(regex)) => Some(regex.capture_locations()),
+            Patterns::Constant(None) | Patterns::PerRow => None,
         };
         let nulls = args.nulls();
         strings(
@@ -269,7 +259,9 @@ fn regexp_extract(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
             nulls.as_ref(),
             texts.capacity() / 4,
             |row, out| {
-                let (regex, text) = (regexes.at(row)?, texts.at(row));
+                let (Some(regex), text) = (regexes.at(row)?, texts.at(row)) else {
+                    return Ok(false);
+                };
                 let group = groups.as_ref().map_or(0, |groups| groups.at(row));
                 let Ok(group) = usize::try_from(group) else {
                     return Ok(false);
@@ -310,10 +302,13 @@ fn regexp_extract_all(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
                 builder.append_null();
                 continue;
             }
-            let regex = regexes.at(row)?;
+            let Some(regex) = regexes.at(row)? else {
+                builder.append_null();
+                continue;
+            };
             match usize::try_from(group) {
                 Ok(group) if group < regex.captures_len() => {
-                    for captures in regex.captures_iter(texts.at(row)) {
+                    for captures in captures(&regex, texts.at(row)) {
                         let found = captures.get(group).map(|found| found.as_str());
                         builder.values().append_option(found);
                     }

@@ -58,14 +58,13 @@ fn count(text: &str, needle: &str) -> usize {
     }
 }
 
-/// Position of `needle` in `text` at or after code point `from`, from 1; 0: none.
+/// Position of `needle` in `text` at or after code point `from`, from 1; 0: none. Nothing is found
+/// at 1, and what lies before 1 counts as 1.
 fn find(text: &str, needle: &str, from: i32) -> i32 {
-    let Some(skipped) = from
-        .checked_sub(1)
-        .and_then(|from| usize::try_from(from).ok())
-    else {
-        return 0;
-    };
+    if needle.is_empty() {
+        return 1;
+    }
+    let skipped = usize::try_from(from).unwrap_or(0).saturating_sub(1);
     if skipped > char_count(text) {
         return 0;
     }
@@ -97,6 +96,9 @@ fn nth_position() -> Kernel {
             let (from, nth) = (from.at(row), nth.at(row));
             let mut found: Vec<i32> = Vec::new();
             let mut next = find(text, needle, 1);
+            if needle.is_empty() {
+                return Ok(Some(next));
+            }
             while next > 0 {
                 found.push(next);
                 next = find(text, needle, next + 1);
@@ -125,14 +127,14 @@ fn replace(text: &str, needle: &str, replacement: &str, out: &mut arrow::array::
     let _ = out.write_str(&text[last..]);
 }
 
-/// Part `index` of `text`, from 0. Without a separator, parts are separated by blanks.
+/// Part `index` of `text`, from 0. Without a separator every blank is one.
 fn part<'a>(text: &'a str, separator: &str, index: usize) -> Option<&'a str> {
     if text.is_empty() {
         return None;
     }
     let mut characters = separator.chars();
     match (characters.next(), characters.next()) {
-        (None, _) => text.split_whitespace().nth(index),
+        (None, _) => text.split(char::is_whitespace).nth(index),
         // A single byte is by far the most common, and faster to look for.
         (Some(byte), None) if byte.is_ascii() => text.split(byte).nth(index),
         _ => text.split(separator).nth(index),
@@ -160,12 +162,10 @@ fn split_index(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
                 let mut buffer = [0; 4];
                 let separator: &str = match (&separators, &codes) {
                     (Some(separators), _) => separators.at(row),
-                    (None, Some(codes)) => {
-                        match u32::try_from(codes.at(row)).ok().and_then(char::from_u32) {
-                            Some(c) => c.encode_utf8(&mut buffer),
-                            None => return Ok(false),
-                        }
-                    }
+                    (None, Some(codes)) => match u8::try_from(codes.at(row)) {
+                        Ok(code @ 1..) => char::from(code).encode_utf8(&mut buffer),
+                        _ => return Ok(false),
+                    },
                     (None, None) => return Ok(false),
                 };
                 let Ok(index) = usize::try_from(indices.at(row)) else {

@@ -85,6 +85,12 @@ pub(super) static SIGNATURES: &[Signature] = &[
         &[Text, Text, Int],
         Nullable(STRING),
     ),
+    sig(
+        "SPLIT_INDEX",
+        F::SplitIndex,
+        &[Text, Int, Int],
+        Nullable(STRING),
+    ),
     sig("SPLIT", F::Split, &[Text, Text], With(array_of_text)),
     sig("ASCII", F::Ascii, &[Text], Type(LogicalType::Int)),
     sig("CHR", F::Chr, &[Integer], Type(STRING)),
