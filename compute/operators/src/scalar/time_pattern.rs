@@ -22,6 +22,7 @@ enum Piece {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     Year,
+    Quarter,
     Month,
     Day,
     DayOfYear,
@@ -36,6 +37,8 @@ enum Field {
     Minute,
     Second,
     Fraction,
+    /// Nanoseconds of the second, as a number.
+    Nano,
     AmPm,
     Era,
     /// `Z`, `X`, `x`: the zone's offset, which is always UTC's.
@@ -127,6 +130,7 @@ impl TimePattern {
             match field {
                 Field::Year if width == 2 => write_padded(date.year.rem_euclid(100), 2, out),
                 Field::Year => write_padded(date.year, width, out),
+                Field::Quarter => write_quarter((date.month - 1) / 3, width, out),
                 Field::Month if width >= 3 => {
                     write_name(MONTHS[date.month as usize - 1], width, out);
                 }
@@ -144,6 +148,9 @@ impl TimePattern {
                     let nanos = (time % 1000) * 1_000_000 + i64::from(nanos);
                     let digits = width.min(9);
                     write_padded(nanos / 10i64.pow(9 - digits as u32), digits, out);
+                }
+                Field::Nano => {
+                    write_padded((time % 1000) * 1_000_000 + i64::from(nanos), width, out);
                 }
                 Field::AmPm => out.push_str(if hour < 12 { "AM" } else { "PM" }),
                 Field::Era => out.push_str(if date.year > 0 { "AD" } else { "BC" }),
@@ -181,8 +188,23 @@ impl TimePattern {
     }
 }
 
+fn write_quarter(index: u32, width: usize, out: &mut String) {
+    match width {
+        3 => out.push_str(["Q1", "Q2", "Q3", "Q4"][index as usize]),
+        4 => {
+            out.push_str(["1st", "2nd", "3rd", "4th"][index as usize]);
+            out.push_str(" quarter");
+        }
+        _ => write_padded(i64::from(index + 1), width, out),
+    }
+}
+
 fn write_name(name: &str, width: usize, out: &mut String) {
-    out.push_str(if width >= 4 { name } else { &name[..3] });
+    out.push_str(match width {
+        4 => name,
+        5 => &name[..1],
+        _ => &name[..3],
+    });
 }
 
 fn push_text(pieces: &mut Vec<Piece>, text: &str) {
@@ -195,6 +217,7 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
 fn field(letter: char, pattern: &str) -> Result<Field, String> {
     Ok(match letter {
         'y' | 'u' => Field::Year,
+        'Q' => Field::Quarter,
         'M' | 'L' => Field::Month,
         'd' => Field::Day,
         'D' => Field::DayOfYear,
@@ -206,6 +229,7 @@ fn field(letter: char, pattern: &str) -> Result<Field, String> {
         'm' => Field::Minute,
         's' => Field::Second,
         'S' => Field::Fraction,
+        'n' => Field::Nano,
         'a' => Field::AmPm,
         'G' => Field::Era,
         'Z' | 'X' | 'x' => Field::Offset(letter),
@@ -221,7 +245,7 @@ fn granularity(piece: &Piece) -> i64 {
     match piece {
         Piece::Text(_) => DAY_MS,
         Piece::Field(field, _) => match field {
-            Field::Fraction => 1,
+            Field::Fraction | Field::Nano => 1,
             Field::Second => 1_000,
             Field::Minute => 60_000,
             Field::Hour
@@ -302,6 +326,9 @@ impl<'a> Reader<'a> {
                 let digits = if fixed { width } else { width.max(4) };
                 self.year = self.number(digits)?;
             }
+            Field::Quarter => {
+                self.number(digits)?;
+            }
             Field::Month if width >= 3 => self.month = self.name(&MONTHS)? as u32 + 1,
             Field::Month => self.month = self.number(digits)? as u32,
             Field::Day => self.day = self.number(digits)? as u32,
@@ -320,6 +347,7 @@ impl<'a> Reader<'a> {
                 let read = (length - self.rest.len()) as u32;
                 self.nanos = digits * 10i64.pow(9 - read);
             }
+            Field::Nano => self.nanos = self.number(9)?,
             Field::AmPm => {
                 let half = self.rest.get(..2)?;
                 self.afternoon = Some(half.eq_ignore_ascii_case("PM"));
@@ -390,7 +418,9 @@ mod tests {
         check("EEEE MMMM D", "Thursday February 60");
         check("yyyyMMdd'T'HHmmss SSSSSS", "20240229T150405 006007");
         check("k''K", "15'3");
-        assert!(TimePattern::new("yyyy-QQ").is_err());
+        check("yyyy-QQ QQQ QQQQ", "2024-01 Q1 1st quarter");
+        check("MMMMM EEEEE n", "F T 6007000");
+        assert!(TimePattern::new("yyyy-jj").is_err());
         assert_eq!(TimePattern::new("HH:mm").unwrap().granularity(), 60_000);
 
         let parse = |pattern: &str, text: &str| TimePattern::new(pattern).unwrap().parse(text);

@@ -7,7 +7,7 @@ use sqlparser::ast::{self, Spanned as _};
 
 use super::coerce::coerce;
 use super::expr::{ExprBinder, case_of, common};
-use super::function::is_aggregate;
+use super::function::{is_aggregate, like_pattern};
 use super::literal::string;
 use super::operator::{arithmetic, boolean};
 use super::refuse::{refuse_all, unsupported};
@@ -293,7 +293,14 @@ impl ExprBinder<'_> {
             let bound = super::literal::bind_value(&escape.value)?;
             match &bound.kind {
                 crate::logical::ExprKind::Literal(Literal::String(text))
-                    if text.chars().count() == 1 => {}
+                    if text.chars().count() == 1 =>
+                {
+                    let escape = text.chars().next().filter(|_| name == "LIKE");
+                    if let Some(escape) = escape {
+                        like_pattern(&args[1], escape)
+                            .map_err(|error| error.at_parser(pattern.span()))?;
+                    }
+                }
                 _ => {
                     return Err(
                         SqlError::validate("ESCAPE takes one character").at_parser(escape.span)

@@ -5,6 +5,7 @@ mod aggregates;
 mod collections;
 mod json;
 mod math;
+mod pattern;
 mod signature;
 mod strings;
 mod time;
@@ -12,6 +13,7 @@ mod time;
 use proto::types::{DataType, LogicalType};
 
 pub(crate) use aggregates::{aggregate_result, find_aggregate, is_aggregate};
+pub(crate) use pattern::like_pattern;
 use signature::{Arg, Returns, Signature, sig};
 
 use super::coerce::coerce;
@@ -101,6 +103,7 @@ pub(crate) fn call(name: &str, args: Vec<Expr>) -> Result<Expr, SqlError> {
             })
             .collect();
         let data_type = signature.result(&args)?;
+        pattern::check(signature.function, &args)?;
         let args = collections::align(signature.function, args, &data_type)?;
         return Ok(Expr::call(signature.function, args, data_type));
     }
@@ -118,6 +121,9 @@ pub(crate) fn call(name: &str, args: Vec<Expr>) -> Result<Expr, SqlError> {
 fn unknown(name: &str) -> SqlError {
     let error = SqlError::validate(format!("function `{name}` does not exist"));
     let all = names();
+    if all.contains(&name) {
+        return SqlError::validate(format!("`{name}` does not take these arguments"));
+    }
     match nearest(name, all.iter().copied()) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None => error.hint("SHOW FUNCTIONS lists those that exist"),

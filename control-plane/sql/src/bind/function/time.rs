@@ -3,7 +3,7 @@
 use proto::plan::ScalarFunction as F;
 use proto::types::{DataType, LogicalType};
 
-use super::Arg::{AnyTimestamp, BigInt, Int, Text};
+use super::Arg::{AnyTimestamp, BigInt, Int, Number, Text};
 use super::Returns::{NotNull, Nullable, With};
 use super::{STRING, Signature, any_nullable, sig};
 use crate::error::SqlError;
@@ -41,6 +41,13 @@ pub(super) static SIGNATURES: &[Signature] = &[
         "TO_TIMESTAMP_LTZ",
         F::ToTimestampLtz,
         &[BigInt, Int],
+        With(epoch_time),
+    )
+    .optional(1),
+    sig(
+        "TO_TIMESTAMP_LTZ",
+        F::ToTimestampLtz,
+        &[Number, Int],
         With(epoch_time),
     )
     .optional(1),

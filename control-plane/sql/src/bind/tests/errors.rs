@@ -64,6 +64,22 @@ fn types() {
         "line 1, column 28: cannot apply `>` to BOOLEAN and DATE (cast one side to the other's type)",
     );
     check(
+        "SELECT DATE_FORMAT(ts, 'yyyy-jj') FROM orders",
+        "line 1, column 8: letter `j` of the pattern 'yyyy-jj' is not supported (a pattern is like 'yyyy-MM-dd HH:mm:ss'; text in it stands between two '')",
+    );
+    check(
+        "SELECT product LIKE 'a!b' ESCAPE '!' FROM orders",
+        "line 1, column 21: `!` escapes nothing in the pattern 'a!b' (the escape character may stand only before %, _ and itself)",
+    );
+    check(
+        "SELECT EXTRACT(YEAR FROM TIME '10:00:00')",
+        "line 1, column 31: TIME(0) has no YEAR (take it of a timestamp, or of what has it)",
+    );
+    check(
+        "SELECT EXTRACT(MICROSECOND FROM bought) FROM orders",
+        "line 1, column 33: DATE has no MICROSECOND (take it of a timestamp, or of what has it)",
+    );
+    check(
         "SELECT product + 1 FROM orders",
         "line 1, column 8: cannot apply `+` to STRING and INT (cast one side to the other's type)",
     );
