@@ -7,7 +7,12 @@ pub(crate) fn nearest<'a>(
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     let name = name.to_lowercase();
-    let limit = (name.chars().count() / 3).max(2);
+    // Of a very short name two other letters make another word.
+    let limit = match name.chars().count() {
+        0..=3 => 1,
+        4..=8 => 2,
+        length => length / 3,
+    };
     candidates
         .into_iter()
         .map(|candidate| (distance(&name, &candidate.to_lowercase()), candidate))
@@ -54,6 +59,9 @@ mod tests {
         check("fromat", Some("format"));
         check("csv.field_delimeter", Some("csv.field-delimiter"));
         check("topic", None);
+        check("pat", Some("path"));
+        check("pth", Some("path"));
+        check("ptt", None);
         check("", None);
     }
 

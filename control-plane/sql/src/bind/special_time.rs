@@ -13,7 +13,7 @@ use crate::logical::Expr;
 use crate::suggest::nearest;
 
 /// Units of EXTRACT.
-const EXTRACT_UNITS: [&str; 18] = [
+const EXTRACT_UNITS: [&str; 19] = [
     "MILLENNIUM",
     "CENTURY",
     "DECADE",
@@ -32,6 +32,7 @@ const EXTRACT_UNITS: [&str; 18] = [
     "MILLISECOND",
     "EPOCH",
     "MICROSECOND",
+    "NANOSECOND",
 ];
 /// Units of FLOOR and CEIL.
 const FLOOR_UNITS: [&str; 12] = [
@@ -195,6 +196,17 @@ fn extract_of(unit: &str, arg: Expr) -> Result<Expr, SqlError> {
     if !is_temporal(logical) && !logical.is_interval() {
         return Err(
             SqlError::validate(format!("cannot take the {unit} of {logical}"))
+    let of_day = matches!(unit, "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND" | "EPOCH");
+    let below = matches!(unit, "MICROSECOND" | "NANOSECOND");
+    let missing = match logical {
+        LogicalType::Time(_) => !of_day && !below,
+        LogicalType::Date => below,
+        _ => false,
+    };
+    if missing {
+        return Err(SqlError::validate(format!("{logical} has no {unit}"))
+            .hint("take it of a timestamp, or of what has it"));
+    }
                 .hint("it takes a date, a time, a timestamp or an interval"),
         );
     }

@@ -48,6 +48,14 @@ fn names() {
         "line 1, column 15: table or view `oders` does not exist (did you mean `orders`?)",
     );
     check(
+        "SELECT foo(1)",
+        "line 1, column 8: function `FOO` does not exist (SHOW FUNCTIONS lists those that exist)",
+    );
+    check(
+        "SELECT ROW()",
+        "line 1, column 8: `ROW` does not take these arguments",
+    );
+    check(
         "SELECT UPER(product) FROM orders",
         "line 1, column 8: function `UPER` does not exist (did you mean `UPPER`?)",
     );
@@ -55,14 +63,6 @@ fn names() {
 
 #[test]
 fn types() {
-    check(
-        "SELECT UPPER(qty) FROM orders",
-        "line 1, column 8: cannot apply `UPPER` to (INT) (it takes UPPER(STRING))",
-    );
-    check(
-        "SELECT * FROM orders WHERE gift > bought",
-        "line 1, column 28: cannot apply `>` to BOOLEAN and DATE (cast one side to the other's type)",
-    );
     check(
         "SELECT DATE_FORMAT(ts, 'yyyy-jj') FROM orders",
         "line 1, column 8: letter `j` of the pattern 'yyyy-jj' is not supported (a pattern is like 'yyyy-MM-dd HH:mm:ss'; text in it stands between two '')",
@@ -78,6 +78,14 @@ fn types() {
     check(
         "SELECT EXTRACT(MICROSECOND FROM bought) FROM orders",
         "line 1, column 33: DATE has no MICROSECOND (take it of a timestamp, or of what has it)",
+    );
+    check(
+        "SELECT UPPER(qty) FROM orders",
+        "line 1, column 8: cannot apply `UPPER` to (INT) (it takes UPPER(STRING))",
+    );
+    check(
+        "SELECT * FROM orders WHERE gift > bought",
+        "line 1, column 28: cannot apply `>` to BOOLEAN and DATE (cast one side to the other's type)",
     );
     check(
         "SELECT product + 1 FROM orders",
