@@ -339,9 +339,11 @@ impl Script<'_> {
 
     fn describe(&mut self) -> Result<Statement, SqlError> {
         self.parser.advance_token();
-        for word in [
-            "EXTENDED", "CATALOG", "DATABASE", "FUNCTION", "JOB", "MODEL",
-        ] {
+        // A table has no more to tell than DESCRIBE tells anyway.
+        if matches!(self.parser.peek_nth_token_ref(1).token, Token::Word(_)) {
+            eat(&mut self.parser, &["EXTENDED"]);
+        }
+        for word in ["CATALOG", "DATABASE", "FUNCTION", "JOB", "MODEL"] {
             let names_something = matches!(self.parser.peek_nth_token_ref(1).token, Token::Word(_));
             if word_at(&self.parser, 0, word) && names_something {
                 return Err(self.unsupported(&format!("DESCRIBE {word}")));

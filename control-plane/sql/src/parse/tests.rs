@@ -315,7 +315,7 @@ fn hints() {
 #[test]
 fn tables() {
     check(
-        "CREATE TEMPORARY TABLE IF NOT EXISTS t (id BIGINT NOT NULL PRIMARY KEY NOT ENFORCED COMMENT 'x', n ROW<a INT>, \
+        "CREATE TEMPORARY TABLE IF NOT EXISTS t (id BIGINT NOT NULL PRIMARY KEY NOT ENFORCED COMMENT 'x', n ROW<a INT 'of n'>, \
          ts AS TO_TIMESTAMP_LTZ(id, 3) COMMENT 'c', WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) \
          COMMENT 'all' PARTITIONED BY (id) WITH ('connector' = 'x', 'a.b' = 'it''s')",
         "table t (id BIGINT NOT NULL, n ROW<`a` INT>, ts AS TO_TIMESTAMP_LTZ(id, 3)) watermark ts ts - INTERVAL '1' SECOND key id connector=x a.b=it's",
@@ -383,6 +383,10 @@ fn other_statements() {
     check(
         "USE CATALOG default_catalog; USE default_database",
         "use catalog default_catalog | use default_database",
+    );
+    check(
+        "DESC t; DESCRIBE EXTENDED u; DESCRIBE extended",
+        "describe t | describe u | describe extended",
     );
     check(
         "DESC t; DESCRIBE a.b; SHOW TABLES; SHOW JOBS",

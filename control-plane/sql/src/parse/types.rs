@@ -49,6 +49,11 @@ pub(super) fn data_type(parser: &mut Parser) -> Result<(DataType, Span), ParserE
             Token::Comma if depth > 0 => {}
             Token::Word(_) if depth > 0 || !ends_type(parser, &tokens) => {}
             Token::Number(..) | Token::Neq if !tokens.is_empty() => {}
+            // The comment of a field of a ROW says nothing about the type.
+            Token::SingleQuotedString(_) if depth > 0 && tokens.len() > 2 => {
+                parser.advance_token();
+                continue;
+            }
             _ => break,
         }
         if depth < 0 {
