@@ -276,7 +276,7 @@ pub enum ScalarFunction {
     FloorTime,
     /// (x, unit).
     CeilTime,
-    /// (unit, INT, x).
+    /// (unit, INT or BIGINT, x).
     TimestampAdd,
     /// (unit, from, to): whole units, to INT.
     TimestampDiff,

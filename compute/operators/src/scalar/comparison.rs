@@ -13,7 +13,7 @@ use arrow::{
 use engine::schema::arrow_type;
 use proto::plan::ScalarFunction;
 
-use super::{Kernel, Signature, kernel::predicate};
+use super::{Kernel, Signature, kernel::predicate, moment::Moment};
 use crate::expr::{
     EvalError, ExprError, is_true,
     value::{Args, NullAt as _, Value},
@@ -27,6 +27,9 @@ pub(super) fn build(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
         .first()
         .ok_or_else(|| signature.unsupported())?;
     let data_type = arrow_type(&first.logical);
+    if let Some(kernel) = timestamps_of_two_units(signature) {
+        return Ok(kernel);
+    }
     let same = |arg: &proto::types::DataType| arrow_type(&arg.logical) == data_type;
     if !signature.args.iter().all(same) {
         return Err(signature.unsupported());
@@ -62,6 +65,38 @@ pub(super) fn build(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
     Ok(Box::new(move |args| {
         let result = comparer.compare(op, args.value(0), args.value(1), args.rows)?;
         Ok(Arc::new(result))
+    }))
+}
+
+/// `<` and its like of timestamps that count in different units: a count in the finer unit does
+/// not reach all that the coarser one does.
+fn timestamps_of_two_units(signature: &Signature<'_>) -> Option<Kernel> {
+    use ScalarFunction as F;
+    let [left, right] = signature.args else {
+        return None;
+    };
+    let op = match signature.function {
+        F::Less => Op::Less,
+        F::LessOrEqual => Op::LessOrEqual,
+        F::Greater => Op::Greater,
+        F::GreaterOrEqual => Op::GreaterOrEqual,
+        _ => return None,
+    };
+    if !left.logical.is_timestamp() || !right.logical.is_timestamp() {
+        return None;
+    }
+    if arrow_type(&left.logical) == arrow_type(&right.logical) {
+        return None;
+    }
+    let (left, right) = (Moment::of(&left.logical)?, Moment::of(&right.logical)?);
+    Some(Box::new(move |args| {
+        let (a, b) = (left.counts(args.value(0)), right.counts(args.value(1)));
+        let (step_a, step_b) = (args.value(0).step(), args.value(1).step());
+        Ok(predicate(args, |row| {
+            let a = i128::from(a[row * step_a]) * i128::from(right.per_ms());
+            let b = i128::from(b[row * step_b]) * i128::from(left.per_ms());
+            op.holds(Some(a.cmp(&b)))
+        }))
     }))
 }
 

@@ -252,6 +252,49 @@ fn times_and_texts() {
     );
     check("UNIX_TIMESTAMP('1970-01-01 00:01:00')::BIGINT", "60");
     check("FROM_UNIXTIME(60::BIGINT)::STRING", "1970-01-01 00:01:00");
+    let range = "timestamps of more than 6 digits reach from 1677 to 2262: use TIMESTAMP(6) or fewer digits";
+    let far = "CAST('2500-01-01 00:00:00.001')::TIMESTAMP(3)";
+    check(
+        &format!("CAST({far})::TIMESTAMP(9)"),
+        &format!("failed to evaluate a timestamp: {range}"),
+    );
+    check(
+        "CAST('1500-01-01')::TIMESTAMP(9)",
+        &format!("failed to evaluate a timestamp: {range}"),
+    );
+    check(&format!("TRY_CAST({far})::TIMESTAMP(9)"), "\\N");
+    check(
+        "ADD_INTERVAL(CAST('2260-01-01 00:00:00')::TIMESTAMP(9), 36::INTERVAL MONTH)::TIMESTAMP(9)",
+        &format!("failed to evaluate a timestamp: {range}"),
+    );
+    check(
+        &format!("TIMESTAMP_DIFF('YEAR', CAST('2000-01-01 00:00:00')::TIMESTAMP(9), {far})::INT"),
+        "500",
+    );
+    check(
+        "TIMESTAMP_ADD('SECOND', 4294967296::BIGINT, CAST('1970-01-01 00:00:00')::TIMESTAMP(3))::TIMESTAMP(3)",
+        "2106-02-07 06:28:16.000",
+    );
+    check(
+        &format!("GREATER({far}, CAST('2000-01-01 00:00:00')::TIMESTAMP(9))::BOOLEAN"),
+        "true",
+    );
+    check(
+        "TO_TIMESTAMP_LTZ(253402300800000::BIGINT, 3)::TIMESTAMP_LTZ(3)",
+        "\\N",
+    );
+    check(
+        "TO_TIMESTAMP_LTZ(-1.5, 3)::TIMESTAMP_LTZ(3)",
+        "1969-12-31 23:59:59.999",
+    );
+    check(
+        "CONVERT_TZ('2024-01-01 00:00:00', 'GMT+8', 'GMT-08:00')::STRING",
+        "2023-12-31 08:00:00",
+    );
+    check(
+        "CONVERT_TZ('2024-10-27 02:30:00', 'Europe/Berlin', 'UTC')::STRING",
+        "2024-10-27 01:30:00",
+    );
     check("NOW()::TIMESTAMP_LTZ(3)", "2024-03-01 00:00:00.123");
     check("CURRENT_DATE()::DATE", "2024-03-01");
     check("CURRENT_TIME()::TIME(0)", "00:00:00");

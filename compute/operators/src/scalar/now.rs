@@ -3,7 +3,11 @@
 use proto::{plan::ScalarFunction, types::LogicalType};
 
 use super::{Kernel, Signature, moment::Moment};
-use crate::expr::{ExprError, calendar::DAY_MS, cast::timestamps};
+use crate::expr::{
+    ExprError,
+    calendar::DAY_MS,
+    cast::{Mode, timestamps},
+};
 
 /// Makes the kernel of a function of the current time.
 pub(super) fn build(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
@@ -20,13 +24,16 @@ pub(super) fn build(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
             Moment::Date => ms.div_euclid(DAY_MS),
             _ => cut_to_seconds(ms.rem_euclid(DAY_MS), &logical),
         };
-        Ok(match moment {
+        match moment {
             Moment::Date | Moment::Time => {
                 let counts = vec![count(instant.unwrap_or_default()); args.rows];
-                moment.column(counts, None, &logical)
+                Ok(moment.column(counts, None, &logical))
             }
-            _ => timestamps(vec![instant.map(|ms| (ms, 0)); args.rows], &logical),
-        })
+            _ => {
+                let parts = vec![instant.map(|ms| (ms, 0)); args.rows];
+                timestamps(parts, &logical, Mode::Fail)
+            }
+        }
     }))
 }
 

@@ -14,6 +14,12 @@ pub(crate) fn wanted_types(
 ) -> Vec<Option<DataType>> {
     use ScalarFunction as F;
     match function {
+        // What timestamps are ordered by needs no common unit, which may not reach both.
+        F::Less | F::LessOrEqual | F::Greater | F::GreaterOrEqual
+            if args.iter().all(|arg| arg.logical.is_timestamp()) =>
+        {
+            vec![None; args.len()]
+        }
         F::Equal
         | F::NotEqual
         | F::Less
@@ -35,11 +41,14 @@ pub(crate) fn wanted_types(
             .map(|arg| operand_type(&arg.logical, &result.logical))
             .collect(),
         F::AddInterval => vec![Some(result.clone()), None],
-        F::TimestampAdd => vec![
-            None,
-            Some(LogicalType::Int.nullable()),
-            Some(result.clone()),
-        ],
+        F::TimestampAdd => {
+            let wide = |arg: &DataType| arg.logical == LogicalType::BigInt;
+            let amount = match args.get(1).is_some_and(wide) {
+                true => LogicalType::BigInt,
+                false => LogicalType::Int,
+            };
+            vec![None, Some(amount.nullable()), Some(result.clone())]
+        }
         F::ArrayConstructor => vec![element_type(result); args.len()],
         F::MapConstructor => match &result.logical {
             LogicalType::Map(key, value) => [Some((**key).clone()), Some((**value).clone())]

@@ -1,7 +1,7 @@
 //! What is known of each function without running it: whether it may fail, what its result
 //! depends on, and roughly what a row costs.
 
-use proto::plan::ScalarFunction;
+use proto::{plan::ScalarFunction, types::LogicalType};
 
 use super::{
     Signature,
@@ -73,6 +73,12 @@ pub(crate) fn can_fail(signature: &Signature<'_>) -> bool {
     let function = signature.function;
     match function {
         F::Divide | F::Modulo => !signature.result.logical.is_approximate_numeric(),
+        // The sum may lie beyond what the type counts.
+        F::TimestampAdd => true,
+        F::AddInterval => matches!(
+            signature.result.logical,
+            LogicalType::Timestamp(7..) | LogicalType::TimestampLtz(7..)
+        ),
         // Constant patterns are compiled already.
         F::Regexp
         | F::RegexpReplace

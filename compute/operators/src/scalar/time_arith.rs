@@ -1,8 +1,12 @@
 //! Intervals added to points in time, and the time between two of them.
 
-use arrow::datatypes::{
-    DataType as ArrowType, Decimal128Type, DurationMillisecondType, Float64Type, Int32Type,
-    Int64Type, IntervalYearMonthType, TimeUnit,
+use arrow::{
+    array::ArrayRef,
+    buffer::NullBuffer,
+    datatypes::{
+        DataType as ArrowType, Decimal128Type, DurationMillisecondType, Float64Type, Int32Type,
+        Int64Type, IntervalYearMonthType, TimeUnit,
+    },
 };
 use engine::schema::arrow_type;
 use proto::{plan::ScalarFunction, types::LogicalType};
@@ -13,9 +17,10 @@ use super::{
     moment::{Moment, Unit, integers},
 };
 use crate::expr::{
-    ExprError,
+    EvalError, ExprError,
     calendar::{DAY_MS, add_months},
-    cast::decimal_to_double,
+    cast::{OUT_OF_RANGE, decimal_to_double},
+    value::is_valid,
 };
 
 /// Makes the kernel of a function of time arithmetic.
@@ -32,19 +37,20 @@ pub(super) fn build(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
     kernel.ok_or_else(|| signature.unsupported())
 }
 
-/// A count of `moment` moved by months, then by milliseconds.
+/// A count of `moment` moved by months, then by milliseconds; `None` beyond what it can count.
 #[inline]
-fn shift(moment: Moment, count: i64, months: i64, ms: i64) -> i64 {
+fn shift(moment: Moment, count: i64, months: i64, ms: i64) -> Option<i64> {
+    let by_months = |day: i64| match months {
+        0 => Some(day),
+        months if months.abs() <= MONTHS_MAX => Some(add_months(day, months)),
+        _ => None,
+    };
     match moment {
         Moment::Date => {
-            let day = if months == 0 {
-                count
-            } else {
-                add_months(count, months)
-            };
-            day + ms.div_euclid(DAY_MS)
+            let day = by_months(count)?.checked_add(ms.div_euclid(DAY_MS))?;
+            i32::try_from(day).ok().map(i64::from)
         }
-        Moment::Time => count.wrapping_add(ms).rem_euclid(DAY_MS),
+        Moment::Time => Some(count.wrapping_add(ms).rem_euclid(DAY_MS)),
         Moment::Millis | Moment::Micros | Moment::Nanos => {
             let per_ms = moment.per_ms();
             let count = if months == 0 {
@@ -52,13 +58,38 @@ fn shift(moment: Moment, count: i64, months: i64, ms: i64) -> i64 {
             } else {
                 let day_length = DAY_MS * per_ms;
                 let (day, time) = (count.div_euclid(day_length), count.rem_euclid(day_length));
-                add_months(day, months)
-                    .wrapping_mul(day_length)
-                    .wrapping_add(time)
+                let moved = i128::from(by_months(day)?) * i128::from(day_length);
+                i64::try_from(moved + i128::from(time)).ok()?
             };
-            count.wrapping_add(ms.wrapping_mul(per_ms))
+            count.checked_add(ms.checked_mul(per_ms)?)
         }
     }
+}
+
+/// Months that can be added without overflow on the way.
+const MONTHS_MAX: i64 = 1 << 40;
+
+/// A column of what `f` gives for the rows that are not NULL.
+fn moved(
+    moment: Moment,
+    rows: usize,
+    nulls: Option<NullBuffer>,
+    logical: &LogicalType,
+    f: impl Fn(usize) -> Option<i64>,
+) -> Result<ArrayRef, EvalError> {
+    let mut counts = Vec::with_capacity(rows);
+    for row in 0..rows {
+        counts.push(match f(row) {
+            Some(count) => count,
+            // Under a NULL lies anything.
+            None if !is_valid(nulls.as_ref(), row) => 0,
+            None if moment == Moment::Nanos => {
+                return Err(EvalError::function("a timestamp", OUT_OF_RANGE));
+            }
+            None => return Err(EvalError::function("a sum of times", "it is out of range")),
+        });
+    }
+    Ok(moment.column(counts, nulls, logical))
 }
 
 fn add_interval(signature: &Signature<'_>) -> Option<Kernel> {
@@ -76,18 +107,17 @@ fn add_interval(signature: &Signature<'_>) -> Option<Kernel> {
         let counts = moment.counts(args.value(0));
         let step = args.value(0).step();
         let count = |row: usize| counts[row * step];
-        let moved = if in_months {
+        if in_months {
             let months = args.numbers::<IntervalYearMonthType>(1);
-            (0..args.rows)
-                .map(|row| shift(moment, count(row), i64::from(months.at(row)), 0))
-                .collect()
+            moved(moment, args.rows, args.nulls(), &logical, |row| {
+                shift(moment, count(row), i64::from(months.at(row)), 0)
+            })
         } else {
             let millis = args.numbers::<DurationMillisecondType>(1);
-            (0..args.rows)
-                .map(|row| shift(moment, count(row), 0, millis.at(row)))
-                .collect()
-        };
-        Ok(moment.column(moved, args.nulls(), &logical))
+            moved(moment, args.rows, args.nulls(), &logical, |row| {
+                shift(moment, count(row), 0, millis.at(row))
+            })
+        }
     }))
 }
 
@@ -165,11 +195,12 @@ fn unit_of(signature: &Signature<'_>) -> Result<Unit, ExprError> {
 
 fn timestamp_add(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
     let unit = unit_of(signature)?;
-    let [_, _, time] = signature.args else {
+    let [_, amount, time] = signature.args else {
         return Err(signature.unsupported());
     };
     let moment = Moment::of(&time.logical).ok_or_else(|| signature.unsupported())?;
     let logical = time.logical.clone();
+    let wide = amount.logical == LogicalType::BigInt;
     let (months, millis) = match (unit.months(), unit.millis()) {
         (Some(months), _) => (months, 0),
         (None, Some(millis)) => (0, millis),
@@ -178,12 +209,15 @@ fn timestamp_add(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
     Ok(Box::new(move |args| {
         let counts = moment.counts(args.value(2));
         let step = args.value(2).step();
-        let amounts = args.numbers::<Int32Type>(1);
-        let moved = (0..args.rows).map(|row| {
-            let amount = i64::from(amounts.at(row));
-            shift(moment, counts[row * step], months * amount, millis * amount)
-        });
-        Ok(moment.column(moved.collect(), args.nulls_of(1..3), &logical))
+        let amount = |row: usize| match wide {
+            true => args.numbers::<Int64Type>(1).at(row),
+            false => i64::from(args.numbers::<Int32Type>(1).at(row)),
+        };
+        moved(moment, args.rows, args.nulls_of(1..3), &logical, |row| {
+            let amount = amount(row);
+            let (months, millis) = (months.checked_mul(amount)?, millis.checked_mul(amount)?);
+            shift(moment, counts[row * step], months, millis)
+        })
     }))
 }
 

@@ -5,10 +5,11 @@ use std::{fmt::Write as _, sync::Arc};
 use arrow::{
     array::ArrayRef,
     datatypes::{
-        DataType as ArrowType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type,
+        DataType as ArrowType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type,
+        Int64Type,
     },
 };
-use chrono::{LocalResult, NaiveDateTime, Offset as _, TimeZone as _};
+use chrono::{FixedOffset, LocalResult, NaiveDateTime, Offset as _, TimeZone as _};
 use chrono_tz::Tz;
 use proto::{plan::ScalarFunction, types::LogicalType};
 
@@ -22,7 +23,7 @@ use super::{
 use crate::expr::{
     EvalError, ExprError,
     calendar::DAY_MS,
-    cast::{decimal_to_double, parse_date, parse_timestamp, timestamps},
+    cast::{Mode, parse_date, parse_timestamp, timestamps},
     value::{Args, Strings, is_valid},
 };
 
@@ -195,7 +196,7 @@ fn timestamps_by_row(
             None
         });
     }
-    Ok(timestamps(parts, logical))
+    timestamps(parts, logical, Mode::Fail)
 }
 
 fn to_timestamp(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
@@ -224,7 +225,8 @@ fn to_timestamp_ltz(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
                 let Some(zones) = zones else {
                     return Ok(Some((ms, nanos)));
                 };
-                Ok(zone(zones.at(row)).map(|zone| (to_utc(ms, zone), nanos)))
+                let zone = zone(zones.at(row));
+                Ok(zone.map(|zone| (to_utc(ms, zone, Ambiguous::Earlier), nanos)))
             })
         }));
     }
@@ -233,7 +235,11 @@ fn to_timestamp_ltz(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
     }
     let known = matches!(
         operand,
-        LogicalType::Int | LogicalType::BigInt | LogicalType::Double | LogicalType::Decimal { .. }
+        LogicalType::Int
+            | LogicalType::BigInt
+            | LogicalType::Float
+            | LogicalType::Double
+            | LogicalType::Decimal { .. }
     );
     if !known {
         return Err(signature.unsupported());
@@ -242,7 +248,7 @@ fn to_timestamp_ltz(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
         let precisions = (args.len() > 1).then(|| args.numbers::<Int32Type>(1));
         timestamps_by_row(args, &logical, |row| {
             let unit = match precisions.as_ref().map_or(3, |precision| precision.at(row)) {
-                0 => 1000,
+                0 => 1_000_i64,
                 3 => 1,
                 other => {
                     return Err(EvalError::function(
@@ -253,17 +259,25 @@ fn to_timestamp_ltz(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
             };
             let ms = match operand {
                 LogicalType::Int => i64::from(args.numbers::<Int32Type>(0).at(row)) * unit,
-                LogicalType::BigInt => args.numbers::<Int64Type>(0).at(row).wrapping_mul(unit),
+                LogicalType::BigInt => args.numbers::<Int64Type>(0).at(row).saturating_mul(unit),
                 LogicalType::Decimal { scale, .. } => {
+                    // The fraction of a DECIMAL does not count, not even that of seconds.
                     let value = args.numbers::<Decimal128Type>(0).at(row);
-                    (decimal_to_double(value, scale) * unit as f64).floor() as i64
+                    let whole = value / 10_i128.pow(u32::from(scale));
+                    i64::try_from(whole * i128::from(unit)).unwrap_or(i64::MAX)
                 }
-                _ => (args.numbers::<Float64Type>(0).at(row) * unit as f64).floor() as i64,
+                LogicalType::Float => {
+                    (f64::from(args.numbers::<Float32Type>(0).at(row)) * unit as f64) as i64
+                }
+                _ => (args.numbers::<Float64Type>(0).at(row) * unit as f64) as i64,
             };
-            Ok(Some((ms, 0)))
+            Ok(EPOCH_MS.contains(&ms).then_some((ms, 0)))
         })
     }))
 }
+
+/// What TO_TIMESTAMP_LTZ takes: the years 0 to 9999.
+const EPOCH_MS: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
 /// Seconds; the least BIGINT where the text does not parse.
 fn unix_timestamp(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
@@ -304,25 +318,78 @@ fn from_unixtime(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
     }))
 }
 
-fn zone(name: &str) -> Option<Tz> {
-    name.parse().ok()
+/// A zone by its name, or by its distance: `GMT+8`, `GMT-08:00`.
+#[derive(Clone, Copy)]
+enum Zone {
+    Named(Tz),
+    Fixed(FixedOffset),
+}
+
+fn zone(name: &str) -> Option<Zone> {
+    if let Ok(named) = name.parse() {
+        return Some(Zone::Named(named));
+    }
+    let distance = name.strip_prefix("GMT")?;
+    let sign = match distance.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = distance[1..]
+        .split_once(':')
+        .unwrap_or((&distance[1..], "00"));
+    let number = |text: &str, below: i32| {
+        let valid = (1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        let number: i32 = valid.then(|| text.parse().ok())??;
+        (number < below).then_some(number)
+    };
+    let seconds = number(hours, 24)? * 3600 + number(minutes, 60)? * 60;
+    FixedOffset::east_opt(sign * seconds).map(Zone::Fixed)
+}
+
+impl Zone {
+    fn of_local(self, local: &NaiveDateTime) -> LocalResult<FixedOffset> {
+        match self {
+            Zone::Named(zone) => zone
+                .offset_from_local_datetime(local)
+                .map(|offset| offset.fix()),
+            Zone::Fixed(offset) => LocalResult::Single(offset),
+        }
+    }
+
+    fn of_utc(self, utc: &NaiveDateTime) -> i32 {
+        match self {
+            Zone::Named(zone) => zone.offset_from_utc_datetime(utc).fix().local_minus_utc(),
+            Zone::Fixed(offset) => offset.local_minus_utc(),
+        }
+    }
 }
 
 fn naive(ms: i64) -> Option<NaiveDateTime> {
     chrono::DateTime::from_timestamp_millis(ms).map(|instant| instant.naive_utc())
 }
 
+/// Which of two instants a wall-clock time means that a clock change repeats.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ambiguous {
+    Earlier,
+    /// That of standard time.
+    Later,
+}
+
 /// The instant of a wall-clock time in a zone; one that a clock change skipped moves on.
-fn to_utc(ms: i64, zone: Tz) -> i64 {
+fn to_utc(ms: i64, zone: Zone, ambiguous: Ambiguous) -> i64 {
     let Some(local) = naive(ms) else {
         return ms;
     };
-    let offset = match zone.offset_from_local_datetime(&local) {
-        LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => offset.fix(),
+    let offset = match zone.of_local(&local) {
+        LocalResult::Single(offset) => offset,
+        LocalResult::Ambiguous(earlier, _) if ambiguous == Ambiguous::Earlier => earlier,
+        LocalResult::Ambiguous(_, later) => later,
         LocalResult::None => {
             let before = local - chrono::TimeDelta::hours(3);
-            match zone.offset_from_local_datetime(&before) {
-                LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => offset.fix(),
+            match zone.of_local(&before) {
+                LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => offset,
                 LocalResult::None => return ms,
             }
         }
@@ -347,10 +414,8 @@ fn convert_tz(args: &Args<'_>) -> Result<ArrayRef, EvalError> {
             else {
                 return Ok(false);
             };
-            let utc = to_utc(ms, from);
-            let offset = naive(utc).map_or(0, |utc| {
-                to.offset_from_utc_datetime(&utc).fix().local_minus_utc()
-            });
+            let utc = to_utc(ms, from, Ambiguous::Later);
+            let offset = naive(utc).map_or(0, |utc| to.of_utc(&utc));
             buffer.clear();
             pattern.write(utc + i64::from(offset) * 1000, 0, &mut buffer);
             let _ = out.write_str(&buffer);

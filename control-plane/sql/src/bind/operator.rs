@@ -115,8 +115,19 @@ impl ExprBinder<'_> {
         if ordered && (unordered(&left) || unordered(&right)) {
             return Err(incomparable(function, &left, &right));
         }
-        let (left, right) = coerce_comparison(left, right)
-            .map_err(|sides| incomparable(function, &sides.0, &sides.1))?;
+        // With nanoseconds a timestamp reaches less far: both are compared as they are.
+        let reach = |e: &Expr| {
+            use LogicalType::{Timestamp, TimestampLtz};
+            matches!(e.data_type.logical, Timestamp(7..) | TimestampLtz(7..))
+        };
+        let timestamps =
+            left.data_type.logical.is_timestamp() && right.data_type.logical.is_timestamp();
+        let as_they_are = ordered && timestamps && reach(&left) != reach(&right);
+        let (left, right) = match as_they_are {
+            true => (left, right),
+            false => coerce_comparison(left, right)
+                .map_err(|sides| incomparable(function, &sides.0, &sides.1))?,
+        };
         let data_type = DataType {
             logical: LogicalType::Boolean,
             nullable: nullable && !never_null,
@@ -340,8 +351,6 @@ fn minus(left: Expr, right: Expr, right_ast: &ast::Expr) -> Result<Expr, SqlErro
     }
     if l.is_timestamp() && r.is_timestamp() {
         let nullable = left.data_type.nullable || right.data_type.nullable;
-        let (left, right) = coerce_comparison(left, right)
-            .map_err(|sides| inapplicable("-", &sides.0, &sides.1))?;
         let data_type = DataType {
             logical: LogicalType::IntervalDayTime,
             nullable,
@@ -364,6 +373,11 @@ fn times(left: Expr, right: Expr) -> Result<Expr, SqlError> {
     };
     let nullable = interval.data_type.nullable || number.data_type.nullable;
     let data_type = interval.data_type.clone().with_nullable(nullable);
+    let number = match number.data_type.logical {
+        LogicalType::TinyInt | LogicalType::SmallInt => coerce(number, &LogicalType::Int),
+        LogicalType::Float => coerce(number, &LogicalType::Double),
+        _ => number,
+    };
     Ok(Expr::call(
         F::MultiplyInterval,
         vec![interval, number],

@@ -160,7 +160,10 @@ impl ExprBinder<'_> {
             third
         };
         let data_type = third.data_type.clone().with_nullable(nullable);
-        let amount = coerce(second, &LogicalType::Int);
+        let amount = match second.data_type.logical {
+            LogicalType::BigInt => second,
+            _ => coerce(second, &LogicalType::Int),
+        };
         Ok(Expr::call(
             F::TimestampAdd,
             vec![string(unit), amount, third],
@@ -169,18 +172,12 @@ impl ExprBinder<'_> {
     }
 }
 
-/// Both as TIMESTAMP, unless both are of one kind.
+/// Both as TIMESTAMP, unless both are of one kind. Timestamps keep their digits: with more they
+/// would reach less far.
 fn same_kind(left: Expr, right: Expr) -> (Expr, Expr) {
     let (l, r) = (&left.data_type.logical, &right.data_type.logical);
     let target = match (l, r) {
-        (a, b) if a == b => return (left, right),
-        (LogicalType::Timestamp(a) | LogicalType::TimestampLtz(a), LogicalType::Timestamp(b))
-        | (LogicalType::Timestamp(a), LogicalType::TimestampLtz(b)) => {
-            LogicalType::Timestamp(*a.max(b))
-        }
-        (LogicalType::TimestampLtz(a), LogicalType::TimestampLtz(b)) => {
-            LogicalType::TimestampLtz(*a.max(b))
-        }
+        (a, b) if a == b || a.is_timestamp() && b.is_timestamp() => return (left, right),
         (t, _) | (_, t) if t.is_timestamp() => t.clone(),
         _ => LogicalType::Timestamp(3),
     };
@@ -196,6 +193,9 @@ fn extract_of(unit: &str, arg: Expr) -> Result<Expr, SqlError> {
     if !is_temporal(logical) && !logical.is_interval() {
         return Err(
             SqlError::validate(format!("cannot take the {unit} of {logical}"))
+                .hint("it takes a date, a time, a timestamp or an interval"),
+        );
+    }
     let of_day = matches!(unit, "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND" | "EPOCH");
     let below = matches!(unit, "MICROSECOND" | "NANOSECOND");
     let missing = match logical {
@@ -206,9 +206,6 @@ fn extract_of(unit: &str, arg: Expr) -> Result<Expr, SqlError> {
     if missing {
         return Err(SqlError::validate(format!("{logical} has no {unit}"))
             .hint("take it of a timestamp, or of what has it"));
-    }
-                .hint("it takes a date, a time, a timestamp or an interval"),
-        );
     }
     let nullable = arg.data_type.nullable;
     let data_type = DataType {

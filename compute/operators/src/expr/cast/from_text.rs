@@ -123,7 +123,7 @@ fn timestamp(to: &LogicalType, mode: Mode) -> Cast {
                 value => parts.push(value.and_then(|(_, value)| value)),
             }
         }
-        Ok(temporal::timestamps(parts, &to))
+        temporal::timestamps(parts, &to, mode)
     };
     Cast::partial(mode, 20, Box::new(convert))
 }

@@ -18,7 +18,7 @@ use super::{EvalError, ExprError};
 
 pub(crate) use numeric::{constant_double_to_float, decimal_to_double};
 pub(crate) use parse::{parse_date, parse_decimal, parse_timestamp, parse_unscaled};
-pub(crate) use temporal::timestamps;
+pub(crate) use temporal::{OUT_OF_RANGE, timestamps};
 
 /// What happens to a value that cannot be converted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,7 +81,7 @@ pub(crate) fn build(from: &LogicalType, to: &LogicalType, mode: Mode) -> Result<
         (T::Array(_) | T::Map(..) | T::Multiset(_) | T::Row(_), _) => {
             nested::build(from, to, mode)?
         }
-        _ => temporal::build(from, to),
+        _ => temporal::build(from, to, mode),
     };
     cast.ok_or_else(|| ExprError::UnsupportedCast {
         from: from.to_string(),

@@ -178,23 +178,46 @@ fn fraction_nanos(text: &str) -> Option<u32> {
     Some(digits.fold(0, |nanos, digit| nanos * 10 + u32::from(digit - b'0')))
 }
 
-/// Milliseconds since 1970 and nanoseconds within: `y-m-d[ |T]h:m:s[.fraction]`, or a date.
+/// Milliseconds since 1970 and nanoseconds within: `yyyy-m-d[ h:m:s[.fraction]]` and nothing else.
+/// A day that the month lacks is the month's last one.
 pub(crate) fn parse_timestamp(text: &str) -> Option<(i64, u32)> {
-    let text = trim(text);
-    let (date, time) = match text.split_once([' ', 'T']) {
-        Some((date, time)) => (date, Some(time.strip_suffix('Z').unwrap_or(time))),
+    let (date, time) = match text.split_once(' ') {
+        Some((date, time)) => (date, Some(time)),
         None => (text, None),
     };
-    if date.matches('-').count() != 2 {
-        return None;
-    }
-    let days = i64::from(parse_date(date)?);
+    let mut parts = date.splitn(3, '-');
+    let year = parts.next().filter(|year| year.len() == 4)?;
+    let year = i64::from(digits(year, 4)?);
+    let month = digits(parts.next()?, 2).filter(|month| (1..=12).contains(month))?;
+    let day = digits(parts.next()?, 2).filter(|day| (1..=31).contains(day))?;
+    let days = (28..=day.max(28))
+        .rev()
+        .find_map(|last| checked_days(year, month, day.min(last)))?;
     let (ms, nanos) = match time {
-        Some(time) if time.matches(':').count() >= 1 => time_parts(trim(time))?,
-        Some(_) => return None,
+        Some(time) => strict_time(time)?,
         None => (0, 0),
     };
     Some((days * DAY_MS + ms, nanos))
+}
+
+/// `h:m:s[.fraction]`, all of one or two digits, the fraction of at most nine.
+fn strict_time(text: &str) -> Option<(i64, u32)> {
+    let (clock, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let mut parts = clock.splitn(3, ':');
+    let fits = parts.clone().count() == 3 && parts.all(|part| digits(part, 2).is_some());
+    let fraction = if fraction.is_empty() { "0" } else { fraction };
+    if !fits || digits(fraction, 9).is_none() {
+        return None;
+    }
+    let (ms, nanos) = time_parts(clock)?;
+    let below = fraction_nanos(fraction)?;
+    Some((ms + i64::from(below / 1_000_000), nanos + below % 1_000_000))
+}
+
+/// A number of at most `most` digits without blanks.
+fn digits(text: &str, most: usize) -> Option<u32> {
+    let valid = text.len() <= most && text.bytes().all(|byte| byte.is_ascii_digit());
+    valid.then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
@@ -251,9 +274,25 @@ mod tests {
             Some((86_401_123, 456_000))
         );
         assert_eq!(
-            parse_timestamp("1970-01-02T00:00:01Z"),
-            Some((86_401_000, 0))
+            parse_timestamp("2020-02-30 00:00:00"),
+            parse_timestamp("2020-2-29 0:0:0.")
         );
+        assert!(parse_timestamp("2020-02-30 00:00:00").is_some());
+        for wrong in [
+            "1970-01-02T00:00:01",
+            "1970-01-02 00:00:01Z",
+            " 1970-01-02",
+            "1970-01-02 ",
+            "1970-01-02 00:01",
+            "1970-01-02 24:00:00",
+            "1970-01-02 00:00:00.1234567890",
+            "970-01-02",
+            "1970-01",
+            "1970-13-01",
+            "1970-01-32",
+        ] {
+            assert_eq!(parse_timestamp(wrong), None, "{wrong}");
+        }
         assert_eq!(parse_timestamp("1970-01-02"), Some((86_400_000, 0)));
         assert_eq!(parse_timestamp("abc"), None);
     }

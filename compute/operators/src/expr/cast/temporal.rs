@@ -13,13 +13,18 @@ use arrow::{
 use engine::schema::{arrow_type, time_unit};
 use proto::types::LogicalType;
 
-use super::Cast;
-use crate::expr::{calendar::DAY_MS, format::timestamp_parts};
+use super::{Cast, Mode};
+use crate::expr::{EvalError, calendar::DAY_MS, format::timestamp_parts};
 
 /// The cast between two temporal types, if there is one.
-pub(super) fn build(from: &LogicalType, to: &LogicalType) -> Option<Cast> {
+pub(super) fn build(from: &LogicalType, to: &LogicalType, mode: Mode) -> Option<Cast> {
     use LogicalType as T;
     let to = to.clone();
+    // Milliseconds hold all that DATE and TIMESTAMP(3) do; finer units reach less far.
+    let partial = |cost, convert| match &to {
+        T::Timestamp(0..=3) | T::TimestampLtz(0..=3) => Cast::total(cost, convert),
+        _ => Cast::partial(mode, cost, convert),
+    };
     let cast = match (from, &to) {
         (T::Timestamp(a) | T::TimestampLtz(a), T::Timestamp(b) | T::TimestampLtz(b)) => {
             if time_unit(*a) == time_unit(*b) && a <= b {
@@ -33,27 +38,34 @@ pub(super) fn build(from: &LogicalType, to: &LogicalType) -> Option<Cast> {
                     }),
                 ));
             }
-            Cast::total(3, Box::new(move |array| Ok(timestamps(parts(array), &to))))
+            let wanted = to.clone();
+            partial(
+                3,
+                Box::new(move |array| timestamps(parts(array), &wanted, mode)),
+            )
         }
         (T::Timestamp(_), T::Date) => to_date(|ms| ms / DAY_MS),
         (T::TimestampLtz(_), T::Date) => to_date(|ms| ms.div_euclid(DAY_MS)),
         (T::Timestamp(_) | T::TimestampLtz(_), T::Time(precision)) => to_time(*precision),
-        (T::Date, T::Timestamp(_) | T::TimestampLtz(_)) => Cast::total(
-            2,
-            Box::new(move |array| {
-                let days = array.as_primitive::<Date32Type>();
-                let parts = days
-                    .iter()
-                    .map(|day| day.map(|day| (i64::from(day) * DAY_MS, 0)));
-                Ok(timestamps(parts.collect(), &to))
-            }),
-        ),
+        (T::Date, T::Timestamp(_) | T::TimestampLtz(_)) => {
+            let wanted = to.clone();
+            partial(
+                2,
+                Box::new(move |array| {
+                    let days = array.as_primitive::<Date32Type>();
+                    let parts = days
+                        .iter()
+                        .map(|day| day.map(|day| (i64::from(day) * DAY_MS, 0)));
+                    timestamps(parts.collect(), &wanted, mode)
+                }),
+            )
+        }
         (T::Time(_), T::Timestamp(_) | T::TimestampLtz(_)) => Cast::total(
             2,
             Box::new(move |array| {
                 let times = array.as_primitive::<Time32MillisecondType>();
                 let parts = times.iter().map(|time| time.map(|ms| (i64::from(ms), 0)));
-                Ok(timestamps(parts.collect(), &to))
+                timestamps(parts.collect(), &to, mode)
             }),
         ),
         (T::Time(_), T::Time(precision)) => {
@@ -123,36 +135,55 @@ pub(crate) fn set_precision((ms, nanos): (i64, u32), precision: u8) -> (i64, u32
     }
 }
 
+/// What is said of an instant that a count of microseconds or nanoseconds does not reach.
+pub(crate) const OUT_OF_RANGE: &str =
+    "timestamps of more than 6 digits reach from 1677 to 2262: use TIMESTAMP(6) or fewer digits";
+
 /// A column of TIMESTAMP or TIMESTAMP_LTZ from milliseconds and nanoseconds within them.
-pub(crate) fn timestamps(parts: Vec<Option<(i64, u32)>>, to: &LogicalType) -> ArrayRef {
+///
+/// # Errors
+/// In [`Mode::Fail`], for an instant that the type does not reach; it is NULL otherwise.
+pub(crate) fn timestamps(
+    parts: Vec<Option<(i64, u32)>>,
+    to: &LogicalType,
+    mode: Mode,
+) -> Result<ArrayRef, EvalError> {
     let precision = match to {
         LogicalType::Timestamp(precision) | LogicalType::TimestampLtz(precision) => *precision,
         _ => 3,
     };
+    let (per_ms, nanos_per_count) = match time_unit(precision) {
+        TimeUnit::Second | TimeUnit::Millisecond => (1, 1_000_000),
+        TimeUnit::Microsecond => (1_000, 1_000),
+        TimeUnit::Nanosecond => (1_000_000, 1),
+    };
+    let mut counts = Vec::with_capacity(parts.len());
+    for parts in parts {
+        let Some(parts) = parts else {
+            counts.push(None);
+            continue;
+        };
+        let (ms, nanos) = set_precision(parts, precision);
+        let count = i128::from(ms) * per_ms + i128::from(nanos / nanos_per_count);
+        let count = i64::try_from(count).ok();
+        if count.is_none() && mode == Mode::Fail {
+            return Err(EvalError::function("a timestamp", OUT_OF_RANGE));
+        }
+        counts.push(count);
+    }
     let data_type = arrow_type(to);
-    let parts = parts
-        .into_iter()
-        .map(|parts| parts.map(|parts| set_precision(parts, precision)));
-    match time_unit(precision) {
+    Ok(match time_unit(precision) {
         TimeUnit::Second | TimeUnit::Millisecond => {
-            let values = parts.map(|parts| parts.map(|(ms, _)| ms));
-            let array: PrimitiveArray<TimestampMillisecondType> = values.collect();
+            let array: PrimitiveArray<TimestampMillisecondType> = counts.into_iter().collect();
             Arc::new(array.with_data_type(data_type))
         }
         TimeUnit::Microsecond => {
-            let micros = |(ms, nanos): (i64, u32)| {
-                ms.wrapping_mul(1000).wrapping_add(i64::from(nanos / 1000))
-            };
-            let values = parts.map(|parts| parts.map(micros));
-            let array: PrimitiveArray<TimestampMicrosecondType> = values.collect();
+            let array: PrimitiveArray<TimestampMicrosecondType> = counts.into_iter().collect();
             Arc::new(array.with_data_type(data_type))
         }
         TimeUnit::Nanosecond => {
-            let nanos =
-                |(ms, nanos): (i64, u32)| ms.wrapping_mul(1_000_000).wrapping_add(i64::from(nanos));
-            let values = parts.map(|parts| parts.map(nanos));
-            let array: PrimitiveArray<TimestampNanosecondType> = values.collect();
+            let array: PrimitiveArray<TimestampNanosecondType> = counts.into_iter().collect();
             Arc::new(array.with_data_type(data_type))
         }
-    }
+    })
 }
