@@ -126,6 +126,7 @@ pub(crate) fn bind_view(view: &View, catalog: &Catalog) -> Result<LogicalPlan, S
         context: BindContext { hints: &view.hints },
         ctes: Vec::new(),
         views: 0,
+        parts: Rc::default(),
     };
     binder.view(view, sqlparser::tokenizer::Span::empty())
 }
