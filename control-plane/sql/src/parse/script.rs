@@ -310,6 +310,21 @@ impl Script<'_> {
 
     fn show(&mut self) -> Result<Statement, SqlError> {
         expect(&mut self.parser, &["SHOW"]).map_err(syntax)?;
+        let target = self.show_target()?;
+        let negated = eat(&mut self.parser, &["NOT", "LIKE"]);
+        if !negated && !eat(&mut self.parser, &["LIKE"]) {
+            return Ok(Statement::Show(target));
+        }
+        let (pattern, _) =
+            string(&mut self.parser, "a pattern in single quotes").map_err(syntax)?;
+        Ok(Statement::Show(ShowTarget::Like {
+            target: Box::new(target),
+            negated,
+            pattern,
+        }))
+    }
+
+    fn show_target(&mut self) -> Result<ShowTarget, SqlError> {
         let forms: [(&[&str], ShowTarget); 8] = [
             (&["TABLES"], ShowTarget::Tables),
             (&["VIEWS"], ShowTarget::Views),
@@ -322,18 +337,22 @@ impl Script<'_> {
         ];
         for (words, target) in forms {
             if eat(&mut self.parser, words) {
-                return Ok(Statement::Show(target));
+                return Ok(target);
             }
         }
         if eat(&mut self.parser, &["CREATE", "TABLE"]) {
-            return Ok(Statement::Show(ShowTarget::CreateTable(self.name()?)));
+            return Ok(ShowTarget::CreateTable(self.name()?));
         }
         if eat(&mut self.parser, &["CREATE", "VIEW"]) {
-            return Ok(Statement::Show(ShowTarget::CreateView(self.name()?)));
+            return Ok(ShowTarget::CreateView(self.name()?));
+        }
+        if eat(&mut self.parser, &["COLUMNS", "FROM"]) || eat(&mut self.parser, &["COLUMNS", "IN"])
+        {
+            return Ok(ShowTarget::Columns(self.name()?));
         }
         let word = peek_upper(&self.parser).unwrap_or_default();
         Err(self.unsupported(format!("SHOW {word}").trim()).hint(
-            "SHOW knows TABLES, VIEWS, FUNCTIONS, CATALOGS, DATABASES, CREATE TABLE and CREATE VIEW",
+            "SHOW knows TABLES, VIEWS, COLUMNS FROM, FUNCTIONS, CATALOGS, DATABASES, CREATE TABLE and CREATE VIEW",
         ))
     }
 

@@ -132,6 +132,13 @@ pub(crate) enum ShowTarget {
     UserFunctions,
     CreateTable(ast::ObjectName),
     CreateView(ast::ObjectName),
+    Columns(ast::ObjectName),
+    /// [NOT] LIKE 'pattern'
+    Like {
+        target: Box<ShowTarget>,
+        negated: bool,
+        pattern: String,
+    },
 }
 
 /// USE.

@@ -390,7 +390,7 @@ fn other_statements() {
     );
     check(
         "DESC t; DESCRIBE a.b; SHOW TABLES; SHOW JOBS",
-        "Parse: line 1, column 41: SHOW JOBS is not supported (SHOW knows TABLES, VIEWS, FUNCTIONS, CATALOGS, DATABASES, CREATE TABLE and CREATE VIEW)",
+        "Parse: line 1, column 41: SHOW JOBS is not supported (SHOW knows TABLES, VIEWS, COLUMNS FROM, FUNCTIONS, CATALOGS, DATABASES, CREATE TABLE and CREATE VIEW)",
     );
     check(
         "INSERT INTO t SELECT 1; INSERT INTO t (SELECT 1); INSERT INTO a.b.t (x) VALUES (1)",

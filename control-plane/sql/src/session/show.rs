@@ -33,6 +33,30 @@ impl Session {
             ShowTarget::Databases => one_column("database name", [DEFAULT_DATABASE]),
             ShowTarget::CurrentCatalog => one_column("current catalog name", [DEFAULT_CATALOG]),
             ShowTarget::CurrentDatabase => one_column("current database name", [DEFAULT_DATABASE]),
+            ShowTarget::Columns(name) => self.describe(name)?,
+            ShowTarget::Like {
+                target,
+                negated,
+                pattern,
+            } => {
+                let pattern: Vec<char> = pattern.chars().collect();
+                let kept = |row: &Vec<Option<String>>| {
+                    let name: Vec<char> = row
+                        .iter()
+                        .flatten()
+                        .take(1)
+                        .flat_map(|n| n.chars())
+                        .collect();
+                    is_like(&name, &pattern) != *negated
+                };
+                match self.show(target)? {
+                    Outcome::Rows { columns, rows } => Outcome::Rows {
+                        columns,
+                        rows: rows.into_iter().filter(kept).collect(),
+                    },
+                    other => other,
+                }
+            }
             ShowTarget::CreateTable(name) => match self.catalog.resolve(name)? {
                 Relation::Table(table) => one_column("result", self.definitions.text(&table.name)),
                 Relation::View(_) => return Err(other_kind(name, "table", "VIEW")),
@@ -101,6 +125,33 @@ impl Session {
         };
         Ok(plan.schema().iter().map(row).collect())
     }
+}
+
+/// LIKE of a name: `%` is anything, `_` one character.
+fn is_like(name: &[char], pattern: &[char]) -> bool {
+    let (mut at, mut next) = (0, 0);
+    // The last `%`, and where the name goes on after what it stands for.
+    let mut open: Option<(usize, usize)> = None;
+    while let Some(character) = name.get(at) {
+        match pattern.get(next) {
+            Some('%') => {
+                open = Some((next, at));
+                next += 1;
+            }
+            Some(wanted) if *wanted == '_' || wanted == character => {
+                at += 1;
+                next += 1;
+            }
+            _ => {
+                let Some((percent, from)) = open else {
+                    return false;
+                };
+                open = Some((percent, from + 1));
+                (at, next) = (from + 1, percent + 1);
+            }
+        }
+    }
+    pattern.iter().skip(next).all(|rest| *rest == '%')
 }
 
 fn type_columns(name: &str, data_type: &DataType) -> Vec<Option<String>> {

@@ -193,34 +193,6 @@ fn views_functions_and_options() {
         &format!("{ORDERS} CREATE VIEW v (a) AS SELECT id, qty FROM orders"),
         "Validate: line 5, column 100: the view names 1 columns, but its query has 2",
     );
-    let t = |columns: &str| format!("CREATE TABLE t ({columns}) WITH ('connector' = 'datagen');");
-    let view = format!(
-        "{} CREATE VIEW v AS SELECT * FROM t; DROP TABLE t;",
-        t("a INT, b INT")
-    );
-    check(
-        &format!("{view} {} SELECT * FROM v", t("c INT, b INT, a INT")),
-        "select a INT, b INT",
-    );
-    check(
-        &format!("{view} {} SELECT\n* FROM v", t("a INT")),
-        "Validate: line 2, column 8: view `v` is no longer valid: its column `b` does not exist any more (DROP the view and create it again)",
-    );
-    let both =
-        format!("{ORDERS} CREATE TEMPORARY TABLE orders (a INT) WITH ('connector' = 'datagen');\n");
-    check(&format!("{both} SELECT * FROM orders"), "select a INT");
-    check(
-        &format!("{both} DROP TABLE orders"),
-        "Validate: line 6, column 13: `orders` is temporary, and may hide another (use DROP TEMPORARY TABLE)",
-    );
-    check(
-        &format!("{both} DROP TEMPORARY TABLE orders; SELECT id FROM orders"),
-        "select id BIGINT NOT NULL",
-    );
-    check(
-        "CREATE TABLE t (a INT) WITH ('connector' = 'datagen'); DROP TEMPORARY TABLE t",
-        "Validate: line 1, column 77: temporary table `t` does not exist",
-    );
     let broken = run(&format!(
         "{ORDERS} CREATE VIEW v AS SELECT nothing FROM orders; SELECT 1"
     ));
@@ -251,6 +223,50 @@ fn views_functions_and_options() {
     check(
         "USE x",
         "Validate: line 1, column 5: database `x` does not exist (the only database is `default_database`)",
+    );
+}
+
+#[test]
+fn views_keep_their_columns_and_temporary_tables_hide_others() {
+    let t = |columns: &str| format!("CREATE TABLE t ({columns}) WITH ('connector' = 'datagen');");
+    let view = format!(
+        "{} CREATE VIEW v AS SELECT * FROM t; DROP TABLE t;",
+        t("a INT, b INT")
+    );
+    check(
+        &format!("{view} {} SELECT * FROM v", t("c INT, b INT, a INT")),
+        "select a INT, b INT",
+    );
+    check(
+        &format!("{view} {} SELECT\n* FROM v", t("a INT")),
+        "Validate: line 2, column 8: view `v` is no longer valid: its column `b` does not exist any more (DROP the view and create it again)",
+    );
+    let both =
+        format!("{ORDERS} CREATE TEMPORARY TABLE orders (a INT) WITH ('connector' = 'datagen');\n");
+    check(&format!("{both} SELECT * FROM orders"), "select a INT");
+    check(
+        &format!("{both} DROP TABLE orders"),
+        "Validate: line 6, column 13: `orders` is temporary, and may hide another (use DROP TEMPORARY TABLE)",
+    );
+    check(
+        &format!("{both} DROP TEMPORARY TABLE orders; SELECT id FROM orders"),
+        "select id BIGINT NOT NULL",
+    );
+    check(
+        "CREATE TABLE t (a INT) WITH ('connector' = 'datagen'); DROP TEMPORARY TABLE t",
+        "Validate: line 1, column 77: temporary table `t` does not exist",
+    );
+    check_all(
+        &format!(
+            "{ORDERS} CREATE VIEW v AS SELECT 1 AS a; SHOW TABLES LIKE 'or%s'; SHOW TABLES NOT LIKE 'o_ders'; SHOW COLUMNS FROM orders LIKE 'q%'"
+        ),
+        &[
+            "table `orders` created",
+            "view `v` created",
+            "orders",
+            "v",
+            "qty|INT|TRUE|-|-|-|pieces",
+        ],
     );
 }
 
