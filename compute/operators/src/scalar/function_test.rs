@@ -226,32 +226,7 @@ fn times() {
 }
 
 #[test]
-fn times_and_texts() {
-    let at = "CAST('2024-02-29 15:04:05.678')::TIMESTAMP(3)";
-    check("TO_DATE('29.02.2024', 'dd.MM.yyyy')::DATE", "2024-02-29");
-    check("TO_TIMESTAMP('2024-02-29 1')::TIMESTAMP(3)", "\\N");
-    check(
-        "TO_TIMESTAMP('20240229', 'yyyyMMdd')::TIMESTAMP(3)",
-        "2024-02-29 00:00:00.000",
-    );
-    check(
-        "TO_TIMESTAMP_LTZ(1000::BIGINT, 0)::TIMESTAMP_LTZ(3)",
-        "1970-01-01 00:16:40.000",
-    );
-    check(
-        "TO_TIMESTAMP_LTZ(1000::BIGINT, 3)::TIMESTAMP_LTZ(3)",
-        "1970-01-01 00:00:01.000",
-    );
-    check(
-        "TO_TIMESTAMP_LTZ('2024-07-01 12:00:00', 'yyyy-MM-dd HH:mm:ss', 'Europe/Warsaw')::TIMESTAMP_LTZ(3)",
-        "2024-07-01 10:00:00.000",
-    );
-    check(
-        "CONVERT_TZ('1970-01-01 00:00:00', 'UTC', 'America/Los_Angeles')::STRING",
-        "1969-12-31 16:00:00",
-    );
-    check("UNIX_TIMESTAMP('1970-01-01 00:01:00')::BIGINT", "60");
-    check("FROM_UNIXTIME(60::BIGINT)::STRING", "1970-01-01 00:01:00");
+fn times_end_somewhere() {
     let range = "timestamps of more than 6 digits reach from 1677 to 2262: use TIMESTAMP(6) or fewer digits";
     let far = "CAST('2500-01-01 00:00:00.001')::TIMESTAMP(3)";
     check(
@@ -295,6 +270,35 @@ fn times_and_texts() {
         "CONVERT_TZ('2024-10-27 02:30:00', 'Europe/Berlin', 'UTC')::STRING",
         "2024-10-27 01:30:00",
     );
+}
+
+#[test]
+fn times_and_texts() {
+    let at = "CAST('2024-02-29 15:04:05.678')::TIMESTAMP(3)";
+    check("TO_DATE('29.02.2024', 'dd.MM.yyyy')::DATE", "2024-02-29");
+    check("TO_TIMESTAMP('2024-02-29 1')::TIMESTAMP(3)", "\\N");
+    check(
+        "TO_TIMESTAMP('20240229', 'yyyyMMdd')::TIMESTAMP(3)",
+        "2024-02-29 00:00:00.000",
+    );
+    check(
+        "TO_TIMESTAMP_LTZ(1000::BIGINT, 0)::TIMESTAMP_LTZ(3)",
+        "1970-01-01 00:16:40.000",
+    );
+    check(
+        "TO_TIMESTAMP_LTZ(1000::BIGINT, 3)::TIMESTAMP_LTZ(3)",
+        "1970-01-01 00:00:01.000",
+    );
+    check(
+        "TO_TIMESTAMP_LTZ('2024-07-01 12:00:00', 'yyyy-MM-dd HH:mm:ss', 'Europe/Warsaw')::TIMESTAMP_LTZ(3)",
+        "2024-07-01 10:00:00.000",
+    );
+    check(
+        "CONVERT_TZ('1970-01-01 00:00:00', 'UTC', 'America/Los_Angeles')::STRING",
+        "1969-12-31 16:00:00",
+    );
+    check("UNIX_TIMESTAMP('1970-01-01 00:01:00')::BIGINT", "60");
+    check("FROM_UNIXTIME(60::BIGINT)::STRING", "1970-01-01 00:01:00");
     check("NOW()::TIMESTAMP_LTZ(3)", "2024-03-01 00:00:00.123");
     check("CURRENT_DATE()::DATE", "2024-03-01");
     check("CURRENT_TIME()::TIME(0)", "00:00:00");

@@ -41,14 +41,7 @@ pub(crate) fn wanted_types(
             .map(|arg| operand_type(&arg.logical, &result.logical))
             .collect(),
         F::AddInterval => vec![Some(result.clone()), None],
-        F::TimestampAdd => {
-            let wide = |arg: &DataType| arg.logical == LogicalType::BigInt;
-            let amount = match args.get(1).is_some_and(wide) {
-                true => LogicalType::BigInt,
-                false => LogicalType::Int,
-            };
-            vec![None, Some(amount.nullable()), Some(result.clone())]
-        }
+        F::TimestampAdd => vec![None, Some(amount_type(args)), Some(result.clone())],
         F::ArrayConstructor => vec![element_type(result); args.len()],
         F::MapConstructor => match &result.logical {
             LogicalType::Map(key, value) => [Some((**key).clone()), Some((**value).clone())]
@@ -80,6 +73,14 @@ pub(crate) fn wanted_types(
         }
         F::Hex | F::Conv => vec![None; args.len()],
         _ => by_letters(letters(function), args),
+    }
+}
+
+/// The type in which TIMESTAMPADD takes its amount.
+fn amount_type(args: &[DataType]) -> DataType {
+    match args.get(1).map(|arg| &arg.logical) {
+        Some(LogicalType::BigInt) => LogicalType::BigInt.nullable(),
+        _ => LogicalType::Int.nullable(),
     }
 }
 

@@ -215,20 +215,22 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
             format!("Sort(orderBy=[{order}])")
         }
         Op::DropUpdateBefore => "DropUpdateBefore".to_owned(),
-        Op::Sink(op) => {
-            let checked = op.not_null.iter().map(|column| *column as usize);
-            let checked: Vec<&str> = checked
-                .filter_map(|column| own.get(column))
-                .map(String::as_str)
-                .collect();
-            let not_null = match checked.is_empty() {
-                true => String::new(),
-                false => format!(", notNull=[{}]", checked.join(", ")),
-            };
-            let fields = own.join(", ");
-            format!("Sink(table=[{}], fields=[{fields}]{not_null})", op.table)
-        }
+        Op::Sink(op) => sink_text(op, &own),
     }
+}
+
+fn sink_text(sink: &wire::Sink, own: &[String]) -> String {
+    let checked = sink.not_null.iter().map(|column| *column as usize);
+    let checked: Vec<&str> = checked
+        .filter_map(|column| own.get(column))
+        .map(String::as_str)
+        .collect();
+    let not_null = match checked.is_empty() {
+        true => String::new(),
+        false => format!(", notNull=[{}]", checked.join(", ")),
+    };
+    let fields = own.join(", ");
+    format!("Sink(table=[{}], fields=[{fields}]{not_null})", sink.table)
 }
 
 fn source_text(source: &SourceOp, own: &[String]) -> String {
