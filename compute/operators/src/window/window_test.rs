@@ -368,7 +368,7 @@ fn model(
                 windows.entry((start, end, *key)).or_default().push(*value);
             }
         };
-        for index in -40..40 {
+        for index in -60..60 {
             match kind {
                 WindowKind::Tumble => add(index * size + offset, (index + 1) * size + offset),
                 WindowKind::Hop => add(index * step + offset, index * step + offset + size),
