@@ -2,17 +2,10 @@
 
 use std::{fmt, io, sync::Arc};
 
-use engine::clock::Clock;
-use futures::future::BoxFuture;
+use engine::clock::{Clock, Timer};
 use proto::types::SinkId;
 
 use crate::CollectTarget;
-
-/// Wakes sources that keep a rate.
-pub trait Timer: Send + Sync {
-    /// Completes when `ms` milliseconds have passed.
-    fn sleep(&self, ms: u64) -> BoxFuture<'static, ()>;
-}
 
 /// Where printed lines go.
 pub trait LineWriter: Send + Sync {

@@ -22,5 +22,6 @@ mod text;
 mod value;
 
 pub use collect::CollectTarget;
-pub use context::{LineWriter, SinkContext, SourceContext, Timer};
+pub use context::{LineWriter, SinkContext, SourceContext};
+pub use engine::clock::Timer;
 pub use open::{open_sink, open_source};

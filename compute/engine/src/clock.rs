@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::future::BoxFuture;
+
 /// A source of time.
 pub trait Clock: Send + Sync {
     /// Wall clock, in milliseconds since 1970. For processing time and for people; no decision
@@ -10,6 +12,12 @@ pub trait Clock: Send + Sync {
 
     /// Nanoseconds since some fixed instant of this process; never goes back.
     fn monotonic_ns(&self) -> u64;
+}
+
+/// Wakes what waits for time to pass.
+pub trait Timer: Send + Sync {
+    /// Completes when `ms` milliseconds have passed.
+    fn sleep(&self, ms: u64) -> BoxFuture<'static, ()>;
 }
 
 /// A clock that stands still until it is told otherwise.

@@ -199,6 +199,21 @@ pub trait Operator: Send {
         Ok(Step::Done)
     }
 
+    /// When [`Operator::deadline`] is to be called, by the monotonic clock, if nothing happens
+    /// before.
+    fn deadline_ns(&self) -> Option<u64> {
+        None
+    }
+
+    /// The time of [`Operator::deadline_ns`] has come: emit what was held back only for better
+    /// batches.
+    ///
+    /// # Errors
+    /// As [`Operator::batch`].
+    fn deadline(&mut self, _context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        Ok(Step::Done)
+    }
+
     /// The operator's state, if it has any.
     fn state(&mut self) -> Option<&mut dyn OperatorState> {
         None
@@ -218,6 +233,11 @@ pub trait SourceOperator: Send {
         cx: &mut std::task::Context<'_>,
         context: &mut OperatorContext<'_>,
     ) -> std::task::Poll<Result<SourceStatus, OperatorError>>;
+
+    /// When it is to be polled even if nothing wakes it, by the monotonic clock.
+    fn deadline_ns(&self) -> Option<u64> {
+        None
+    }
 
     /// Its offsets.
     fn state(&mut self) -> &mut dyn OperatorState;

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     caps::EXCHANGE_BATCH_SHARE,
-    spawn::RuntimeSpawn,
+    spawn::{RuntimeSpawn, RuntimeTimer},
     wiring::{Wiring, parallelism},
     worker::WorkerConfig,
 };
@@ -66,6 +66,7 @@ impl BuiltTask {
             store: Arc::clone(&config.store),
             spawn: Arc::new(RuntimeSpawn(Handle::current())),
             clock: Arc::clone(&config.clock),
+            timer: Arc::new(RuntimeTimer),
             commands,
             events,
             metrics,

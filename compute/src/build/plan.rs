@@ -1,7 +1,7 @@
 //! Opens what a plan's tasks share (sources with their splits, sinks with their publishers) and
 //! builds every task.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use connectors::{SinkContext, SourceContext, open_sink, open_source};
 use engine::{
@@ -9,7 +9,6 @@ use engine::{
     sink::{Publisher, Sink},
     source::{Source, Split},
 };
-use futures::future::BoxFuture;
 use proto::{
     control::Deployment,
     plan::{Node, PlanError, fields, node::Operator},
@@ -22,6 +21,7 @@ use super::{
 };
 use crate::{
     caps::OUTPUT_BYTES_MAX,
+    spawn::RuntimeTimer,
     wiring::{Wiring, parallelism},
     worker::WorkerConfig,
 };
@@ -163,14 +163,5 @@ impl<'a> Builder<'a> {
             table: sink.table.clone(),
             source,
         })
-    }
-}
-
-/// The runtime's timer.
-struct RuntimeTimer;
-
-impl connectors::Timer for RuntimeTimer {
-    fn sleep(&self, ms: u64) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep(Duration::from_millis(ms)))
     }
 }

@@ -112,6 +112,9 @@ impl FileReader {
                     0 => format!("record {}", self.record),
                     _ => format!("byte {at}"),
                 };
+                // Kept in either case: the job that fails for it should be able to show it.
+                self.dead_letters
+                    .push(&self.id, position.clone(), bytes, cause.clone());
                 if !self.decoder.ignores_bad_records() {
                     return Err(SourceError::BadRecord {
                         split: format!("`{}`", self.split.path),
@@ -119,7 +122,6 @@ impl FileReader {
                         cause,
                     });
                 }
-                self.dead_letters.push(&self.id, position, bytes, cause);
             }
         }
         Ok(true)

@@ -240,6 +240,22 @@ impl Graph {
         Ok(Moved::Something)
     }
 
+    /// The earliest time at which a node wants to be called although nothing comes.
+    pub(super) fn deadline_ns(&self) -> Option<u64> {
+        self.nodes.iter().filter_map(Node::deadline_ns).min()
+    }
+
+    /// Calls the operators whose time has come and that can be called.
+    pub(super) fn deadline(&mut self, now_ns: u64, clock: &dyn Clock) -> Result<(), NodeError> {
+        let due = |node: &Node| node.deadline_ns().is_some_and(|due| due <= now_ns);
+        for node in self.nodes.iter_mut().filter(|node| due(node)) {
+            if node.accepts() {
+                node.deadline(clock, &mut self.dead_letters)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Registers for room in whatever port is full.
     pub(super) fn poll_ports(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut ready = Poll::Ready(());

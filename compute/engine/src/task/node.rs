@@ -140,6 +140,27 @@ impl Node {
         Ok(())
     }
 
+    /// When it wants to be called although nothing comes.
+    pub(super) fn deadline_ns(&self) -> Option<u64> {
+        match &self.kind {
+            _ if self.ended => None,
+            Kind::Operator(operator) => operator.deadline_ns(),
+            Kind::Source(source) => source.deadline_ns(),
+        }
+    }
+
+    /// The time has come: an operator is called; a source is polled by the task.
+    pub(super) fn deadline(
+        &mut self,
+        clock: &dyn Clock,
+        dead_letters: &mut Vec<DeadLetter>,
+    ) -> Result<(), NodeError> {
+        self.call(clock, dead_letters, |kind, context| match kind {
+            Kind::Operator(operator) => operator.deadline(context),
+            Kind::Source(_) => Ok(Step::Done),
+        })
+    }
+
     /// Resumes the operator or hands it a reply.
     pub(super) fn go_on(
         &mut self,

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Element,
-    clock::Clock,
+    clock::{Clock, Timer},
     flow::{Gate, GateEvent, OutputBudget},
     source::DeadLetter,
     state::ScanJob,
@@ -109,6 +109,8 @@ pub struct TaskParts {
     pub spawn: Arc<dyn Spawn + Send + Sync>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Wakes the task when a node's deadline has come.
+    pub timer: Arc<dyn Timer>,
     /// Commands.
     pub commands: mpsc::Receiver<TaskCommand>,
     /// Where events go.
@@ -132,6 +134,8 @@ pub struct Task {
     next_source: usize,
     sources_first: bool,
     held_rows_since_ns: Option<u64>,
+    /// The deadline that is waited for.
+    alarm: Option<(u64, BoxFuture<'static, ()>)>,
     time: TimeAccount,
     dead_letters: u64,
     finished: bool,
@@ -200,6 +204,7 @@ impl Task {
             next_source: 0,
             sources_first: false,
             held_rows_since_ns: None,
+            alarm: None,
             time: TimeAccount::default(),
             dead_letters: 0,
             finished: false,
@@ -287,7 +292,34 @@ impl Task {
             self.parts.graph.flush_ports()?;
             self.held_rows_since_ns = None;
         }
+        if self.poll_deadline(cx)?.is_ready() {
+            return Ok(None);
+        }
         Ok(self.wait(if waits { Wait::State } else { Wait::Idle }))
+    }
+
+    /// Waits for the earliest deadline of a node and calls those that are due.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, TaskError> {
+        let Some(due_ns) = self.parts.graph.deadline_ns() else {
+            self.alarm = None;
+            return Ok(Poll::Pending);
+        };
+        let now_ns = self.parts.clock.monotonic_ns();
+        if due_ns > now_ns {
+            let alarm = match self.alarm.take() {
+                Some(alarm) if alarm.0 == due_ns => alarm,
+                _ => {
+                    let ms = (due_ns - now_ns).div_ceil(1_000_000);
+                    (due_ns, self.parts.timer.sleep(ms))
+                }
+            };
+            if self.alarm.insert(alarm).1.poll_unpin(cx).is_pending() {
+                return Ok(Poll::Pending);
+            }
+        }
+        self.alarm = None;
+        self.parts.graph.deadline(now_ns, &*self.parts.clock)?;
+        Ok(Poll::Ready(()))
     }
 
     /// Nothing moves; `None` while there is a delta to encode meanwhile.
@@ -516,7 +548,11 @@ impl Future for Task {
         }
         loop {
             match self.round(cx) {
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => {
+                    // The record that it failed for may be among them.
+                    self.take_dead_letters();
+                    return Poll::Ready(Err(error));
+                }
                 Ok(Some(wait)) => {
                     self.leave(wait);
                     return Poll::Pending;

@@ -26,7 +26,7 @@ use state_client::{
 use super::{Consumer, GraphBuilder, Task, TaskCommand, TaskEvent, TaskMetrics, TaskParts};
 use crate::{
     ChangeBatch, Element,
-    clock::ManualClock,
+    clock::{ManualClock, Timer},
     flow::{Gate, OutputBudget, OutputPort, Partitioner, channel},
     key::{KeyBatch, KeyEncoder, KeyWidth},
     operator::{
@@ -37,6 +37,15 @@ use crate::{
         FrozenRows, Keyed, KeyedLogic, MapTable, ScanJob, StateDelta, TableDelta, Values, Wanted,
     },
 };
+
+/// Nothing here waits for time.
+struct NoTimer;
+
+impl Timer for NoTimer {
+    fn sleep(&self, _ms: u64) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+}
 
 const GROUPS: KeyGroupCount = KeyGroupCount::DEFAULT;
 const KEYS: i64 = 7;
@@ -371,6 +380,7 @@ impl Generations {
                     vec![vec![(0, 0)]]
                 },
                 output: OutputBudget::new(u64::MAX),
+                timer: Arc::new(NoTimer),
                 store: Arc::new(self.store.clone()),
                 spawn: Arc::clone(&running.pool) as Arc<dyn Spawn + Send + Sync>,
                 clock: Arc::new(ManualClock::default()),

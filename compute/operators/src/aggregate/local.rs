@@ -35,6 +35,8 @@ const FLUSH_GROUPS: usize = 16_384;
 const SAMPLE_ROWS: usize = 8_192;
 /// More partials per 10 rows than this do not pay.
 const GROUPS_PER_TEN_ROWS_MAX: usize = 7;
+/// Partials leave after this time at the latest, should nothing else make them.
+const FLUSH_NS: u64 = 10_000_000;
 /// Rows passed through before keys are looked at again.
 const PASS_ROWS: usize = 1_048_576;
 
@@ -52,6 +54,8 @@ pub struct LocalAggregateOperator {
     rows: usize,
     /// Rows still to pass through.
     pass: usize,
+    /// When the oldest partial must leave.
+    deadline_ns: Option<u64>,
 }
 
 impl LocalAggregateOperator {
@@ -99,6 +103,7 @@ impl LocalAggregateOperator {
             slots: Vec::new(),
             rows: 0,
             pass: 0,
+            deadline_ns: None,
         }))
     }
 
@@ -151,6 +156,7 @@ impl LocalAggregateOperator {
     }
 
     fn flush(&mut self, context: &mut OperatorContext<'_>) -> Result<(), OperatorError> {
+        self.deadline_ns = None;
         if self.rows == 0 {
             return Ok(());
         }
@@ -247,6 +253,9 @@ impl Operator for LocalAggregateOperator {
             return Ok(Step::Done);
         }
         self.aggregate(&rows)?;
+        if self.deadline_ns.is_none() {
+            self.deadline_ns = Some(context.clock.monotonic_ns().saturating_add(FLUSH_NS));
+        }
         let is_sampled =
             self.rows >= SAMPLE_ROWS && self.index.len() * 10 > self.rows * GROUPS_PER_TEN_ROWS_MAX;
         if is_sampled || self.rows >= FLUSH_ROWS || self.index.len() >= FLUSH_GROUPS {
@@ -272,6 +281,15 @@ impl Operator for LocalAggregateOperator {
     ) -> Result<Step, OperatorError> {
         self.flush(context)?;
         context.out.element(Element::Barrier(epoch));
+        Ok(Step::Done)
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        self.deadline_ns
+    }
+
+    fn deadline(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        self.flush(context)?;
         Ok(Step::Done)
     }
 

@@ -55,6 +55,8 @@ pub struct SplitSource {
     scope: TaskScope,
     emitted_watermark: Timestamp,
     is_idle: bool,
+    /// A split has fallen idle since time was last marked.
+    found_idle: bool,
     frozen: FrozenRows,
 }
 
@@ -121,6 +123,7 @@ impl SplitSource {
             scope: *scope,
             emitted_watermark: TIMESTAMP_MIN,
             is_idle: false,
+            found_idle: false,
             frozen: FrozenRows::default(),
         })
     }
@@ -162,14 +165,16 @@ impl SplitSource {
             };
             let polled = reader.poll_next(cx, context.scope.batch_rows);
             context.dead_letters.append(&mut reader.take_dead_letters());
-            if let Poll::Ready(event) = polled {
-                let table = &self.name;
-                let failed = |source| OperatorError::Source {
-                    table: table.to_string(),
-                    source,
-                };
-                return Poll::Ready(event.map(|event| (index, event)).map_err(failed));
-            }
+            let Poll::Ready(event) = polled else {
+                self.note_silence(index, context);
+                continue;
+            };
+            let table = &self.name;
+            let failed = |source| OperatorError::Source {
+                table: table.to_string(),
+                source,
+            };
+            return Poll::Ready(event.map(|event| (index, event)).map_err(failed));
         }
         Poll::Pending
     }
@@ -189,7 +194,7 @@ impl SplitSource {
         let now_ms = context.clock.wall_ms();
         let split = &mut self.splits[index];
         split.changed = true;
-        split.read_at_ns = Some(context.clock.monotonic_ns());
+        split.silent_since_ns = None;
         split.idle = false;
         let eval = EvalContext {
             now_ms,
@@ -234,27 +239,24 @@ impl SplitSource {
         }
     }
 
-    /// Marks splits idle that have been silent for too long; whether any became so.
-    fn find_idle(&mut self, context: &OperatorContext<'_>) -> bool {
-        let Some(timeout_ns) = self
-            .watermark
-            .as_ref()
-            .and_then(WatermarkExpr::idle_timeout_ns)
-        else {
-            return false;
+    /// A split had nothing when it was asked. For too long: it is idle. Silence is counted between
+    /// two times at which it was asked in vain, so that a source that was held back (by a slow
+    /// sink, say) does not take what it has not read for idle.
+    fn note_silence(&mut self, index: usize, context: &OperatorContext<'_>) {
+        let Some(timeout_ns) = self.idle_timeout_ns() else {
+            return;
         };
         let now = context.clock.monotonic_ns();
-        let mut found = false;
-        for index in &self.reading {
-            let split = &mut self.splits[*index];
-            if split.idle {
-                continue;
-            }
-            let since = *split.read_at_ns.get_or_insert(now);
-            split.idle = now.saturating_sub(since) >= timeout_ns;
-            found |= split.idle;
+        let split = &mut self.splits[index];
+        let since = *split.silent_since_ns.get_or_insert(now);
+        if !split.idle && now.saturating_sub(since) >= timeout_ns {
+            split.idle = true;
+            self.found_idle = true;
         }
-        found
+    }
+
+    fn idle_timeout_ns(&self) -> Option<u64> {
+        self.watermark.as_ref()?.idle_timeout_ns()
     }
 }
 
@@ -289,7 +291,7 @@ impl SourceOperator for SplitSource {
                     }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if self.find_idle(context) => {}
+                Poll::Pending if std::mem::take(&mut self.found_idle) => {}
                 Poll::Pending => return Poll::Pending,
             }
             self.mark_time(context);
@@ -297,6 +299,14 @@ impl SourceOperator for SplitSource {
                 return Poll::Ready(Ok(SourceStatus::Emitted));
             }
         }
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        let timeout_ns = self.idle_timeout_ns()?;
+        let reading = self.reading.iter().map(|index| &self.splits[*index]);
+        let awake = reading.filter(|split| !split.idle);
+        let since = awake.filter_map(|split| split.silent_since_ns).min()?;
+        Some(since.saturating_add(timeout_ns))
     }
 
     fn state(&mut self) -> &mut dyn OperatorState {

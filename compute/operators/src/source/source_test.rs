@@ -22,11 +22,14 @@ use crate::testing::{changelog, fields, rows, scope};
 struct Numbers {
     order: ReadOrder,
     open: Arc<Mutex<BTreeSet<u64>>>,
+    /// A split that never ends and never has more than its first row.
+    silent: Option<u64>,
 }
 
 struct NumbersReader {
     split: u64,
     next: u64,
+    silent: bool,
     open: Arc<Mutex<BTreeSet<u64>>>,
 }
 
@@ -47,6 +50,7 @@ impl Source for Numbers {
         let reader = NumbersReader {
             split: u64::from(split.descriptor[0]),
             next: offset.map_or(0, |offset| u64::from(offset[0])),
+            silent: self.silent == Some(u64::from(split.descriptor[0])),
             open: Arc::clone(&self.open),
         };
         reader.opened().insert(reader.split);
@@ -72,6 +76,9 @@ impl SplitReader for NumbersReader {
         _cx: &mut Context<'_>,
         _max_rows: usize,
     ) -> Poll<Result<SplitEvent, SourceError>> {
+        if self.silent && self.next == 1 {
+            return Poll::Pending;
+        }
         if self.next == 2 {
             return Poll::Ready(Ok(SplitEvent::Finished));
         }
@@ -100,6 +107,7 @@ fn splits(numbers: std::ops::Range<u8>) -> Vec<Split> {
 
 /// A task's source, and which of its splits are open.
 struct Run {
+    clock: ManualClock,
     source: SplitSource,
     open: Arc<Mutex<BTreeSet<u64>>>,
     scope: TaskScope,
@@ -107,10 +115,16 @@ struct Run {
 
 impl Run {
     fn new(order: ReadOrder, splits: &[Split], scope: TaskScope) -> Run {
+        Run::with(order, splits, scope, None)
+    }
+
+    /// With a split that falls silent, where the timeout for that is 100 ms.
+    fn with(order: ReadOrder, splits: &[Split], scope: TaskScope, silent: Option<u64>) -> Run {
         let open = Arc::<Mutex<BTreeSet<u64>>>::default();
         let connector = Numbers {
             order,
             open: Arc::clone(&open),
+            silent,
         };
         let columns = columns();
         let spec = plan::Source {
@@ -118,7 +132,7 @@ impl Run {
             watermark: Some(Watermark {
                 column: 0,
                 expr: Some(Expr::column(0, &columns[0].data_type)),
-                idle_timeout_ms: 0,
+                idle_timeout_ms: if silent.is_some() { 100 } else { 0 },
             }),
             ..plan::Source::default()
         };
@@ -131,6 +145,7 @@ impl Run {
             &scope,
         );
         Run {
+            clock: ManualClock::default(),
             source: source.expect("a source"),
             open,
             scope,
@@ -142,10 +157,9 @@ impl Run {
         let mut out = engine::operator::Outbox::default();
         let mut counters = Counters::default();
         let mut dead_letters = Vec::new();
-        let clock = ManualClock::default();
         let mut context = OperatorContext {
             out: &mut out,
-            clock: &clock,
+            clock: &self.clock,
             scope: &self.scope,
             counters: &mut counters,
             dead_letters: &mut dead_letters,
@@ -156,7 +170,7 @@ impl Run {
                 let elements: Vec<Element> = std::iter::from_fn(|| out.pop()).collect();
                 Some(changelog(&elements))
             }
-            Poll::Ready(Ok(SourceStatus::Finished)) => None,
+            Poll::Ready(Ok(SourceStatus::Finished)) | Poll::Pending => None,
             other => panic!("{other:?}"),
         }
     }
@@ -249,4 +263,22 @@ fn a_restart_reads_the_splits_that_were_there_at_first() {
         again.all(),
         ["012", "021", "watermark 21", "022", "watermark 22"]
     );
+}
+
+#[test]
+fn a_silent_split_is_idle_after_a_while_and_only_if_it_was_asked() {
+    let together = ReadOrder::Together;
+    let mut run = Run::with(together, &splits(0..2), scope(Epoch::ZERO), Some(0));
+    // Nobody asks the source for a second: that is no silence of its splits.
+    assert_eq!(run.step().as_deref(), Some("+I 1970-01-01T00:00:00.001\n"));
+    run.clock.advance_ms(1000);
+    let ahead = run.all();
+    assert_eq!(ahead, ["011", "watermark 1", "012"]);
+    assert_eq!(run.source.deadline_ns(), Some(1_100_000_000));
+    run.clock.advance_ms(99);
+    assert_eq!(run.step(), None);
+    run.clock.advance_ms(1);
+    assert_eq!(run.step().as_deref(), Some("idle\n"));
+    assert_eq!(run.source.deadline_ns(), None);
+    assert_eq!(run.step(), None);
 }

@@ -17,7 +17,8 @@ pub(super) struct SplitState {
     progress: Progress,
     pub(super) watermark: Timestamp,
     pub(super) idle: bool,
-    pub(super) read_at_ns: Option<u64>,
+    /// When it was first asked in vain.
+    pub(super) silent_since_ns: Option<u64>,
     /// Since the last checkpoint.
     pub(super) changed: bool,
 }
@@ -32,7 +33,7 @@ impl SplitState {
             progress: Progress::Unread,
             watermark: TIMESTAMP_MIN,
             idle: false,
-            read_at_ns: None,
+            silent_since_ns: None,
             changed: true,
         }
     }
