@@ -17,6 +17,8 @@ pub(crate) struct Interrupt(watch::Receiver<bool>);
 impl Interrupt {
     /// From now on Ctrl-C no longer ends the process at once, but at the latest `grace` after the
     /// first one.
+    // The runtime is what may be stuck; no simulation presses keys.
+    #[allow(clippy::disallowed_methods)]
     pub(crate) fn listen(grace: Duration) -> io::Result<Interrupt> {
         let mut signals = Signals::new([SIGINT])?;
         let (asked, receiver) = watch::channel(false);

@@ -47,6 +47,8 @@ pub(crate) struct Interrupts(Arc<Mutex<State>>);
 
 impl Interrupts {
     /// From now on Ctrl-C no longer ends the process in every case.
+    // A client simulates nothing, and has no runtime.
+    #[allow(clippy::disallowed_methods)]
     pub(crate) fn listen(client: Client) -> anyhow::Result<Interrupts> {
         let mut signals = Signals::new([SIGINT]).context("failed to wait for Ctrl-C")?;
         let interrupts = Interrupts(Arc::new(Mutex::new(State {
@@ -80,6 +82,8 @@ impl Interrupts {
         std::mem::take(&mut self.lock().discard)
     }
 
+    // A client simulates nothing, and has no runtime.
+    #[allow(clippy::disallowed_methods)]
     fn pressed(&self, client: &Client) {
         let jobs = {
             let mut state = self.lock();
