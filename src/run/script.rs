@@ -283,12 +283,8 @@ impl Run<'_> {
         if count == 0 {
             return;
         }
-        let records = if count == 1 {
-            "record was"
-        } else {
-            "records were"
-        };
-        let mut text = format!("{count} {records} left out, as they could not be read:");
+        let records = if count == 1 { "record" } else { "records" };
+        let mut text = format!("{count} {records} could not be read:");
         for letter in letters.iter().take(DEAD_LETTERS_TOLD) {
             let (split, position, cause) = (&letter.split, &letter.position, &letter.cause);
             text.push_str(&format!("\n  {split}, {position}: {cause}"));

@@ -4,3 +4,4 @@ mod batch;
 mod conformance;
 mod files;
 mod nexmark;
+mod readme;
