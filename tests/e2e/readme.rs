@@ -6,7 +6,9 @@ use tests::{RunConfig, root, rows, run};
 
 /// The text between two lines that begin with these.
 fn between<'t>(text: &'t str, from: &str, to: &str) -> &'t str {
-    let (_, after) = text.split_once(from).unwrap_or_else(|| panic!("no `{from}`"));
+    let (_, after) = text
+        .split_once(from)
+        .unwrap_or_else(|| panic!("no `{from}`"));
     let (between, _) = after.split_once(to).unwrap_or_else(|| panic!("no `{to}`"));
     between
 }
@@ -23,7 +25,12 @@ fn the_first_job_prints_what_is_shown() {
     fs::write(&path, orders).expect("written");
     let script = script.replace("/tmp/orders.jsonl", &path.display().to_string());
     let output = run(&script, &RunConfig::default()).expect("runs");
-    let cells = |line: &str| line.split('│').map(str::trim).collect::<Vec<_>>().join("\t");
+    let cells = |line: &str| {
+        line.split('│')
+            .map(str::trim)
+            .collect::<Vec<_>>()
+            .join("\t")
+    };
     let mut shown: Vec<String> = shown.lines().skip(2).map(cells).collect();
     shown.sort_unstable();
     assert_eq!(rows::sorted_rows(&output.text, 1), shown);
