@@ -74,8 +74,13 @@ impl Reporter {
     }
 
     pub(crate) fn fail(&self, task: TaskId, error: String, retry: Retry) {
-        self.send(WorkerEventKind::Failed { task, error, retry });
-        self.shared.lock().failed = true;
+        let mut waiting = self.shared.lock();
+        if !std::mem::replace(&mut waiting.failed, true) {
+            let failed = WorkerEventKind::Failed { task, error, retry };
+            waiting.events.push_back(failed);
+        }
+        drop(waiting);
+        self.shared.more.notify_one();
     }
 }
 

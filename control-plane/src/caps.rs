@@ -36,6 +36,9 @@ pub const SQL_BYTES_MAX: usize = 512 << 10;
 /// comes late can still see.
 pub const RESULT_ROWS_MAX: usize = 100_000;
 
+/// Bytes of rows that are kept of all SELECTs that have ended; the newest one's stay in any case.
+pub const RESULT_BYTES_ENDED_MAX: usize = 256 << 20;
+
 /// Rows that a reader takes at once.
 pub const RESULT_CHUNK_ROWS: usize = 4096;
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Figures, WorkerLink,
-    caps::{JOBS_ACTIVE_MAX, REQUEST_QUEUE},
+    caps::{JOBS_ACTIVE_MAX, REQUEST_QUEUE, RESULT_BYTES_ENDED_MAX},
     results::FeedEnd,
 };
 
@@ -317,6 +317,7 @@ impl Driver {
                 FeedEnd::Broken(cause.unwrap_or_else(|| "the job failed".to_owned()))
             }
         });
+        self.table.trim_results(RESULT_BYTES_ENDED_MAX);
     }
 
     fn keep_figures(&self, entry: &JobEntry) {

@@ -260,3 +260,26 @@ async fn jobs_fail_when_the_worker_is_gone() {
     assert_eq!(entry.ended().await, JobState::Failed);
     assert_eq!(entry.last_error().as_deref(), Some("the worker is gone"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_results_make_room_and_what_is_read_stays() {
+    let (jobs, _) = start(Script::default());
+    let mut feeds = Vec::new();
+    for _ in 0..4 {
+        let entry = jobs.submit(spec()).await.expect("accepted");
+        let feed = entry.feed.clone().expect("it is a SELECT");
+        let row = ResultRow {
+            kind: RowKind::Insert,
+            line: "four".into(),
+        };
+        feed.publish(Epoch(16), 0, vec![row]).await;
+        jobs.cancel(entry.id).await.expect("it runs");
+        entry.ended().await;
+        feeds.push(feed);
+    }
+    let reader = feeds[0].reader();
+    jobs.table.trim_results(8);
+    drop(reader);
+    let kept: Vec<_> = feeds.iter().map(|feed| feed.kept_bytes()).collect();
+    assert_eq!(kept, [Some(4), Some(0), Some(4), Some(4)]);
+}

@@ -162,4 +162,22 @@ impl JobTable {
         }
         jobs.insert(entry.id, entry);
     }
+
+    /// Drops rows of ended SELECTs, the oldest first, as far as there are too many; those that are
+    /// being read stay.
+    pub(super) fn trim_results(&self, bytes_max: usize) {
+        let jobs = self.list();
+        let ended = jobs.iter().rev().filter(|job| job.state().is_terminal());
+        let mut bytes = 0_usize;
+        for feed in ended.filter_map(|job| job.feed.as_ref()) {
+            let Some(kept) = feed.kept_bytes() else {
+                continue;
+            };
+            if bytes > 0 && bytes.saturating_add(kept) > bytes_max {
+                feed.discard();
+            } else {
+                bytes += kept;
+            }
+        }
+    }
 }

@@ -32,6 +32,8 @@ pub struct Feed {
 #[derive(Debug, Default)]
 struct State {
     rows: VecDeque<ResultRow>,
+    /// Bytes of their lines.
+    bytes: usize,
     /// Number of the first of `rows`, counted from the start of the result.
     first: u64,
     /// Number that each reader reads next.
@@ -130,10 +132,13 @@ impl Feed {
             return false;
         }
         state.published.insert(slot, epoch);
-        state.rows.extend(rows.take().unwrap_or_default());
+        let rows = rows.take().unwrap_or_default();
+        state.bytes += rows.iter().map(|row| row.line.len()).sum::<usize>();
+        state.rows.extend(rows);
         let keep = self.rows_max.max(state.unread());
         let drop = state.rows.len().saturating_sub(keep);
-        state.rows.drain(..drop);
+        let dropped: usize = state.rows.drain(..drop).map(|row| row.line.len()).sum();
+        state.bytes -= dropped;
         state.first += drop as u64;
         true
     }
@@ -145,11 +150,20 @@ impl Feed {
         self.room.notify_waiters();
     }
 
+    /// Bytes of the rows that are kept for readers who are still to come; `None` while somebody
+    /// reads them.
+    #[must_use]
+    pub fn kept_bytes(&self) -> Option<usize> {
+        let state = self.lock();
+        state.cursors.is_empty().then_some(state.bytes)
+    }
+
     /// Drops the rows that are kept for readers who are still to come.
     pub fn discard(&self) {
         let mut state = self.lock();
         state.first = state.next();
         state.rows = VecDeque::new();
+        state.bytes = 0;
         drop(state);
         self.room.notify_waiters();
     }
