@@ -18,7 +18,6 @@ pub(super) fn unbounded_table(plan: &Plan) -> Option<&str> {
                 datagen.number_of_rows == 0
                     && !fields.any(|field| field.kind() == DatagenKind::Sequence)
             }
-            Connector::Filesystem(files) => files.monitor_interval_ms > 0,
             _ => false,
         };
         unbounded.then_some(source.table.as_str())

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use arrow::{
     array::{Array, ArrayRef, RecordBatch, RecordBatchOptions},
     compute::concat,
+    datatypes::SchemaRef,
 };
 use engine::{
     ChangeBatch,
@@ -28,10 +29,17 @@ use crate::{CompiledExpr, EvalContext};
 /// That its rows are out is a row of its table. A plan without one has them put out when the job
 /// starts from nothing.
 pub struct ValuesSource {
-    rows: Option<RecordBatch>,
+    rows: Option<Rows>,
     table: Option<TableId>,
     is_saved: bool,
     frozen: FrozenRows,
+}
+
+/// Rows that are not out yet: their expressions, and what columns they make. They are evaluated
+/// when they go out, for some of them read the clock.
+struct Rows {
+    exprs: Vec<Vec<CompiledExpr>>,
+    schema: SchemaRef,
 }
 
 /// The one row of the table: its hash is in key group 0.
@@ -53,7 +61,7 @@ impl ValuesSource {
         let is_out = table.is_none() && scope.restored != Epoch::ZERO;
         let is_mine = scope.index == 0 && !spec.rows.is_empty();
         let rows = match is_mine && !is_out {
-            true => Some(values_batch(spec, output)?),
+            true => Some(Rows::compile(spec, output)?),
             false => None,
         };
         Ok(Box::new(ValuesSource {
@@ -65,35 +73,44 @@ impl ValuesSource {
     }
 }
 
-/// The rows of `spec` as a batch with the columns `output`.
-fn values_batch(spec: &plan::Values, output: &[Field]) -> Result<RecordBatch, OperatorError> {
-    let empty = std::sync::Arc::new(arrow::datatypes::Schema::empty());
-    let one = RecordBatchOptions::new().with_row_count(Some(1));
-    let nothing = RecordBatch::try_new_with_options(empty, Vec::new(), &one)?;
-    let mut columns: Vec<Vec<ArrayRef>> = vec![Vec::new(); output.len()];
-    for row in &spec.rows {
-        if row.values.len() != output.len() {
-            let message = format!("VALUES of {} columns", row.values.len());
-            return Err(OperatorError::Plan(message));
+impl Rows {
+    fn compile(spec: &plan::Values, output: &[Field]) -> Result<Rows, OperatorError> {
+        let mut exprs = Vec::with_capacity(spec.rows.len());
+        for row in &spec.rows {
+            if row.values.len() != output.len() {
+                let message = format!("VALUES of {} columns", row.values.len());
+                return Err(OperatorError::Plan(message));
+            }
+            let compile = |expr| CompiledExpr::compile(expr, &[]);
+            let row: Result<Vec<_>, _> = row.values.iter().map(compile).collect();
+            exprs.push(row.map_err(|error| OperatorError::Plan(error.to_string()))?);
         }
-        for (expr, column) in row.values.iter().zip(&mut columns) {
-            let compiled = CompiledExpr::compile(expr, &[])
-                .map_err(|error| OperatorError::Plan(error.to_string()))?;
-            let value = compiled.evaluate(&nothing, &EvalContext::default());
-            column.push(value.map_err(|error| OperatorError::Evaluate(error.to_string()))?);
+        Ok(Rows {
+            exprs,
+            schema: arrow_schema(output),
+        })
+    }
+
+    fn evaluate(&self, eval: &EvalContext) -> Result<RecordBatch, OperatorError> {
+        let empty = std::sync::Arc::new(arrow::datatypes::Schema::empty());
+        let one = RecordBatchOptions::new().with_row_count(Some(1));
+        let nothing = RecordBatch::try_new_with_options(empty, Vec::new(), &one)?;
+        let mut columns: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.schema.fields().len()];
+        for row in &self.exprs {
+            for (expr, column) in row.iter().zip(&mut columns) {
+                let value = expr.evaluate(&nothing, eval);
+                column.push(value.map_err(|error| OperatorError::Evaluate(error.to_string()))?);
+            }
         }
+        let mut arrays = Vec::with_capacity(columns.len());
+        for column in &columns {
+            let pieces: Vec<&dyn Array> = column.iter().map(AsRef::as_ref).collect();
+            arrays.push(concat(&pieces)?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(self.exprs.len()));
+        let schema = self.schema.clone();
+        Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
     }
-    let mut arrays = Vec::with_capacity(columns.len());
-    for column in &columns {
-        let pieces: Vec<&dyn Array> = column.iter().map(AsRef::as_ref).collect();
-        arrays.push(concat(&pieces)?);
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(spec.rows.len()));
-    Ok(RecordBatch::try_new_with_options(
-        arrow_schema(output),
-        arrays,
-        &options,
-    )?)
 }
 
 impl SourceOperator for ValuesSource {
@@ -103,6 +120,11 @@ impl SourceOperator for ValuesSource {
         context: &mut OperatorContext<'_>,
     ) -> Poll<Result<SourceStatus, OperatorError>> {
         if let Some(rows) = self.rows.take() {
+            let eval = EvalContext {
+                now_ms: context.clock.wall_ms(),
+                watermark: None,
+            };
+            let rows = rows.evaluate(&eval)?;
             context.out.batch(ChangeBatch::inserts(rows));
         }
         Poll::Ready(Ok(SourceStatus::Finished))
@@ -165,7 +187,7 @@ impl OperatorState for ValuesSource {
 mod tests {
     use engine::{Element, clock::ManualClock, operator::Outbox};
     use proto::{
-        plan::{Expr, literal::Value},
+        plan::{Expr, ScalarFunction, literal::Value},
         types::LogicalType,
     };
 
@@ -173,10 +195,12 @@ mod tests {
     use crate::testing::{changelog, fields, scope};
 
     fn emitted(source: &mut dyn SourceOperator, scope: &TaskScope) -> String {
+        let clock = ManualClock::default();
+        clock.advance_ms(86_400_123);
         let mut out = Outbox::default();
         let mut context = OperatorContext {
             out: &mut out,
-            clock: &ManualClock::default(),
+            clock: &clock,
             scope,
             counters: &mut Default::default(),
             dead_letters: &mut Vec::new(),
@@ -217,5 +241,20 @@ mod tests {
         let second_task = TaskScope { index: 1, ..scope };
         let mut source = build(&second_task).expect("a source");
         assert_eq!(emitted(source.as_mut(), &second_task), "");
+    }
+
+    #[test]
+    fn the_clock_is_read_when_rows_go_out() {
+        let date = LogicalType::Date.not_null();
+        let today = Expr::call(ScalarFunction::CurrentDate, vec![], &date);
+        let spec = plan::Values {
+            rows: vec![plan::ValuesRow {
+                values: vec![today],
+            }],
+        };
+        let scope = scope(Epoch::ZERO);
+        let columns = fields(&[("d", "DATE")]);
+        let mut source = ValuesSource::build(&spec, &columns, &[], &scope).expect("a source");
+        assert_eq!(emitted(source.as_mut(), &scope), "+I 1970-01-02\n");
     }
 }

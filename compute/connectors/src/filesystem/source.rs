@@ -30,13 +30,6 @@ pub(crate) struct FileSource {
 
 impl FileSource {
     pub(crate) fn new(spec: &FilesystemSpec, fields: &[Field]) -> Result<FileSource, SourceError> {
-        if spec.monitor_interval_ms > 0 {
-            return Err(SourceError::Unsupported(
-                "'source.monitor-interval' is not supported yet: the files that are there at \
-                 the start are read, then the table ends"
-                    .to_owned(),
-            ));
-        }
         let root = local_path(&spec.path).map_err(SourceError::Unsupported)?;
         let (in_file, _) = split_fields(fields, &spec.partition_by);
         let decoder = open_decoder(spec.format.as_ref(), &in_file)?;

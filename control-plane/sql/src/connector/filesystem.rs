@@ -29,6 +29,7 @@ const UNSUPPORTED: &[&str] = &[
     "sink.rolling-policy.inactivity-interval",
     "sink.rolling-policy.rollover-interval",
     "sink.shuffle-by-partition.enable",
+    "source.monitor-interval",
     "source.path.regex-pattern",
     "source.report-statistics",
 ];
@@ -40,6 +41,5 @@ pub(super) fn read(options: &mut Options, shape: &Shape) -> FilesystemSpec {
         format: format::read(options, shape),
         rolling_bytes: options.memory_bytes("sink.rolling-policy.file-size", ROLLING_BYTES),
         partition_by: shape.partition_by.to_vec(),
-        monitor_interval_ms: options.duration_ms("source.monitor-interval", 0),
     }
 }

@@ -94,15 +94,16 @@ fn filesystem() {
         json,
         "path: \"/x\", format: Some(FormatSpec { format: Some(Json(JsonFormat { fail_on_missing_field: false",
     );
+    check("a INT", json, "rolling_bytes: 134217728, partition_by: []");
     check(
         "a INT",
-        json,
-        "rolling_bytes: 134217728, partition_by: [], monitor_interval_ms: 0",
+        &format!("{json} & json.timestamp-format.standard=iso-8601"),
+        "timestamp_format: Iso8601",
     );
     check(
         "a INT",
-        &format!("{json} & json.timestamp-format.standard=iso-8601 & source.monitor-interval=5 s"),
-        "timestamp_format: Iso8601",
+        &format!("{json} & source.monitor-interval=5 s"),
+        "option 'source.monitor-interval' is not supported",
     );
     check(
         "a INT",

@@ -62,14 +62,10 @@ impl Cutter {
         id: NodeId,
         exchanges: &mut BTreeMap<(NodeId, usize), Distribution>,
     ) {
+        self.gather_in_one_task(graph, id);
         let node = graph.node(id);
-        let direct: Vec<bool> = node
-            .inputs
-            .iter()
-            .zip(&node.required)
-            .map(|(input, required)| {
-                *required == Distribution::Any || *required == graph.node(*input).distribution
-            })
+        let direct: Vec<bool> = (0..node.inputs.len())
+            .map(|input| is_direct(graph, id, input))
             .collect();
         let (mut joined, mut behind) = (BTreeSet::new(), BTreeSet::new());
         for (input, direct) in node.inputs.iter().zip(&direct) {
@@ -110,6 +106,38 @@ impl Cutter {
                 self.edges.insert((from, own));
             }
         }
+    }
+
+    /// Where some inputs of a node that takes anything come from single tasks and others do not,
+    /// it runs in a single task too: a fragment is one or the other.
+    fn gather_in_one_task(&self, graph: &mut Graph, id: NodeId) {
+        let takes_anything = |required: &Distribution| *required == Distribution::Any;
+        let node = graph.node(id);
+        let inputs: Vec<usize> = (0..node.inputs.len())
+            .filter(|input| is_direct(graph, id, *input))
+            .collect();
+        let (single, spread): (Vec<usize>, Vec<usize>) = inputs
+            .into_iter()
+            .partition(|input| self.runs_single(graph, node.inputs[*input]));
+        let mixed = !single.is_empty() && !spread.is_empty();
+        if !mixed || !node.required.iter().all(takes_anything) {
+            return;
+        }
+        let node = &mut graph.nodes[id];
+        node.distribution = Distribution::Single;
+        for input in spread {
+            node.required[input] = Distribution::Single;
+        }
+    }
+
+    /// Whether the fragment of a node that is placed runs in a single task.
+    fn runs_single(&self, graph: &Graph, id: NodeId) -> bool {
+        let own = self.fragment[id];
+        let members = self.fragment.iter().enumerate();
+        own.is_some()
+            && members
+                .filter(|(_, fragment)| **fragment == own)
+                .any(|(member, _)| is_single(graph, member))
     }
 
     /// Whether making one fragment of `joined`, fed by exchanges from `behind`, closes a cycle.
@@ -170,14 +198,8 @@ impl Cutter {
             .iter()
             .map(|fragment| {
                 let nodes = members.remove(fragment).unwrap_or_default();
-                let single = |id: &NodeId| {
-                    let node = graph.node(*id);
-                    node.distribution == Distribution::Single
-                        || node.required.contains(&Distribution::Single)
-                        || matches!(node.op, Op::Values(_))
-                };
                 Fragment {
-                    singleton: nodes.iter().any(single),
+                    singleton: nodes.iter().any(|id| is_single(graph, *id)),
                     nodes,
                 }
             })
@@ -187,4 +209,19 @@ impl Cutter {
             exchanges,
         }
     }
+}
+
+/// Whether the rows of an input are spread as the node requires.
+fn is_direct(graph: &Graph, id: NodeId, input: usize) -> bool {
+    let node = graph.node(id);
+    let required = &node.required[input];
+    *required == Distribution::Any || *required == graph.node(node.inputs[input]).distribution
+}
+
+/// Whether the node itself wants a single task.
+fn is_single(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    node.distribution == Distribution::Single
+        || node.required.contains(&Distribution::Single)
+        || matches!(node.op, Op::Values(_))
 }

@@ -9,3 +9,4 @@ SELECT o.id, t.tag FROM orders o CROSS JOIN UNNEST(tags) AS t(tag) WHERE o.qty >
 SELECT id, ts FROM orders ORDER BY ts, id;
 SELECT id, ts FROM orders ORDER BY id;
 SELECT * FROM (VALUES (1, 'a'), (2, 'b')) AS t(n, s) WHERE n > 1;
+SELECT product, COUNT(*) AS n, MAX(id) AS m FROM orders GROUP BY product UNION ALL SELECT q, id, z FROM (SELECT a.id, a.product AS q, b.id AS z FROM orders a JOIN orders b ON a.id = b.id UNION ALL SELECT id, product, id FROM orders);

@@ -44,9 +44,12 @@ pub(crate) fn is_aggregate(name: &str) -> bool {
     find_aggregate(name).is_some()
 }
 
-/// All names.
+/// All names that are supported.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    AGGREGATES.iter().map(|(name, _)| *name)
+    AGGREGATES
+        .iter()
+        .filter(|(_, function)| !matches!(function, F::JsonObjectAgg | F::JsonArrayAgg))
+        .map(|(name, _)| *name)
 }
 
 /// Type of an aggregate's result. `may_be_empty`: there may be no row that counts, because there
@@ -115,9 +118,11 @@ pub(crate) fn aggregate_result(
             of(LogicalType::Array(Box::new(LogicalType::Double.nullable())))
         }
         (F::Percentile, _) => return refuse("a number and a fraction or an ARRAY of fractions"),
-        (F::JsonObjectAgg, [key, _]) if key.is_character() => LogicalType::STRING.not_null(),
-        (F::JsonArrayAgg, [_]) => LogicalType::STRING.not_null(),
-        (F::JsonObjectAgg, _) => return refuse("a STRING key and a value"),
+        (F::JsonObjectAgg | F::JsonArrayAgg, _) => {
+            let message = format!("aggregate {} is not supported", names_of(function));
+            let hint = "collect the values with ARRAY_AGG, or text with LISTAGG";
+            return Err(SqlError::plan(message).hint(hint));
+        }
         _ => return refuse("one value"),
     })
 }
