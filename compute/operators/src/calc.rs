@@ -129,7 +129,7 @@ impl Projector {
         for (id, field) in self.projections.iter().zip(self.schema.fields()) {
             let value = frame
                 .evaluate(*id)
-                .map_err(|error| error.at(format!("for column `{}`", field.name())))?;
+                .map_err(|error| error.at(place(field.name())))?;
             columns.push(value.into_array(frame.rows)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(frame.rows));
@@ -187,6 +187,14 @@ impl Operator for CalcOperator {
         self.watermark = Some(watermark);
         context.out.element(Element::Watermark(watermark));
         Ok(Step::Done)
+    }
+}
+
+/// Where an expression stands, for errors. Columns that the planner made mean nothing to a user.
+fn place(column: &str) -> String {
+    match column.starts_with('$') {
+        true => "in a key of a join, a group or an order".to_owned(),
+        false => format!("for column `{column}`"),
     }
 }
 

@@ -9,6 +9,8 @@ use proptest::prelude::*;
 const DELAY_MS: i64 = 5_000;
 /// Event time of the first row: an odd moment, before 1970 for some inputs.
 const BASES_MS: [i64; 2] = [1_700_000_000_123, -40_000];
+/// Rows of a table: enough for several epochs, few enough for joins of joins.
+const ROWS: usize = 260;
 const TEXTS: [&str; 5] = ["", "a", "Ab c", "bé", "日本"];
 
 /// A row of a table that only grows.
@@ -40,9 +42,9 @@ pub(super) struct Tables {
 pub(super) fn tables() -> impl Strategy<Value = Tables> {
     (
         (prop::sample::select(&BASES_MS[..]), 2..30_i64, 1..4_usize),
-        prop::collection::vec(seed(), 0..160),
-        prop::collection::vec(seed(), 0..160),
-        prop::collection::vec((0..25_i64, change()), 0..160),
+        prop::collection::vec(seed(), 0..ROWS),
+        prop::collection::vec(seed(), 0..ROWS),
+        prop::collection::vec((0..25_i64, change()), 0..ROWS),
     )
         .prop_map(|((base_ms, keys, files), a, b, changes)| Tables {
             a: events(base_ms, keys, &a),
