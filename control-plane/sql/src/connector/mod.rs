@@ -42,12 +42,7 @@ pub(crate) struct Shape<'a> {
 /// cannot have.
 pub(crate) fn resolve(given: &[Given], shape: &Shape) -> Result<ConnectorSpec, SqlError> {
     let Some(name) = given.iter().find(|given| given.key == "connector") else {
-        return Err(
-            SqlError::validate("the table has no option 'connector'").hint(format!(
-                "add WITH ('connector' = '…'): {}",
-                CONNECTORS.join(", ")
-            )),
-        );
+        return Err(no_connector(given));
     };
     let mut options = Options::new(given, &name.value);
     let at = |error: SqlError| error.at(name.span);
@@ -76,6 +71,20 @@ pub(crate) fn resolve(given: &[Given], shape: &Shape) -> Result<ConnectorSpec, S
     Ok(ConnectorSpec {
         connector: Some(connector),
     })
+}
+
+fn no_connector(given: &[Given]) -> SqlError {
+    let error = SqlError::validate("the table has no option 'connector'");
+    let is_meant = |given: &&Given| nearest(&given.key, ["connector"]).is_some();
+    match given.iter().find(is_meant) {
+        Some(meant) => error
+            .at(meant.span)
+            .hint(format!("did you mean it by '{}'?", meant.key)),
+        None => error.hint(format!(
+            "add WITH ('connector' = '…'): {}",
+            CONNECTORS.join(", ")
+        )),
+    }
 }
 
 /// Whether rows can be read from the table.

@@ -55,6 +55,11 @@ fn connector_itself() {
     );
     check(
         "a INT",
+        "conector=filesystem",
+        "the table has no option 'connector' (did you mean it by 'conector'?)",
+    );
+    check(
+        "a INT",
         "connector=filesytem",
         "unknown connector 'filesytem' (did you mean 'filesystem'?)",
     );

@@ -5,7 +5,7 @@ use std::any::TypeId;
 
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
-    UnaryOperator, Value,
+    TrimWhereField, UnaryOperator, Value,
 };
 use sqlparser::dialect::{Dialect, GenericDialect, Precedence};
 use sqlparser::keywords::Keyword;
@@ -148,6 +148,9 @@ impl Dialect for FlinkDialect {
             if word_at(parser, 0, "CAST") || word_at(parser, 0, "TRY_CAST") {
                 return Some(types::cast(parser));
             }
+            if word_at(parser, 0, "TRIM") && word_at(parser, 3, "FROM") {
+                return trim_blanks(parser);
+            }
             return json::is_next(parser).then(|| json::function(parser));
         }
         if matches!(next, Token::Word(_)) && word_at(parser, 0, "TABLE") {
@@ -176,6 +179,31 @@ impl Dialect for FlinkDialect {
                 .any(|word| word_at(parser, negated + 1, word));
         symmetric.then(|| between(self, parser, expr.clone(), negated == 1))
     }
+}
+
+/// `TRIM(LEADING | TRAILING | BOTH FROM text)`, which sqlparser wants to name the characters.
+fn trim_blanks(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    let places = [
+        ("LEADING", TrimWhereField::Leading),
+        ("TRAILING", TrimWhereField::Trailing),
+        ("BOTH", TrimWhereField::Both),
+    ];
+    let named = places.iter().find(|(word, _)| word_at(parser, 2, word));
+    let (_, place) = *named?;
+    // TRIM ( LEADING FROM
+    (0..4).for_each(|_| parser.advance_token());
+    Some(trim_rest(parser, place))
+}
+
+fn trim_rest(parser: &mut Parser, place: TrimWhereField) -> Result<Expr, ParserError> {
+    let expr = parser.parse_expr()?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(Expr::Trim {
+        expr: Box::new(expr),
+        trim_where: Some(place),
+        trim_what: None,
+        trim_characters: None,
+    })
 }
 
 /// `TABLE t [PARTITION BY k | (k, …)]`: the call `TABLE(t)`, alone or in a tuple with the keys.
