@@ -3,6 +3,7 @@
 //!
 //! `SEED=7 CASES=500 cargo test -p tests --test e2e batch` tries others than the default ones.
 
+mod crash;
 mod relation;
 mod sqlite;
 mod strategy;
@@ -17,7 +18,6 @@ use std::{
 use proptest::{
     prelude::*,
     sample::select,
-    strategy::ValueTree as _,
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
 };
 use relation::{Dialect, Relation};
@@ -143,74 +143,4 @@ fn a_bounded_run_gives_the_batch_result() {
         checkpoints > runs,
         "only {checkpoints} checkpoints in {runs} runs"
     );
-}
-
-/// An aggregate and a window join of everything there is, into one changelog.
-const SYSTEMATIC: &str = "SELECT l.c0 AS c0, l.c1 AS c1, r.c1 AS c2 FROM (SELECT c1 AS c0, COUNT(*) \
-     AS c1 FROM u GROUP BY c1) AS l LEFT JOIN (SELECT c0 AS c0, SUM(c1) AS c1 FROM (SELECT \
-     window_start, c0, COUNT(DISTINCT c1) AS c1 FROM TABLE(HOP(TABLE a, DESCRIPTOR(c3), INTERVAL \
-     '3' SECOND, INTERVAL '9' SECOND)) GROUP BY window_start, window_end, c0) AS w GROUP BY c0) AS \
-     r ON l.c0 = r.c0";
-
-/// The rows of [`SYSTEMATIC`] in one of many ways, and how often tasks looked at the clock.
-fn systematic(ddl: &str, way: &RunConfig) -> Result<(Vec<String>, u64, u64), String> {
-    let output = run(&format!("{ddl}{SYSTEMATIC};"), way)?;
-    Ok((
-        rows::sorted_rows(&output.text, 1),
-        output.looks,
-        output.faults,
-    ))
-}
-
-#[test]
-fn a_crash_at_any_step_changes_nothing() {
-    let mut runner = runner(1);
-    let mut input = || {
-        let tree = tables::tables().new_tree(&mut runner).expect("tables");
-        tree.current()
-    };
-    let input = std::iter::repeat_with(&mut input)
-        .find(|tables: &Tables| tables.a.len() > 100 && tables.items().len() > 10)
-        .expect("endless");
-    let folder = tempfile::tempdir().expect("a folder");
-    let ddl = input.write(folder.path());
-    let plain = RunConfig {
-        parallelism: 2,
-        batch_rows: 7,
-        checkpoint_interval_ms: 1,
-        ..RunConfig::default()
-    };
-    let (expected, looks, _) = systematic(&ddl, &plain).expect("runs");
-    assert!(expected.len() > 5, "{expected:?}");
-    let mut ways = Vec::new();
-    for step in STEPS {
-        for nth in 1..=4 {
-            let faults = [false, true].map(|after| Fault { step, nth, after });
-            ways.extend(faults.map(|fault| RunConfig {
-                faults: vec![fault],
-                ..plain.clone()
-            }));
-        }
-    }
-    ways.extend((1..=looks).step_by(5).map(|look| RunConfig {
-        crash_at_look: Some(look),
-        ..plain.clone()
-    }));
-    let struck = AtomicU64::new(0);
-    let next = AtomicU64::new(0);
-    thread::scope(|scope| {
-        for _ in 0..12 {
-            scope.spawn(|| {
-                while let Some(way) = ways.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    let (rows, _, faults) =
-                        systematic(&ddl, way).unwrap_or_else(|error| panic!("{error}: {way:?}"));
-                    assert_eq!(rows, expected, "{way:?}");
-                    struck.fetch_add(faults, Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    let struck = struck.into_inner();
-    println!("{} runs, {struck} faults", ways.len());
-    assert!(struck as usize > ways.len() / 2, "only {struck} faults");
 }
