@@ -10,19 +10,36 @@ use serde_json::Value;
 /// Crates of ours that a crate may depend on directly (tests aside).
 const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
+    ("rpc", &["proto"]),
     ("state-client", &["proto"]),
+    ("state-service", &["proto", "state-client", "rpc"]),
     ("engine", &["proto", "state-client"]),
     ("operators", &["proto", "state-client", "engine"]),
     ("connectors", &["proto", "engine"]),
     (
         "compute",
-        &["proto", "state-client", "engine", "operators", "connectors"],
+        &[
+            "proto",
+            "rpc",
+            "state-client",
+            "engine",
+            "operators",
+            "connectors",
+        ],
     ),
     ("sql", &["proto"]),
     ("coordinator", &["proto"]),
+    ("consensus", &[]),
     (
         "control-plane",
-        &["proto", "state-client", "sql", "coordinator"],
+        &[
+            "proto",
+            "rpc",
+            "state-client",
+            "sql",
+            "coordinator",
+            "consensus",
+        ],
     ),
     ("cli", &["proto"]),
     ("loadtest", &["proto"]),

@@ -1,0 +1,1 @@
+//! A replicated log with a durable disk, behind a small trait.

@@ -1,0 +1,1 @@
+//! gRPC between tiers: services, TLS, deadlines, trace context.

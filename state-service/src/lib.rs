@@ -1,0 +1,1 @@
+//! The state of jobs in an LSM on object storage.
