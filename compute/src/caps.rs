@@ -20,3 +20,7 @@ pub(crate) const PUBLISH_BACKOFF_MS: u64 = 50;
 pub(crate) const PUBLISH_BACKOFF_MS_MAX: u64 = 10_000;
 /// Commands of one job that may wait. The control plane has one epoch at a time under way.
 pub(crate) const JOB_COMMANDS_MAX: usize = 64;
+
+/// Bytes of output that a publisher reads from the state store at once, beside the rest of the
+/// last epoch.
+pub(crate) const PUBLISH_BYTES_MAX: usize = 8 << 20;

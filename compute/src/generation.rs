@@ -190,7 +190,11 @@ fn task_events(
                 reporter.send(WorkerEventKind::Running);
             }
         }
-        TaskEvent::Staged(epoch) => reporter.send(WorkerEventKind::Staged { task, epoch }),
+        TaskEvent::Staged { epoch, objects } => reporter.send(WorkerEventKind::Staged {
+            task,
+            epoch,
+            objects,
+        }),
         TaskEvent::Finished => reporter.send(WorkerEventKind::Finished { task }),
         TaskEvent::DeadLetters(letters) => reporter.send(WorkerEventKind::DeadLetters(letters)),
         TaskEvent::OutputFull => reporter.send(WorkerEventKind::OutputFull),

@@ -15,10 +15,10 @@ use proto::{
     control::Retry,
     types::{Epoch, SinkId},
 };
-use state_client::{CommittedOutput, Incarnation, StateError, StateStore};
+use state_client::{CommittedOutput, Incarnation, OutputRequest, StateError, StateStore};
 use tokio::{sync::watch, time::Instant};
 
-use crate::caps::{PUBLISH_BACKOFF_MS, PUBLISH_BACKOFF_MS_MAX};
+use crate::caps::{PUBLISH_BACKOFF_MS, PUBLISH_BACKOFF_MS_MAX, PUBLISH_BYTES_MAX};
 
 /// Why a publisher gave up.
 #[derive(Debug, thiserror::Error)]
@@ -77,22 +77,30 @@ impl PublishLoop {
         }
     }
 
-    async fn publish_up_to(&mut self, done: Epoch, to: Epoch) -> Result<Epoch, PublishError> {
-        let owed = self
-            .store
-            .committed_output(self.who, self.sink, done)
-            .await?;
-        // What an older generation left is new to this one's account.
-        let of_older = |output: &&CommittedOutput| output.generation != self.who.generation;
-        let inherited = owed.iter().filter(of_older);
-        let inherited: usize = inherited.map(|output| output.bytes.len()).sum();
-        self.budget.owe(inherited as u64);
-        for output in by_slot(owed.into_iter().filter(|output| output.epoch <= to)) {
-            let bytes: usize = output.pieces.iter().map(|piece| piece.len()).sum();
-            self.publish(output).await?;
-            self.budget.settle(bytes as u64);
+    async fn publish_up_to(&mut self, mut done: Epoch, to: Epoch) -> Result<Epoch, PublishError> {
+        loop {
+            let request = OutputRequest {
+                sink: self.sink,
+                after: done,
+                up_to: to,
+                bytes_max: PUBLISH_BYTES_MAX,
+            };
+            let owed = self.store.committed_output(self.who, request).await?;
+            let Some(last) = owed.last().map(|output| output.epoch) else {
+                return Ok(to);
+            };
+            // What an older generation left is new to this one's account.
+            let of_older = |output: &&CommittedOutput| output.generation != self.who.generation;
+            let inherited = owed.iter().filter(of_older);
+            let inherited: usize = inherited.map(|output| output.bytes.len()).sum();
+            self.budget.owe(inherited as u64);
+            for output in by_slot(owed.into_iter()) {
+                let bytes: usize = output.pieces.iter().map(|piece| piece.len()).sum();
+                self.publish(output).await?;
+                self.budget.settle(bytes as u64);
+            }
+            done = last;
         }
-        Ok(to)
     }
 
     async fn publish(&mut self, output: EpochOutput) -> Result<(), PublishError> {
@@ -143,8 +151,8 @@ mod tests {
     use std::sync::Mutex;
 
     use futures::{FutureExt as _, future::BoxFuture};
-    use proto::types::{Generation, JobId, KeyGroupCount};
-    use state_client::{MemoryStore, Section, StagedOutput, StateControl as _};
+    use proto::types::{Generation, JobId, KeyGroupCount, TaskId};
+    use state_client::{Changes, Cut, EpochDelta, MemoryStore, StagedOutput, StateControl as _};
 
     use super::*;
 
@@ -191,18 +199,19 @@ mod tests {
             slot: 0,
             bytes: b"rows".to_vec().into(),
         };
-        let section = Section {
-            job: who.job,
-            generation: who.generation,
-            epoch: Epoch(16),
-            task: proto::types::TaskId(0),
-            shard: proto::types::ShardId(0),
-            blocks: Vec::new(),
-            low_water_marks: Vec::new(),
-            staged: vec![staged],
+        let cut = Cut {
+            key_groups: KeyGroupCount::DEFAULT,
+            shards: 4,
+            tasks: 1,
         };
-        store.stage(who, section).await.expect("staged");
-        store.commit(who, Epoch(16)).await.expect("committed");
+        let changes = Changes {
+            staged: vec![staged],
+            ..Changes::default()
+        };
+        let delta = EpochDelta::new(who, Epoch(16), TaskId(0), cut, changes);
+        let objects = store.stage(who, delta).await.expect("staged");
+        let committed = store.commit(who, Epoch(16), objects).await;
+        committed.expect("committed");
         let (written, troubles) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::default());
         let publisher = Flaky {
             failures,

@@ -161,7 +161,11 @@ mod tests {
             reporter.send(WorkerEventKind::DeadLetters(vec![letter(1)]));
             if index % 1000 == 0 {
                 let (task, epoch) = (TaskId(0), Epoch(index));
-                reporter.send(WorkerEventKind::Staged { task, epoch });
+                reporter.send(WorkerEventKind::Staged {
+                    task,
+                    epoch,
+                    objects: Vec::new(),
+                });
             }
         }
         reporter.fail(TaskId(0), "enough".to_owned(), Retry::Never);

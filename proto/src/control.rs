@@ -3,13 +3,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
+    log::LogObject,
     plan::Plan,
     types::{Epoch, Generation, JobId, SinkId, TaskId},
 };
 
 /// One task of a job: instance `index` of a fragment.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct TaskSpec {
     /// Number within the job; its section of an epoch is named by it.
     pub task: TaskId,
@@ -20,7 +23,7 @@ pub struct TaskSpec {
 }
 
 /// How a job runs.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct JobOptions {
     /// Tasks per fragment that is not a singleton.
     pub parallelism: u32,
@@ -30,6 +33,8 @@ pub struct JobOptions {
     pub checkpoint_interval_ms: u64,
     /// Restarts after failures before the job is given up.
     pub restarts_max: u32,
+    /// Shards of the job's key groups; a power of two, fixed when the job is created.
+    pub shards: u32,
     /// How long writing to a sink may fail before the job does; `None`: the job waits for ever.
     pub sink_patience_ms: Option<u64>,
 }
@@ -41,6 +46,7 @@ impl Default for JobOptions {
             batch_rows: 4096,
             checkpoint_interval_ms: 1000,
             restarts_max: 10,
+            shards: 4,
             sink_patience_ms: None,
         }
     }
@@ -133,6 +139,8 @@ pub enum WorkerEventKind {
         task: TaskId,
         /// Epoch.
         epoch: Epoch,
+        /// Objects of the epoch log that hold them; none: it had changed nothing.
+        objects: Vec<LogObject>,
     },
     /// The task's sources and inputs have ended; it still answers barriers until stopped.
     Finished {

@@ -5,6 +5,8 @@
 //! of ours.
 
 pub mod control;
+pub mod log;
 pub mod plan;
 pub mod state;
+pub mod state_control;
 pub mod types;

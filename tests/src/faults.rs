@@ -9,10 +9,13 @@ use std::sync::{
 use compute::SystemClock;
 use engine::clock::Clock;
 use futures::{FutureExt as _, future::BoxFuture};
-use proto::types::{Epoch, JobId, SinkId};
+use proto::{
+    log::LogObject,
+    types::{Epoch, JobId, SinkId},
+};
 use state_client::{
-    CommittedOutput, Incarnation, MemoryStore, ReadReply, ReadRequest, ScanReply, ScanRequest,
-    Section, StateControl, StateError, StateStore,
+    CommittedOutput, EpochDelta, Incarnation, MemoryStore, OutputRequest, ReadReply, ReadRequest,
+    ScanReply, ScanRequest, StateControl, StateError, StateStore,
 };
 
 /// A kind of step.
@@ -117,18 +120,17 @@ impl StateStore for FaultyStore {
     fn stage(
         &self,
         who: Incarnation,
-        section: Section,
-    ) -> BoxFuture<'static, Result<(), StateError>> {
-        self.guard(Step::Stage, self.inner.stage(who, section))
+        delta: EpochDelta,
+    ) -> BoxFuture<'static, Result<Vec<LogObject>, StateError>> {
+        self.guard(Step::Stage, self.inner.stage(who, delta))
     }
 
     fn committed_output(
         &self,
         who: Incarnation,
-        sink: SinkId,
-        after: Epoch,
+        request: OutputRequest,
     ) -> BoxFuture<'static, Result<Vec<CommittedOutput>, StateError>> {
-        self.guard(Step::Output, self.inner.committed_output(who, sink, after))
+        self.guard(Step::Output, self.inner.committed_output(who, request))
     }
 }
 
@@ -137,8 +139,13 @@ impl StateControl for FaultyStore {
         self.guard(Step::Begin, self.inner.begin(who))
     }
 
-    fn commit(&self, who: Incarnation, epoch: Epoch) -> BoxFuture<'static, Result<(), StateError>> {
-        self.guard(Step::Commit, self.inner.commit(who, epoch))
+    fn commit(
+        &self,
+        who: Incarnation,
+        epoch: Epoch,
+        objects: Vec<LogObject>,
+    ) -> BoxFuture<'static, Result<(), StateError>> {
+        self.guard(Step::Commit, self.inner.commit(who, epoch, objects))
     }
 
     fn published(

@@ -16,7 +16,7 @@ use proto::{
     plan::{Exchange, Fragment, Node, PlanError, fields, input::From, partitioning::Kind},
     types::{Field, KeyGroupCount},
 };
-use state_client::Incarnation;
+use state_client::{Cut, Incarnation};
 use tokio::runtime::Handle;
 
 use super::{
@@ -58,7 +58,11 @@ impl BuiltTask {
             },
             task: self.spec.task,
             restored: deployment.restored,
-            key_groups: self.key_groups,
+            cut: Cut {
+                key_groups: self.key_groups,
+                shards: deployment.options.shards,
+                tasks: deployment.tasks.len() as u32,
+            },
             graph: self.graph,
             gate: self.gate,
             entries: self.entries,

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use proto::types::{Epoch, TaskId};
+use proto::{
+    log::LogObject,
+    types::{Epoch, TaskId},
+};
 
 use crate::caps::{EPOCH_GAP, EPOCHS_IN_FLIGHT_MAX};
 
@@ -60,6 +63,8 @@ pub(crate) struct EpochInFlight {
     pub(crate) last: bool,
     /// Tasks whose section is missing; empty: it is being committed.
     unstaged: BTreeSet<TaskId>,
+    /// What holds the sections that came.
+    objects: BTreeSet<LogObject>,
     /// When the last section came.
     pub(crate) staged_us: Option<u64>,
 }
@@ -77,17 +82,34 @@ impl EpochInFlight {
             begun_us: now_us,
             last,
             unstaged: tasks.collect(),
+            objects: BTreeSet::new(),
             staged_us: None,
         }
     }
 
     /// A section is staged, perhaps again. Whether it was the last one missing.
-    pub(crate) fn staged(&mut self, task: TaskId, epoch: Epoch, now_us: u64) -> bool {
-        if epoch != self.epoch || !self.unstaged.remove(&task) || !self.unstaged.is_empty() {
+    pub(crate) fn staged(
+        &mut self,
+        task: TaskId,
+        epoch: Epoch,
+        objects: Vec<LogObject>,
+        now_us: u64,
+    ) -> bool {
+        // Staged again it may be in other objects; those of the first time are as good.
+        if epoch != self.epoch || !self.unstaged.remove(&task) {
+            return false;
+        }
+        self.objects.extend(objects);
+        if !self.unstaged.is_empty() {
             return false;
         }
         self.staged_us = Some(now_us);
         true
+    }
+
+    /// What holds the epoch's sections; empty: no task had changed anything.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &LogObject> {
+        self.objects.iter()
     }
 }
 
@@ -114,11 +136,11 @@ mod tests {
     fn a_section_staged_twice_counts_once() {
         let tasks = [TaskId(0), TaskId(1)];
         let mut epoch = EpochInFlight::begin(Epoch(16), false, tasks.into_iter(), 0);
-        assert!(!epoch.staged(TaskId(0), Epoch(16), 1));
-        assert!(!epoch.staged(TaskId(0), Epoch(16), 2));
-        assert!(!epoch.staged(TaskId(1), Epoch(15), 3));
-        assert!(epoch.staged(TaskId(1), Epoch(16), 4));
-        assert!(!epoch.staged(TaskId(1), Epoch(16), 5));
+        assert!(!epoch.staged(TaskId(0), Epoch(16), Vec::new(), 1));
+        assert!(!epoch.staged(TaskId(0), Epoch(16), Vec::new(), 2));
+        assert!(!epoch.staged(TaskId(1), Epoch(15), Vec::new(), 3));
+        assert!(epoch.staged(TaskId(1), Epoch(16), Vec::new(), 4));
+        assert!(!epoch.staged(TaskId(1), Epoch(16), Vec::new(), 5));
         assert_eq!(epoch.staged_us, Some(4));
     }
 }

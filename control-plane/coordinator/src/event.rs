@@ -4,8 +4,10 @@ use std::fmt;
 
 use proto::{
     control::{TaskSpec, WorkerEventKind},
+    log::LogObject,
     types::{Epoch, Generation, SinkId},
 };
+use serde::{Deserialize, Serialize};
 
 /// Something happened.
 #[derive(Clone, Debug)]
@@ -78,6 +80,8 @@ pub enum Effect {
         generation: Generation,
         /// The epoch, of which all sections are staged.
         epoch: Epoch,
+        /// What holds them.
+        objects: Vec<LogObject>,
     },
     /// Tell the tasks that an epoch is committed.
     SendCommitted {
@@ -104,7 +108,8 @@ pub enum Effect {
 }
 
 /// A job's state as users see it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum JobState {
     /// Accepted, nothing done yet.
     Created,

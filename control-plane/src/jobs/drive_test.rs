@@ -9,13 +9,16 @@ use std::sync::{
 use coordinator::JobState;
 use proto::{
     control::{JobOptions, Retry, WorkerCommand, WorkerEvent, WorkerEventKind},
+    log::LogObject,
     plan::{
         CollectSpec, ConnectorSpec, Fragment, Node, Plan, Sink, connector_spec::Connector,
         node::Operator,
     },
-    types::{Epoch, Generation, JobId, KeyGroupCount, RowKind, ShardId, SinkId, TaskId},
+    types::{Epoch, Generation, JobId, KeyGroupCount, RowKind, SinkId, TaskId},
 };
-use state_client::{Incarnation, MemoryStore, Section, StateStore as _};
+use state_client::{
+    Changes, Cut, EpochDelta, Incarnation, MemoryStore, StagedOutput, StateStore as _,
+};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -75,8 +78,12 @@ impl Worker {
                     return self.report(job, failed).await;
                 }
                 for task in self.tasks.clone() {
-                    self.stage(job, task, epoch).await;
-                    let staged = WorkerEventKind::Staged { task, epoch };
+                    let objects = self.stage(job, task, epoch).await;
+                    let staged = WorkerEventKind::Staged {
+                        task,
+                        epoch,
+                        objects,
+                    };
                     self.report(job, staged).await;
                 }
             }
@@ -89,20 +96,26 @@ impl Worker {
         }
     }
 
-    async fn stage(&self, job: JobId, task: TaskId, epoch: Epoch) {
+    /// Stages the output of every epoch, so that none is empty.
+    async fn stage(&self, job: JobId, task: TaskId, epoch: Epoch) -> Vec<LogObject> {
         let generation = self.generation;
-        let section = Section {
-            job,
-            generation,
-            epoch,
-            task,
-            shard: ShardId(0),
-            blocks: Vec::new(),
-            low_water_marks: Vec::new(),
-            staged: Vec::new(),
+        let who = Incarnation { job, generation };
+        let cut = Cut {
+            key_groups: KeyGroupCount::DEFAULT,
+            shards: 4,
+            tasks: self.tasks.len() as u32,
         };
-        let staged = self.store.stage(Incarnation { job, generation }, section);
-        staged.await.expect("memory takes it");
+        let changes = Changes {
+            staged: vec![StagedOutput {
+                sink: SinkId(0),
+                slot: 0,
+                bytes: b"rows".as_slice().into(),
+            }],
+            ..Changes::default()
+        };
+        let delta = EpochDelta::new(who, epoch, task, cut, changes);
+        let staged = self.store.stage(who, delta);
+        staged.await.expect("memory takes it")
     }
 }
 

@@ -26,7 +26,7 @@ impl StateRequests {
     /// Starts the request of an effect; other effects are not for the store.
     pub(super) fn start(&mut self, job: JobId, effect: &Effect) {
         let who = |generation: Generation| Incarnation { job, generation };
-        let request: BoxFuture<'static, Result<Option<Event>, StateError>> = match *effect {
+        let request: BoxFuture<'static, Result<Option<Event>, StateError>> = match effect.clone() {
             Effect::BeginGeneration { generation } => {
                 let reply = self.store.begin(who(generation));
                 let event = move |restored| Event::StateBegun {
@@ -35,8 +35,12 @@ impl StateRequests {
                 };
                 reply.map(move |reply| reply.map(event).map(Some)).boxed()
             }
-            Effect::Commit { generation, epoch } => {
-                let reply = self.store.commit(who(generation), epoch);
+            Effect::Commit {
+                generation,
+                epoch,
+                objects,
+            } => {
+                let reply = self.store.commit(who(generation), epoch, objects);
                 let event = Event::EpochCommitted { generation, epoch };
                 reply.map(move |reply| reply.map(|()| Some(event))).boxed()
             }

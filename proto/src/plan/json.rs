@@ -16,12 +16,19 @@ impl Plan {
     pub fn from_json(text: &str) -> Result<Plan, PlanError> {
         let plan: Plan =
             serde_json::from_str(text).map_err(|error| PlanError::Json(error.to_string()))?;
-        if plan.version > PLAN_VERSION {
-            return Err(PlanError::Version {
-                found: plan.version,
-                known: PLAN_VERSION,
-            });
-        }
+        plan.check_version()?;
         Ok(plan)
+    }
+
+    /// Whether this build knows the plan's version.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check_version(&self) -> Result<(), PlanError> {
+        let (found, known) = (self.version, PLAN_VERSION);
+        if found > known {
+            return Err(PlanError::Version { found, known });
+        }
+        Ok(())
     }
 }

@@ -66,3 +66,29 @@ impl fmt::Display for SinkId {
         write!(f, "sink_{}", self.0)
     }
 }
+
+/// A process that runs tasks. Never used again for another process.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct WorkerId(pub u64);
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "wk_{}", self.0)
+    }
+}
+
+/// A process that serves shards. Never used again for another process.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct StateNodeId(pub u64);
+
+impl fmt::Display for StateNodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sn_{}", self.0)
+    }
+}

@@ -8,9 +8,25 @@ use serde::{Deserialize, Serialize};
 pub struct KeyGroup(pub u16);
 
 /// How many key groups a job has: a power of two, 1 to 32,768, fixed at its creation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(into = "u32", try_from = "u32")]
 pub struct KeyGroupCount {
     bits: u8,
+}
+
+impl From<KeyGroupCount> for u32 {
+    fn from(count: KeyGroupCount) -> u32 {
+        count.count()
+    }
+}
+
+impl TryFrom<u32> for KeyGroupCount {
+    type Error = String;
+
+    fn try_from(count: u32) -> Result<Self, String> {
+        let not = || format!("{count} key groups are not a power of two up to 32768");
+        KeyGroupCount::new(count).ok_or_else(not)
+    }
 }
 
 impl KeyGroupCount {
@@ -122,5 +138,8 @@ mod tests {
         );
         assert!(KeyGroupCount::new(3).is_none());
         assert!(KeyGroupCount::new(65_536).is_none());
+        let json = serde_json::to_string(&KeyGroupCount::DEFAULT).expect("json");
+        assert_eq!(json, "256");
+        assert!(serde_json::from_str::<KeyGroupCount>("3").is_err());
     }
 }

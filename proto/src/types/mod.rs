@@ -9,7 +9,7 @@ mod type_parser;
 
 pub use data_type::{DataType, Field, LogicalType};
 pub use epoch::{Epoch, Generation};
-pub use id::{JobId, ShardId, SinkId, TableId, TaskId};
+pub use id::{JobId, ShardId, SinkId, StateNodeId, TableId, TaskId, WorkerId};
 pub use key_group::{KeyGroup, KeyGroupCount, KeyGroupRange};
 pub use row_kind::RowKind;
 pub use type_parser::TypeParseError;

@@ -1,13 +1,19 @@
 //! What every [`StateStore`] must do. Each check is a small history against a fresh store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
-use proto::types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId, TableId, TaskId};
+use proto::{
+    log::LogObject,
+    types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId, TableId, TaskId},
+};
 
 use crate::{
-    Block, Incarnation, KeyRequest, LoadedRow, ReadRequest, ScanRequest, Section, StagedOutput,
-    StateControl, StateError, StateStore,
+    Block, EpochDelta, Incarnation, KeyRequest, LoadedRow, OutputRequest, ReadRequest, ScanRequest,
+    Section, StagedOutput, StateControl, StateError, StateStore,
     page::{RowRef, RunBuilder},
 };
 
@@ -68,6 +74,8 @@ struct Check {
     store: Arc<dyn StateStore>,
     control: Arc<dyn StateControl>,
     who: Incarnation,
+    /// What was staged and not yet committed.
+    log: Mutex<BTreeMap<Epoch, BTreeSet<LogObject>>>,
 }
 
 /// (namespace, hash, identity, value)
@@ -84,6 +92,7 @@ impl Check {
             store,
             control,
             who,
+            log: Mutex::default(),
         }
     }
 
@@ -119,15 +128,31 @@ impl Check {
         }
     }
 
+    /// The delta that consists of one task's section.
+    fn delta(section: Section) -> EpochDelta {
+        EpochDelta {
+            epoch: section.epoch,
+            task: section.task,
+            tasks: 1,
+            sections: vec![section],
+        }
+    }
+
     async fn stage(&self, section: Section) {
-        self.store.stage(self.who, section).await.expect("stage");
+        let epoch = section.epoch;
+        let staged = self.store.stage(self.who, Self::delta(section)).await;
+        let objects = staged.expect("stage");
+        assert!(!objects.is_empty());
+        let mut log = self.log.lock().expect("not poisoned");
+        log.entry(epoch).or_default().extend(objects);
     }
 
     async fn commit(&self, epoch: u64) {
-        self.control
-            .commit(self.who, Epoch(epoch))
-            .await
-            .expect("commit");
+        let epoch = Epoch(epoch);
+        let objects = self.log.lock().expect("not poisoned").remove(&epoch);
+        let objects = objects.unwrap_or_default().into_iter().collect();
+        let committed = self.control.commit(self.who, epoch, objects).await;
+        committed.expect("commit");
     }
 
     async fn apply(&self, epoch: u64, changes: &[Change<'_>]) {
@@ -225,15 +250,19 @@ impl Check {
         self.who.generation = Generation(2);
         assert_eq!(self.control.begin(self.who).await, Ok(Epoch::ZERO));
         let section = self.section(1, 0, &[]);
-        let fenced = |error| matches!(error, Err(StateError::Fenced { .. }));
-        assert!(fenced(self.store.stage(old, section).await));
-        assert!(fenced(self.control.commit(old, Epoch(1)).await));
-        assert!(fenced(self.control.begin(old).await.map(|_| ())));
+        let fenced = |error: Option<StateError>| matches!(error, Some(StateError::Fenced { .. }));
+        assert!(fenced(
+            self.store.stage(old, Self::delta(section)).await.err()
+        ));
+        assert!(fenced(
+            self.control.commit(old, Epoch(1), Vec::new()).await.err()
+        ));
+        assert!(fenced(self.control.begin(old).await.err()));
         let read = ReadRequest {
             min_epoch: Epoch::ZERO,
             keys: Vec::new(),
         };
-        assert!(fenced(self.store.read(old, read).await.map(|_| ())));
+        assert!(fenced(self.store.read(old, read).await.err()));
     }
 
     async fn uncommitted_epochs_of_an_old_generation_vanish(mut self) {
@@ -317,7 +346,14 @@ impl Check {
                 self.commit(epoch).await;
             }
         }
-        let owed = |after| self.store.committed_output(self.who, sink, Epoch(after));
+        let request = |sink, after, bytes_max| OutputRequest {
+            sink,
+            after: Epoch(after),
+            up_to: Epoch(2),
+            bytes_max,
+        };
+        let ask = |request| self.store.committed_output(self.who, request);
+        let owed = |after| ask(request(sink, after, usize::MAX));
         let texts = |outputs: Vec<crate::CommittedOutput>| -> Vec<String> {
             outputs
                 .iter()
@@ -329,15 +365,15 @@ impl Check {
             ["1.0", "1.1", "2.0", "2.1"]
         );
         assert_eq!(texts(owed(1).await.expect("output")), ["2.0", "2.1"]);
+        // Whole epochs, one at least.
+        let first = ask(request(sink, 0, 1)).await.expect("output");
+        assert_eq!(texts(first), ["1.0", "1.1"]);
         self.control
             .published(self.who, sink, Epoch(1))
             .await
             .expect("published");
         assert_eq!(texts(owed(0).await.expect("output")), ["2.0", "2.1"]);
-        let others = self
-            .store
-            .committed_output(self.who, other, Epoch::ZERO)
-            .await;
+        let others = ask(request(other, 0, usize::MAX)).await;
         assert_eq!(others.expect("output").len(), 4);
     }
 

@@ -6,6 +6,7 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+mod delta;
 mod error;
 mod memory;
 pub mod page;
@@ -13,8 +14,9 @@ mod request;
 mod section;
 mod store;
 
+pub use delta::{Changes, Cut, EpochDelta};
 pub use error::StateError;
 pub use memory::MemoryStore;
 pub use request::{KeyRequest, LoadedRow, ReadReply, ReadRequest, ScanReply, ScanRequest};
 pub use section::{Block, Section, SectionError, StagedOutput};
-pub use store::{CommittedOutput, Incarnation, StateControl, StateStore};
+pub use store::{CommittedOutput, Incarnation, OutputRequest, StateControl, StateStore};

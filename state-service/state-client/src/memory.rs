@@ -9,11 +9,14 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
-use proto::types::{Epoch, Generation, JobId, KeyGroup, KeyGroupCount, ShardId, SinkId, TableId};
+use proto::{
+    log::{LogHolding, LogObject},
+    types::{Epoch, Generation, JobId, KeyGroup, KeyGroupCount, ShardId, SinkId, TableId},
+};
 
 use crate::{
-    CommittedOutput, Incarnation, LoadedRow, ReadReply, ReadRequest, ScanReply, ScanRequest,
-    Section, StateControl, StateError, StateStore,
+    CommittedOutput, EpochDelta, Incarnation, LoadedRow, OutputRequest, ReadReply, ReadRequest,
+    ScanReply, ScanRequest, Section, StateControl, StateError, StateStore,
     page::{Run, merge},
 };
 
@@ -124,18 +127,20 @@ impl StateStore for MemoryStore {
     fn stage(
         &self,
         who: Incarnation,
-        section: Section,
-    ) -> BoxFuture<'static, Result<(), StateError>> {
+        delta: EpochDelta,
+    ) -> BoxFuture<'static, Result<Vec<LogObject>, StateError>> {
         let store = self.clone();
         async move {
             store.with(who, |job| {
-                if section.epoch <= job.committed {
-                    // Staged again after the commit: the reply was lost.
-                    return Ok(());
+                let objects = objects(who, &delta);
+                // Otherwise it is staged again after the commit: the reply was lost.
+                if delta.epoch > job.committed {
+                    for section in delta.sections {
+                        let key = (section.epoch, section.task.0, section.shard);
+                        job.staged.insert(key, section);
+                    }
                 }
-                job.staged
-                    .insert((section.epoch, section.task.0, section.shard), section);
-                Ok(())
+                Ok(objects)
             })
         }
         .boxed()
@@ -144,28 +149,13 @@ impl StateStore for MemoryStore {
     fn committed_output(
         &self,
         who: Incarnation,
-        sink: SinkId,
-        after: Epoch,
+        request: OutputRequest,
     ) -> BoxFuture<'static, Result<Vec<CommittedOutput>, StateError>> {
         let store = self.clone();
         async move {
             store.with(who, |job| {
-                let from = (sink, after.next(), Generation(0), 0, 0);
-                let of_sink = job
-                    .output
-                    .range(from..)
-                    .take_while(|(key, _)| key.0 == sink);
-                Ok(of_sink
-                    .map(
-                        |((_, epoch, generation, slot, task), bytes)| CommittedOutput {
-                            generation: *generation,
-                            epoch: *epoch,
-                            slot: *slot,
-                            task: *task,
-                            bytes: bytes.clone(),
-                        },
-                    )
-                    .collect())
+                job.check_epoch(who.job, request.up_to)?;
+                Ok(job.output_of(&request))
             })
         }
         .boxed()
@@ -194,7 +184,12 @@ impl StateControl for MemoryStore {
         .boxed()
     }
 
-    fn commit(&self, who: Incarnation, epoch: Epoch) -> BoxFuture<'static, Result<(), StateError>> {
+    fn commit(
+        &self,
+        who: Incarnation,
+        epoch: Epoch,
+        _objects: Vec<LogObject>,
+    ) -> BoxFuture<'static, Result<(), StateError>> {
         let store = self.clone();
         async move { store.with(who, |job| job.commit(who.job, epoch)) }.boxed()
     }
@@ -225,6 +220,17 @@ impl StateControl for MemoryStore {
     }
 }
 
+/// Names for what a log would hold.
+fn objects(who: Incarnation, delta: &EpochDelta) -> Vec<LogObject> {
+    let (generation, epoch, task) = (who.generation, delta.epoch, delta.task);
+    let object = |section: &Section| LogObject {
+        name: format!("{generation}/{epoch}/{task}/{}", section.shard),
+        bytes: section.payload_bytes() as u64,
+        holds: LogHolding::Rows(vec![section.shard]),
+    };
+    delta.sections.iter().map(object).collect()
+}
+
 impl Job {
     fn check_epoch(&self, job: JobId, min_epoch: Epoch) -> Result<(), StateError> {
         if min_epoch <= self.committed {
@@ -236,6 +242,30 @@ impl Job {
             epoch: min_epoch,
             why,
         })
+    }
+
+    fn output_of(&self, request: &OutputRequest) -> Vec<CommittedOutput> {
+        let from = (request.sink, request.after.next(), Generation(0), 0, 0);
+        let of_sink = self.output.range(from..);
+        let of_sink =
+            of_sink.take_while(|(key, _)| key.0 == request.sink && key.1 <= request.up_to);
+        let mut outputs: Vec<CommittedOutput> = Vec::new();
+        let mut bytes = 0;
+        for ((_, epoch, generation, slot, task), piece) in of_sink {
+            let last = outputs.last().map(|output| output.epoch);
+            if bytes >= request.bytes_max && last != Some(*epoch) {
+                break;
+            }
+            bytes += piece.len();
+            outputs.push(CommittedOutput {
+                generation: *generation,
+                epoch: *epoch,
+                slot: *slot,
+                task: *task,
+                bytes: piece.clone(),
+            });
+        }
+        outputs
     }
 
     fn commit(&mut self, job: JobId, epoch: Epoch) -> Result<(), StateError> {

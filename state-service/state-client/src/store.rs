@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use proto::types::{Epoch, Generation, JobId, SinkId};
+use proto::{
+    log::LogObject,
+    types::{Epoch, Generation, JobId, SinkId},
+};
 
-use crate::{ReadReply, ReadRequest, ScanReply, ScanRequest, Section, StateError};
+use crate::{EpochDelta, ReadReply, ReadRequest, ScanReply, ScanRequest, StateError};
 
 /// Who asks: one incarnation of a job. Every request carries it; an older one than the store has
 /// seen is refused with [`StateError::Fenced`].
@@ -35,22 +38,36 @@ pub trait StateStore: Send + Sync {
         request: ScanRequest,
     ) -> BoxFuture<'static, Result<ScanReply, StateError>>;
 
-    /// Makes a section durable, to be committed with its epoch. Staging the same section again
-    /// (a lost reply) is harmless.
+    /// Makes a delta durable, to be committed with its epoch; answers the objects of the epoch log
+    /// that hold it, none if it is empty. Staging the same delta again (a lost reply) is harmless.
     fn stage(
         &self,
         who: Incarnation,
-        section: Section,
-    ) -> BoxFuture<'static, Result<(), StateError>>;
+        delta: EpochDelta,
+    ) -> BoxFuture<'static, Result<Vec<LogObject>, StateError>>;
 
-    /// Output of `sink` staged in committed epochs after `after`, oldest epoch first: what its
-    /// publishers still owe. One entry per (generation, epoch, slot, task).
+    /// Output that was staged in committed epochs and is not published yet, oldest epoch first. One
+    /// entry per (generation, epoch, slot, task).
     fn committed_output(
         &self,
         who: Incarnation,
-        sink: SinkId,
-        after: Epoch,
+        request: OutputRequest,
     ) -> BoxFuture<'static, Result<Vec<CommittedOutput>, StateError>>;
+}
+
+/// Which committed output is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutputRequest {
+    /// Sink.
+    pub sink: SinkId,
+    /// Only of later epochs.
+    pub after: Epoch,
+    /// Up to and including this epoch, which is committed: the answer waits until the store has
+    /// heard so too.
+    pub up_to: Epoch,
+    /// About how many bytes an answer may have. It has whole epochs, and one at least if there is
+    /// any; what comes after the last of them is for the next request.
+    pub bytes_max: usize,
 }
 
 /// A piece of committed output.
@@ -74,8 +91,14 @@ pub trait StateControl: Send + Sync {
     /// staged and did not commit is dropped, and they are fenced from now on. Returns that epoch.
     fn begin(&self, who: Incarnation) -> BoxFuture<'static, Result<Epoch, StateError>>;
 
-    /// Epoch `epoch` is committed: all of its sections are staged. Idempotent.
-    fn commit(&self, who: Incarnation, epoch: Epoch) -> BoxFuture<'static, Result<(), StateError>>;
+    /// Epoch `epoch` is committed: it consists of `objects`, which hold all that its tasks staged.
+    /// Idempotent.
+    fn commit(
+        &self,
+        who: Incarnation,
+        epoch: Epoch,
+        objects: Vec<LogObject>,
+    ) -> BoxFuture<'static, Result<(), StateError>>;
 
     /// Output of `sink` up to and including `epoch` is published and may be forgotten.
     fn published(

@@ -2,7 +2,7 @@
 
 use proto::types::{Epoch, KeyGroup, KeyGroupCount, TableId};
 use state_client::{
-    Block, StagedOutput,
+    Block, Changes, StagedOutput,
     page::{RowRef, RunBuilder},
 };
 
@@ -141,7 +141,7 @@ impl StateDelta {
 
     /// Sorts the rows into blocks. This is where an epoch's work is long: call it off the task.
     #[must_use]
-    pub fn into_blocks(self, epoch: Epoch, key_groups: KeyGroupCount) -> Vec<Block> {
+    pub fn into_changes(self, epoch: Epoch, key_groups: KeyGroupCount) -> Changes {
         let mut blocks = Vec::new();
         for delta in &self.tables {
             let rows = &delta.rows;
@@ -169,7 +169,11 @@ impl StateDelta {
             }
         }
         blocks.sort_by_key(|block| (block.table, block.key_group, block.namespace));
-        blocks
+        Changes {
+            blocks,
+            low_water_marks: self.low_water_marks,
+            staged: self.staged,
+        }
     }
 }
 
@@ -200,7 +204,7 @@ mod tests {
             tables,
             ..StateDelta::default()
         };
-        let blocks = delta.into_blocks(Epoch(3), KeyGroupCount::DEFAULT);
+        let blocks = delta.into_changes(Epoch(3), KeyGroupCount::DEFAULT).blocks;
         assert_eq!(blocks.len(), 2);
         let run = Run::open(blocks[0].run.clone()).expect("a run");
         let rows: Vec<_> = run.iter().map(|row| (row.identity, row.value)).collect();

@@ -12,8 +12,11 @@ use futures::{
     future::RemoteHandle,
     task::{Spawn, SpawnExt as _},
 };
-use proto::types::{Epoch, KeyGroupCount, ShardId, TaskId};
-use state_client::{Incarnation, Section, StateError, StateStore};
+use proto::{
+    log::LogObject,
+    types::{Epoch, TaskId},
+};
+use state_client::{Cut, EpochDelta, Incarnation, StateError, StateStore};
 use std::sync::Arc;
 
 use super::graph::Graph;
@@ -26,18 +29,18 @@ const ENCODE_ROWS_MAX: usize = 8192;
 pub(super) struct Checkpointer {
     who: Incarnation,
     task: TaskId,
-    key_groups: KeyGroupCount,
+    cut: Cut,
     store: Arc<dyn StateStore>,
     spawn: Arc<dyn Spawn + Send + Sync>,
     encoding: Option<Epoch>,
-    staging: VecDeque<(Epoch, RemoteHandle<Result<(), StateError>>)>,
+    staging: VecDeque<(Epoch, RemoteHandle<Result<Vec<LogObject>, StateError>>)>,
 }
 
 impl Checkpointer {
     pub(super) fn new(
         who: Incarnation,
         task: TaskId,
-        key_groups: KeyGroupCount,
+        cut: Cut,
         store: Arc<dyn StateStore>,
         spawn: Arc<dyn Spawn + Send + Sync>,
     ) -> Self {
@@ -45,7 +48,7 @@ impl Checkpointer {
         Checkpointer {
             who,
             task,
-            key_groups,
+            cut,
             store,
             spawn,
             encoding: None,
@@ -84,7 +87,7 @@ impl Checkpointer {
             self.who,
             self.task,
             epoch,
-            self.key_groups,
+            self.cut,
             delta,
         );
         let handle = self.spawn.spawn_with_handle(stage).unwrap_or_else(|_| {
@@ -96,15 +99,19 @@ impl Checkpointer {
         self.staging.push_back((epoch, handle));
     }
 
-    /// The oldest epoch whose delta has been staged since the last call.
-    pub(super) fn poll_staged(&mut self, cx: &mut Context<'_>) -> Poll<Result<Epoch, StateError>> {
+    /// The oldest epoch whose delta has been staged since the last call, and the objects that hold
+    /// it.
+    pub(super) fn poll_staged(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(Epoch, Vec<LogObject>), StateError>> {
         let Some((epoch, handle)) = self.staging.front_mut() else {
             return Poll::Pending;
         };
         let epoch = *epoch;
         let staged = std::task::ready!(Pin::new(handle).poll(cx));
         self.staging.pop_front();
-        Poll::Ready(staged.map(|()| epoch))
+        Poll::Ready(staged.map(|objects| (epoch, objects)))
     }
 }
 
@@ -113,20 +120,10 @@ async fn stage(
     who: Incarnation,
     task: TaskId,
     epoch: Epoch,
-    key_groups: KeyGroupCount,
-    mut delta: StateDelta,
-) -> Result<(), StateError> {
-    let low_water_marks = std::mem::take(&mut delta.low_water_marks);
-    let staged = std::mem::take(&mut delta.staged);
-    let section = Section {
-        job: who.job,
-        generation: who.generation,
-        epoch,
-        task,
-        shard: ShardId(0),
-        blocks: delta.into_blocks(epoch, key_groups),
-        low_water_marks,
-        staged,
-    };
-    store.stage(who, section).await
+    cut: Cut,
+    delta: StateDelta,
+) -> Result<Vec<LogObject>, StateError> {
+    let changes = delta.into_changes(epoch, cut.key_groups);
+    let delta = EpochDelta::new(who, epoch, task, cut, changes);
+    store.stage(who, delta).await
 }

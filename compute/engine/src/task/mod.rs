@@ -16,10 +16,12 @@ mod checkpoint;
 mod graph;
 mod metrics;
 mod node;
+mod parts;
 mod run;
 #[cfg(test)]
 mod task_test;
 
 pub use graph::{Consumer, Graph, GraphBuilder};
 pub use metrics::{TaskMetrics, TimeSplit};
-pub use run::{Task, TaskCommand, TaskError, TaskEvent, TaskParts};
+pub use parts::{TaskCommand, TaskError, TaskEvent, TaskParts};
+pub use run::Task;

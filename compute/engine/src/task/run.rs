@@ -8,27 +8,18 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt as _, StreamExt as _, channel::mpsc, future::BoxFuture, task::Spawn};
-use proto::{
-    control::Retry,
-    types::{Epoch, KeyGroupCount, TaskId},
-};
-use state_client::{Incarnation, ReadReply, ScanReply, ScanRequest, StateError, StateStore};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use proto::types::Epoch;
+use state_client::{ReadReply, ScanReply, ScanRequest, StateError};
 
 use super::{
     checkpoint::Checkpointer,
-    graph::{Graph, GraphState},
-    metrics::{TaskMetrics, TimeSplit},
+    graph::GraphState,
+    metrics::TimeSplit,
     node::NodeError,
+    parts::{TaskCommand, TaskError, TaskEvent, TaskParts},
 };
-use crate::{
-    Element,
-    clock::{Clock, Timer},
-    flow::{Gate, GateEvent, OutputBudget},
-    source::DeadLetter,
-    state::ScanJob,
-};
+use crate::{Element, flow::GateEvent, state::ScanJob};
 
 /// How long one poll may work before it lets other tasks run.
 const POLL_NS_MAX: u64 = 4_000_000;
@@ -36,88 +27,6 @@ const POLL_NS_MAX: u64 = 4_000_000;
 const FLUSH_NS_MAX: u64 = 10_000_000;
 /// Bytes of one part of a scan.
 const SCAN_BYTES_MAX: usize = 1 << 20;
-
-/// What a task is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TaskCommand {
-    /// An epoch ends. Tasks whose barriers come with their inputs ignore it.
-    Barrier(Epoch),
-}
-
-/// What a task tells.
-#[derive(Clone, Debug)]
-pub enum TaskEvent {
-    /// State is restored, the first element may come.
-    Running,
-    /// The delta of the epoch is staged.
-    Staged(Epoch),
-    /// All inputs have ended and all output is sent; barriers are still answered.
-    Finished,
-    /// Records that could not be read.
-    DeadLetters(Vec<DeadLetter>),
-    /// Sources wait until output is published, which a barrier would help.
-    OutputFull,
-}
-
-/// Why a task cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum TaskError {
-    /// In one of its operators.
-    #[error(transparent)]
-    Node(#[from] NodeError),
-    /// While saving or reading state.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// Whoever gave it commands is gone.
-    #[error("the task's owner is gone")]
-    Orphaned,
-}
-
-impl TaskError {
-    /// Whether running again from the last checkpoint may help.
-    #[must_use]
-    pub fn retry(&self) -> Retry {
-        match self {
-            TaskError::Orphaned | TaskError::State(StateError::Corrupt(_)) => Retry::Never,
-            TaskError::State(_) => Retry::Always,
-            TaskError::Node(node) => node.source.retry(),
-        }
-    }
-}
-
-/// What a task is made of.
-pub struct TaskParts {
-    /// Who runs.
-    pub who: Incarnation,
-    /// Number of the task.
-    pub task: TaskId,
-    /// Last committed epoch; [`Epoch::ZERO`]: nothing to restore.
-    pub restored: Epoch,
-    /// Key groups of the job.
-    pub key_groups: KeyGroupCount,
-    /// Operators.
-    pub graph: Graph,
-    /// Inputs from other tasks.
-    pub gate: Gate,
-    /// Per input of the gate: the nodes (and their inputs) that it feeds.
-    pub entries: Vec<Vec<(usize, usize)>>,
-    /// What the job's sinks may owe; sources wait for it.
-    pub output: OutputBudget,
-    /// State.
-    pub store: Arc<dyn StateStore>,
-    /// Runs what must not hold the task up.
-    pub spawn: Arc<dyn Spawn + Send + Sync>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Wakes the task when a node's deadline has come.
-    pub timer: Arc<dyn Timer>,
-    /// Commands.
-    pub commands: mpsc::Receiver<TaskCommand>,
-    /// Where events go.
-    pub events: Box<dyn FnMut(TaskEvent) + Send>,
-    /// Where figures go.
-    pub metrics: Arc<TaskMetrics>,
-}
 
 /// A running task. Completes only with an error, or when it is dropped.
 pub struct Task {
@@ -189,7 +98,7 @@ impl Task {
         let checkpointer = Checkpointer::new(
             parts.who,
             parts.task,
-            parts.key_groups,
+            parts.cut,
             Arc::clone(&parts.store),
             Arc::clone(&parts.spawn),
         );
@@ -263,7 +172,8 @@ impl Task {
         self.take_dead_letters();
         self.checkpointer.encode(&mut self.parts.graph);
         while let Poll::Ready(staged) = self.checkpointer.poll_staged(cx) {
-            (self.parts.events)(TaskEvent::Staged(staged?));
+            let (epoch, objects) = staged?;
+            (self.parts.events)(TaskEvent::Staged { epoch, objects });
         }
         match state {
             GraphState::Blocked => {

@@ -19,8 +19,8 @@ use futures::{
 };
 use proto::types::{Epoch, Generation, JobId, KeyGroup, KeyGroupCount, SinkId, TableId, TaskId};
 use state_client::{
-    Incarnation, KeyRequest, LoadedRow, MemoryStore, ScanReply, StagedOutput, StateControl as _,
-    StateStore as _,
+    Cut, Incarnation, KeyRequest, LoadedRow, MemoryStore, OutputRequest, ScanReply, StagedOutput,
+    StateControl as _, StateStore as _,
 };
 
 use super::{Consumer, GraphBuilder, Task, TaskCommand, TaskEvent, TaskMetrics, TaskParts};
@@ -371,7 +371,11 @@ impl Generations {
                 who: self.who,
                 task: TaskId(index as u32),
                 restored,
-                key_groups: GROUPS,
+                cut: Cut {
+                    key_groups: GROUPS,
+                    shards: 4,
+                    tasks: 2,
+                },
                 graph,
                 gate,
                 entries: if index == 0 {
@@ -430,7 +434,7 @@ fn run(crash_after: &[usize], end: i64) -> BTreeMap<String, String> {
             }
             for (task, event) in running.events.lock().expect("not poisoned").drain(..) {
                 match event {
-                    TaskEvent::Staged(epoch) => staged[task] = epoch,
+                    TaskEvent::Staged { epoch, .. } => staged[task] = epoch,
                     TaskEvent::Finished => finished += 1,
                     _ => {}
                 }
@@ -438,7 +442,8 @@ fn run(crash_after: &[usize], end: i64) -> BTreeMap<String, String> {
             if let Some(epoch) = open
                 && staged == [epoch; 2]
             {
-                block(generations.store.commit(generations.who, epoch)).expect("commit");
+                block(generations.store.commit(generations.who, epoch, Vec::new()))
+                    .expect("commit");
                 open = None;
                 if last {
                     break;
@@ -456,9 +461,13 @@ fn run(crash_after: &[usize], end: i64) -> BTreeMap<String, String> {
             }
         }
     }
-    let output = generations
-        .store
-        .committed_output(generations.who, SinkId(0), Epoch::ZERO);
+    let request = OutputRequest {
+        sink: SinkId(0),
+        after: Epoch::ZERO,
+        up_to: generations.epoch,
+        bytes_max: usize::MAX,
+    };
+    let output = generations.store.committed_output(generations.who, request);
     let mut counts = BTreeMap::new();
     for piece in block(output).expect("output") {
         let text = String::from_utf8(piece.bytes.to_vec()).expect("text");

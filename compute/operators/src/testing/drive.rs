@@ -7,9 +7,10 @@ use engine::{
     source::DeadLetter,
 };
 use futures::executor::block_on;
-use proto::types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, TaskId};
+use proto::types::{Epoch, Generation, JobId, KeyGroupCount, TaskId};
 use state_client::{
-    Incarnation, MemoryStore, ReadRequest, ScanRequest, Section, StateControl as _, StateStore as _,
+    Cut, EpochDelta, Incarnation, MemoryStore, ReadRequest, ScanRequest, Section,
+    StateControl as _, StateStore as _,
 };
 
 use super::{Fold, Folded};
@@ -297,21 +298,18 @@ impl<'a> Run<'a> {
                 state.take_delta()
             }
         };
-        let low_water_marks = delta.low_water_marks.clone();
-        let staged = delta.staged.clone();
-        let section = Section {
-            job: self.who.job,
-            generation: self.who.generation,
-            epoch,
-            task: TaskId(0),
-            shard: ShardId(0),
-            blocks: delta.into_blocks(epoch, self.scope.key_groups),
-            low_water_marks,
-            staged,
+        let cut = Cut {
+            key_groups: self.scope.key_groups,
+            shards: 4,
+            tasks: 1,
         };
-        let section = Section::decode(section.encode()).expect("a section");
-        block_on(self.store.stage(self.who, section)).expect("staged");
-        block_on(self.store.commit(self.who, epoch)).expect("committed");
+        let changes = delta.into_changes(epoch, cut.key_groups);
+        let mut delta = EpochDelta::new(self.who, epoch, TaskId(0), cut, changes);
+        for section in &mut delta.sections {
+            *section = Section::decode(section.encode()).expect("a section");
+        }
+        let objects = block_on(self.store.stage(self.who, delta)).expect("staged");
+        block_on(self.store.commit(self.who, epoch, objects)).expect("committed");
     }
 
     fn restart(&mut self) {

@@ -1,6 +1,6 @@
 //! The job's record and the one entry point of events.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
     control::{JobOptions, TaskSpec, WorkerEventKind},
@@ -56,6 +56,8 @@ pub struct Job {
     pub(super) phase: Phase,
     pub(super) generation: Generation,
     pub(super) line: EpochLine,
+    /// Up to which epoch output is outside, as far as this generation's publishers have said.
+    pub(super) published: BTreeMap<SinkId, Epoch>,
     /// Whether rows have ever flowed.
     pub(super) has_run: bool,
     pub(super) restarts: Restarts,
@@ -124,6 +126,7 @@ impl Job {
             phase: Phase::Created,
             generation: Generation::default(),
             line: EpochLine::default(),
+            published: BTreeMap::new(),
             has_run: false,
             history: CheckpointHistory::default(),
             last_error: None,
@@ -165,7 +168,11 @@ impl Job {
     fn on_worker(&mut self, kind: WorkerEventKind, now_us: u64) {
         match kind {
             WorkerEventKind::Running => self.on_running(now_us),
-            WorkerEventKind::Staged { task, epoch } => self.on_staged(task, epoch, now_us),
+            WorkerEventKind::Staged {
+                task,
+                epoch,
+                objects,
+            } => self.on_staged(task, epoch, objects, now_us),
             WorkerEventKind::Finished { task } => self.on_finished(task, now_us),
             WorkerEventKind::Failed {
                 task: _,

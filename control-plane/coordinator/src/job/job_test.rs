@@ -4,7 +4,8 @@
 use expect_test::{Expect, expect};
 use proto::{
     control::{JobOptions, Retry, TaskSpec, WorkerEventKind},
-    types::{Epoch, Generation, SinkId, TaskId},
+    log::{LogHolding, LogObject},
+    types::{Epoch, Generation, ShardId, SinkId, TaskId},
 };
 
 use crate::{Effect, Event, Job, JobFacts};
@@ -60,10 +61,24 @@ fn event(words: &mut Vec<&str>, current: Generation) -> Event {
         "running" => worker(WorkerEventKind::Running),
         "full" => worker(WorkerEventKind::OutputFull),
         "stopped" => worker(WorkerEventKind::Stopped),
-        "staged" => worker(WorkerEventKind::Staged {
-            task: task(words),
-            epoch: Epoch(number(words)),
-        }),
+        // A clean task has changed nothing.
+        "staged" | "clean" => {
+            let (task, epoch) = (task(words), Epoch(number(words)));
+            let object = LogObject {
+                name: format!("{generation}/{epoch}/{task}"),
+                bytes: 1,
+                holds: LogHolding::Rows(vec![ShardId(0)]),
+            };
+            worker(WorkerEventKind::Staged {
+                task,
+                epoch,
+                objects: if name == "staged" {
+                    vec![object]
+                } else {
+                    Vec::new()
+                },
+            })
+        }
         "finished" => worker(WorkerEventKind::Finished { task: task(words) }),
         "published" => worker(WorkerEventKind::Published {
             sink: SinkId(0),
@@ -91,7 +106,14 @@ fn show(effect: &Effect) -> String {
             tasks,
         } => format!("deploy {generation} from {restored}: {} tasks", tasks.len()),
         Effect::SendBarrier { generation, epoch } => format!("barrier {epoch} {generation}"),
-        Effect::Commit { generation, epoch } => format!("commit {epoch} {generation}"),
+        Effect::Commit {
+            generation,
+            epoch,
+            objects,
+        } => match objects.len() {
+            2 => format!("commit {epoch} {generation}"),
+            objects => format!("commit {epoch} {generation} of {objects}"),
+        },
         Effect::SendCommitted { generation, epoch } => {
             format!("tell committed {epoch} {generation}")
         }
@@ -835,6 +857,62 @@ fn sources_that_wait_for_sinks_get_a_barrier_at_once() {
                 tell committed 17 g1
             12 full
                 barrier 18 g1
+        "#]],
+    );
+}
+
+#[test]
+fn an_epoch_in_which_nothing_changed_writes_nothing() {
+    check(
+        "0 submit
+         1 begun 0
+         2 running
+         1002 tick
+         1003 clean 0 16
+         1004 clean 1 16
+         2002 tick
+         3002 tick
+         3003 clean 0 17
+         3004 staged 1 17
+         3005 committed 17
+         3900 finished 0
+         3901 finished 1
+         3902 clean 0 18
+         3903 clean 1 18
+         3904 published 17
+         3905 stopped",
+        expect![[r#"
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            1002 tick
+                barrier 16 g1
+            1003 clean 0 16
+            1004 clean 1 16
+            2002 tick
+            3002 tick
+                barrier 17 g1
+            3003 clean 0 17
+            3004 staged 1 17
+                commit 17 g1 of 1
+            3005 committed 17
+                tell committed 17 g1
+            3900 finished 0
+            3901 finished 1
+                barrier 18 g1
+            3902 clean 0 18
+            3903 clean 1 18
+                state FINISHING
+            3904 published 17
+                record sink_0 published 17
+                stop
+            3905 stopped
+                drop state
+                state FINISHED
         "#]],
     );
 }

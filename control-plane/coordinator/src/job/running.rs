@@ -1,6 +1,9 @@
 //! Epochs of a running job: barrier, sections, commit; and the end of its input.
 
-use proto::types::{Epoch, SinkId, TaskId};
+use proto::{
+    log::LogObject,
+    types::{Epoch, SinkId, TaskId},
+};
 
 use super::job::{Job, Phase, Publishing, Running};
 use crate::{Effect, checkpoint::EpochInFlight};
@@ -34,7 +37,13 @@ impl Job {
         }
     }
 
-    pub(super) fn on_staged(&mut self, task: TaskId, epoch: Epoch, now_us: u64) {
+    pub(super) fn on_staged(
+        &mut self,
+        task: TaskId,
+        epoch: Epoch,
+        objects: Vec<LogObject>,
+        now_us: u64,
+    ) {
         let generation = self.generation;
         let Phase::Running(Running {
             in_flight: Some(in_flight),
@@ -43,9 +52,35 @@ impl Job {
         else {
             return;
         };
-        if in_flight.staged(task, epoch, now_us) {
-            self.emit(Effect::Commit { generation, epoch });
+        if !in_flight.staged(task, epoch, objects, now_us) {
+            return;
         }
+        let objects: Vec<LogObject> = in_flight.objects().cloned().collect();
+        if objects.is_empty() {
+            self.on_clean_epoch(now_us);
+        } else {
+            self.emit(Effect::Commit {
+                generation,
+                epoch,
+                objects,
+            });
+        }
+    }
+
+    /// No task has changed anything: there is nothing to commit, the line stays where it is and
+    /// nothing is written. An idle job looks less often.
+    fn on_clean_epoch(&mut self, now_us: u64) {
+        let Phase::Running(running) = &mut self.phase else {
+            return;
+        };
+        let Some(in_flight) = running.in_flight.take() else {
+            return;
+        };
+        let interval_us = self.options.checkpoint_interval_ms.saturating_mul(1000);
+        if let Some(due_us) = &mut running.barrier_due_us {
+            *due_us = due_us.saturating_add(interval_us);
+        }
+        self.after_epoch(&in_flight, now_us);
     }
 
     pub(super) fn on_epoch_committed(&mut self, epoch: Epoch, now_us: u64) {
@@ -59,16 +94,29 @@ impl Job {
         else {
             return;
         };
-        let ended = running.unfinished.is_empty();
-        let wanted = running.barrier_wanted;
-        let finishing = in_flight.last.then(|| Publishing {
-            running_since_us: running.since_us,
-            epoch,
-            owing: self.facts.publishing.clone(),
-        });
         self.line.commit(epoch);
         self.history.push(generation, &in_flight, now_us);
         self.emit(Effect::SendCommitted { generation, epoch });
+        self.after_epoch(&in_flight, now_us);
+    }
+
+    /// Goes on after an epoch: with the end of the job, or another epoch that is due already.
+    fn after_epoch(&mut self, done: &EpochInFlight, now_us: u64) {
+        let Phase::Running(running) = &mut self.phase else {
+            return;
+        };
+        let ended = running.unfinished.is_empty();
+        let wanted = running.barrier_wanted;
+        let committed = self.line.committed();
+        let owes = |sink: &&SinkId| {
+            let published = self.published.get(sink).copied();
+            published.unwrap_or_default() < committed
+        };
+        let finishing = done.last.then(|| Publishing {
+            running_since_us: running.since_us,
+            epoch: committed,
+            owing: self.facts.publishing.iter().filter(owes).copied().collect(),
+        });
         match finishing {
             Some(publishing) => {
                 self.enter(Phase::Publishing(publishing));
@@ -106,6 +154,8 @@ impl Job {
     }
 
     pub(super) fn on_published(&mut self, sink: SinkId, epoch: Epoch) {
+        let published = self.published.entry(sink).or_default();
+        *published = (*published).max(epoch);
         match &mut self.phase {
             Phase::Publishing(publishing) => {
                 if epoch >= publishing.epoch {

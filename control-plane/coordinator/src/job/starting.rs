@@ -15,6 +15,7 @@ impl Job {
     /// Starts the next generation, whatever became of the last one.
     pub(super) fn begin_generation(&mut self) {
         self.generation = self.generation.next();
+        self.published.clear();
         self.enter(Phase::Beginning);
         self.emit(Effect::BeginGeneration {
             generation: self.generation,

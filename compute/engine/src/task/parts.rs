@@ -1,0 +1,105 @@
+//! What a task is made of, what it is told and what it tells.
+
+use std::sync::Arc;
+
+use futures::{channel::mpsc, task::Spawn};
+use proto::{
+    control::Retry,
+    log::LogObject,
+    types::{Epoch, TaskId},
+};
+use state_client::{Cut, Incarnation, StateError, StateStore};
+
+use super::{graph::Graph, metrics::TaskMetrics, node::NodeError};
+use crate::{
+    clock::{Clock, Timer},
+    flow::{Gate, OutputBudget},
+    source::DeadLetter,
+};
+
+/// What a task is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TaskCommand {
+    /// An epoch ends. Tasks whose barriers come with their inputs ignore it.
+    Barrier(Epoch),
+}
+
+/// What a task tells.
+#[derive(Clone, Debug)]
+pub enum TaskEvent {
+    /// State is restored, the first element may come.
+    Running,
+    /// The delta of the epoch is staged.
+    Staged {
+        /// Epoch.
+        epoch: Epoch,
+        /// Objects of the epoch log that hold it; none: nothing had changed.
+        objects: Vec<LogObject>,
+    },
+    /// All inputs have ended and all output is sent; barriers are still answered.
+    Finished,
+    /// Records that could not be read.
+    DeadLetters(Vec<DeadLetter>),
+    /// Sources wait until output is published, which a barrier would help.
+    OutputFull,
+}
+
+/// Why a task cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// In one of its operators.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// While saving or reading state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Whoever gave it commands is gone.
+    #[error("the task's owner is gone")]
+    Orphaned,
+}
+
+impl TaskError {
+    /// Whether running again from the last checkpoint may help.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            TaskError::Orphaned | TaskError::State(StateError::Corrupt(_)) => Retry::Never,
+            TaskError::State(_) => Retry::Always,
+            TaskError::Node(node) => node.source.retry(),
+        }
+    }
+}
+
+/// What a task is made of.
+pub struct TaskParts {
+    /// Who runs.
+    pub who: Incarnation,
+    /// Number of the task.
+    pub task: TaskId,
+    /// Last committed epoch; [`Epoch::ZERO`]: nothing to restore.
+    pub restored: Epoch,
+    /// Key groups, shards and tasks of the job.
+    pub cut: Cut,
+    /// Operators.
+    pub graph: Graph,
+    /// Inputs from other tasks.
+    pub gate: Gate,
+    /// Per input of the gate: the nodes (and their inputs) that it feeds.
+    pub entries: Vec<Vec<(usize, usize)>>,
+    /// What the job's sinks may owe; sources wait for it.
+    pub output: OutputBudget,
+    /// State.
+    pub store: Arc<dyn StateStore>,
+    /// Runs what must not hold the task up.
+    pub spawn: Arc<dyn Spawn + Send + Sync>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Wakes the task when a node's deadline has come.
+    pub timer: Arc<dyn Timer>,
+    /// Commands.
+    pub commands: mpsc::Receiver<TaskCommand>,
+    /// Where events go.
+    pub events: Box<dyn FnMut(TaskEvent) + Send>,
+    /// Where figures go.
+    pub metrics: Arc<TaskMetrics>,
+}
