@@ -6,10 +6,10 @@ use proto::types::KeyGroupCount;
 pub const PARALLELISM_MAX: u32 = KeyGroupCount::DEFAULT.count();
 
 /// Jobs that have not ended.
-pub const JOBS_ACTIVE_MAX: usize = 256;
+pub use coordinator::caps::JOBS_ACTIVE_MAX;
 
 /// Ended jobs that can still be looked at; the oldest go first.
-pub const JOBS_ENDED_MAX: usize = 256;
+pub use coordinator::caps::JOBS_ENDED_MAX;
 
 /// Failures of a job that are remembered.
 pub const EXCEPTIONS_MAX: usize = 32;

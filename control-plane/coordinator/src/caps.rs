@@ -25,3 +25,12 @@ pub const CHECKPOINT_HISTORY_LEN: usize = 1024;
 
 /// Tasks per fragment at most; the plan's key groups are the other bound.
 pub const PARALLELISM_MAX: u32 = 1024;
+
+/// Jobs that may run at once.
+pub const JOBS_ACTIVE_MAX: usize = 256;
+
+/// Jobs that have ended and are remembered.
+pub const JOBS_ENDED_MAX: usize = 256;
+
+/// Answers to requests that are remembered, for those that ask again.
+pub const ANSWERS_REMEMBERED: usize = 1024;

@@ -12,6 +12,7 @@ mod event;
 mod history;
 mod job;
 pub mod lint;
+pub mod meta;
 pub mod place;
 mod restart;
 

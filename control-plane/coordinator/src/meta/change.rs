@@ -1,0 +1,182 @@
+//! What can happen to the metadata, and what the one who wanted it is told.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    log::LogObject,
+    types::{Epoch, Generation, JobId, ShardId, SinkId, StateNodeId},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{JobSpec, Outcome};
+
+/// One entry of the log. A proposal whose fate is unknown may be made again under the same id: it
+/// is applied once.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Command {
+    /// Drawn at random by whoever wants the change.
+    pub request: u64,
+    /// The change.
+    pub change: Change,
+}
+
+/// A change of the metadata.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// A script was accepted: the catalog as it is after it, and its jobs. All of it counts or
+    /// nothing.
+    Accept {
+        /// Version of the catalog that the script was planned against.
+        catalog: u64,
+        /// The statements of the new catalog; `None`: the script did not change it.
+        statements: Option<Vec<String>>,
+        /// Jobs that it starts.
+        jobs: Vec<JobSpec>,
+        /// When, in ms since 1970.
+        now_ms: u64,
+        /// Random; makes the jobs' [`super::JobRecord::run`].
+        seed: u64,
+    },
+    /// The user wants the job to end.
+    Cancel {
+        /// Job.
+        job: JobId,
+    },
+    /// A new generation of a job begins. Fixes the epoch from which it starts: what the older one
+    /// commits from now on is refused.
+    Begin {
+        /// Job.
+        job: JobId,
+        /// The generation after the current one.
+        generation: Generation,
+    },
+    /// All tasks have staged the epoch. This entry is the commit.
+    Commit {
+        /// Job.
+        job: JobId,
+        /// Generation that made it.
+        generation: Generation,
+        /// The epoch that the one who asks takes for the last committed one.
+        previous: Epoch,
+        /// Epoch.
+        epoch: Epoch,
+        /// What holds its sections and output.
+        objects: Vec<LogObject>,
+        /// Output that is outside by now.
+        published: BTreeMap<SinkId, Epoch>,
+    },
+    /// Output is outside, and no commit is near to carry the news.
+    Published {
+        /// Job.
+        job: JobId,
+        /// Up to which epoch, by sink.
+        published: BTreeMap<SinkId, Epoch>,
+    },
+    /// A shard needs no log up to the epoch any more.
+    Durable {
+        /// Job.
+        job: JobId,
+        /// By shard.
+        durable: BTreeMap<ShardId, Epoch>,
+    },
+    /// Shards belong to these state nodes from now on.
+    Own {
+        /// Job.
+        job: JobId,
+        /// Owners by shard.
+        owners: BTreeMap<ShardId, StateNodeId>,
+    },
+    /// The job is over.
+    End {
+        /// Job.
+        job: JobId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// No file of the job is left.
+    Dropped {
+        /// Job.
+        job: JobId,
+    },
+    /// An ended job is to be forgotten.
+    Forget {
+        /// Job.
+        job: JobId,
+    },
+}
+
+/// What a change gave.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// The script counts.
+    Accepted {
+        /// Its jobs, in order.
+        jobs: Vec<JobId>,
+    },
+    /// The generation has begun.
+    Begun {
+        /// The last committed epoch, from which it starts.
+        restored: Epoch,
+        /// The first epoch that it may use.
+        first: Epoch,
+    },
+    /// These objects of the job's log are needed no more.
+    Trimmed {
+        /// Their names.
+        objects: Vec<String>,
+    },
+    /// It cannot be; nothing has changed.
+    Refused(Refusal),
+}
+
+/// Why a change was refused.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// There is no such job.
+    #[error("{0} does not exist")]
+    UnknownJob(JobId),
+    /// The job is over.
+    #[error("{0} has ended")]
+    Ended(JobId),
+    /// It has not.
+    #[error("{0} has not ended")]
+    NotEnded(JobId),
+    /// A newer generation of the job has begun.
+    #[error("generation {asked} of {job} was replaced by {current}")]
+    Fenced {
+        /// Job.
+        job: JobId,
+        /// Generation that asked.
+        asked: Generation,
+        /// Generation in force.
+        current: Generation,
+    },
+    /// Another epoch is the last committed one.
+    #[error("epoch {epoch} of {job} does not follow {committed}")]
+    OutOfOrder {
+        /// Job.
+        job: JobId,
+        /// The epoch that was to be committed.
+        epoch: Epoch,
+        /// The last committed one.
+        committed: Epoch,
+    },
+    /// Another script came first.
+    #[error("the catalog has changed meanwhile (version {0})")]
+    CatalogMoved(u64),
+    /// There are enough jobs.
+    #[error("the statements start {new} jobs and {active} are running: there can be at most {max}")]
+    TooManyJobs {
+        /// Jobs of the script.
+        new: usize,
+        /// Jobs that have not ended.
+        active: usize,
+        /// The limit.
+        max: usize,
+    },
+}

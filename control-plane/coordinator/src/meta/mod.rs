@@ -1,0 +1,17 @@
+//! The cluster's metadata: what a replicated log makes all control-plane nodes agree on. Jobs and
+//! how far each is committed, who owns which shard, the catalog. A pure state machine: changes go
+//! in by the log's order, the same on every node.
+//!
+//! What is not here is not remembered: figures, exceptions, where tasks run at the moment.
+
+mod catalog;
+mod change;
+mod job;
+mod state;
+#[cfg(test)]
+mod state_test;
+
+pub use catalog::Catalog;
+pub use change::{Answer, Change, Command, Refusal};
+pub use job::{Desired, JobRecord, JobSpec, Outcome, SelectColumns};
+pub use state::MetaState;

@@ -1,0 +1,322 @@
+//! Histories of changes, and what is refused.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proto::{
+    control::JobOptions,
+    log::{LogHolding, LogObject},
+    plan::Plan,
+    types::{Epoch, Generation, JobId, ShardId, SinkId},
+};
+
+use super::*;
+use crate::JobState;
+
+const JOB: JobId = JobId(1);
+
+struct Cluster {
+    state: MetaState,
+    requests: u64,
+}
+
+impl Cluster {
+    fn new() -> Cluster {
+        Cluster {
+            state: MetaState::default(),
+            requests: 0,
+        }
+    }
+
+    fn with_job() -> Cluster {
+        let mut cluster = Cluster::new();
+        assert_eq!(cluster.accept(1), Answer::Accepted { jobs: vec![JOB] });
+        cluster
+    }
+
+    fn change(&mut self, change: Change) -> Answer {
+        self.requests += 1;
+        let command = Command {
+            request: self.requests,
+            change,
+        };
+        // What the log carries is bytes.
+        let text = serde_json::to_string(&command).expect("serializable");
+        let read: Command = serde_json::from_str(&text).expect("readable");
+        assert_eq!(read, command);
+        self.state.apply(read)
+    }
+
+    fn accept(&mut self, jobs: usize) -> Answer {
+        let spec = JobSpec {
+            name: "job".into(),
+            sql: "SELECT 1".into(),
+            plan: Arc::new(Plan {
+                key_groups: 256,
+                ..Plan::default()
+            }),
+            options: JobOptions::default(),
+            select: None,
+        };
+        self.change(Change::Accept {
+            catalog: self.state.catalog.version,
+            statements: None,
+            jobs: vec![spec; jobs],
+            now_ms: 7,
+            seed: 9,
+        })
+    }
+
+    fn begin(&mut self, generation: u64) -> Answer {
+        self.change(Change::Begin {
+            job: JOB,
+            generation: Generation(generation),
+        })
+    }
+
+    fn commit(&mut self, generation: u64, previous: u64, epoch: u64) -> Answer {
+        let objects = vec![
+            object(
+                &format!("{epoch}.rows"),
+                LogHolding::Rows(vec![ShardId(0), ShardId(2)]),
+            ),
+            object(&format!("{epoch}.out"), LogHolding::Output(vec![SinkId(0)])),
+        ];
+        self.change(Change::Commit {
+            job: JOB,
+            generation: Generation(generation),
+            previous: Epoch(previous),
+            epoch: Epoch(epoch),
+            objects,
+            published: BTreeMap::new(),
+        })
+    }
+
+    fn durable(&mut self, shard: u32, epoch: u64) -> Answer {
+        self.change(Change::Durable {
+            job: JOB,
+            durable: [(ShardId(shard), Epoch(epoch))].into(),
+        })
+    }
+
+    fn published(&mut self, epoch: u64) -> Answer {
+        self.change(Change::Published {
+            job: JOB,
+            published: [(SinkId(0), Epoch(epoch))].into(),
+        })
+    }
+
+    fn record(&self) -> &JobRecord {
+        self.state.job(JOB).expect("there")
+    }
+}
+
+fn object(name: &str, holds: LogHolding) -> LogObject {
+    LogObject {
+        name: name.to_owned(),
+        bytes: 1,
+        holds,
+    }
+}
+
+fn begun(restored: u64, first: u64) -> Answer {
+    Answer::Begun {
+        restored: Epoch(restored),
+        first: Epoch(first),
+    }
+}
+
+fn trimmed(names: &[&str]) -> Answer {
+    Answer::Trimmed {
+        objects: names.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn refused(answer: Answer) -> String {
+    match answer {
+        Answer::Refused(refusal) => refusal.to_string(),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn a_commit_and_the_next_generation_exclude_each_other() {
+    // The generation change comes first: the epoch never was.
+    let mut first = Cluster::with_job();
+    assert_eq!(first.begin(1), begun(0, 16));
+    assert_eq!(first.begin(2), begun(0, 32));
+    assert_eq!(
+        refused(first.commit(1, 0, 16)),
+        "generation g1 of job_1 was replaced by g2"
+    );
+    assert_eq!(first.record().committed, Epoch::ZERO);
+    // The commit comes first: the next generation starts from it.
+    let mut second = Cluster::with_job();
+    second.begin(1);
+    assert_eq!(second.commit(1, 0, 16), trimmed(&[]));
+    assert_eq!(second.begin(2), begun(16, 32));
+}
+
+#[test]
+fn epochs_of_generations_without_commits_are_not_used_again() {
+    let mut cluster = Cluster::with_job();
+    assert_eq!(cluster.begin(1), begun(0, 16));
+    assert_eq!(cluster.begin(2), begun(0, 32));
+    assert_eq!(cluster.begin(3), begun(0, 48));
+    assert_eq!(
+        refused(cluster.commit(3, 0, 47)),
+        "epoch 47 of job_1 does not follow 0"
+    );
+    cluster.commit(3, 0, 60);
+    assert_eq!(cluster.begin(4), begun(60, 76));
+}
+
+#[test]
+fn an_epoch_is_committed_only_after_the_last_committed_one() {
+    let mut cluster = Cluster::with_job();
+    cluster.begin(1);
+    cluster.commit(1, 0, 16);
+    assert_eq!(
+        refused(cluster.commit(1, 0, 17)),
+        "epoch 17 of job_1 does not follow 16"
+    );
+    assert_eq!(
+        refused(cluster.commit(1, 16, 16)),
+        "epoch 16 of job_1 does not follow 16"
+    );
+    // Numbers of epochs in which nothing changed are left out.
+    assert_eq!(cluster.commit(1, 16, 19), trimmed(&[]));
+}
+
+#[test]
+fn a_request_is_applied_once() {
+    let mut cluster = Cluster::with_job();
+    cluster.begin(1);
+    let commit = Command {
+        request: 99,
+        change: Change::Commit {
+            job: JOB,
+            generation: Generation(1),
+            previous: Epoch(0),
+            epoch: Epoch(16),
+            objects: vec![object("a", LogHolding::Rows(vec![ShardId(1)]))],
+            published: BTreeMap::new(),
+        },
+    };
+    let first = cluster.state.apply(commit.clone());
+    assert_eq!(cluster.state.apply(commit), first);
+    assert_eq!(cluster.record().log.values().flatten().count(), 1);
+}
+
+#[test]
+fn the_log_shrinks_as_shards_and_sinks_are_done_with_it() {
+    let mut cluster = Cluster::with_job();
+    cluster.begin(1);
+    cluster.commit(1, 0, 16);
+    cluster.commit(1, 16, 17);
+    assert_eq!(cluster.durable(0, 17), trimmed(&[]));
+    assert_eq!(cluster.durable(2, 16), trimmed(&["16.rows"]));
+    assert_eq!(cluster.published(16), trimmed(&["16.out"]));
+    assert_eq!(cluster.durable(2, 17), trimmed(&["17.rows"]));
+    // Nobody is further than what is committed.
+    assert_eq!(cluster.published(99), trimmed(&["17.out"]));
+    assert_eq!(cluster.commit(1, 17, 18), trimmed(&[]));
+    assert_eq!(cluster.record().references().objects, ["18.rows", "18.out"]);
+}
+
+#[test]
+fn the_owner_of_a_shard_is_told_what_it_lacks() {
+    let mut cluster = Cluster::with_job();
+    cluster.begin(1);
+    cluster.commit(1, 0, 16);
+    cluster.commit(1, 16, 17);
+    cluster.durable(2, 16);
+    let epochs = |shard| -> Vec<u64> {
+        let open = cluster.record().open_shard(ShardId(shard));
+        open.log.iter().map(|committed| committed.epoch.0).collect()
+    };
+    assert_eq!(epochs(0), [16, 17]);
+    assert_eq!(epochs(1), [0; 0]);
+    assert_eq!(epochs(2), [17]);
+    let output = |shard| cluster.record().open_shard(ShardId(shard)).output.len();
+    assert_eq!([output(0), output(1)], [2, 0]);
+}
+
+#[test]
+fn a_job_that_has_ended_stays_as_it_is() {
+    let mut cluster = Cluster::with_job();
+    cluster.begin(1);
+    let outcome = Outcome {
+        state: JobState::Failed,
+        error: Some("division by zero".into()),
+        at_ms: 8,
+    };
+    let end = Change::End { job: JOB, outcome };
+    assert_eq!(cluster.change(end.clone()), Answer::Done);
+    assert_eq!(refused(cluster.change(end)), "job_1 has ended");
+    assert_eq!(refused(cluster.begin(2)), "job_1 has ended");
+    assert_eq!(refused(cluster.commit(1, 0, 16)), "job_1 has ended");
+    assert_eq!(cluster.change(Change::Forget { job: JOB }), Answer::Done);
+    assert_eq!(refused(cluster.begin(2)), "job_1 does not exist");
+    // Numbers of jobs are not used again either.
+    assert_eq!(
+        cluster.accept(1),
+        Answer::Accepted {
+            jobs: vec![JobId(2)]
+        }
+    );
+}
+
+#[test]
+fn a_script_that_was_planned_against_an_older_catalog_is_refused() {
+    let mut cluster = Cluster::new();
+    let accept = |catalog| Change::Accept {
+        catalog,
+        statements: Some(vec!["CREATE TABLE t".into()]),
+        jobs: Vec::new(),
+        now_ms: 0,
+        seed: 0,
+    };
+    assert_eq!(cluster.change(accept(0)), Answer::Accepted { jobs: vec![] });
+    assert_eq!(
+        refused(cluster.change(accept(0))),
+        "the catalog has changed meanwhile (version 1)"
+    );
+}
+
+#[test]
+fn ended_jobs_are_forgotten_only_when_their_files_are_gone() {
+    let mut cluster = Cluster::new();
+    let mut ended = Vec::new();
+    for _ in 0..crate::caps::JOBS_ENDED_MAX + 3 {
+        let Answer::Accepted { jobs } = cluster.accept(1) else {
+            panic!("refused");
+        };
+        let outcome = Outcome {
+            state: JobState::Finished,
+            error: None,
+            at_ms: 0,
+        };
+        cluster.change(Change::End {
+            job: jobs[0],
+            outcome,
+        });
+        ended.push(jobs[0]);
+    }
+    assert_eq!(cluster.state.jobs.len(), ended.len());
+    for job in &ended[..5] {
+        cluster.change(Change::Dropped { job: *job });
+    }
+    let gone: Vec<JobId> = ended
+        .into_iter()
+        .filter(|job| !cluster.state.jobs.contains_key(job))
+        .collect();
+    assert_eq!(gone, [JobId(1), JobId(2), JobId(3)]);
+}
+
+#[test]
+fn runs_differ_by_cluster_job_and_time() {
+    let mut cluster = Cluster::new();
+    cluster.accept(2);
+    let runs: Vec<u64> = cluster.state.jobs.values().map(|job| job.run).collect();
+    assert_ne!(runs[0], runs[1]);
+}
