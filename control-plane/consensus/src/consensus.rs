@@ -1,0 +1,422 @@
+//! The handle of a node: propose, read, watch, answer other nodes.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use openraft::{
+    Config,
+    error::{CheckIsLeaderError, ClientWriteError, ForwardToLeader, RaftError},
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::AbortHandle,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    COMMAND_BYTES_MAX, ConsensusConfig, DiskId, Leadership, Machine, Member, NodeId, Peer,
+    PeerError, PeerRequestKind, ProposeError, ReadError, SharedLink, StartError, StopReason,
+    caps::{APPEND_ENTRIES_MAX, PROPOSALS_KIB_MAX, RETRY, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_TIMEOUT},
+    form::{Newcomer, founders},
+    leadership::{Watcher, is_cut_off},
+    local::{Local, Target},
+    network::Network,
+    serve::Server,
+    store::{Disk, Identity, LogStore, Shared, StateMachine},
+    types::{Command, Node, Raft, Ticket},
+    wire,
+};
+
+/// A command that was committed and applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Its place in the log.
+    pub index: u64,
+    /// What the machine answered.
+    pub response: Vec<u8>,
+}
+
+/// One node of a replicated log, with its machine. Clones are handles of the same node; when the last one is dropped,
+/// the node stops as if it were killed.
+pub struct Consensus<M: Machine> {
+    pub(crate) inner: Arc<Inner<M>>,
+}
+
+impl<M: Machine> Clone for Consensus<M> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<M: Machine> std::fmt::Debug for Consensus<M> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Consensus({})", self.node())
+    }
+}
+
+pub(crate) struct Inner<M: Machine> {
+    pub(crate) local: Arc<Local>,
+    pub(crate) raft: Raft,
+    pub(crate) shared: Arc<Shared<M>>,
+    pub(crate) server: Server<M>,
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) change: Arc<Semaphore>,
+    pub(crate) silence_max: Duration,
+    node: NodeId,
+    proposals: Semaphore,
+    newcomer: AbortHandle,
+}
+
+impl<M: Machine> Drop for Inner<M> {
+    fn drop(&mut self) {
+        self.newcomer.abort();
+        // The watcher shuts the log's task down and closes the disk.
+        self.local.stop(StopReason::Shutdown);
+    }
+}
+
+/// openraft draws its timeout once, when it starts, from a range; a range of one value makes it ours. A follower waits
+/// for a lease and then for the timeout, each that long.
+fn raft_config(config: &ConsensusConfig, random: &mut StdRng) -> Config {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let (from, to) = (
+        millis(config.timing.election_min),
+        millis(config.timing.election_max),
+    );
+    let timeout = random.random_range(from..to) / 2;
+    Config {
+        cluster_name: config.cluster.clone(),
+        heartbeat_interval: millis(config.timing.heartbeat),
+        election_timeout_min: timeout,
+        election_timeout_max: timeout + 1,
+        install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
+        max_payload_entries: APPEND_ENTRIES_MAX,
+        snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(config.snapshots.entries),
+        snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
+        // A node that was away for a moment is brought up to date by entries, without a snapshot.
+        max_in_snapshot_log_to_keep: config.snapshots.entries / 4,
+        replication_lag_threshold: config.snapshots.entries.saturating_mul(2),
+        ..Config::default()
+    }
+}
+
+impl<M: Machine> Consensus<M> {
+    /// Starts a node: opens its disk or makes a new one, and takes part in the cluster that it belongs to, or helps to
+    /// form it. Returns before there is a leader.
+    pub async fn start(
+        config: ConsensusConfig,
+        machine: M,
+        link: SharedLink,
+    ) -> Result<Self, StartError> {
+        config.check()?;
+        let mut random = StdRng::seed_from_u64(config.seed);
+        let fresh = fresh_identity(&config, &mut random);
+        let (disk, identity) = Disk::open(&config.data_dir, &fresh)?;
+        Self::start_over(config, disk, identity, machine, link, random).await
+    }
+
+    pub(crate) async fn start_over(
+        config: ConsensusConfig,
+        disk: Disk,
+        identity: Identity,
+        machine: M,
+        link: SharedLink,
+        mut random: StdRng,
+    ) -> Result<Self, StartError> {
+        let dir = config.data_dir.display().to_string();
+        let failed = |cause: String| StartError::Disk {
+            dir: dir.clone(),
+            cause,
+        };
+        let disk = Arc::new(disk);
+        let node = config.node.0;
+        let machine = StateMachine::open(machine, Arc::clone(&disk), node)
+            .map_err(|error| failed(error.to_string()))?;
+        let shared = machine.shared();
+        let raft_config = Arc::new(raft_config(&config, &mut random));
+        let local = Arc::new(Local::new(
+            identity,
+            Arc::clone(&disk),
+            link,
+            &config.peers,
+            random,
+        ));
+        let network = Network::new(Arc::clone(&local));
+        let raft = Raft::new(node, raft_config, network, LogStore::new(disk), machine).await;
+        let raft = raft.map_err(|error| failed(error.to_string()))?;
+        Ok(Self::assemble(&config, local, raft, shared))
+    }
+
+    fn assemble(
+        config: &ConsensusConfig,
+        local: Arc<Local>,
+        raft: Raft,
+        shared: Arc<Shared<M>>,
+    ) -> Self {
+        let (leadership, watched) = watch::channel(Leadership::NoLeader);
+        let change = Arc::new(Semaphore::new(1));
+        let silence_max = config.timing.election_max;
+        let watcher = Watcher {
+            local: Arc::clone(&local),
+            raft: raft.clone(),
+            shared: Arc::clone(&shared),
+            leadership,
+            change: Arc::clone(&change),
+            silence_max,
+            snapshot_bytes: config.snapshots.bytes,
+        };
+        tokio::spawn(watcher.run());
+        let newcomer = Newcomer {
+            local: Arc::clone(&local),
+            raft: raft.clone(),
+            peers: config.peers.clone(),
+        };
+        let server = Server {
+            local: Arc::clone(&local),
+            raft: raft.clone(),
+            shared: Arc::clone(&shared),
+            founders: founders(config.node.0, &config.peers),
+        };
+        let inner = Inner {
+            local,
+            raft,
+            shared,
+            server,
+            leadership: watched,
+            change,
+            silence_max,
+            node: config.node,
+            proposals: Semaphore::new(PROPOSALS_KIB_MAX),
+            newcomer: tokio::spawn(newcomer.run()).abort_handle(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// This node's number.
+    pub fn node(&self) -> NodeId {
+        self.inner.node
+    }
+
+    /// The name of this node's disk.
+    pub fn disk(&self) -> DiskId {
+        self.inner.local.identity().disk
+    }
+
+    /// Appends a command to the log, waits until a quorum has it on disk and this node's machine has applied it. Only
+    /// the leader can. An error says whether the command may be applied all the same
+    /// ([`is_indeterminate`](ProposeError::is_indeterminate)); so does dropping the future leave it open.
+    pub async fn propose(
+        &self,
+        command: Bytes,
+        deadline: Instant,
+    ) -> Result<Applied, ProposeError> {
+        let inner = &self.inner;
+        if command.len() > COMMAND_BYTES_MAX {
+            return Err(ProposeError::TooLarge {
+                bytes: command.len(),
+                max: COMMAND_BYTES_MAX,
+            });
+        }
+        let kib = u32::try_from(command.len() / 1024 + 1).expect("a command has at most a MiB");
+        let permit = timeout_at(deadline, inner.proposals.acquire_many(kib)).await;
+        let Ok(Ok(_permit)) = permit else {
+            return Err(ProposeError::Timeout {
+                indeterminate: false,
+            });
+        };
+        if let Some(reason) = inner.local.stop_reason() {
+            return Err(ProposeError::Stopped {
+                reason,
+                indeterminate: false,
+            });
+        }
+        if inner.is_cut_off() {
+            // Else the log would grow with every try.
+            return Err(ProposeError::NoQuorum {
+                indeterminate: false,
+            });
+        }
+        let ticket = Ticket::default();
+        let command = Command {
+            bytes: Vec::from(command),
+            ticket: Some(ticket.clone()),
+        };
+        match timeout_at(deadline, inner.raft.client_write(command)).await {
+            Ok(Ok(done)) => Ok(Applied {
+                index: done.log_id.index,
+                response: done.data,
+            }),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(leader)))) => {
+                if ticket.is_written() {
+                    // A newer leader's entry took its place here; a node that still has it may yet be elected.
+                    return Err(ProposeError::NoQuorum {
+                        indeterminate: true,
+                    });
+                }
+                Err(ProposeError::NotLeader {
+                    leader: inner.leader_of(leader),
+                })
+            }
+            Ok(Err(error)) => {
+                let reason = inner.reason(&error.to_string());
+                Err(ProposeError::Stopped {
+                    reason,
+                    indeterminate: ticket.is_written(),
+                })
+            }
+            Err(_) if inner.is_cut_off() => Err(ProposeError::NoQuorum {
+                indeterminate: true,
+            }),
+            Err(_) => Err(ProposeError::Timeout {
+                indeterminate: true,
+            }),
+        }
+    }
+
+    /// Waits until whatever was acknowledged anywhere before this call is in this node's machine, and returns how far
+    /// that is: a read of the machine after it is linearizable. Any node can; a follower asks the leader.
+    pub async fn read_barrier(&self, deadline: Instant) -> Result<u64, ReadError> {
+        let inner = &self.inner;
+        let wait = async {
+            let index = loop {
+                if let Some(reason) = inner.local.stop_reason() {
+                    return Err(ReadError::Stopped(reason));
+                }
+                if let Some(index) = inner.read_index().await {
+                    break index;
+                }
+                tokio::time::sleep(inner.local.pause() / 4).await;
+            };
+            let mut applied = inner.shared.applied();
+            let mut stopped = inner.local.stopped();
+            tokio::select! {
+                reached = applied.wait_for(|applied| *applied >= index) => {
+                    Ok(*reached.expect("the machine outlives its handle"))
+                }
+                reason = stopped.wait_for(Option::is_some) => {
+                    let reason = reason.ok().and_then(|reason| reason.clone());
+                    Err(ReadError::Stopped(reason.unwrap_or(StopReason::Shutdown)))
+                }
+            }
+        };
+        timeout_at(deadline, wait)
+            .await
+            .unwrap_or(Err(ReadError::NoQuorum))
+    }
+
+    /// Looks at the machine, which stands still meanwhile: be short.
+    pub fn with_machine<R>(&self, look: impl FnOnce(&M) -> R) -> R {
+        self.inner.shared.with(look)
+    }
+
+    /// The index up to which the machine has applied the log.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.inner.shared.applied()
+    }
+
+    /// Who leads.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.clone()
+    }
+
+    /// Why the node has stopped, once it has. A node that has stopped does not start by itself again.
+    pub fn stopped(&self) -> watch::Receiver<Option<StopReason>> {
+        self.inner.local.stopped()
+    }
+
+    /// The members, as far as this node knows.
+    pub fn members(&self) -> Vec<Member> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        let member = |(id, node): (&u64, &Node)| Member {
+            peer: Peer {
+                id: NodeId(*id),
+                address: self.inner.local.address(*id, &node.address),
+            },
+            disk: node.disk,
+            is_voter: voters.contains(id),
+        };
+        membership.nodes().map(member).collect()
+    }
+
+    /// Answers a request of another node: the server side of [`PeerLink`](crate::PeerLink).
+    pub async fn handle(&self, request: Bytes) -> Result<Bytes, PeerError> {
+        self.inner.server.handle(&request).await
+    }
+
+    /// Stops the node, and returns when its disk is closed.
+    pub async fn shutdown(&self) {
+        self.inner.newcomer.abort();
+        self.inner.local.stop(StopReason::Shutdown);
+        if self.inner.raft.shutdown().await.is_err() {
+            tracing::warn!("the log's task has panicked");
+        }
+        self.inner.local.disk().close();
+    }
+}
+
+impl<M: Machine> Inner<M> {
+    /// Whether this node calls itself leader but has heard from no quorum for too long.
+    fn is_cut_off(&self) -> bool {
+        is_cut_off(&self.raft.metrics().borrow(), self.silence_max)
+    }
+
+    pub(crate) fn leader_of(&self, forward: ForwardToLeader<u64, Node>) -> Option<Peer> {
+        let (id, node) = forward.leader_id.zip(forward.leader_node)?;
+        (id != self.node.0).then(|| Peer {
+            id: NodeId(id),
+            address: self.local.address(id, &node.address),
+        })
+    }
+
+    /// Why the log's task does not answer.
+    pub(crate) fn reason(&self, error: &str) -> StopReason {
+        let reason = self.local.stop_reason();
+        reason.unwrap_or_else(|| {
+            self.local.stop(StopReason::Storage(error.to_owned()));
+            self.local.stop_reason().expect("just set")
+        })
+    }
+
+    /// How far a machine must have applied the log to be read, if the leader confirms that it still is.
+    async fn read_index(&self) -> Option<u64> {
+        let leader = match self.raft.get_read_log_id().await {
+            Ok((index, _)) => return Some(index.map_or(0, |id| id.index)),
+            Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(leader))) => leader,
+            Err(_) => return None,
+        };
+        let (id, node) = leader.leader_id.zip(leader.leader_node)?;
+        if id == self.node.0 {
+            return None;
+        }
+        let address = self.local.address(id, &node.address);
+        let target = Target {
+            id,
+            address,
+            disk: Some(node.disk),
+        };
+        let answer = self
+            .local
+            .call(PeerRequestKind::ReadIndex, &target, &[], RETRY * 4)
+            .await
+            .ok()?;
+        wire::decode(&answer).ok()
+    }
+}
+
+pub(crate) fn fresh_identity(config: &ConsensusConfig, random: &mut StdRng) -> Identity {
+    let (cluster, node) = (config.cluster.clone(), config.node.0);
+    Identity {
+        cluster,
+        node,
+        disk: DiskId(random.random()),
+        incarnation: None,
+    }
+}
