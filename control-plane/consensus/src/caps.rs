@@ -16,7 +16,9 @@ pub(crate) const SNAPSHOT_CHUNK_BYTES: u64 = (REQUEST_BYTES_MAX - REQUEST_OVERHE
 pub(crate) const APPEND_ENTRIES_MAX: u64 = 300;
 /// Proposals wait for others while so many KiB of commands, each at least one, are on their way.
 pub(crate) const PROPOSALS_KIB_MAX: usize = 16 << 10;
-/// One piece of a snapshot may take so long to be written and installed.
-pub(crate) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// So many proposals wait for the entry before theirs.
+pub(crate) const PROPOSALS_MAX: usize = 1024;
+/// Commands that go into the log as one entry.
+pub(crate) const ENTRY_COMMANDS_MAX: usize = 512;
 /// A node that does not answer is tried again this often, a little earlier or later.
 pub(crate) const RETRY: Duration = Duration::from_millis(250);

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use openraft::{
     Config,
-    error::{CheckIsLeaderError, ClientWriteError, ForwardToLeader, RaftError},
+    error::{CheckIsLeaderError, RaftError},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Semaphore, watch},
     task::AbortHandle,
@@ -15,23 +16,24 @@ use tokio::{
 };
 
 use crate::{
-    COMMAND_BYTES_MAX, ConsensusConfig, DiskId, Leadership, Machine, Member, NodeId, Peer,
-    PeerError, PeerRequestKind, ProposeError, ReadError, SharedLink, StartError, StopReason,
-    caps::{APPEND_ENTRIES_MAX, PROPOSALS_KIB_MAX, RETRY, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_TIMEOUT},
+    ConsensusConfig, DiskId, Leadership, Machine, Member, NodeId, Peer, PeerError, PeerRequestKind,
+    ProposeError, ReadError, SharedLink, StartError, StopReason,
+    caps::{APPEND_ENTRIES_MAX, RETRY, SNAPSHOT_CHUNK_BYTES},
     form::{Newcomer, founders},
-    leadership::{Watcher, is_cut_off},
+    leadership::Watcher,
     local::{Local, Target},
     network::Network,
+    propose::Proposals,
     serve::Server,
     store::{Disk, Identity, LogStore, Shared, StateMachine},
-    types::{Command, Node, Raft, Ticket},
+    types::{Node, Raft},
     wire,
 };
 
 /// A command that was committed and applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
-    /// Its place in the log.
+    /// Its number: commands are counted from 1, without gaps, the same on all nodes.
     pub index: u64,
     /// What the machine answered.
     pub response: Vec<u8>,
@@ -64,9 +66,8 @@ pub(crate) struct Inner<M: Machine> {
     pub(crate) server: Server<M>,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) change: Arc<Semaphore>,
-    pub(crate) silence_max: Duration,
     node: NodeId,
-    proposals: Semaphore,
+    proposals: Proposals,
     newcomer: AbortHandle,
 }
 
@@ -92,7 +93,9 @@ fn raft_config(config: &ConsensusConfig, random: &mut StdRng) -> Config {
         heartbeat_interval: millis(config.timing.heartbeat),
         election_timeout_min: timeout,
         election_timeout_max: timeout + 1,
-        install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
+        // A leader shows no sign of life to a node while it waits for an answer to a piece: that must end before the
+        // node has itself elected. A piece that takes longer is installed all the same.
+        install_snapshot_timeout: from,
         max_payload_entries: APPEND_ENTRIES_MAX,
         snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(config.snapshots.entries),
         snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
@@ -180,6 +183,7 @@ impl<M: Machine> Consensus<M> {
             shared: Arc::clone(&shared),
             founders: founders(config.node.0, &config.peers),
         };
+        let proposals = Proposals::start(Arc::clone(&local), raft.clone(), silence_max);
         let inner = Inner {
             local,
             raft,
@@ -187,9 +191,8 @@ impl<M: Machine> Consensus<M> {
             server,
             leadership: watched,
             change,
-            silence_max,
             node: config.node,
-            proposals: Semaphore::new(PROPOSALS_KIB_MAX),
+            proposals,
             newcomer: tokio::spawn(newcomer.run()).abort_handle(),
         };
         Self {
@@ -208,78 +211,18 @@ impl<M: Machine> Consensus<M> {
     }
 
     /// Appends a command to the log, waits until a quorum has it on disk and this node's machine has applied it. Only
-    /// the leader can. An error says whether the command may be applied all the same
+    /// the leader can. Commands that come while another is being written go to the disks together. An error says whether the command may be applied all the same
     /// ([`is_indeterminate`](ProposeError::is_indeterminate)); so does dropping the future leave it open.
     pub async fn propose(
         &self,
         command: Bytes,
         deadline: Instant,
     ) -> Result<Applied, ProposeError> {
-        let inner = &self.inner;
-        if command.len() > COMMAND_BYTES_MAX {
-            return Err(ProposeError::TooLarge {
-                bytes: command.len(),
-                max: COMMAND_BYTES_MAX,
-            });
-        }
-        let kib = u32::try_from(command.len() / 1024 + 1).expect("a command has at most a MiB");
-        let permit = timeout_at(deadline, inner.proposals.acquire_many(kib)).await;
-        let Ok(Ok(_permit)) = permit else {
-            return Err(ProposeError::Timeout {
-                indeterminate: false,
-            });
-        };
-        if let Some(reason) = inner.local.stop_reason() {
-            return Err(ProposeError::Stopped {
-                reason,
-                indeterminate: false,
-            });
-        }
-        if inner.is_cut_off() {
-            // Else the log would grow with every try.
-            return Err(ProposeError::NoQuorum {
-                indeterminate: false,
-            });
-        }
-        let ticket = Ticket::default();
-        let command = Command {
-            bytes: Vec::from(command),
-            ticket: Some(ticket.clone()),
-        };
-        match timeout_at(deadline, inner.raft.client_write(command)).await {
-            Ok(Ok(done)) => Ok(Applied {
-                index: done.log_id.index,
-                response: done.data,
-            }),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(leader)))) => {
-                if ticket.is_written() {
-                    // A newer leader's entry took its place here; a node that still has it may yet be elected.
-                    return Err(ProposeError::NoQuorum {
-                        indeterminate: true,
-                    });
-                }
-                Err(ProposeError::NotLeader {
-                    leader: inner.leader_of(leader),
-                })
-            }
-            Ok(Err(error)) => {
-                let reason = inner.reason(&error.to_string());
-                Err(ProposeError::Stopped {
-                    reason,
-                    indeterminate: ticket.is_written(),
-                })
-            }
-            Err(_) if inner.is_cut_off() => Err(ProposeError::NoQuorum {
-                indeterminate: true,
-            }),
-            Err(_) => Err(ProposeError::Timeout {
-                indeterminate: true,
-            }),
-        }
+        self.inner.proposals.propose(command, deadline).await
     }
 
-    /// Waits until whatever was acknowledged anywhere before this call is in this node's machine, and returns how far
-    /// that is: a read of the machine after it is linearizable. Any node can; a follower asks the leader.
+    /// Waits until whatever was acknowledged anywhere before this call is in this node's machine, and returns the number
+    /// of the last command in it: a read of the machine after it is linearizable. Any node can; a follower asks the leader.
     pub async fn read_barrier(&self, deadline: Instant) -> Result<u64, ReadError> {
         let inner = &self.inner;
         let wait = async {
@@ -292,11 +235,12 @@ impl<M: Machine> Consensus<M> {
                 }
                 tokio::time::sleep(inner.local.pause() / 4).await;
             };
-            let mut applied = inner.shared.applied();
+            let mut applied = inner.shared.applied_log();
             let mut stopped = inner.local.stopped();
             tokio::select! {
                 reached = applied.wait_for(|applied| *applied >= index) => {
-                    Ok(*reached.expect("the machine outlives its handle"))
+                    drop(reached.expect("the machine outlives its handle"));
+                    Ok(*inner.shared.applied().borrow())
                 }
                 reason = stopped.wait_for(Option::is_some) => {
                     let reason = reason.ok().and_then(|reason| reason.clone());
@@ -314,7 +258,7 @@ impl<M: Machine> Consensus<M> {
         self.inner.shared.with(look)
     }
 
-    /// The index up to which the machine has applied the log.
+    /// The number of the last command that the machine has applied.
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.inner.shared.applied()
     }
@@ -363,28 +307,6 @@ impl<M: Machine> Consensus<M> {
 }
 
 impl<M: Machine> Inner<M> {
-    /// Whether this node calls itself leader but has heard from no quorum for too long.
-    fn is_cut_off(&self) -> bool {
-        is_cut_off(&self.raft.metrics().borrow(), self.silence_max)
-    }
-
-    pub(crate) fn leader_of(&self, forward: ForwardToLeader<u64, Node>) -> Option<Peer> {
-        let (id, node) = forward.leader_id.zip(forward.leader_node)?;
-        (id != self.node.0).then(|| Peer {
-            id: NodeId(id),
-            address: self.local.address(id, &node.address),
-        })
-    }
-
-    /// Why the log's task does not answer.
-    pub(crate) fn reason(&self, error: &str) -> StopReason {
-        let reason = self.local.stop_reason();
-        reason.unwrap_or_else(|| {
-            self.local.stop(StopReason::Storage(error.to_owned()));
-            self.local.stop_reason().expect("just set")
-        })
-    }
-
     /// How far a machine must have applied the log to be read, if the leader confirms that it still is.
     async fn read_index(&self) -> Option<u64> {
         let leader = match self.raft.get_read_log_id().await {

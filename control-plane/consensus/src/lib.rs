@@ -8,8 +8,8 @@
 //! # What is durable when
 //! - `propose` answers when the command is fsynced on a quorum of disks and applied by this node's machine. It survives
 //!   the loss of any minority of the disks, and any number of crashes and restarts of all nodes.
-//! - An entry is appended by one transaction that is fsynced before the node says that it has it; several entries that
-//!   come in one request share one. A vote is fsynced before it is given, the membership is part of the log.
+//! - An entry is appended by one transaction that is fsynced before the node says that it has it. Commands that wait
+//!   while another is written become one entry, and entries that come in one request share a transaction. A vote is fsynced before it is given, the membership is part of the log.
 //! - The machine is in memory. Its snapshot is written (one fsynced transaction) after so many entries or bytes
 //!   ([`SnapshotPolicy`]); only then is the log before it dropped, but for a tail that saves other nodes a snapshot.
 //! - A node that starts again has its machine at the last snapshot. It applies the rest of the log when a leader says
@@ -39,6 +39,7 @@ mod machine;
 mod members;
 mod network;
 mod peer;
+mod propose;
 mod serve;
 mod store;
 #[cfg(test)]

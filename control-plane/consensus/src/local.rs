@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use openraft::error::ForwardToLeader;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::sync::watch;
 
@@ -14,6 +15,7 @@ use crate::{
     DiskId, NodeId, Peer, PeerError, PeerRequest, PeerRequestKind, SharedLink, StopReason,
     caps::RETRY,
     store::{Disk, DiskError, Identity},
+    types::Node,
     wire::{Damaged, Envelope, Refusal, RefusalKind, Reply},
 };
 
@@ -148,6 +150,22 @@ impl Local {
             *stopped = Some(reason);
             true
         });
+    }
+
+    /// Why the log's task does not answer.
+    pub(crate) fn reason(&self, error: &str) -> StopReason {
+        self.stop(StopReason::Storage(error.to_owned()));
+        self.stop_reason().expect("there is one now")
+    }
+
+    /// The leader that openraft points at, if it is another node.
+    pub(crate) fn leader_of(&self, forward: ForwardToLeader<u64, Node>) -> Option<Peer> {
+        let (id, node) = forward.leader_id.zip(forward.leader_node)?;
+        let address = self.address(id, &node.address);
+        (id != self.identity().node).then_some(Peer {
+            id: NodeId(id),
+            address,
+        })
     }
 
     pub(crate) fn wrong_disk(&self) -> StopReason {

@@ -6,8 +6,8 @@
 /// (no clock, no randomness, no I/O), and equal commands must lead to equal states on every node and in every version
 /// that may run beside this one.
 pub trait Machine: Send + 'static {
-    /// Applies one command and answers whoever proposed it. `index` is the command's place in the log: it grows with
-    /// every call, by one or more. A command the machine does not like is answered, not refused: it has no error.
+    /// Applies one command and answers whoever proposed it. `index` is the command's number: 1, 2, 3 and so on, the same
+    /// on all nodes. A command the machine does not like is answered, not refused: it has no error.
     fn apply(&mut self, index: u64, command: &[u8]) -> Vec<u8>;
 
     /// The whole state, such that [`restore`](Self::restore) leads to an equal machine.

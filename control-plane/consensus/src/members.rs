@@ -213,7 +213,7 @@ impl<M: Machine> Inner<M> {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(leader))) => {
                 Err(ChangeError::NotLeader {
-                    leader: self.leader_of(leader),
+                    leader: self.local.leader_of(leader),
                 })
             }
             Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
@@ -223,7 +223,7 @@ impl<M: Machine> Inner<M> {
                 })
             }
             Err(RaftError::Fatal(error)) => {
-                Err(ChangeError::Stopped(self.reason(&error.to_string())))
+                Err(ChangeError::Stopped(self.local.reason(&error.to_string())))
             }
         }
     }

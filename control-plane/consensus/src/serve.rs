@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use openraft::error::{InstallSnapshotError, RaftError};
+use openraft::{
+    error::{InstallSnapshotError, RaftError},
+    raft::{AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest},
+};
 
 use crate::{
     Machine, PeerError, PeerRequestKind, StopReason,
     local::Local,
     store::{Identity, Shared},
-    types::Raft,
+    types::{Raft, Types},
     wire::{
         self, Damaged, Envelope, Hello, HelloReply, Refusal, RefusalKind, Reply, SnapshotReply,
     },
@@ -150,13 +153,8 @@ impl<M: Machine> Server<M> {
                 Ok(wire::encode(&answer))
             }
             PeerRequestKind::Snapshot => {
-                match self.raft.install_snapshot(wire::decode(body)?).await {
-                    Ok(answer) => Ok(wire::encode(&SnapshotReply::Vote(answer.vote))),
-                    Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(_))) => {
-                        Ok(wire::encode(&SnapshotReply::Restart))
-                    }
-                    Err(error) => Err(error.into()),
-                }
+                let reply = self.take_piece(wire::decode(body)?).await?;
+                Ok(wire::encode(&reply))
             }
             PeerRequestKind::Hello => {
                 wire::decode::<Hello>(body)?;
@@ -179,6 +177,29 @@ impl<M: Machine> Server<M> {
                 let (read, _) = self.raft.get_read_log_id().await?;
                 Ok(wire::encode(&read.map_or(0, |id| id.index)))
             }
+        }
+    }
+
+    async fn take_piece(
+        &self,
+        piece: InstallSnapshotRequest<Types>,
+    ) -> Result<SnapshotReply, Failure> {
+        // To openraft only the last piece is a sign of the leader's life, and it sends no other while there are pieces.
+        let sign = AppendEntriesRequest {
+            vote: piece.vote,
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        if let AppendEntriesResponse::HigherVote(vote) = self.raft.append_entries(sign).await? {
+            return Ok(SnapshotReply::Vote(vote));
+        }
+        match self.raft.install_snapshot(piece).await {
+            Ok(answer) => Ok(SnapshotReply::Vote(answer.vote)),
+            Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(_))) => {
+                Ok(SnapshotReply::Restart)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 }

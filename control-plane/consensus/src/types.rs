@@ -10,13 +10,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::DiskId;
+use crate::{Applied, DiskId};
 
 openraft::declare_raft_types!(
     /// The types that openraft is used with.
     pub(crate) Types:
-        D = Command,
-        R = Vec<u8>,
+        D = Commands,
+        R = Vec<Applied>,
         NodeId = u64,
         Node = Node,
         Entry = openraft::Entry<Types>,
@@ -42,16 +42,16 @@ pub(crate) struct Node {
     pub(crate) disk: DiskId,
 }
 
-/// A command in the log. The bounds on it ask for serde; what is written and sent is `wire`'s.
+/// Commands that go into the log as one entry. The bounds on it ask for serde; what is written and sent is `wire`'s.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Command {
-    pub(crate) bytes: Vec<u8>,
+pub(crate) struct Commands {
+    pub(crate) commands: Vec<Vec<u8>>,
     #[serde(skip)]
     pub(crate) ticket: Option<Ticket>,
 }
 
-/// Tells the proposer of a command whether it has reached a log. If openraft refuses a command that has not, nothing
-/// was written; if it drops one that has (a newer leader's entry took its place here), another node may still have it.
+/// Tells the proposer of an entry whether it has reached a log. If openraft refuses one that has not, nothing was
+/// written; if it drops one that has (a newer leader's entry took its place here), another node may still have it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ticket(Arc<AtomicBool>);
 

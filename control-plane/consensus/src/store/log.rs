@@ -94,8 +94,8 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: Send,
     {
         let entries = entries.into_iter().inspect(|entry| {
-            if let EntryPayload::Normal(command) = &entry.payload
-                && let Some(ticket) = &command.ticket
+            if let EntryPayload::Normal(batch) = &entry.payload
+                && let Some(ticket) = &batch.ticket
             {
                 // Even if the transaction then fails: redb cannot tell whether it reached the disk.
                 ticket.mark_written();

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use super::{Disk, DiskError, Roster};
 use crate::{
-    Machine,
+    Applied, Machine,
     types::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, Types},
     wire::{Damaged, Reader, Writer},
 };
@@ -38,7 +38,9 @@ pub(crate) struct Shared<M> {
     state: Mutex<State<M>>,
     /// Beside the state, so that requests of other nodes do not wait for the machine.
     roster: Mutex<Arc<Roster>>,
+    /// How many commands were applied, and up to which index of the log.
     applied: watch::Sender<u64>,
+    applied_log: watch::Sender<u64>,
     /// Bytes of commands applied since the last snapshot.
     bytes: AtomicU64,
 }
@@ -46,6 +48,8 @@ pub(crate) struct Shared<M> {
 #[derive(Debug)]
 struct State<M> {
     machine: M,
+    /// How many commands were applied: the number of the last.
+    commands: u64,
     last_applied: Option<LogId>,
     membership: StoredMembership,
 }
@@ -58,6 +62,20 @@ struct Panicked;
 #[derive(Debug, thiserror::Error)]
 #[error("the snapshot cannot be restored: {0}")]
 struct Unrestorable(String);
+
+impl<M: Machine> State<M> {
+    fn run(&mut self, commands: &[Vec<u8>]) -> Vec<Applied> {
+        let run = |command: &Vec<u8>| {
+            self.commands += 1;
+            let response = self.machine.apply(self.commands, command);
+            Applied {
+                index: self.commands,
+                response,
+            }
+        };
+        commands.iter().map(run).collect()
+    }
+}
 
 impl<M: Machine> Shared<M> {
     pub(crate) fn with<R>(&self, look: impl FnOnce(&M) -> R) -> R {
@@ -76,6 +94,10 @@ impl<M: Machine> Shared<M> {
 
     pub(crate) fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    pub(crate) fn applied_log(&self) -> watch::Receiver<u64> {
+        self.applied_log.subscribe()
     }
 
     /// Bytes of commands applied since the last snapshot.
@@ -98,11 +120,14 @@ impl<M: Machine> Shared<M> {
         self.set_roster(roster);
     }
 
-    fn announce(&self, index: u64) {
-        self.applied.send_replace(index);
+    /// Lets those who wait look. The log's index comes last: whoever waits for it may read the number.
+    fn announce(&self, state: &State<M>) {
+        self.applied.send_replace(state.commands);
+        let index = state.last_applied.map_or(0, |id| id.index);
+        self.applied_log.send_replace(index);
     }
 
-    fn apply(&self, entry: &Entry) -> Result<Vec<u8>, StorageError> {
+    fn apply(&self, entry: Entry) -> Result<Vec<Applied>, StorageError> {
         let failed =
             |error: AnyError| StorageError::from(StorageIOError::apply(entry.log_id, error));
         let mut state = self.state()?;
@@ -112,24 +137,24 @@ impl<M: Machine> Shared<M> {
         {
             return Err(failed(AnyError::error("it was applied before")));
         }
-        let response = match &entry.payload {
+        let responses = match entry.payload {
             EntryPayload::Blank => Vec::new(),
-            EntryPayload::Normal(command) => {
-                self.bytes
-                    .fetch_add(command.bytes.len() as u64, Ordering::Relaxed);
-                let apply =
-                    AssertUnwindSafe(|| state.machine.apply(entry.log_id.index, &command.bytes));
+            EntryPayload::Normal(batch) => {
+                let bytes: usize = batch.commands.iter().map(Vec::len).sum();
+                self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
                 // The node stops; the half-changed machine is never looked at as if it were whole.
+                let apply = AssertUnwindSafe(|| state.run(&batch.commands));
                 catch_unwind(apply).map_err(|_| failed(AnyError::new(&Panicked)))?
             }
             EntryPayload::Membership(membership) => {
-                state.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                state.membership = StoredMembership::new(Some(entry.log_id), membership);
                 self.learn(&state.membership);
                 Vec::new()
             }
         };
         state.last_applied = Some(entry.log_id);
-        Ok(response)
+        self.announce(&state);
+        Ok(responses)
     }
 
     fn restore(&self, meta: &SnapshotMeta, data: &[u8]) -> Result<(), StorageError> {
@@ -137,35 +162,38 @@ impl<M: Machine> Shared<M> {
             let error = AnyError::new(&Unrestorable(why));
             StorageError::from(StorageIOError::read_snapshot(Some(meta.signature()), error))
         };
-        let (roster, machine) = open_snapshot(data).map_err(|error| failed(error.to_string()))?;
+        let (commands, roster, machine) =
+            open_snapshot(data).map_err(|error| failed(error.to_string()))?;
         {
             let mut state = self.state()?;
             state.machine.restore(machine).map_err(failed)?;
+            state.commands = commands;
             state.last_applied = meta.last_log_id;
             state.membership = meta.last_membership.clone();
             self.bytes.store(0, Ordering::Relaxed);
             // Under the machine's lock, as in `apply`: a snapshot must find the two of the same index.
             self.set_roster(roster);
+            self.announce(&state);
         }
-        self.announce(meta.last_log_id.map_or(0, |id| id.index));
         Ok(())
     }
 }
 
-fn seal_snapshot(roster: &Roster, machine: &[u8]) -> Vec<u8> {
+fn seal_snapshot(commands: u64, roster: &Roster, machine: &[u8]) -> Vec<u8> {
     let mut writer = Writer::with_capacity(1024 + machine.len());
     writer.u8(SNAPSHOT_FORMAT);
+    writer.u64(commands);
     roster.put(&mut writer);
     writer.rest(machine);
     writer.into_bytes()
 }
 
-fn open_snapshot(bytes: &[u8]) -> Result<(Roster, &[u8]), Damaged> {
+fn open_snapshot(bytes: &[u8]) -> Result<(u64, Roster, &[u8]), Damaged> {
     let mut reader = Reader::new(bytes);
     if reader.u8()? != SNAPSHOT_FORMAT {
         return Err(Damaged("a snapshot of another version"));
     }
-    Ok((Roster::get(&mut reader)?, reader.rest()))
+    Ok((reader.u64()?, Roster::get(&mut reader)?, reader.rest()))
 }
 
 /// The machine as openraft drives it.
@@ -182,6 +210,7 @@ impl<M: Machine> StateMachine<M> {
         let membership = StoredMembership::default();
         let state = State {
             machine,
+            commands: 0,
             last_applied: None,
             membership,
         };
@@ -189,6 +218,7 @@ impl<M: Machine> StateMachine<M> {
             state: Mutex::new(state),
             roster: Mutex::default(),
             applied: watch::Sender::new(0),
+            applied_log: watch::Sender::new(0),
             bytes: AtomicU64::new(0),
         };
         if let Some((meta, data)) = disk.snapshot().map_err(reading)? {
@@ -222,21 +252,15 @@ impl<M: Machine> RaftStateMachine<Types> for StateMachine<M> {
         Ok((state.last_applied, state.membership.clone()))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Vec<u8>>, StorageError>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Vec<Applied>>, StorageError>
     where
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let mut responses = Vec::new();
-        let mut last = None;
-        for entry in entries {
-            responses.push(self.shared.apply(&entry)?);
-            last = Some(entry.log_id.index);
-        }
-        if let Some(last) = last {
-            self.shared.announce(last);
-        }
-        Ok(responses)
+        entries
+            .into_iter()
+            .map(|entry| self.shared.apply(entry))
+            .collect()
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<M> {
@@ -300,7 +324,11 @@ impl<M: Machine> RaftSnapshotBuilder<Types> for SnapshotBuilder<M> {
             self.shared.bytes.store(0, Ordering::Relaxed);
             (
                 meta,
-                seal_snapshot(&self.shared.roster(), &state.machine.snapshot()),
+                seal_snapshot(
+                    state.commands,
+                    &self.shared.roster(),
+                    &state.machine.snapshot(),
+                ),
             )
         };
         if self.disk.save_snapshot(&meta, &data).map_err(writing)? {

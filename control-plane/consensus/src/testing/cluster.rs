@@ -229,6 +229,26 @@ impl Cluster {
         }
     }
 
+    /// Proposes many commands at once to every node, whether it leads or not.
+    pub(crate) async fn propose_burst(&mut self, count: u64) {
+        let patience = Instant::now() + Duration::from_secs(2);
+        let mut proposals = Vec::new();
+        for node in self.nodes.values() {
+            for _ in 0..count {
+                self.proposed += 1;
+                let command = format!("c{}", self.proposed);
+                let proposal = node.propose(Bytes::from(command.clone()), patience);
+                proposals.push(async move { (command, proposal.await) });
+            }
+        }
+        for (command, answer) in futures::future::join_all(proposals).await {
+            match answer {
+                Ok(_) => self.acknowledged.insert(command),
+                Err(error) => error.is_indeterminate() && self.doubtful.insert(command),
+            };
+        }
+    }
+
     pub(crate) async fn propose_many(&mut self, count: usize) {
         for _ in 0..count {
             self.propose().await;

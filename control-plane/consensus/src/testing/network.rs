@@ -29,6 +29,8 @@ struct State {
     random: StdRng,
     sent: BTreeMap<PeerRequestKind, u64>,
     bytes_max: usize,
+    /// Pieces of snapshots take so much longer.
+    snapshot_delay: Duration,
 }
 
 impl SimNetwork {
@@ -43,6 +45,7 @@ impl SimNetwork {
             random: StdRng::seed_from_u64(seed),
             sent: BTreeMap::new(),
             bytes_max: 0,
+            snapshot_delay: Duration::ZERO,
         })))
     }
 
@@ -89,6 +92,10 @@ impl SimNetwork {
     pub(crate) fn set_faults(&self, loss: f64, delay_ms_max: u64) {
         let mut state = self.0.lock().unwrap();
         (state.loss, state.delay_ms_max) = (loss, delay_ms_max);
+    }
+
+    pub(crate) fn slow_down_snapshots(&self, delay: Duration) {
+        self.0.lock().unwrap().snapshot_delay = delay;
     }
 
     pub(crate) fn sent(&self, kind: PeerRequestKind) -> u64 {
@@ -160,7 +167,14 @@ impl PeerLink for SimLink {
             request.body,
         );
         // A task of its own: what is on its way arrives even if the sender gives up.
-        let carried = tokio::spawn(carry);
+        let more = match request.kind {
+            PeerRequestKind::Snapshot => self.network.0.lock().unwrap().snapshot_delay,
+            _ => Duration::ZERO,
+        };
+        let carried = tokio::spawn(async move {
+            tokio::time::sleep(more).await;
+            carry.await
+        });
         Box::pin(async move {
             match carried.await {
                 Ok(Some(answer)) => answer,

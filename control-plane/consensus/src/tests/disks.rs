@@ -207,3 +207,24 @@ async fn a_proposal_costs_one_sync() {
     let syncs = cluster.disks[&1].syncs() - before;
     assert!((100..=110).contains(&syncs), "{syncs}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn proposals_that_wait_go_to_the_disk_together() {
+    let cluster = Cluster::formed(1, 12).await;
+    let node = &cluster.nodes[&1];
+    let before = cluster.disks[&1].syncs();
+    let many = (0..400).map(|n| node.propose(Bytes::from(format!("{n}")), soon()));
+    let answers = futures::future::join_all(many).await;
+    let mut indexes: Vec<u64> = answers
+        .into_iter()
+        .map(|answer| answer.unwrap().index)
+        .collect();
+    indexes.sort_unstable();
+    assert_eq!(
+        indexes,
+        (1..=400).collect::<Vec<_>>(),
+        "each has its number"
+    );
+    let syncs = cluster.disks[&1].syncs() - before;
+    assert!(syncs < 20, "{syncs}");
+}

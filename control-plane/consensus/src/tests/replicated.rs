@@ -72,6 +72,7 @@ async fn storm(seed: u64) {
             }
         }
         cluster.propose_many(random.random_range(1..15)).await;
+        cluster.propose_burst(random.random_range(1..6)).await;
     }
     cluster.network.set_faults(0.0, 2);
     cluster.check().await;
@@ -193,8 +194,14 @@ async fn a_node_that_was_long_away_gets_a_snapshot_in_pieces() {
         cluster.acknowledged.insert(command);
     }
     assert_eq!(cluster.network.sent(PeerRequestKind::Snapshot), 0);
+    // It takes longer than a follower waits for its leader; nobody must be elected meanwhile.
+    cluster
+        .network
+        .slow_down_snapshots(Duration::from_millis(700));
+    let term = leader.leadership().borrow().clone();
     cluster.start(away).await.unwrap();
     cluster.check().await;
+    assert_eq!(*leader.leadership().borrow(), term);
     let pieces = cluster.network.sent(PeerRequestKind::Snapshot);
     assert!((3..20).contains(&pieces), "{pieces}");
     assert!(cluster.network.bytes_max() <= crate::REQUEST_BYTES_MAX);
@@ -220,4 +227,34 @@ async fn a_leader_reports_itself_only_when_it_has_applied_what_came_before() {
         let has = cluster.nodes[&leader].with_machine(|ledger| ledger.entries.len());
         assert!(has >= cluster.acknowledged.len(), "{has}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proposal_whose_deadline_passed_in_the_queue_is_never_applied() {
+    let mut cluster = Cluster::formed(3, 30).await;
+    cluster.propose_many(3).await;
+    let old = cluster.leader().await;
+    let node = cluster.nodes[&old].clone();
+    cluster.isolate(old);
+    let within = |millis| Instant::now() + Duration::from_millis(millis);
+    let (stuck, queued) = tokio::join!(node.propose(Bytes::from("stuck"), within(500)), async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        node.propose(Bytes::from("queued"), within(300)).await
+    });
+    assert_eq!(
+        stuck,
+        Err(ProposeError::Timeout {
+            indeterminate: true
+        })
+    );
+    assert_eq!(
+        queued,
+        Err(ProposeError::Timeout {
+            indeterminate: false
+        })
+    );
+    cluster.network.heal();
+    cluster.doubtful.insert("stuck".to_owned());
+    cluster.propose_many(3).await;
+    cluster.check().await;
 }

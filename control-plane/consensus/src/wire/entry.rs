@@ -7,11 +7,11 @@ use openraft::{CommittedLeaderId, EntryPayload};
 use super::{Damaged, Reader, Writer};
 use crate::{
     DiskId,
-    types::{Command, Entry, LogId, Membership, Node, StoredMembership, Vote},
+    types::{Commands, Entry, LogId, Membership, Node, StoredMembership, Vote},
 };
 
 const BLANK: u8 = 0;
-const COMMAND: u8 = 1;
+const COMMANDS: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 
 pub(crate) fn put_log_id(writer: &mut Writer, id: &LogId) {
@@ -91,16 +91,17 @@ pub(crate) fn get_stored_membership(reader: &mut Reader<'_>) -> Result<StoredMem
 /// An entry as it stands in the log and in requests: its id, its kind, what it says.
 pub(crate) fn write_entry(entry: &Entry) -> Vec<u8> {
     let size = match &entry.payload {
-        EntryPayload::Normal(command) => command.bytes.len(),
+        EntryPayload::Normal(batch) => batch.commands.iter().map(|bytes| 4 + bytes.len()).sum(),
         _ => 256,
     };
     let mut writer = Writer::with_capacity(25 + size);
     put_log_id(&mut writer, &entry.log_id);
     match &entry.payload {
         EntryPayload::Blank => writer.u8(BLANK),
-        EntryPayload::Normal(command) => {
-            writer.u8(COMMAND);
-            writer.rest(&command.bytes);
+        EntryPayload::Normal(batch) => {
+            writer.u8(COMMANDS);
+            writer.count(batch.commands.len());
+            batch.commands.iter().for_each(|bytes| writer.bytes(bytes));
         }
         EntryPayload::Membership(membership) => {
             writer.u8(MEMBERSHIP);
@@ -115,10 +116,15 @@ pub(crate) fn read_entry(bytes: &[u8]) -> Result<Entry, Damaged> {
     let log_id = get_log_id(&mut reader)?;
     let payload = match reader.u8()? {
         BLANK => EntryPayload::Blank,
-        COMMAND => EntryPayload::Normal(Command {
-            bytes: reader.rest().to_vec(),
-            ticket: None,
-        }),
+        COMMANDS => {
+            let count = reader.count()?;
+            let commands = (0..count).map(|_| reader.bytes().map(<[u8]>::to_vec));
+            let commands = commands.collect::<Result<_, _>>()?;
+            EntryPayload::Normal(Commands {
+                commands,
+                ticket: None,
+            })
+        }
         MEMBERSHIP => EntryPayload::Membership(get_membership(&mut reader)?),
         _ => return Err(Damaged("an entry of an unknown kind")),
     };
@@ -141,8 +147,8 @@ mod tests {
         };
         let nodes = BTreeMap::from([(1, node("a:1", 7)), (2, node("b:2", 8))]);
         let membership = Membership::new(vec![BTreeSet::from([1]), BTreeSet::from([1, 2])], nodes);
-        let command = Command {
-            bytes: b"set x".to_vec(),
+        let commands = Commands {
+            commands: vec![b"set x".to_vec(), Vec::new()],
             ticket: None,
         };
         vec![
@@ -152,7 +158,7 @@ mod tests {
             },
             Entry {
                 log_id: id(4, 5, 6),
-                payload: EntryPayload::Normal(command),
+                payload: EntryPayload::Normal(commands),
             },
             Entry {
                 log_id: id(7, 8, 9),
@@ -185,7 +191,7 @@ mod tests {
         .concat();
         let expected = [
             ids(1, 2, 3) + "00",
-            ids(4, 5, 6) + "01" + "7365742078",
+            ids(4, 5, 6) + "01" + &count(2) + &count(5) + "7365742078" + &count(0),
             ids(7, 8, 9) + "02" + &count(2) + &one + &both + &count(2) + &nodes,
         ];
         let written: Vec<String> = entries()
@@ -205,12 +211,7 @@ mod tests {
             let bytes = write_entry(&entry);
             let read = read_entry(&bytes).unwrap();
             assert_eq!(format!("{read:?}"), format!("{entry:?}"));
-            let cuts = if matches!(entry.payload, EntryPayload::Normal(_)) {
-                25
-            } else {
-                bytes.len()
-            };
-            for cut in 0..cuts {
+            for cut in 0..bytes.len() {
                 read_entry(&bytes[..cut]).unwrap_err();
             }
         }
