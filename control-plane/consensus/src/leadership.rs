@@ -49,16 +49,21 @@ pub(crate) fn leadership(metrics: &Metrics, local: &Local, silence_max: Duration
             },
         };
     }
+    if leads(metrics, silence_max) {
+        Leadership::Leader {
+            term: metrics.current_term,
+        }
+    } else {
+        Leadership::NoLeader
+    }
+}
+
+/// Whether this node may call itself leader.
+fn leads(metrics: &Metrics, silence_max: Duration) -> bool {
     // The first entry of its own term stands behind all that earlier ones committed.
-    let caught_up = metrics
-        .last_applied
-        .is_some_and(|applied| applied.leader_id == metrics.vote.leader_id);
-    if metrics.state != ServerState::Leader || !caught_up || is_cut_off(metrics, silence_max) {
-        return Leadership::NoLeader;
-    }
-    Leadership::Leader {
-        term: metrics.current_term,
-    }
+    let last = metrics.last_applied;
+    let caught_up = last.is_some_and(|applied| applied.leader_id == metrics.vote.leader_id);
+    metrics.state == ServerState::Leader && caught_up && !is_cut_off(metrics, silence_max)
 }
 
 /// Whether a leader has heard from no quorum for too long.
@@ -160,5 +165,69 @@ impl<M: Machine> Watcher<M> {
             }
             drop(permit);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use openraft::{CommittedLeaderId, LogId};
+
+    use super::*;
+    use crate::types::{Membership, Node, StoredMembership, Vote};
+
+    fn elected(voters: u64) -> Metrics {
+        let ids: BTreeSet<u64> = (1..=voters).collect();
+        let nodes: BTreeMap<u64, Node> = ids.iter().map(|id| (*id, Node::default())).collect();
+        let membership = StoredMembership::new(None, Membership::new(vec![ids], nodes));
+        Metrics {
+            current_term: 5,
+            vote: Vote::new_committed(5, 1),
+            state: ServerState::Leader,
+            current_leader: Some(1),
+            last_applied: Some(LogId::new(CommittedLeaderId::new(5, 1), 100)),
+            millis_since_quorum_ack: Some(100),
+            membership_config: Arc::new(membership),
+            ..Metrics::new_initial(1)
+        }
+    }
+
+    #[test]
+    fn a_leader_leads_when_it_has_caught_up_and_is_heard() {
+        let silence_max = Duration::from_secs(1);
+        assert!(leads(&elected(3), silence_max));
+        let earlier = Some(LogId::new(CommittedLeaderId::new(4, 1), 99));
+        for last_applied in [None, earlier] {
+            assert!(!leads(
+                &Metrics {
+                    last_applied,
+                    ..elected(3)
+                },
+                silence_max
+            ));
+        }
+        let millis_since_quorum_ack = Some(1_001);
+        assert!(!leads(
+            &Metrics {
+                millis_since_quorum_ack,
+                ..elected(3)
+            },
+            silence_max
+        ));
+        assert!(leads(
+            &Metrics {
+                millis_since_quorum_ack,
+                ..elected(1)
+            },
+            silence_max
+        ));
+        assert!(!leads(
+            &Metrics {
+                state: ServerState::Learner,
+                ..elected(3)
+            },
+            silence_max
+        ));
     }
 }

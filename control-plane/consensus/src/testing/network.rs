@@ -85,6 +85,14 @@ impl SimNetwork {
         }
     }
 
+    /// Loses all that a node sends, answers too, but nothing that it is sent.
+    pub(crate) fn mute(&self, name: &str, others: &[String]) {
+        let mut state = self.0.lock().unwrap();
+        for other in others {
+            state.cut.insert((name.to_owned(), other.clone()));
+        }
+    }
+
     pub(crate) fn heal(&self) {
         self.0.lock().unwrap().cut.clear();
     }

@@ -1,6 +1,6 @@
 //! Disks that were wiped, fail, or fill up.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -52,6 +52,32 @@ async fn a_wiped_node_cannot_return_as_itself() {
         cluster.propose_many(5).await;
         cluster.check().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_node_takes_nothing_before_it_knows() {
+    let mut cluster = Cluster::formed(3, 6).await;
+    cluster.propose_many(5).await;
+    let leader = cluster.leader().await;
+    let wiped = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.wipe(wiped);
+    // It cannot ask, but it is sent votes and entries.
+    let others: Vec<String> = (1..=3).map(|id| format!("n{id}")).collect();
+    cluster.network.mute(&format!("n{wiped}"), &others);
+    cluster.start(wiped).await.unwrap();
+    let disk = Arc::clone(cluster.nodes[&wiped].inner.local.disk());
+    let raft = cluster.nodes[&wiped].inner.raft.clone();
+    assert!(matches!(
+        why(&cluster, wiped).await,
+        StopReason::WrongDisk { .. }
+    ));
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow();
+    assert_eq!(
+        (metrics.last_log_index, metrics.vote),
+        (None, Default::default())
+    );
+    assert!(disk.vote().is_err(), "its disk is closed");
 }
 
 #[tokio::test(start_paused = true)]

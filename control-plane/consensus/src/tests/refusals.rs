@@ -2,11 +2,16 @@
 
 use std::{fs, time::Duration};
 
+use bytes::Bytes;
+use openraft::raft::VoteRequest;
 use redb::TableDefinition;
 
 use crate::{
-    Consensus, ConsensusConfig, NodeId, Peer, SnapshotPolicy, StartError, StopReason, Timing,
+    Consensus, ConsensusConfig, DiskId, NodeId, Peer, PeerError, PeerRequestKind, SnapshotPolicy,
+    StartError, StopReason, Timing,
     testing::{Cluster, Ledger, SimNetwork},
+    types::Vote,
+    wire::{self, Envelope, RefusalKind, Reply},
 };
 
 fn config(dir: &std::path::Path) -> ConsensusConfig {
@@ -229,4 +234,82 @@ async fn a_node_of_another_cluster_does_not_join() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("cluster `other`"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_not_for_this_node_or_not_from_a_member_are_refused() {
+    let mut cluster = Cluster::formed(3, 4).await;
+    cluster.propose_many(2).await;
+    let node = cluster.nodes[&1].clone();
+    let member = cluster.nodes[&2].disk();
+    let metrics = node.inner.raft.metrics();
+    let before = metrics.borrow().vote;
+    // Granted, if it were looked at: from the future, with all of the log.
+    let last_log_id = metrics.borrow().last_applied;
+    let vote = VoteRequest::new(Vote::new_committed(99, 2), last_log_id);
+    let body = wire::encode(&vote);
+    let good = Envelope {
+        kind: PeerRequestKind::Vote,
+        cluster: "test".to_owned(),
+        incarnation: node.inner.local.identity().incarnation,
+        from: 2,
+        from_disk: member,
+        to: 1,
+        to_disk: Some(node.disk()),
+        body: &body,
+    };
+    let cases = [
+        (
+            Envelope {
+                cluster: "prod".to_owned(),
+                ..good.clone()
+            },
+            RefusalKind::WrongAddress,
+        ),
+        (
+            Envelope {
+                to: 3,
+                ..good.clone()
+            },
+            RefusalKind::WrongAddress,
+        ),
+        (
+            Envelope {
+                incarnation: Some(7),
+                ..good.clone()
+            },
+            RefusalKind::OtherCluster,
+        ),
+        (
+            Envelope {
+                incarnation: None,
+                ..good.clone()
+            },
+            RefusalKind::Unable,
+        ),
+        (
+            Envelope {
+                from_disk: DiskId(7),
+                ..good.clone()
+            },
+            RefusalKind::SenderDisk,
+        ),
+    ];
+    for (envelope, expected) in cases {
+        let answer = node.handle(Bytes::from(envelope.write())).await.unwrap();
+        let Reply::Refused(refusal) = Reply::read(&answer).unwrap() else {
+            panic!("{envelope:?}")
+        };
+        assert_eq!(refusal.kind, expected, "{refusal}");
+    }
+    assert_eq!(metrics.borrow().vote, before);
+    let answer = node.handle(Bytes::from(good.write())).await.unwrap();
+    assert!(matches!(Reply::read(&answer), Ok(Reply::Body(_))));
+    for bytes in [&b""[..], b"x", &good.write()[..30]] {
+        let error = node
+            .handle(Bytes::copy_from_slice(bytes))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, PeerError::Malformed(_)), "{error}");
+    }
 }

@@ -258,3 +258,27 @@ async fn a_proposal_whose_deadline_passed_in_the_queue_is_never_applied() {
     cluster.propose_many(3).await;
     cluster.check().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_a_newer_leader_drops_is_in_doubt() {
+    let mut cluster = Cluster::formed(3, 31).await;
+    cluster.propose_many(3).await;
+    let old = cluster.leader().await;
+    let node = cluster.nodes[&old].clone();
+    cluster.isolate(old);
+    let dropped = tokio::spawn(async move { node.propose(Bytes::from("dropped"), soon()).await });
+    let others: Vec<u64> = (1..=3).filter(|id| *id != old).collect();
+    cluster.leader_among(&others).await;
+    cluster.network.heal();
+    // Not "not the leader": had there been a third node that had it, it might have come back.
+    let error = dropped.await.unwrap().unwrap_err();
+    assert_eq!(
+        error,
+        ProposeError::NoQuorum {
+            indeterminate: true
+        }
+    );
+    cluster.doubtful.insert("dropped".to_owned());
+    cluster.propose_many(3).await;
+    cluster.check().await;
+}
