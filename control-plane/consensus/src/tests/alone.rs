@@ -35,7 +35,7 @@ async fn lead(node: &Consensus<Ledger>) {
         .expect("it runs");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_in_a_directory_keeps_what_it_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let link = SimNetwork::new(1).link("n1");
