@@ -231,14 +231,16 @@ impl Disk {
         Ok(found)
     }
 
-    /// Lets go of the file. What is under way ends first.
+    /// Lets go of the file. What is under way ends first. When it returns, to whomever, the file is free.
     pub(crate) fn close(&self) {
-        let database = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        blocking(|| drop(database));
+        blocking(|| {
+            let mut database = self
+                .database
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            // Under the lock: another that closes it waits until it is closed.
+            drop(database.take());
+        });
     }
 
     fn with<R>(
