@@ -1,1 +1,33 @@
-//! gRPC between tiers: services, TLS, deadlines, trace context.
+//! gRPC between tiers: the services' schema, and the one way in which a process listens, connects,
+//! says what went wrong and passes trace context on.
+//!
+//! Knows no service's meaning: what a request does is the business of whoever implements it.
+//! - Tiers talk over mTLS when they are given a CA; without one, nothing listens beyond loopback.
+//! - Every call has a deadline ([`Timeouts`]), every retry a bound and jitter ([`RetryPolicy`]).
+//! - An error crosses the wire as a [`WireError`]: the caller gets back the value, not a text.
+
+pub mod caps;
+mod client;
+mod connect;
+mod connection;
+mod retry;
+mod schema;
+mod serve;
+mod server;
+mod status;
+mod tls;
+mod trace;
+
+#[cfg(test)]
+mod transport_test;
+
+pub use client::{control_client, exchange_client, peer_client, state_client};
+pub use connect::{Channel, ConnectError, Timeouts, connect};
+pub use retry::{Backoff, RetryPolicy};
+pub use schema::{control, exchange, peer, state};
+pub use serve::{ServeError, serve};
+pub use server::{control_server, exchange_server, peer_server, state_server};
+pub use status::{ErrorCode, WireError, from_status, to_status};
+pub use tls::{Mutual, Tls};
+pub use tonic;
+pub use trace::{TraceInject, TraceLayer, TraceService, follow, traceparent};
