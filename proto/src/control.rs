@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     log::LogObject,
     plan::Plan,
-    types::{Epoch, Generation, JobId, SinkId, TaskId},
+    types::{Epoch, Generation, JobId, SinkId, TaskId, WorkerId},
 };
 
 /// One task of a job: instance `index` of a fragment.
@@ -73,6 +73,33 @@ pub struct Deployment {
     /// Tells the job from every other, also of other processes, and is the same at every start:
     /// what it writes outside can carry it in its name.
     pub run: u64,
+    /// Which of the tasks run where.
+    pub exchange: ExchangeMap,
+}
+
+/// Where the tasks of a generation run. By default, all here.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ExchangeMap {
+    /// The worker that this is for.
+    pub here: WorkerId,
+    /// Where workers take streams of other workers, as host:port.
+    pub workers: BTreeMap<WorkerId, String>,
+    /// Tasks and the workers that run them; one that is not in it runs here.
+    pub place: BTreeMap<TaskId, WorkerId>,
+}
+
+impl ExchangeMap {
+    /// The worker that runs a task.
+    #[must_use]
+    pub fn worker_of(&self, task: TaskId) -> WorkerId {
+        self.place.get(&task).copied().unwrap_or(self.here)
+    }
+
+    /// Whether a task runs here.
+    #[must_use]
+    pub fn is_here(&self, task: TaskId) -> bool {
+        self.worker_of(task) == self.here
+    }
 }
 
 /// What the control plane asks of a worker.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use coordinator::{Effect, Event, Job, JobFacts, JobState};
 use proto::{
-    control::{Deployment, WorkerCommand, WorkerEvent, WorkerEventKind},
+    control::{Deployment, ExchangeMap, WorkerCommand, WorkerEvent, WorkerEventKind},
     types::JobId,
 };
 use state_client::StateControl;
@@ -275,6 +275,7 @@ impl Driver {
                 options: entry.spec.options.clone(),
                 created_ms: entry.created_ms,
                 run: entry.run,
+                exchange: ExchangeMap::default(),
             }))),
             Effect::SendBarrier { generation, epoch } => {
                 self.worker.send(WorkerCommand::Barrier {

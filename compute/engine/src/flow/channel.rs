@@ -16,9 +16,11 @@ use crate::Element;
 struct Shared {
     queue: VecDeque<(Element, usize)>,
     bytes: usize,
+    /// Bytes of all elements that the receiver has taken.
+    taken: u64,
     /// Waits for an element.
     receiver: Option<Waker>,
-    /// Waits for room.
+    /// Waits for room, or for something to be taken.
     sender: Option<Waker>,
     /// The other side is gone.
     closed: bool,
@@ -77,6 +79,12 @@ impl ChannelSender {
     /// stopped, and so is this one.
     pub fn send(&self, element: Element) {
         let bytes = element.bytes();
+        self.send_as(element, bytes);
+    }
+
+    /// Sends an element that counts as `bytes` bytes: the far end of a channel between workers
+    /// counts as its near end does.
+    pub fn send_as(&self, element: Element, bytes: usize) {
         let mut shared = lock(&self.shared);
         if shared.closed {
             return;
@@ -87,6 +95,17 @@ impl ChannelSender {
             drop(shared);
             waker.wake();
         }
+    }
+
+    /// Bytes of all elements that the receiver has taken so far, once they are more than `seen`.
+    /// Not to be mixed with [`poll_ready`](Self::poll_ready): one of the two wakes the caller.
+    pub fn poll_taken(&self, cx: &mut Context<'_>, seen: u64) -> Poll<u64> {
+        let mut shared = lock(&self.shared);
+        if shared.taken > seen {
+            return Poll::Ready(shared.taken);
+        }
+        shared.sender = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 
@@ -100,6 +119,7 @@ impl ChannelReceiver {
             return Poll::Pending;
         };
         shared.bytes -= bytes;
+        shared.taken += bytes as u64;
         if let Some(waker) = shared.sender.take() {
             drop(shared);
             waker.wake();
@@ -117,5 +137,28 @@ impl Drop for ChannelReceiver {
             drop(shared);
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_sender_learns_what_was_taken() {
+        let (sender, receiver) = channel(100);
+        let taken = |seen| std::future::poll_fn(|cx| sender.poll_taken(cx, seen)).now_or_never();
+        let mut next = || std::future::poll_fn(|cx| receiver.poll_next(cx)).now_or_never();
+        sender.send_as(Element::Watermark(1), 60);
+        sender.send_as(Element::Watermark(2), 70);
+        assert!(!sender.is_ready());
+        assert_eq!(taken(0), None);
+        assert!(matches!(next(), Some(Element::Watermark(1))));
+        assert!(sender.is_ready());
+        assert_eq!((taken(0), taken(60)), (Some(60), None));
+        assert!(matches!(next(), Some(Element::Watermark(2))));
+        assert_eq!((taken(60), taken(130)), (Some(130), None));
     }
 }
