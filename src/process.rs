@@ -68,6 +68,7 @@ impl Process {
                 let feeds = feeds.clone();
                 Arc::new(move |job| Arc::new(Delivery(feed(&feeds, job))))
             },
+            exchange: None,
         });
         let figures = worker.clone();
         let (jobs, driver) = Jobs::new(Tiers {

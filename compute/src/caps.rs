@@ -1,5 +1,7 @@
 //! Limits of a worker.
 
+use std::time::Duration;
+
 /// Bytes that may wait in one channel between two tasks.
 pub(crate) const EXCHANGE_CHANNEL_BYTES_MAX: usize = 2 << 20;
 /// Parts of a batch below this share of the wanted rows are collected before they are sent.
@@ -24,3 +26,26 @@ pub(crate) const JOB_COMMANDS_MAX: usize = 64;
 /// Bytes of output that a publisher reads from the state store at once, beside the rest of the
 /// last epoch.
 pub(crate) const PUBLISH_BYTES_MAX: usize = 8 << 20;
+/// Bytes of a frame between workers: larger batches are cut, so that a channel never waits long
+/// for the others' turn.
+pub(crate) const FRAME_BYTES_MAX: usize = 4 << 20;
+/// Rows of a frame between workers.
+pub(crate) const FRAME_ROWS_MAX: usize = 1 << 20;
+/// What a frame counts beyond its rows: an element costs memory however small it is.
+pub(crate) const FRAME_OVERHEAD_BYTES: usize = 64;
+/// How deep a type may nest.
+pub(crate) const FRAME_TYPE_DEPTH_MAX: usize = 32;
+/// Bytes that may be under way in one channel between workers.
+pub(crate) const EXCHANGE_WINDOW_BYTES: usize = EXCHANGE_CHANNEL_BYTES_MAX;
+/// Frames that are encoded and wait for the network, over all channels of a stream.
+pub(crate) const EXCHANGE_FRAMES_WAITING_MAX: usize = 4;
+/// Credits that wait for the network.
+pub(crate) const EXCHANGE_CREDITS_WAITING_MAX: usize = 64;
+/// How long the two ends of a stream wait for each other's deployment.
+pub(crate) const EXCHANGE_OPEN_WAIT: Duration = Duration::from_secs(30);
+/// Streams that may wait for this worker to start their generation.
+pub(crate) const EXCHANGE_OPENS_WAITING_MAX: usize = 1024;
+/// Pauses between attempts to reach a worker that does not answer yet.
+pub(crate) const EXCHANGE_CONNECT_PAUSE: Duration = Duration::from_millis(50);
+/// Longest of these pauses.
+pub(crate) const EXCHANGE_CONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);

@@ -24,8 +24,10 @@ use tokio::{
 use crate::{
     build::{BuildError, Builder, BuiltTask},
     caps::TASK_COMMANDS_MAX,
+    exchange::{Expected, LinkError, Links, ReceiveLink, SendLink},
     publish::PublishLoop,
     report::Reporter,
+    wiring::Wiring,
     worker::WorkerConfig,
 };
 
@@ -36,6 +38,8 @@ pub(crate) struct RunningGeneration {
     commands: Vec<task_channel::Sender<TaskCommand>>,
     committed: watch::Sender<Epoch>,
     figures: Vec<TaskFigures>,
+    /// Streams of other workers that are waited for.
+    expected: Option<Expected>,
 }
 
 /// Where a task's figures are.
@@ -64,11 +68,15 @@ impl RunningGeneration {
             commands: Vec::new(),
             committed,
             figures: Vec::new(),
+            expected: None,
         };
         let (reporter, forwarder) =
             Reporter::new(deployment.job, deployment.generation, events.clone());
         running.tasks.spawn(forwarder.run());
-        let built = Builder::new(config, &deployment).build().await?;
+        // Before sources are opened, which may take long: other workers wait for the streams.
+        let (wiring, links) = Wiring::new(&deployment)?;
+        running.start_links(config, &deployment, links, &reporter)?;
+        let built = Builder::new(config, &deployment).build(wiring).await?;
         let patience_ms = deployment.options.sink_patience_ms;
         for (sink, table, publisher) in built.publishers {
             let (published, troubled) = (reporter.clone(), reporter.clone());
@@ -90,11 +98,88 @@ impl RunningGeneration {
             };
             running.start_publisher(publish, &reporter);
         }
+        if built.tasks.is_empty() {
+            reporter.send(WorkerEventKind::Running);
+        }
         let restoring = Arc::new(AtomicUsize::new(built.tasks.len()));
         for task in built.tasks {
             running.start_task(config, &deployment, task, &reporter, &restoring);
         }
         Ok(running)
+    }
+
+    fn start_links(
+        &mut self,
+        config: &WorkerConfig,
+        deployment: &Deployment,
+        links: Links,
+        reporter: &Reporter,
+    ) -> Result<(), BuildError> {
+        let Some(exchange) = &config.exchange else {
+            let alone = links.is_empty();
+            return alone.then_some(()).ok_or(BuildError::NoExchange);
+        };
+        let who = Incarnation {
+            job: deployment.job,
+            generation: deployment.generation,
+        };
+        let here = deployment.exchange.here;
+        let mut expected = exchange.server.begin(who, here, &links);
+        for (from, incoming) in links.incoming {
+            let task = incoming.task;
+            let link = ReceiveLink::new(incoming, &mut expected, from, exchange.clone());
+            let link = async move {
+                let mut link = link;
+                let received = link.run().await;
+                (received, link)
+            };
+            self.start_link(task, format!("receiving from {from}"), link, reporter);
+        }
+        for (to, outgoing) in links.outgoing {
+            let task = outgoing.task;
+            let link = SendLink {
+                who,
+                here,
+                to,
+                outgoing,
+                config: exchange.clone(),
+            };
+            let link = async move {
+                let sent = link.run().await;
+                (sent, link)
+            };
+            self.start_link(task, format!("sending to {to}"), link, reporter);
+        }
+        self.expected = Some(expected);
+        Ok(())
+    }
+
+    /// Runs a link. `L` is what is left of it, and outlives a failure: nothing is lost while the
+    /// job is being stopped that a task believes to be sent.
+    fn start_link<L: Send + 'static>(
+        &mut self,
+        task: TaskId,
+        what: String,
+        link: impl Future<Output = (Result<(), LinkError>, L)> + Send + 'static,
+        reporter: &Reporter,
+    ) {
+        let reporter = reporter.clone();
+        self.tasks.spawn(async move {
+            let _link = match AssertUnwindSafe(link).catch_unwind().await {
+                Ok((Ok(()), _)) => return,
+                Ok((Err(error), link)) => {
+                    let error = format!("{what}: {}", error_text(&error));
+                    reporter.fail(task, error, Retry::Always);
+                    Some(link)
+                }
+                Err(panic) => {
+                    let text = panic_text(panic.as_ref());
+                    reporter.fail(task, format!("{what} panicked: {text}"), Retry::Always);
+                    None
+                }
+            };
+            std::future::pending::<()>().await;
+        });
     }
 
     fn start_publisher(&mut self, publish: PublishLoop, reporter: &Reporter) {
@@ -199,6 +284,17 @@ fn task_events(
         TaskEvent::DeadLetters(letters) => reporter.send(WorkerEventKind::DeadLetters(letters)),
         TaskEvent::OutputFull => reporter.send(WorkerEventKind::OutputFull),
     })
+}
+
+/// An error and what caused it.
+fn error_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -7,6 +7,7 @@
 mod build;
 mod caps;
 mod clock;
+mod exchange;
 mod generation;
 mod output;
 mod publish;
@@ -16,4 +17,5 @@ mod wiring;
 mod worker;
 
 pub use clock::SystemClock;
+pub use exchange::{ExchangeConfig, ExchangeServer};
 pub use worker::{Worker, WorkerConfig, WorkerHandle};

@@ -1,16 +1,32 @@
-//! Channels between the tasks of a deployment.
+//! Channels between the tasks of a deployment: whole ones where both ends are here, near ends of
+//! those that lead to other workers.
 
 use std::collections::BTreeMap;
 
 use engine::flow::{ChannelReceiver, ChannelSender, channel};
-use proto::control::{Deployment, TaskSpec};
+use proto::{
+    control::{Deployment, ExchangeMap, TaskSpec},
+    plan::Exchange,
+    types::{TaskId, WorkerId},
+};
 
-use crate::caps::EXCHANGE_CHANNEL_BYTES_MAX;
+use crate::{
+    caps::EXCHANGE_CHANNEL_BYTES_MAX,
+    exchange::{Incoming, Links, Names, Outgoing},
+};
 
-/// Both ends of every channel, by exchange and task index; taken as tasks are built.
+/// The near ends of every channel, by exchange and task index; taken as tasks are built.
 pub(crate) struct Wiring {
     senders: BTreeMap<(u32, u32), Vec<ChannelSender>>,
     receivers: BTreeMap<(u32, u32), Vec<ChannelReceiver>>,
+}
+
+/// A worker that tasks are placed on, and whose address is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("{task} runs on {worker}, which has no address")]
+pub(crate) struct NoAddress {
+    task: TaskId,
+    worker: WorkerId,
 }
 
 /// Number of tasks of a fragment.
@@ -21,33 +37,72 @@ pub(crate) fn parallelism(tasks: &[TaskSpec], fragment: u32) -> u32 {
         .count() as u32
 }
 
+/// Whether task `index` of a fragment runs here.
+pub(crate) fn is_here(deployment: &Deployment, fragment: u32, index: u32) -> bool {
+    let mut tasks = deployment.tasks.iter();
+    let task = tasks.find(|task| task.fragment == fragment && task.index == index);
+    task.is_some_and(|task| deployment.exchange.is_here(task.task))
+}
+
 impl Wiring {
-    /// Makes a channel from every sending to every receiving task of every exchange.
-    pub(crate) fn new(deployment: &Deployment) -> Wiring {
+    /// Makes a channel from every sending to every receiving task of every exchange, as far as
+    /// they are here.
+    pub(crate) fn new(deployment: &Deployment) -> Result<(Wiring, Links), NoAddress> {
         let mut wiring = Wiring {
             senders: BTreeMap::new(),
             receivers: BTreeMap::new(),
         };
+        let mut links = Links::default();
         for exchange in &deployment.plan.exchanges {
-            let from = parallelism(&deployment.tasks, exchange.from_fragment);
-            let to = parallelism(&deployment.tasks, exchange.to_fragment);
-            for sender in 0..from {
-                for receiver in 0..to {
-                    let (send, receive) = channel(EXCHANGE_CHANNEL_BYTES_MAX);
-                    wiring
-                        .senders
-                        .entry((exchange.id, sender))
-                        .or_default()
-                        .push(send);
-                    wiring
-                        .receivers
-                        .entry((exchange.id, receiver))
-                        .or_default()
-                        .push(receive);
+            // In this order on every worker: it numbers the channels of a stream.
+            for sender in tasks_of(deployment, exchange.from_fragment) {
+                for receiver in tasks_of(deployment, exchange.to_fragment) {
+                    let map = &deployment.exchange;
+                    wiring.connect(exchange, sender, receiver, map, &mut links)?;
                 }
             }
         }
-        wiring
+        Ok((wiring, links))
+    }
+
+    fn connect(
+        &mut self,
+        exchange: &Exchange,
+        sender: &TaskSpec,
+        receiver: &TaskSpec,
+        map: &ExchangeMap,
+        links: &mut Links,
+    ) -> Result<(), NoAddress> {
+        let from_here = map.is_here(sender.task);
+        let to_here = map.is_here(receiver.task);
+        if !from_here && !to_here {
+            return Ok(());
+        }
+        let (send, receive) = channel(EXCHANGE_CHANNEL_BYTES_MAX);
+        let name = |names: &mut Names| names.push(exchange.id, sender.index, receiver.index);
+        if from_here {
+            let senders = self.senders.entry((exchange.id, sender.index));
+            senders.or_default().push(send);
+        } else {
+            let from = links.incoming.entry(map.worker_of(sender.task));
+            let incoming = from.or_insert_with(|| Incoming::new(receiver.task));
+            incoming.channels.push(send);
+            name(&mut incoming.names);
+        }
+        if to_here {
+            let receivers = self.receivers.entry((exchange.id, receiver.index));
+            receivers.or_default().push(receive);
+        } else {
+            let worker = map.worker_of(receiver.task);
+            let task = receiver.task;
+            let address = map.workers.get(&worker);
+            let address = address.ok_or(NoAddress { task, worker })?;
+            let to = links.outgoing.entry(worker);
+            let outgoing = to.or_insert_with(|| Outgoing::new(sender.task, address.clone()));
+            outgoing.channels.push(receive);
+            name(&mut outgoing.names);
+        }
+        Ok(())
     }
 
     /// Channels to the receivers of an exchange, for sending task `index`.
@@ -61,4 +116,12 @@ impl Wiring {
             .remove(&(exchange, index))
             .unwrap_or_default()
     }
+}
+
+/// Tasks of a fragment, by index.
+fn tasks_of(deployment: &Deployment, fragment: u32) -> Vec<&TaskSpec> {
+    let tasks = deployment.tasks.iter();
+    let mut tasks: Vec<_> = tasks.filter(|task| task.fragment == fragment).collect();
+    tasks.sort_unstable_by_key(|task| task.index);
+    tasks
 }

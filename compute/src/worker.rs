@@ -17,6 +17,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     caps::{COMMANDS_MAX, EVENTS_MAX, JOB_COMMANDS_MAX},
+    exchange::ExchangeConfig,
     generation::{RunningGeneration, TaskFigures},
 };
 
@@ -31,6 +32,8 @@ pub struct WorkerConfig {
     pub print: Arc<dyn LineWriter>,
     /// Makes the target of a job's `collect` sinks.
     pub collect: Arc<dyn Fn(JobId) -> Arc<dyn CollectTarget> + Send + Sync>,
+    /// Lets jobs run on several workers; `None`: each runs on one.
+    pub exchange: Option<ExchangeConfig>,
 }
 
 /// A worker; see [`Worker::start`].
@@ -198,12 +201,21 @@ impl JobLoop {
                 }
                 WorkerCommand::Stop { .. } => {
                     let generation = self.stop().await;
+                    self.forget();
                     let kind = WorkerEventKind::Stopped;
                     return send(&self.events, self.job, generation, kind).await;
                 }
             }
         }
         self.stop().await;
+        self.forget();
+    }
+
+    /// No stream of the job is refused or taken any more.
+    fn forget(&self) {
+        if let Some(exchange) = &self.config.exchange {
+            exchange.server.forget(self.job);
+        }
     }
 
     async fn deploy(&mut self, deployment: Deployment) {

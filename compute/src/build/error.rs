@@ -3,6 +3,8 @@
 use engine::{operator::OperatorError, sink::SinkError, source::SourceError};
 use proto::{control::Retry, plan::PlanError};
 
+use crate::wiring::NoAddress;
+
 /// Why a deployment cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BuildError {
@@ -14,6 +16,12 @@ pub(crate) enum BuildError {
     Source { table: String, source: SourceError },
     #[error("table `{table}`: {source}")]
     Sink { table: String, source: SinkError },
+    #[error(transparent)]
+    NoAddress(#[from] NoAddress),
+    #[error(
+        "tasks of this job run on other workers, and this worker exchanges nothing with others"
+    )]
+    NoExchange,
 }
 
 impl BuildError {
@@ -29,6 +37,8 @@ impl BuildError {
                 source: SinkError::Io { .. },
                 ..
             } => Retry::IfItRan,
+            // Another placement may do.
+            BuildError::NoAddress(_) | BuildError::NoExchange => Retry::Always,
             BuildError::Plan(_) | BuildError::Source { .. } | BuildError::Sink { .. } => {
                 Retry::Never
             }

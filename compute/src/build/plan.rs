@@ -22,7 +22,7 @@ use super::{
 use crate::{
     caps::OUTPUT_BYTES_MAX,
     spawn::RuntimeTimer,
-    wiring::{Wiring, parallelism},
+    wiring::{Wiring, is_here, parallelism},
     worker::WorkerConfig,
 };
 
@@ -58,11 +58,12 @@ impl<'a> Builder<'a> {
         Builder { config, deployment }
     }
 
-    pub(crate) async fn build(self) -> Result<Built, BuildError> {
+    /// Opens what the tasks here need, and builds them.
+    pub(crate) async fn build(self, mut wiring: Wiring) -> Result<Built, BuildError> {
         let (connected, publishers) = self.connect().await?;
-        let mut wiring = Wiring::new(self.deployment);
         let mut tasks = Vec::new();
-        for spec in &self.deployment.tasks {
+        let all = self.deployment.tasks.iter();
+        for spec in all.filter(|spec| self.deployment.exchange.is_here(spec.task)) {
             tasks.push(build_task(self.deployment, *spec, &connected, &mut wiring)?);
         }
         Ok(Built {
@@ -79,23 +80,36 @@ impl<'a> Builder<'a> {
             output: OutputBudget::new(OUTPUT_BYTES_MAX),
         };
         let mut publishers = Vec::new();
+        let mut sinks = 0;
         for fragment in &self.deployment.plan.fragments {
+            let mut specs = self.deployment.tasks.iter();
+            let runs_here = specs.any(|spec| {
+                spec.fragment == fragment.id && self.deployment.exchange.is_here(spec.task)
+            });
             let tasks = parallelism(&self.deployment.tasks, fragment.id) as usize;
             for (index, node) in fragment.nodes.iter().enumerate() {
                 let place = (fragment.id, index);
                 match &node.operator {
-                    Some(Operator::Source(source)) => {
+                    Some(Operator::Source(source)) if runs_here => {
                         let opened = self.open_source(source, tasks).await?;
                         connected.sources.insert(place, opened);
                     }
                     Some(Operator::Sink(sink)) => {
-                        let id = SinkId(connected.sinks.len() as u32);
+                        let id = SinkId(sinks);
+                        // Counted on every worker, so that all call it the same.
+                        sinks += 1;
+                        if !runs_here {
+                            continue;
+                        }
                         let opened = self.open_sink(sink, node, id, tasks)?;
                         let error = |source| BuildError::Sink {
                             table: sink.table.clone(),
                             source,
                         };
-                        if let Some(publisher) = opened.publisher().map_err(error)? {
+                        // One worker publishes what all have staged.
+                        if is_here(self.deployment, fragment.id, 0)
+                            && let Some(publisher) = opened.publisher().map_err(error)?
+                        {
                             publishers.push((id, sink.table.clone(), publisher));
                         }
                         connected.sinks.insert(place, (id, opened));
