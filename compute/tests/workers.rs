@@ -32,10 +32,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Rows that a SELECT has given, with how often.
 type Rows = BTreeMap<String, i64>;
 
+/// What has been delivered: generation, epoch and slot.
+type Delivered = BTreeSet<(Generation, Epoch, u32)>;
+
 /// Folds the changes that come; what comes again counts once.
 #[derive(Default)]
 struct Collected {
-    state: Mutex<(Rows, BTreeSet<(Generation, Epoch, u32)>)>,
+    state: Mutex<(Rows, Delivered)>,
 }
 
 impl CollectTarget for Collected {
@@ -46,7 +49,7 @@ impl CollectTarget for Collected {
         slot: u32,
         batches: Vec<ChangeBatch>,
     ) -> BoxFuture<'_, Result<(), String>> {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().expect("whole rows");
         if state.1.insert((generation, epoch, slot)) {
             let rows = &mut state.0;
             batches.iter().for_each(|batch| fold(rows, batch));
@@ -59,7 +62,7 @@ fn fold(rows: &mut Rows, batch: &ChangeBatch) {
     let options = FormatOptions::default();
     let columns = batch.rows.columns().iter();
     let columns: Vec<_> = columns
-        .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
+        .map(|column| ArrayFormatter::try_new(column, &options).expect("a type"))
         .collect();
     for row in 0..batch.num_rows() {
         let cells: Vec<String> = columns.iter().map(|c| c.value(row).to_string()).collect();
@@ -145,7 +148,7 @@ impl Cluster {
             job: JOB,
             generation: Generation(generation),
         };
-        let restored = self.store.begin(who).await.unwrap();
+        let restored = self.store.begin(who).await.expect("a newer one");
         let count = self.members.len() as u32;
         let worker = |spec: &TaskSpec| self.members[(spec.task.0 % count) as usize].id;
         let place: BTreeMap<TaskId, WorkerId> = job
@@ -222,7 +225,8 @@ impl Cluster {
                         continue;
                     }
                     staged.clear();
-                    self.store.commit(run.who, epoch).await.unwrap();
+                    let done = self.store.commit(run.who, epoch).await;
+                    done.expect("all is staged");
                     self.tell_all(|| WorkerCommand::Committed {
                         job: job_id,
                         generation,
@@ -259,13 +263,15 @@ impl Cluster {
     }
 
     fn rows(&self) -> Rows {
-        self.collected.state.lock().unwrap().0.clone()
+        let state = self.collected.state.lock();
+        state.expect("whole rows").0.clone()
     }
 }
 
 async fn listen(server: &ExchangeServer) -> (String, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let address = listener.local_addr().expect("a port").to_string();
     let routes = Routes::new(exchange_server(server.clone()));
     let serving = tokio::spawn(async move {
         let served = serve(listener, routes, &Tls::None, std::future::pending()).await;
@@ -320,14 +326,15 @@ impl Job {
             ..PlanOptions::default()
         });
         let mut plan = None;
-        for statement in parse_script(&script).unwrap() {
-            if let Outcome::Job { plan: planned, .. } = session.execute(&statement).unwrap() {
+        for statement in parse_script(&script).expect("statements") {
+            let outcome = session.execute(&statement).expect("a plan");
+            if let Outcome::Job { plan: planned, .. } = outcome {
                 plan = Some(planned);
             }
         }
         let plan = plan.expect("a query");
         Job {
-            tasks: coordinator::place::tasks(&plan, parallelism).unwrap(),
+            tasks: coordinator::place::tasks(&plan, parallelism).expect("a placement"),
             plan: Arc::new(*plan),
             options: JobOptions {
                 parallelism,
@@ -372,7 +379,8 @@ async fn result(
     let job = Job::new(query, events, parallelism, 256);
     let mut cluster = Cluster::start(workers, window).await;
     let mut run = cluster.begin(1, &job).await;
-    cluster.run(&mut run, &job, u64::MAX).await.unwrap();
+    let ran = cluster.run(&mut run, &job, u64::MAX).await;
+    ran.expect("a run");
     cluster.rows()
 }
 

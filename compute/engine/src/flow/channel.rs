@@ -150,7 +150,7 @@ mod tests {
     fn the_sender_learns_what_was_taken() {
         let (sender, receiver) = channel(100);
         let taken = |seen| std::future::poll_fn(|cx| sender.poll_taken(cx, seen)).now_or_never();
-        let mut next = || std::future::poll_fn(|cx| receiver.poll_next(cx)).now_or_never();
+        let next = || std::future::poll_fn(|cx| receiver.poll_next(cx)).now_or_never();
         sender.send_as(Element::Watermark(1), 60);
         sender.send_as(Element::Watermark(2), 70);
         assert!(!sender.is_ready());

@@ -48,16 +48,17 @@ fn leaf() -> impl Strategy<Value = LogicalType> {
 
 fn logical() -> impl Strategy<Value = LogicalType> {
     leaf().prop_recursive(3, 12, 3, |inner| {
-        let typed = inner.prop_map(|logical| {
+        let nullable = |logical| {
             Box::new(DataType {
                 logical,
                 nullable: true,
             })
-        });
-        let typed = typed.boxed();
+        };
+        let typed = inner.clone().prop_map(nullable).boxed();
         // Keys are never NULL.
-        let is_key = |key: &Box<DataType>| key.logical != LogicalType::Null;
-        let key = typed.clone().prop_filter("a key", is_key).boxed();
+        let is_key = |logical: &LogicalType| *logical != LogicalType::Null;
+        let key = inner.prop_filter("a key", is_key).prop_map(nullable);
+        let key = key.boxed();
         prop_oneof![
             typed.clone().prop_map(LogicalType::Array),
             (key.clone(), typed.clone()).prop_map(|(k, v)| LogicalType::Map(k, v)),

@@ -13,8 +13,8 @@ use crate::caps::FRAME_TYPE_DEPTH_MAX;
 
 /// Whether batches of the schema can be sent.
 pub(super) fn check_schema(schema: &Schema) -> Result<(), FrameError> {
-    let fields = schema.fields().iter();
-    fields.map(|field| check_type(field, 0)).collect()
+    let mut fields = schema.fields().iter();
+    fields.try_for_each(|field| check_type(field, 0))
 }
 
 fn check_type(field: &Field, depth: usize) -> Result<(), FrameError> {
