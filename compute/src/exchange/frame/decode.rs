@@ -128,12 +128,12 @@ where
             DataType::Null => return Err(damaged("a NULL that is none")),
             DataType::Utf8 | DataType::Binary => {
                 let builder = self.validity(builder, rows, nulls)?;
-                let builder = builder.add_buffer(self.buffer()?);
-                builder.add_buffer(self.buffer()?)
+                let builder = builder.add_buffer(self.offsets(rows)?);
+                builder.add_buffer(Buffer::from_slice_ref(self.bytes()?))
             }
             DataType::List(child) | DataType::Map(child, _) => {
                 let builder = self.validity(builder, rows, nulls)?;
-                let builder = builder.add_buffer(self.buffer()?);
+                let builder = builder.add_buffer(self.offsets(rows)?);
                 builder.add_child_data(self.next(child)?)
             }
             DataType::Struct(fields) => {
@@ -143,10 +143,16 @@ where
                 }
                 builder
             }
-            // Schemas hold no others than these.
-            _ => {
+            DataType::Boolean => {
                 let builder = self.validity(builder, rows, nulls)?;
-                builder.add_buffer(self.buffer()?)
+                builder.add_buffer(self.values(rows.div_ceil(8), 1)?)
+            }
+            // Schemas hold no others than these.
+            fixed => {
+                let width = fixed.primitive_width();
+                let width = width.ok_or_else(|| damaged("a type that is not sent"))?;
+                let builder = self.validity(builder, rows, nulls)?;
+                builder.add_buffer(self.values(rows, width)?)
             }
         };
         builder.build().map_err(invalid)
@@ -170,8 +176,18 @@ where
         Ok(builder.null_bit_buffer(Some(bits)).null_count(nulls))
     }
 
-    fn buffer(&mut self) -> Result<Buffer, FrameError> {
-        self.bytes().map(Buffer::from_slice_ref)
+    /// Where the values of each row begin and end.
+    fn offsets(&mut self, rows: usize) -> Result<Buffer, FrameError> {
+        self.values(rows.saturating_add(1), size_of::<i32>())
+    }
+
+    /// As many values as the column has; more, or a part of one, is not for arrow to see.
+    fn values(&mut self, count: usize, width: usize) -> Result<Buffer, FrameError> {
+        let length = count.checked_mul(width);
+        let bytes = self.bytes()?;
+        let bytes = length.and_then(|length| bytes.get(..length));
+        let bytes = bytes.ok_or_else(|| damaged("a column is cut short"))?;
+        Ok(Buffer::from_slice_ref(bytes))
     }
 
     fn bytes(&mut self) -> Result<&'a [u8], FrameError> {
