@@ -8,6 +8,11 @@ CARGO_DENY_VERSION := 0.20.2
 # Tools that are built once live here; the source tree stays clean.
 CACHE ?= $(shell d="$${XDG_CACHE_HOME:-$$HOME/.cache}/millstream"; if mkdir -p "$$d" 2>/dev/null && [ -w "$$d" ]; then echo "$$d"; else echo "$(CURDIR)/target/tools"; fi)
 DENY := $(CACHE)/bin/cargo-deny-$(CARGO_DENY_VERSION)
+COLLECTOR_VERSION := 0.155.0
+COLLECTOR := $(CACHE)/bin/otelcol-$(COLLECTOR_VERSION)
+COLLECTOR_BUILD := $(CACHE)/otelcol-build
+# Tests find it here.
+export MILLSTREAM_OTELCOL := $(COLLECTOR)
 CARGO := cargo
 DEV_ARGS ?=
 QUERY ?= q0
@@ -30,7 +35,7 @@ deps: ## Install what a fresh Debian machine lacks: clang and mold
 	"$${run[@]}" apt-get update -qq; \
 	"$${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"
 
-tools: deps $(DENY) ## Build the pinned tools that tests use, once
+tools: deps $(DENY) $(COLLECTOR) ## Build the pinned tools that tests use, once
 
 $(DENY):
 	@echo "building cargo-deny $(CARGO_DENY_VERSION), once"
@@ -38,6 +43,22 @@ $(DENY):
 	$(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --quiet --root $(CACHE)/deny-$(CARGO_DENY_VERSION) --target-dir $(CACHE)/deny-target
 	@rm -rf $(CACHE)/deny-target
 	@ln -sf $(CACHE)/deny-$(CARGO_DENY_VERSION)/bin/cargo-deny $@
+
+# The collector's own builder makes it from a list of its parts. Checking out changes the list's
+# time, so only a new version builds again.
+$(COLLECTOR): | tests/collector/builder.yaml
+	@command -v go >/dev/null || { echo "error: go is missing; install Go (https://go.dev/dl), then run this again" >&2; exit 1; }
+	@grep -q 'otlpreceiver v$(COLLECTOR_VERSION)$$' $| || { echo "error: $| is not about version $(COLLECTOR_VERSION)" >&2; exit 1; }
+	@echo "building the OpenTelemetry Collector $(COLLECTOR_VERSION), once"
+	@mkdir -p $(CACHE)/bin $(COLLECTOR_BUILD)
+	@cp $| $(COLLECTOR_BUILD)/builder.yaml
+	@cd $(COLLECTOR_BUILD); \
+	export GOPATH=$$PWD/path GOCACHE=$$PWD/cache GOFLAGS=-modcacherw GOBIN=$$PWD CGO_ENABLED=0; \
+	go install go.opentelemetry.io/collector/cmd/builder@v$(COLLECTOR_VERSION) >log 2>&1 && ./builder --config builder.yaml >>log 2>&1 \
+	  || { tail -n 20 log >&2; echo "error: failed to build the OpenTelemetry Collector" >&2; exit 1; }
+	@cp $(COLLECTOR_BUILD)/out/otelcol $@.new
+	@mv $@.new $@
+	@rm -rf $(COLLECTOR_BUILD)
 
 build: deps ## Build the release binaries: target/release/millstream and loadtest
 	$(CARGO) build --release --locked -p millstream -p loadtest
