@@ -17,6 +17,7 @@ mod server;
 mod status;
 mod tls;
 mod trace;
+pub mod trace_context;
 
 #[cfg(test)]
 mod transport_test;
