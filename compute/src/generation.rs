@@ -28,6 +28,7 @@ use crate::{
     publish::PublishLoop,
     report::Reporter,
     wiring::Wiring,
+    task_spans::TaskSpans,
     worker::WorkerConfig,
 };
 
@@ -40,6 +41,7 @@ pub(crate) struct RunningGeneration {
     figures: Vec<TaskFigures>,
     /// Streams of other workers that are waited for.
     expected: Option<Expected>,
+    spans: Vec<Arc<TaskSpans>>,
 }
 
 /// Where a task's figures are.
@@ -69,6 +71,7 @@ impl RunningGeneration {
             committed,
             figures: Vec::new(),
             expected: None,
+            spans: Vec::new(),
         };
         let (reporter, forwarder) =
             Reporter::new(deployment.job, deployment.generation, events.clone());
@@ -216,7 +219,13 @@ impl RunningGeneration {
             metrics: Arc::clone(&metrics),
         });
         let id = task.spec.task;
-        let events = task_events(id, reporter.clone(), Arc::clone(restoring));
+        let spans = Arc::new(TaskSpans::new(deployment.job, id));
+        self.spans.push(Arc::clone(&spans));
+        let mut report = task_events(id, reporter.clone(), Arc::clone(restoring));
+        let events = Box::new(move |event| {
+            spans.on_event(&event);
+            report(event);
+        });
         let parts = task.into_parts(config, deployment, receiver, events, metrics);
         let reporter = reporter.clone();
         self.tasks.spawn(async move {
@@ -243,7 +252,12 @@ impl RunningGeneration {
     }
 
     /// Sends the barrier to every task; those that get it with their inputs ignore it.
-    pub(crate) fn barrier(&mut self, epoch: Epoch) {
+    pub(crate) fn barrier(&mut self, epoch: Epoch, traceparent: Option<&str>) {
+        if let Some(parent) = traceparent {
+            self.spans
+                .iter()
+                .for_each(|spans| spans.barrier(epoch, parent));
+        }
         for commands in &mut self.commands {
             if let Err(error) = commands.try_send(TaskCommand::Barrier(epoch)) {
                 // The task has ended (its failure is reported), or is far behind: it will get
@@ -283,6 +297,7 @@ fn task_events(
         TaskEvent::Finished => reporter.send(WorkerEventKind::Finished { task }),
         TaskEvent::DeadLetters(letters) => reporter.send(WorkerEventKind::DeadLetters(letters)),
         TaskEvent::OutputFull => reporter.send(WorkerEventKind::OutputFull),
+        TaskEvent::Frozen(_) => {}
     })
 }
 

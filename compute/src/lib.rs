@@ -13,6 +13,7 @@ mod output;
 mod publish;
 mod report;
 mod spawn;
+mod task_spans;
 mod wiring;
 mod worker;
 

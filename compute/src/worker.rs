@@ -12,8 +12,10 @@ use proto::{
     control::{Deployment, JobMetrics, Retry, WorkerCommand, WorkerEvent, WorkerEventKind},
     types::{Generation, JobId, TaskId},
 };
+use rpc::trace_context::span_with_parent;
 use state_client::StateStore;
 use tokio::{sync::mpsc, task::JoinHandle};
+use tracing::{Instrument as _, info_span};
 
 use crate::{
     caps::{COMMANDS_MAX, EVENTS_MAX, JOB_COMMANDS_MAX},
@@ -186,10 +188,13 @@ impl JobLoop {
             match command {
                 WorkerCommand::Deploy(deployment) => self.deploy(*deployment).await,
                 WorkerCommand::Barrier {
-                    generation, epoch, ..
+                    generation,
+                    epoch,
+                    traceparent,
+                    ..
                 } => {
                     if let Some(running) = self.of_generation(generation) {
-                        running.barrier(epoch);
+                        running.barrier(epoch, traceparent.as_deref());
                     }
                 }
                 WorkerCommand::Committed {
@@ -221,7 +226,10 @@ impl JobLoop {
     async fn deploy(&mut self, deployment: Deployment) {
         self.stop().await;
         let generation = deployment.generation;
-        match RunningGeneration::start(&self.config, deployment, &self.events).await {
+        let span = info_span!("worker.deploy", job = %self.job, %generation);
+        let span = span_with_parent(span, deployment.traceparent.as_deref());
+        let start = RunningGeneration::start(&self.config, deployment, &self.events);
+        match start.instrument(span).await {
             Ok(running) => {
                 let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
                 figures.insert(self.job, running.figures());

@@ -10,6 +10,7 @@ use sql::{
     session::{JobKind, Outcome, Session},
     settings::Settings,
 };
+use tracing::{Instrument as _, info_span};
 
 use crate::{
     JobEntry, JobSpec, Jobs, SelectSpec, SubmitError,
@@ -102,6 +103,12 @@ impl Statements {
     /// When a statement is refused: then none has had an effect. When a job is not accepted, the
     /// ones before it are cancelled.
     pub async fn execute(&self, script: &str) -> Result<Vec<StatementResult>, StatementsError> {
+        // Not the text: it may hold secrets of connectors.
+        let span = info_span!("statements", bytes = script.len());
+        self.execute_all(script).instrument(span).await
+    }
+
+    async fn execute_all(&self, script: &str) -> Result<Vec<StatementResult>, StatementsError> {
         let mut results = Vec::new();
         for prepared in self.prepare(script)? {
             let result = match prepared {
@@ -125,13 +132,14 @@ impl Statements {
         if bytes > max {
             return Err(StatementsError::TooLong { bytes, max });
         }
-        let statements = parse_script(script)?;
+        let statements = info_span!("sql.parse").in_scope(|| parse_script(script))?;
         let mut shared = self.lock();
         let mut session = shared.clone();
         let mut prepared = Vec::with_capacity(statements.len());
         let mut new_jobs = 0;
         for statement in &statements {
-            prepared.push(match session.execute(statement)? {
+            let outcome = info_span!("sql.plan").in_scope(|| session.execute(statement))?;
+            prepared.push(match outcome {
                 Outcome::Ok(message) => Prepared::Done(StatementResult::Ok(message)),
                 Outcome::Rows { columns, rows } => {
                     Prepared::Done(StatementResult::Rows { columns, rows })

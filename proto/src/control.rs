@@ -75,6 +75,8 @@ pub struct Deployment {
     pub run: u64,
     /// Which of the tasks run where.
     pub exchange: ExchangeMap,
+    /// W3C trace context of the job's start.
+    pub traceparent: Option<String>,
 }
 
 /// Where the tasks of a generation run. By default, all here.
@@ -115,6 +117,8 @@ pub enum WorkerCommand {
         generation: Generation,
         /// Epoch that ends.
         epoch: Epoch,
+        /// W3C trace context of the checkpoint.
+        traceparent: Option<String>,
     },
     /// The epoch is committed: publish its output.
     Committed {

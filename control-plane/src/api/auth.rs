@@ -3,12 +3,13 @@
 use std::{fmt, hint::black_box, sync::Arc};
 
 use axum::{
+    Router,
     extract::{Request, State},
     http::{
         StatusCode,
         header::{AUTHORIZATION, WWW_AUTHENTICATE},
     },
-    middleware::Next,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 
@@ -41,6 +42,11 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
     }
+}
+
+/// These routes, for those who show the token.
+pub fn guarded(routes: Router, token: Token) -> Router {
+    routes.layer(middleware::from_fn_with_state(token, require_token))
 }
 
 pub(super) async fn require_token(

@@ -11,6 +11,7 @@ mod results;
 mod router;
 mod statements;
 mod tables;
+mod trace;
 
-pub use auth::Token;
+pub use auth::{Token, guarded};
 pub use router::{openapi, router};

@@ -20,6 +20,7 @@ use super::{
     figures, jobs,
     problem::Problem,
     results, statements, tables,
+    trace::trace_request,
 };
 use crate::{Statements, caps::REQUEST_BYTES_MAX};
 
@@ -33,6 +34,7 @@ pub fn router(statements: Arc<Statements>, token: Token) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .layer(middleware::from_fn_with_state(token, require_token))
+        .layer(middleware::from_fn(trace_request))
         .merge(open.method_not_allowed_fallback(wrong_method))
         .with_state(statements)
 }

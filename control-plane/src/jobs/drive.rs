@@ -8,6 +8,7 @@ use proto::{
     control::{Deployment, ExchangeMap, WorkerCommand, WorkerEvent, WorkerEventKind},
     types::JobId,
 };
+use rpc::trace_context;
 use state_client::StateControl;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -18,6 +19,7 @@ use super::{
     ExceptionRecord, JobEntry, JobSpec, Jobs, SubmitError,
     handle::{JobTable, Request},
     state::StateRequests,
+    traces::JobTraces,
 };
 use crate::{
     Figures, WorkerLink,
@@ -49,6 +51,7 @@ pub struct Driver {
     state: StateRequests,
     figures: Arc<dyn Figures>,
     table: Arc<JobTable>,
+    traces: JobTraces,
     /// When jobs want a tick.
     wakes: BTreeMap<JobId, u64>,
     wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -75,6 +78,7 @@ impl Jobs {
             state: StateRequests::new(tiers.state),
             figures: tiers.figures,
             table,
+            traces: JobTraces::default(),
             wakes: BTreeMap::new(),
             wall_ms: tiers.wall_ms,
             seed: tiers.seed,
@@ -116,7 +120,7 @@ impl Driver {
 
     fn on_request(&mut self, request: Request) {
         match request {
-            Request::Submit { spec, reply } => self.submit(*spec, reply),
+            Request::Submit { spec, reply, trace } => self.submit(*spec, reply, trace),
             Request::Cancel(job) => self.handle(job, Event::CancelRequested),
         }
     }
@@ -125,12 +129,14 @@ impl Driver {
         &mut self,
         spec: JobSpec,
         reply: oneshot::Sender<Result<Arc<JobEntry>, SubmitError>>,
+        trace: Option<String>,
     ) {
         let answer = self.accept(spec);
         let accepted = answer.as_ref().ok().map(|entry| entry.id);
         // Nobody waits any more: the job runs all the same and can be found in the list.
         let _ = reply.send(answer);
         if let Some(job) = accepted {
+            self.traces.submitted(job, trace);
             self.handle(job, Event::Submitted);
         }
     }
@@ -257,6 +263,8 @@ impl Driver {
 
     fn carry_out(&mut self, entry: &Arc<JobEntry>, effect: Effect) {
         let job = entry.id;
+        let span = self.traces.on_effect(entry, &effect);
+        let _entered = span.enter();
         match effect {
             Effect::BeginGeneration { .. }
             | Effect::Commit { .. }
@@ -276,12 +284,14 @@ impl Driver {
                 created_ms: entry.created_ms,
                 run: entry.run,
                 exchange: ExchangeMap::default(),
+                traceparent: trace_context::current(),
             }))),
             Effect::SendBarrier { generation, epoch } => {
                 self.worker.send(WorkerCommand::Barrier {
                     job,
                     generation,
                     epoch,
+                    traceparent: trace_context::current(),
                 });
             }
             Effect::SendCommitted { generation, epoch } => {

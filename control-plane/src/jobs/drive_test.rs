@@ -238,6 +238,7 @@ async fn failures_restart_the_job_until_it_is_given_up() {
         assert_eq!(entry.ended().await, expected_state);
         assert_eq!(deployed.load(Ordering::SeqCst), expected_deployments);
         assert_eq!(entry.exceptions().len(), failures as usize);
+        assert_eq!(entry.checkpoints_failed(), u64::from(failures));
     };
     check(2, JobState::Finished, 3).await;
     check(3, JobState::Failed, 3).await;

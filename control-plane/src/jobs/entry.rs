@@ -82,6 +82,7 @@ struct Record {
     metrics: JobMetrics,
     dead_letters: VecDeque<DeadLetter>,
     dead_letter_count: u64,
+    checkpoints_failed: u64,
     ended_us: Option<u64>,
 }
 
@@ -176,6 +177,18 @@ impl JobEntry {
         (record.dead_letter_count, letters)
     }
 
+    /// How many records its sources could not read, as far as is known.
+    #[must_use]
+    pub fn dead_letter_count(&self) -> u64 {
+        self.record().dead_letter_count
+    }
+
+    /// Checkpoints that had begun when the job failed.
+    #[must_use]
+    pub fn checkpoints_failed(&self) -> u64 {
+        self.record().checkpoints_failed
+    }
+
     /// When it ended, on the driver's clock.
     #[must_use]
     pub fn ended_us(&self) -> Option<u64> {
@@ -209,6 +222,10 @@ impl JobEntry {
             record.exceptions.pop_front();
         }
         record.exceptions.push_back(exception);
+    }
+
+    pub(super) fn count_failed_checkpoint(&self) {
+        self.record().checkpoints_failed += 1;
     }
 
     pub(super) fn set_ended(&self, now_us: u64) {

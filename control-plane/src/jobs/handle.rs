@@ -7,6 +7,7 @@ use std::{
 
 use coordinator::place::PlaceError;
 use proto::{control::JobMetrics, types::JobId};
+use rpc::trace_context;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{JobEntry, JobSpec};
@@ -49,6 +50,8 @@ pub(super) enum Request {
     Submit {
         spec: Box<JobSpec>,
         reply: oneshot::Sender<Result<Arc<JobEntry>, SubmitError>>,
+        /// The trace of whoever asks.
+        trace: Option<String>,
     },
     Cancel(JobId),
 }
@@ -61,7 +64,8 @@ impl Jobs {
     pub async fn submit(&self, spec: JobSpec) -> Result<Arc<JobEntry>, SubmitError> {
         let (reply, answer) = oneshot::channel();
         let spec = Box::new(spec);
-        let request = Request::Submit { spec, reply };
+        let trace = trace_context::current();
+        let request = Request::Submit { spec, reply, trace };
         self.requests
             .send(request)
             .await

@@ -7,6 +7,7 @@ mod drive_test;
 mod entry;
 mod handle;
 mod state;
+mod traces;
 
 pub use drive::{Driver, Tiers};
 pub use entry::{ExceptionRecord, JobEntry, JobSpec, SelectSpec};

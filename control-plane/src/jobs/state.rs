@@ -8,6 +8,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use proto::types::{Generation, JobId};
 use state_client::{Incarnation, StateControl, StateError};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 /// Requests in flight.
 pub(super) struct StateRequests {
@@ -23,7 +24,7 @@ impl StateRequests {
         }
     }
 
-    /// Starts the request of an effect; other effects are not for the store.
+    /// Starts the request of an effect, in the current span; other effects are not for the store.
     pub(super) fn start(&mut self, job: JobId, effect: &Effect) {
         let who = |generation: Generation| Incarnation { job, generation };
         let request: BoxFuture<'static, Result<Option<Event>, StateError>> = match effect.clone() {
@@ -60,7 +61,7 @@ impl StateRequests {
         };
         let generation = answered_generation(effect);
         let request = AssertUnwindSafe(request).catch_unwind();
-        self.in_flight.spawn(async move {
+        let answer = async move {
             let (error, retryable) = match request.await {
                 Ok(Ok(event)) => return event.map(|event| (job, event)),
                 Ok(Err(error)) => (error.to_string(), error.is_retryable()),
@@ -77,7 +78,8 @@ impl StateRequests {
                 retryable,
             };
             Some((job, event))
-        });
+        };
+        self.in_flight.spawn(answer.in_current_span());
     }
 
     /// The next answer; pending while nothing is in flight.

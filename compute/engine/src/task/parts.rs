@@ -29,6 +29,8 @@ pub enum TaskCommand {
 pub enum TaskEvent {
     /// State is restored, the first element may come.
     Running,
+    /// The epoch's barrier has passed; its delta is cut, and encoded from now on.
+    Frozen(Epoch),
     /// The delta of the epoch is staged.
     Staged {
         /// Epoch.

@@ -323,6 +323,7 @@ impl Task {
         self.last_barrier = epoch;
         self.checkpointer.freeze(&mut self.parts.graph, epoch);
         self.parts.graph.send_barrier(epoch)?;
+        (self.parts.events)(TaskEvent::Frozen(epoch));
         self.phase = Phase::Running;
         Ok(None)
     }

@@ -1,0 +1,97 @@
+//! Spans of one task: its restore, and its part in every checkpoint. The engine tells what happens
+//! to a task and knows no traces. No trace, no span: batches never meet one.
+//!
+//! ```text
+//! task.restore  deployed ───────────▶ running
+//! task.freeze   barrier is sent ────▶ state is cut         (inputs are aligned meanwhile)
+//! task.stage    state is cut ───────▶ staged at the store  (rows are encoded, sorted, sent)
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use engine::task::TaskEvent;
+use proto::types::{Epoch, JobId, TaskId};
+use rpc::trace_context::span_with_parent;
+use tracing::{Span, info_span};
+
+/// Epochs whose spans are open. A task that has fallen silent must not gather more.
+const EPOCHS_MAX: usize = 8;
+
+/// The spans of a task.
+pub(crate) struct TaskSpans {
+    job: JobId,
+    task: TaskId,
+    open: Mutex<Open>,
+}
+
+struct Open {
+    restore: Option<Span>,
+    epochs: BTreeMap<Epoch, EpochSpan>,
+}
+
+struct EpochSpan {
+    /// The checkpoint.
+    parent: String,
+    /// What the task is at.
+    span: Span,
+}
+
+impl TaskSpans {
+    /// A task that is deployed in the current span.
+    pub(crate) fn new(job: JobId, task: TaskId) -> TaskSpans {
+        let restore = info_span!("task.restore", %job, %task);
+        let open = Open {
+            restore: Some(restore),
+            epochs: BTreeMap::new(),
+        };
+        TaskSpans {
+            job,
+            task,
+            open: Mutex::new(open),
+        }
+    }
+
+    /// Something happened to the task.
+    pub(crate) fn on_event(&self, event: &TaskEvent) {
+        match event {
+            TaskEvent::Running => self.lock().restore = None,
+            TaskEvent::Frozen(epoch) => self.frozen(*epoch),
+            TaskEvent::Staged(epoch) => {
+                self.lock().epochs.remove(epoch);
+            }
+            TaskEvent::Finished | TaskEvent::DeadLetters(_) | TaskEvent::OutputFull => {}
+        }
+    }
+
+    /// The barrier of a checkpoint is sent.
+    pub(crate) fn barrier(&self, epoch: Epoch, parent: &str) {
+        let (job, task) = (self.job, self.task);
+        let span = info_span!(parent: None, "task.freeze", %job, %task, epoch = epoch.0);
+        if span.is_disabled() {
+            return;
+        }
+        let span = span_with_parent(span, Some(parent));
+        let parent = parent.to_owned();
+        let mut open = self.lock();
+        open.epochs.insert(epoch, EpochSpan { parent, span });
+        if open.epochs.len() > EPOCHS_MAX {
+            open.epochs.pop_first();
+        }
+    }
+
+    fn frozen(&self, epoch: Epoch) {
+        if let Some(open) = self.lock().epochs.get_mut(&epoch) {
+            let (job, task) = (self.job, self.task);
+            let span = info_span!(parent: None, "task.stage", %job, %task, epoch = epoch.0);
+            open.span = span_with_parent(span, Some(&open.parent));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        // A panic leaves whole spans.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

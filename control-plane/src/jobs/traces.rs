@@ -1,0 +1,122 @@
+//! Spans of what takes a job several events: its start, its recovery, each checkpoint. They follow
+//! the effects that the driver carries out and change nothing.
+//!
+//! ```text
+//! job.start     BeginGeneration ─────────────▶ RUNNING
+//! job.recover   RESTARTING ──────────────────▶ RUNNING (in the next generation)
+//! checkpoint    SendBarrier ──▶ Commit ──────▶ SendCommitted
+//! ```
+
+use std::collections::BTreeMap;
+
+use coordinator::{Effect, JobState};
+use proto::types::JobId;
+use rpc::trace_context::span_with_parent;
+use tracing::{Span, field::Empty, info_span};
+
+use super::JobEntry;
+
+/// Spans that have begun, by job.
+#[derive(Default)]
+pub(super) struct JobTraces(BTreeMap<JobId, OpenSpans>);
+
+#[derive(Default)]
+struct OpenSpans {
+    /// The trace of the request that made the job.
+    request: Option<String>,
+    /// From the wish to run to running.
+    start: Option<Span>,
+    /// From barrier to commit.
+    checkpoint: Option<Span>,
+}
+
+impl JobTraces {
+    /// The job was made by a request of this trace.
+    pub(super) fn submitted(&mut self, job: JobId, request: Option<String>) {
+        let open = OpenSpans {
+            request,
+            ..OpenSpans::default()
+        };
+        self.0.insert(job, open);
+    }
+
+    /// Begins spans before the effect is carried out, which is to be done in the span that this
+    /// gives. One that the effect ends is given away and ends with it.
+    pub(super) fn on_effect(&mut self, entry: &JobEntry, effect: &Effect) -> Span {
+        let job = entry.id;
+        let Some(open) = self.0.get_mut(&job) else {
+            return Span::none();
+        };
+        match effect {
+            Effect::BeginGeneration { generation } => {
+                let parent = open.begin_start(job);
+                info_span!(parent: parent, "state.begin", %job, %generation)
+            }
+            Effect::Deploy { .. } => open.start.clone().unwrap_or_else(Span::none),
+            Effect::SendBarrier { generation, epoch } => {
+                let epoch = epoch.0;
+                let span = info_span!(parent: None, "checkpoint", %job, %generation, epoch, otel.status_code = Empty);
+                open.checkpoint.insert(span).clone()
+            }
+            Effect::Commit { epoch, .. } => match &open.checkpoint {
+                Some(parent) => {
+                    info_span!(parent: parent, "checkpoint.commit", %job, epoch = epoch.0)
+                }
+                None => Span::none(),
+            },
+            Effect::SendCommitted { .. } => open.checkpoint.take().unwrap_or_else(Span::none),
+            Effect::ReportState(state) => {
+                let span = open.on_state(entry, *state);
+                if state.is_terminal() {
+                    self.0.remove(&job);
+                }
+                span.unwrap_or_else(Span::none)
+            }
+            Effect::RecordPublished { .. } | Effect::Stop | Effect::DropState => Span::none(),
+        }
+    }
+}
+
+impl OpenSpans {
+    /// The job's start, or the recovery that has begun with a failure.
+    fn begin_start(&mut self, job: JobId) -> &Span {
+        let request = self.request.take();
+        self.start.get_or_insert_with(|| {
+            let span = info_span!(parent: None, "job.start", %job, otel.status_code = Empty);
+            span_with_parent(span, request.as_deref())
+        })
+    }
+
+    /// The span that the new state belongs to.
+    fn on_state(&mut self, entry: &JobEntry, state: JobState) -> Option<Span> {
+        match state {
+            JobState::Running => self.start.take(),
+            JobState::Restarting => {
+                self.fail(entry);
+                let job = entry.id;
+                let span = info_span!(parent: None, "job.recover", %job, otel.status_code = Empty);
+                self.start.insert(span).clone().into()
+            }
+            JobState::Failed => self.fail(entry),
+            // Whoever cancels a job does not want its checkpoint either.
+            JobState::Canceling | JobState::Canceled => {
+                self.checkpoint = None;
+                self.start.take()
+            }
+            JobState::Created | JobState::Starting | JobState::Finishing | JobState::Finished => {
+                None
+            }
+        }
+    }
+
+    /// What is under way has failed. The epoch of a checkpoint is never tried again.
+    fn fail(&mut self, entry: &JobEntry) -> Option<Span> {
+        if self.checkpoint.is_some() {
+            entry.count_failed_checkpoint();
+        }
+        let failed = self.checkpoint.take().or(self.start.take());
+        failed.inspect(|span| {
+            span.record("otel.status_code", "ERROR");
+        })
+    }
+}
