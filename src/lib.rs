@@ -6,6 +6,7 @@ mod interrupt;
 mod process;
 mod render;
 pub mod run;
+pub mod telemetry;
 
 pub use process::{Process, ProcessConfig};
 pub use render::lines;

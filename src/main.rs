@@ -1,13 +1,12 @@
 //! The one binary: reads the command line and hands over.
 
-use std::{env, io, process::ExitCode};
+use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use millstream::{dev, run};
-use tracing_subscriber::EnvFilter;
-
-/// Variable that says what is logged.
-const LOG_VARIABLE: &str = "MILLSTREAM_LOG";
+use millstream::{
+    dev, run,
+    telemetry::{self, ProcessIdentity},
+};
 
 /// What the environment and the exit code mean.
 const ENVIRONMENT: &str = "\
@@ -15,6 +14,8 @@ Environment:
   MILLSTREAM_TOKEN  Secret that `dev` accepts, and that `sql` and `jobs` show
   MILLSTREAM_URL    Where the server of `sql` and `jobs` is [default: http://127.0.0.1:7878]
   MILLSTREAM_LOG    What is logged: off, error, warn, info, debug or trace [default: error]
+  OTEL_...          Where `run` and `dev` send traces, metrics and logs over OTLP, such as
+                    OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 [default: nowhere]
 
 Exit codes:
   0 success, 1 failure, 2 wrong arguments, 130 ended by Ctrl-C";
@@ -37,24 +38,25 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = match log_filter() {
-        Ok(filter) => filter,
+    let telemetry = match &arguments.command {
+        Command::Run(_) => telemetry::start(&ProcessIdentity::unnamed("millstream-run")),
+        Command::Dev(_) => telemetry::start(&ProcessIdentity::unnamed("millstream-dev")),
+        Command::Sql(_) | Command::Jobs(_) => telemetry::start_log(),
+    };
+    let telemetry = match telemetry.map_err(anyhow::Error::from) {
+        Ok(telemetry) => telemetry,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {error:#}");
             return ExitCode::from(2);
         }
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
     let result = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
-        Command::Dev(arguments) => dev::run(arguments),
+        Command::Dev(arguments) => dev::run(arguments, &telemetry),
         Command::Sql(arguments) => cli::sql(arguments),
         Command::Jobs(arguments) => cli::jobs(arguments).map(|()| ExitCode::SUCCESS),
     };
-    result.unwrap_or_else(|error| {
+    let code = result.unwrap_or_else(|error| {
         if reader_is_gone(&error) {
             return ExitCode::SUCCESS;
         }
@@ -63,19 +65,9 @@ fn main() -> ExitCode {
             None => eprintln!("error: {error:#}"),
         }
         ExitCode::FAILURE
-    })
-}
-
-/// What is logged; unless somebody asks, only results and errors show.
-fn log_filter() -> Result<EnvFilter, String> {
-    let wanted = match env::var(LOG_VARIABLE) {
-        Ok(wanted) if !wanted.trim().is_empty() => wanted,
-        Ok(_) | Err(env::VarError::NotPresent) => "error".to_owned(),
-        Err(env::VarError::NotUnicode(_)) => return Err(format!("{LOG_VARIABLE} is not text")),
-    };
-    EnvFilter::try_new(&wanted).map_err(|_| {
-        format!("{LOG_VARIABLE} cannot be `{wanted}`: write a level such as info, or target=level")
-    })
+    });
+    telemetry.shut_down();
+    code
 }
 
 /// Whoever read the output has had enough: `millstream … | head`.

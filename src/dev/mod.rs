@@ -12,16 +12,22 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use compute::SystemClock;
 use control_plane::{
     Statements,
-    api::{Token, router},
+    api::{Token, guarded, router},
 };
+use engine::clock::Clock as _;
 use proto::control::JobOptions;
 use rand::{TryRngCore as _, rngs::OsRng};
 use sql::{PlanOptions, session::Session};
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::{Process, ProcessConfig, interrupt::Interrupt};
+use crate::{
+    Process, ProcessConfig,
+    interrupt::Interrupt,
+    telemetry::{Telemetry, metrics_router, observe_jobs, observe_runtime},
+};
 
 /// Variable that may hold the token.
 const TOKEN_VARIABLE: &str = "MILLSTREAM_TOKEN";
@@ -51,7 +57,7 @@ pub struct DevArgs {
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &DevArgs, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
     if !args.listen.ip().is_loopback() {
         bail!(
             "{} is not a loopback address; without TLS the API is for this machine only",
@@ -61,17 +67,20 @@ pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let grace = Duration::from_millis(INTERRUPT_GRACE_MS);
     let interrupt = Interrupt::listen(grace).context("failed to wait for Ctrl-C")?;
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
-    runtime.block_on(serve(args, &interrupt))?;
+    observe_runtime(runtime.handle());
+    runtime.block_on(serve(args, telemetry, &interrupt))?;
     // Tasks that hang in a foreign call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(args: &DevArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
+async fn serve(args: &DevArgs, telemetry: &Telemetry, interrupt: &Interrupt) -> anyhow::Result<()> {
     let listener = listen(args.listen).await?;
     let address = listener.local_addr().context("failed to listen")?;
     let (token, given) = token()?;
     let process = Process::start(ProcessConfig::default());
+    let clock = SystemClock::default();
+    observe_jobs(&process.jobs, move || clock.wall_ms());
     let session = Session::new(PlanOptions::default());
     let statements = Arc::new(Statements::new(
         session,
@@ -81,7 +90,9 @@ async fn serve(args: &DevArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
     introduce(address, &token, given);
 
     let (stop, stopped) = watch::channel(());
-    let app = router(statements.clone(), Token::new(&token));
+    let token = Token::new(&token);
+    let metrics = guarded(metrics_router(telemetry.scrape()), token.clone());
+    let app = router(statements.clone(), token).merge(metrics);
     let server = axum::serve(listener, app).with_graceful_shutdown(until(stopped.clone()));
     let server = tokio::spawn(async move { server.await });
     let demo = args.demo.then(|| tokio::spawn(demo::run(statements)));
@@ -162,6 +173,7 @@ fn introduce(address: SocketAddr, token: &str, given: bool) {
     eprintln!("Millstream is running; Ctrl-C stops it.");
     eprintln!("  REST API  http://{address}/v1  (described by /v1/openapi.json)");
     eprintln!("  token     {shown}");
+    eprintln!("  metrics   http://{address}/metrics  (for Prometheus; asks for the token too)");
     eprintln!("  try       curl -H \"Authorization: Bearer {shown}\" http://{address}/v1/jobs");
     eprintln!();
 }

@@ -11,12 +11,15 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use compute::SystemClock;
 use control_plane::caps::PARALLELISM_MAX;
+use engine::clock::Clock as _;
 use proto::control::JobOptions;
 
 use crate::{
     Process, ProcessConfig,
     interrupt::{self, Interrupt},
+    telemetry::{observe_jobs, observe_runtime},
 };
 use duration::duration_ms;
 use report::ReportFile;
@@ -98,9 +101,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let grace = Duration::from_millis(INTERRUPT_GRACE_MS);
     let interrupt = Interrupt::listen(grace).context("failed to wait for Ctrl-C")?;
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    observe_runtime(runtime.handle());
     let clock = report::RunClock::start();
     let run = runtime.block_on(async {
         let process = Process::start(ProcessConfig::default());
+        let clock = SystemClock::default();
+        observe_jobs(&process.jobs, move || clock.wall_ms());
         let mut out = tokio::io::stdout();
         run_script(&process, &script, &options, &mut out, interrupt.asked()).await
     });
