@@ -5,3 +5,4 @@ mod conformance;
 mod files;
 mod nexmark;
 mod readme;
+mod telemetry;

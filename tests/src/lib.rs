@@ -1,10 +1,16 @@
 //! What the test binaries share: the whole system in one process, faults, data, comparison.
 
+pub mod collector;
+mod dev_process;
+pub mod exposition;
 pub mod faults;
 pub mod rows;
 mod run;
+mod wait;
 
+pub use dev_process::DevProcess;
 pub use run::{RunConfig, RunOutput, run};
+pub use wait::wait_until;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,143 @@
+//! `millstream dev` as a process of its own, and what a client can ask of it.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::Agent;
+
+use crate::wait_until;
+
+/// What it asks clients for.
+const TOKEN: &str = "token-of-tests";
+
+/// How long it may take to start, and to end.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A running process; killed when dropped.
+pub struct DevProcess {
+    process: Child,
+    address: String,
+    folder: TempDir,
+    agent: Agent,
+}
+
+impl DevProcess {
+    /// Starts `program` with these variables on a free port.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start(program: &Path, variables: &[(&str, &str)]) -> DevProcess {
+        let folder = tempfile::tempdir().expect("a folder");
+        let output = |name: &str| File::create(folder.path().join(name)).expect("a file");
+        let process = Command::new(program)
+            .args(["dev", "--listen", "127.0.0.1:0"])
+            .env("MILLSTREAM_TOKEN", TOKEN)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(output("stdout"))
+            .stderr(output("stderr"))
+            .spawn()
+            .expect("the program runs");
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .timeout_global(Some(WAIT_MAX));
+        let mut dev = DevProcess {
+            process,
+            address: String::new(),
+            folder,
+            agent: config.build().into(),
+        };
+        let up = wait_until(WAIT_MAX, || {
+            let log = dev.log();
+            let address = log
+                .lines()
+                .find_map(|line| line.trim().strip_prefix("REST API  "));
+            let address = address.and_then(|line| line.split("/v1").next());
+            address
+                .inspect(|address| dev.address = (*address).to_owned())
+                .is_some()
+        });
+        assert!(up, "it does not come up: {}", dev.log());
+        dev
+    }
+
+    /// What it has written to standard error.
+    ///
+    /// # Panics
+    /// When that cannot be read.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).expect("its output")
+    }
+
+    /// Executes statements; the answer. `traceparent` makes the call part of a trace.
+    ///
+    /// # Panics
+    /// When they are not accepted.
+    #[must_use]
+    pub fn execute(&self, sql: &str, traceparent: &str) -> Value {
+        let mut response = self
+            .agent
+            .post(format!("{}/v1/statements", self.address))
+            .header("Authorization", format!("Bearer {TOKEN}"))
+            .header("Content-Type", "application/json")
+            .header("traceparent", traceparent)
+            .send(json!({ "sql": sql }).to_string())
+            .expect("an answer");
+        let text = response.body_mut().read_to_string().expect("text");
+        assert_eq!(response.status(), 201, "{text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Gets a path: status, media type and body.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    #[must_use]
+    pub fn get(&self, path: &str, with_token: bool) -> (u16, String, String) {
+        let mut request = self.agent.get(format!("{}{path}", self.address));
+        if with_token {
+            request = request.header("Authorization", format!("Bearer {TOKEN}"));
+        }
+        let mut response = request.call().expect("an answer");
+        let kind = response.headers().get("content-type");
+        let kind = kind
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
+        let text = response.body_mut().read_to_string().expect("text");
+        (response.status().as_u16(), kind, text)
+    }
+
+    /// Presses Ctrl-C and waits until it has ended.
+    ///
+    /// # Panics
+    /// When it goes on.
+    pub fn interrupt(&mut self) -> ExitStatus {
+        let pressed = Command::new("kill")
+            .args(["-INT", &self.process.id().to_string()])
+            .status();
+        assert!(pressed.expect("kill runs").success());
+        let mut status = None;
+        wait_until(WAIT_MAX, || {
+            status = self.process.try_wait().expect("a process");
+            status.is_some()
+        });
+        status.unwrap_or_else(|| panic!("it goes on: {}", self.log()))
+    }
+}
+
+impl Drop for DevProcess {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
