@@ -248,9 +248,10 @@ impl Driver {
                 error: error.clone(),
             });
         }
-        let (effects, wake) = {
+        let (effects, wake, checkpointing) = {
             let mut core = entry.core();
-            (core.handle(event, now_us), core.wake_at_us())
+            let effects = core.handle(event, now_us);
+            (effects, core.wake_at_us(), core.is_checkpointing())
         };
         match wake {
             Some(at_us) => self.wakes.insert(job, at_us),
@@ -258,6 +259,9 @@ impl Driver {
         };
         for effect in effects {
             self.carry_out(&entry, effect);
+        }
+        if !checkpointing {
+            self.traces.checkpoint_is_over(job);
         }
     }
 

@@ -75,6 +75,13 @@ impl JobTraces {
             Effect::RecordPublished { .. } | Effect::Stop | Effect::DropState => Span::none(),
         }
     }
+
+    /// No epoch is on its way: whatever became of the last one has been carried out.
+    pub(super) fn checkpoint_is_over(&mut self, job: JobId) {
+        if let Some(open) = self.0.get_mut(&job) {
+            open.checkpoint = None;
+        }
+    }
 }
 
 impl OpenSpans {

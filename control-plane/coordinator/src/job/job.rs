@@ -187,6 +187,12 @@ impl Job {
         }
     }
 
+    /// Whether an epoch is on its way from barrier to commit.
+    #[must_use]
+    pub fn is_checkpointing(&self) -> bool {
+        matches!(&self.phase, Phase::Running(running) if running.in_flight.is_some())
+    }
+
     /// When [`Event::Tick`] has something to do.
     #[must_use]
     pub fn wake_at_us(&self) -> Option<u64> {
