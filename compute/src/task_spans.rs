@@ -59,7 +59,7 @@ impl TaskSpans {
         match event {
             TaskEvent::Running => self.lock().restore = None,
             TaskEvent::Frozen(epoch) => self.frozen(*epoch),
-            TaskEvent::Staged(epoch) => {
+            TaskEvent::Staged { epoch, .. } => {
                 self.lock().epochs.remove(epoch);
             }
             TaskEvent::Finished | TaskEvent::DeadLetters(_) | TaskEvent::OutputFull => {}

@@ -249,6 +249,12 @@ fn observe_checkpoints(meter: &Meter, look: &Arc<Look>) {
             }
         })
         .build();
+    meter
+        .u64_observable_gauge("millstream.job.checkpoint.size")
+        .with_unit("By")
+        .with_description("Size of the log objects of the last checkpoint.")
+        .with_callback(look.jobs(|row| row.checkpoint_bytes))
+        .build();
     let look = Arc::clone(look);
     meter
         .f64_observable_gauge("millstream.job.checkpoint.duration")

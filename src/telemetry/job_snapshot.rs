@@ -31,6 +31,8 @@ pub(super) struct JobRow {
     pub(super) checkpoints_failed: u64,
     /// Of the last one.
     pub(super) checkpoint_seconds: Option<f64>,
+    /// Of the last one.
+    pub(super) checkpoint_bytes: u64,
     pub(super) dead_letters: u64,
 }
 
@@ -111,6 +113,7 @@ impl JobRow {
             checkpoints: entry.checkpoint_summary().count,
             checkpoints_failed: entry.checkpoints_failed(),
             checkpoint_seconds: last.map(|last| last.total_us as f64 / 1e6),
+            checkpoint_bytes: entry.checkpoint_bytes(),
             dead_letters: entry.dead_letter_count(),
         }
     }

@@ -32,7 +32,7 @@
 //! | `checkpoint` | | `job`, `generation`, `epoch` | barrier – commit; an error if it never comes |
 //! | `task.freeze` | `checkpoint` | `job`, `task`, `epoch` | the barrier is sent – the task's state is cut |
 //! | `task.stage` | `checkpoint` | `job`, `task`, `epoch` | state is cut – staged at the store |
-//! | `checkpoint.commit` | `checkpoint` | `job`, `epoch` | all is staged – committed |
+//! | `checkpoint.commit` | `checkpoint` | `job`, `epoch`, `bytes` | all is staged – committed |
 //!
 //! # Metrics
 //!
@@ -48,6 +48,7 @@
 //! | `millstream.operator.watermark.lag` | job, operator | seconds that event time is behind the clock |
 //! | `millstream.job.{checkpoints, checkpoints.failed, restarts, dead_letters}` | job | counts since the process started |
 //! | `millstream.job.checkpoint.duration` | job | seconds that the last one took |
+//! | `millstream.job.checkpoint.size` | job | bytes of log objects that the last one committed |
 //! | `millstream.job.state` | job, state | 1 for the state it is in |
 //! | `millstream.runtime.{busy, threads}` | | seconds at work; threads |
 //! | `process.cpu.time`, `process.memory.usage` | cpu.mode | of the process |

@@ -83,6 +83,7 @@ struct Record {
     dead_letters: VecDeque<DeadLetter>,
     dead_letter_count: u64,
     checkpoints_failed: u64,
+    checkpoint_bytes: u64,
     ended_us: Option<u64>,
 }
 
@@ -222,6 +223,16 @@ impl JobEntry {
             record.exceptions.pop_front();
         }
         record.exceptions.push_back(exception);
+    }
+
+    /// Bytes of the log objects of the last checkpoint.
+    #[must_use]
+    pub fn checkpoint_bytes(&self) -> u64 {
+        self.record().checkpoint_bytes
+    }
+
+    pub(super) fn set_checkpoint_bytes(&self, bytes: u64) {
+        self.record().checkpoint_bytes = bytes;
     }
 
     pub(super) fn count_failed_checkpoint(&self) {

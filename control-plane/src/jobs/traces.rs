@@ -58,12 +58,16 @@ impl JobTraces {
                 let span = info_span!(parent: None, "checkpoint", %job, %generation, epoch, otel.status_code = Empty);
                 open.checkpoint.insert(span).clone()
             }
-            Effect::Commit { epoch, .. } => match &open.checkpoint {
-                Some(parent) => {
-                    info_span!(parent: parent, "checkpoint.commit", %job, epoch = epoch.0)
+            Effect::Commit { epoch, objects, .. } => {
+                let bytes: u64 = objects.iter().map(|object| object.bytes).sum();
+                entry.set_checkpoint_bytes(bytes);
+                match &open.checkpoint {
+                    Some(parent) => {
+                        info_span!(parent: parent, "checkpoint.commit", %job, epoch = epoch.0, bytes)
+                    }
+                    None => Span::none(),
                 }
-                None => Span::none(),
-            },
+            }
             Effect::SendCommitted { .. } => open.checkpoint.take().unwrap_or_else(Span::none),
             Effect::ReportState(state) => {
                 let span = open.on_state(entry, *state);
