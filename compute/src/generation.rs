@@ -27,8 +27,8 @@ use crate::{
     exchange::{Expected, LinkError, Links, ReceiveLink, SendLink},
     publish::PublishLoop,
     report::Reporter,
-    wiring::Wiring,
     task_spans::TaskSpans,
+    wiring::Wiring,
     worker::WorkerConfig,
 };
 

@@ -173,6 +173,7 @@ impl Cluster {
                     workers: workers.clone(),
                     place: place.clone(),
                 },
+                traceparent: None,
             };
             let command = WorkerCommand::Deploy(Box::new(deployment));
             assert!(member.handle.send(command).await);
@@ -204,7 +205,7 @@ impl Cluster {
     async fn run(&mut self, run: &mut Run, job: &Job, stop_after: u64) -> Result<(), String> {
         let (job_id, generation) = (run.who.job, run.who.generation);
         let (mut running, mut finished) = (0, BTreeSet::new());
-        let mut staged = BTreeSet::new();
+        let (mut staged, mut objects) = (BTreeSet::new(), Vec::new());
         // Whether the epoch began after every task had finished: nothing comes after it.
         let mut is_last = false;
         let (mut committed, mut ended_at) = (0, None);
@@ -219,13 +220,19 @@ impl Cluster {
                 WorkerEventKind::Finished { task } => {
                     finished.insert(task);
                 }
-                WorkerEventKind::Staged { task, epoch } if epoch == run.epoch => {
+                WorkerEventKind::Staged {
+                    task,
+                    epoch,
+                    objects: held,
+                } if epoch == run.epoch => {
                     staged.insert(task);
+                    objects.extend(held);
                     if staged.len() < job.tasks.len() {
                         continue;
                     }
                     staged.clear();
-                    let done = self.store.commit(run.who, epoch).await;
+                    let held = std::mem::take(&mut objects);
+                    let done = self.store.commit(run.who, epoch, held).await;
                     done.expect("all is staged");
                     self.tell_all(|| WorkerCommand::Committed {
                         job: job_id,
@@ -258,6 +265,7 @@ impl Cluster {
             job: run.who.job,
             generation: run.who.generation,
             epoch: run.epoch,
+            traceparent: None,
         })
         .await;
     }

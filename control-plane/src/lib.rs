@@ -13,6 +13,7 @@ pub mod api;
 pub mod caps;
 mod jobs;
 mod links;
+pub mod metadata;
 pub mod results;
 mod statements;
 

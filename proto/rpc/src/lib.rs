@@ -31,4 +31,4 @@ pub use server::{control_server, exchange_server, peer_server, state_server};
 pub use status::{ErrorCode, WireError, from_status, to_status};
 pub use tls::{Mutual, Tls};
 pub use tonic;
-pub use trace::{TraceInject, TraceLayer, TraceService, follow, traceparent};
+pub use trace::{TraceInject, TraceLayer, TraceService};

@@ -1,46 +1,14 @@
 //! W3C trace context: taken from the span that makes a call, given to the span that serves it.
 
-use std::{
-    collections::HashMap,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
-use opentelemetry::{
-    propagation::{Extractor, Injector, TextMapPropagator as _},
-    trace::TraceContextExt as _,
-};
-use opentelemetry_sdk::propagation::TraceContextPropagator;
-use tonic::{
-    Request, Status,
-    codegen::http,
-    metadata::{MetadataKey, MetadataMap},
-    service::Interceptor,
-};
+use tonic::{Request, Status, codegen::http, service::Interceptor};
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, instrument::Instrumented};
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::trace_context;
 
 const TRACEPARENT: &str = "traceparent";
-
-/// The current span's trace context as text, for a message that is no call of its own; empty
-/// without one.
-#[must_use]
-pub fn traceparent() -> String {
-    let mut carrier = HashMap::new();
-    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut carrier);
-    carrier.remove(TRACEPARENT).unwrap_or_default()
-}
-
-/// Makes `span`, which must not have been entered, part of the trace that `traceparent` names. An
-/// empty or malformed one leaves it as it is.
-pub fn follow(span: &Span, traceparent: &str) {
-    let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
-    let context = TraceContextPropagator::new().extract(&carrier);
-    if context.span().span_context().is_valid() {
-        // An error: nobody records spans.
-        let _ = span.set_parent(context);
-    }
-}
 
 /// Puts the current span's trace context on every call.
 #[derive(Clone, Copy, Debug)]
@@ -48,34 +16,11 @@ pub struct TraceInject;
 
 impl Interceptor for TraceInject {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let context = Span::current().context();
-        if context.span().span_context().is_valid() {
-            let mut metadata = Metadata(request.metadata_mut());
-            TraceContextPropagator::new().inject_context(&context, &mut metadata);
+        let traceparent = trace_context::current();
+        if let Some(value) = traceparent.and_then(|text| text.parse().ok()) {
+            request.metadata_mut().insert(TRACEPARENT, value);
         }
         Ok(request)
-    }
-}
-
-struct Metadata<'a>(&'a mut MetadataMap);
-
-impl Injector for Metadata<'_> {
-    fn set(&mut self, key: &str, value: String) {
-        if let (Ok(key), Ok(value)) = (MetadataKey::from_bytes(key.as_bytes()), value.parse()) {
-            self.0.insert(key, value);
-        }
-    }
-}
-
-struct Headers<'a>(&'a http::HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(http::HeaderName::as_str).collect()
     }
 }
 
@@ -116,16 +61,15 @@ where
 }
 
 fn span_of<B>(request: &http::Request<B>) -> Span {
-    if !request.headers().contains_key(TRACEPARENT) {
+    let header = request.headers().get(TRACEPARENT);
+    let Some(traceparent) = header.and_then(|value| value.to_str().ok()) else {
         return Span::none();
-    }
-    let context = TraceContextPropagator::new().extract(&Headers(request.headers()));
-    if !context.span().span_context().is_sampled() {
+    };
+    // Calls of traces that nobody keeps cost nothing.
+    if !trace_context::is_sampled(traceparent) {
         return Span::none();
     }
     let method = request.uri().path();
     let span = tracing::info_span!("rpc", otel.name = method, otel.kind = "server");
-    // An error: nobody records spans.
-    let _ = span.set_parent(context);
-    span
+    trace_context::span_with_parent(span, Some(traceparent))
 }

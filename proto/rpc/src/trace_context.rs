@@ -46,6 +46,12 @@ pub fn span_with_parent(span: Span, traceparent: Option<&str>) -> Span {
     span
 }
 
+/// Whether the one who made the context keeps its trace.
+#[must_use]
+pub fn is_sampled(traceparent: &str) -> bool {
+    decode(traceparent).is_some_and(|context| context.is_sampled())
+}
+
 fn encode(context: &SpanContext) -> String {
     format!(
         "00-{}-{}-{:02x}",
