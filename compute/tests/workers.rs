@@ -148,7 +148,7 @@ impl Cluster {
             job: JOB,
             generation: Generation(generation),
         };
-        let restored = self.store.begin(who).await.expect("a newer one");
+        let restored = self.store.begin(who).await.expect("a newer one").restored;
         let count = self.members.len() as u32;
         let worker = |spec: &TaskSpec| self.members[(spec.task.0 % count) as usize].id;
         let place: BTreeMap<TaskId, WorkerId> = job

@@ -14,8 +14,8 @@ use proto::{
     types::{Epoch, JobId, SinkId},
 };
 use state_client::{
-    CommittedOutput, EpochDelta, Incarnation, MemoryStore, OutputRequest, ReadReply, ReadRequest,
-    ScanReply, ScanRequest, StateControl, StateError, StateStore,
+    Begun, CommittedOutput, EpochDelta, Incarnation, MemoryStore, OutputRequest, ReadReply,
+    ReadRequest, ScanReply, ScanRequest, StateControl, StateError, StateStore,
 };
 
 /// A kind of step.
@@ -135,7 +135,7 @@ impl StateStore for FaultyStore {
 }
 
 impl StateControl for FaultyStore {
-    fn begin(&self, who: Incarnation) -> BoxFuture<'static, Result<Epoch, StateError>> {
+    fn begin(&self, who: Incarnation) -> BoxFuture<'static, Result<Begun, StateError>> {
         self.guard(Step::Begin, self.inner.begin(who))
     }
 

@@ -1,9 +1,5 @@
 //! Limits of the decisions: constants, not options.
 
-/// How far above every earlier number a generation's first epoch lies. Room for what an older
-/// generation may still have named.
-pub const EPOCH_GAP: u64 = 16;
-
 /// Epochs of a job between barrier and commit. With one, epochs are committed in order by
 /// construction, and a slow epoch delays the next barrier instead of queueing behind it.
 pub const EPOCHS_IN_FLIGHT_MAX: usize = 1;

@@ -8,30 +8,26 @@ use proto::{
     types::{Epoch, TaskId},
 };
 
-use crate::caps::{EPOCH_GAP, EPOCHS_IN_FLIGHT_MAX};
+use crate::caps::EPOCHS_IN_FLIGHT_MAX;
 
 // A second epoch in flight needs a queue where there is an `Option` below.
 const _: () = assert!(EPOCHS_IN_FLIGHT_MAX == 1);
 
-/// Numbers of a job's epochs, over all its generations.
+/// Numbers of a job's epochs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct EpochLine {
-    /// The highest epoch that was ever committed.
+    /// The newest committed epoch.
     committed: Epoch,
-    /// The first epoch of the newest generation; zero before there is one.
-    first: Epoch,
     /// The epoch to use next.
     next: Epoch,
 }
 
 impl EpochLine {
-    /// A generation begins from `restored`: its epochs start above everything that any earlier one
-    /// may have named.
-    pub(crate) fn begin_generation(&mut self, restored: Epoch) {
-        self.committed = self.committed.max(restored);
-        let highest = self.committed.max(self.first).max(restored);
-        self.first = Epoch(highest.0 + EPOCH_GAP);
-        self.next = self.first;
+    /// A generation begins from `restored`, with `first` as its first epoch: above everything that
+    /// any earlier one may have named.
+    pub(crate) fn begin_generation(&mut self, restored: Epoch, first: Epoch) {
+        self.committed = restored;
+        self.next = first;
     }
 
     /// Uses up the next number.
@@ -46,7 +42,7 @@ impl EpochLine {
         self.committed = self.committed.max(epoch);
     }
 
-    /// The highest epoch that was ever committed.
+    /// The newest committed epoch.
     pub(crate) fn committed(&self) -> Epoch {
         self.committed
     }
@@ -116,21 +112,6 @@ impl EpochInFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn epochs_never_repeat_over_generations_without_commits_and_foreign_restores() {
-        let mut line = EpochLine::default();
-        let mut used = BTreeSet::new();
-        let restores = [0, 0, 0, 500, 500, 17, 0];
-        for restored in restores {
-            line.begin_generation(Epoch(restored));
-            for _ in 0..EPOCH_GAP - 1 {
-                let epoch = line.take();
-                assert!(used.insert(epoch), "{epoch} is used twice");
-                assert!(epoch.0 > restored);
-            }
-        }
-    }
 
     #[test]
     fn a_section_staged_twice_counts_once() {

@@ -29,6 +29,8 @@ pub enum Event {
         generation: Generation,
         /// The last committed epoch.
         restored: Epoch,
+        /// The first epoch that the generation may use.
+        first: Epoch,
     },
     /// The state store has committed an epoch.
     EpochCommitted {

@@ -6,7 +6,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use coordinator::{Effect, Event};
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::types::{Generation, JobId};
-use state_client::{Incarnation, StateControl, StateError};
+use state_client::{Begun, Incarnation, StateControl, StateError};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -30,9 +30,10 @@ impl StateRequests {
         let request: BoxFuture<'static, Result<Option<Event>, StateError>> = match effect.clone() {
             Effect::BeginGeneration { generation } => {
                 let reply = self.store.begin(who(generation));
-                let event = move |restored| Event::StateBegun {
+                let event = move |begun: Begun| Event::StateBegun {
                     generation,
-                    restored,
+                    restored: begun.restored,
+                    first: begun.first,
                 };
                 reply.map(move |reply| reply.map(event).map(Some)).boxed()
             }

@@ -16,6 +16,17 @@ impl Epoch {
     /// Before any barrier.
     pub const ZERO: Epoch = Epoch(0);
 
+    /// How far above every earlier number a generation's first epoch lies: room for what an older
+    /// generation may still have named.
+    pub const GENERATION_GAP: u64 = 16;
+
+    /// The first epoch of a generation that starts from `restored`, when the job has committed up
+    /// to `committed` on any line, and its previous generation began with `first`.
+    #[must_use]
+    pub fn first_of_generation(committed: Epoch, first: Epoch, restored: Epoch) -> Epoch {
+        Epoch(committed.max(first).max(restored).0 + Epoch::GENERATION_GAP)
+    }
+
     /// The epoch after this one.
     #[must_use]
     pub fn next(self) -> Epoch {

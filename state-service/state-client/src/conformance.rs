@@ -87,7 +87,8 @@ impl Check {
             job: JOB,
             generation: Generation(1),
         };
-        assert_eq!(control.begin(who).await, Ok(Epoch::ZERO));
+        let begun = control.begin(who).await.expect("begun");
+        assert_eq!(begun.restored, Epoch::ZERO);
         Check {
             store,
             control,
@@ -136,6 +137,15 @@ impl Check {
             tasks: 1,
             sections: vec![section],
         }
+    }
+
+    /// Begins the generation of `who`; the epoch that it starts from.
+    async fn begin_next(&self) -> Epoch {
+        let begun = self.control.begin(self.who).await.expect("begun");
+        let again = self.control.begin(self.who).await;
+        assert_eq!(again, Ok(begun), "asked again");
+        assert!(begun.first.0 >= begun.restored.0 + Epoch::GENERATION_GAP);
+        begun.restored
     }
 
     async fn stage(&self, section: Section) {
@@ -248,7 +258,7 @@ impl Check {
     async fn older_generations_are_fenced(mut self) {
         let old = self.who;
         self.who.generation = Generation(2);
-        assert_eq!(self.control.begin(self.who).await, Ok(Epoch::ZERO));
+        assert_eq!(self.begin_next().await, Epoch::ZERO);
         let section = self.section(1, 0, &[]);
         let fenced = |error: Option<StateError>| matches!(error, Some(StateError::Fenced { .. }));
         assert!(fenced(
@@ -270,7 +280,7 @@ impl Check {
         self.stage(self.section(2, 0, &[(0, 5, b"a", Some(b"old"))]))
             .await;
         self.who.generation = Generation(2);
-        assert_eq!(self.control.begin(self.who).await, Ok(Epoch(1)));
+        assert_eq!(self.begin_next().await, Epoch(1));
         self.apply(18, &[(0, 6, b"b", Some(b"new"))]).await;
         assert_eq!(self.values(0, 5).await, ["a=1"]);
         assert_eq!(self.values(0, 6).await, ["b=new"]);

@@ -19,4 +19,4 @@ pub use error::StateError;
 pub use memory::MemoryStore;
 pub use request::{KeyRequest, LoadedRow, ReadReply, ReadRequest, ScanReply, ScanRequest};
 pub use section::{Block, Section, SectionError, StagedOutput};
-pub use store::{CommittedOutput, Incarnation, OutputRequest, StateControl, StateStore};
+pub use store::{Begun, CommittedOutput, Incarnation, OutputRequest, StateControl, StateStore};

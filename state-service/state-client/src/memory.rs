@@ -15,8 +15,8 @@ use proto::{
 };
 
 use crate::{
-    CommittedOutput, EpochDelta, Incarnation, LoadedRow, OutputRequest, ReadReply, ReadRequest,
-    ScanReply, ScanRequest, Section, StateControl, StateError, StateStore,
+    Begun, CommittedOutput, EpochDelta, Incarnation, LoadedRow, OutputRequest, ReadReply,
+    ReadRequest, ScanReply, ScanRequest, Section, StateControl, StateError, StateStore,
     page::{Run, merge},
 };
 
@@ -30,6 +30,8 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Job {
     generation: Generation,
+    /// First epoch of the generation.
+    first: Epoch,
     committed: Epoch,
     tables: BTreeMap<(TableId, KeyGroup), Group>,
     staged: BTreeMap<(Epoch, u32, ShardId), Section>,
@@ -163,7 +165,7 @@ impl StateStore for MemoryStore {
 }
 
 impl StateControl for MemoryStore {
-    fn begin(&self, who: Incarnation) -> BoxFuture<'static, Result<Epoch, StateError>> {
+    fn begin(&self, who: Incarnation) -> BoxFuture<'static, Result<Begun, StateError>> {
         let store = self.clone();
         async move {
             let mut jobs = store.jobs();
@@ -177,9 +179,13 @@ impl StateControl for MemoryStore {
             }
             if who.generation > job.generation {
                 job.generation = who.generation;
+                job.first = Epoch::first_of_generation(job.committed, job.first, job.committed);
                 job.staged.clear();
             }
-            Ok(job.committed)
+            Ok(Begun {
+                restored: job.committed,
+                first: job.first,
+            })
         }
         .boxed()
     }

@@ -85,11 +85,20 @@ pub struct CommittedOutput {
     pub bytes: Bytes,
 }
 
+/// What a generation begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Begun {
+    /// The last committed epoch, from which it starts.
+    pub restored: Epoch,
+    /// The first epoch that it may use.
+    pub first: Epoch,
+}
+
 /// What the control plane tells the state service.
 pub trait StateControl: Send + Sync {
     /// A new generation of a job begins from the last committed epoch; what older generations
-    /// staged and did not commit is dropped, and they are fenced from now on. Returns that epoch.
-    fn begin(&self, who: Incarnation) -> BoxFuture<'static, Result<Epoch, StateError>>;
+    /// staged and did not commit is dropped, and they are fenced from now on.
+    fn begin(&self, who: Incarnation) -> BoxFuture<'static, Result<Begun, StateError>>;
 
     /// Epoch `epoch` is committed: it consists of `objects`, which hold all that its tasks staged.
     /// Idempotent.

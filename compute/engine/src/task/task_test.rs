@@ -329,7 +329,7 @@ fn block<T>(future: BoxFuture<'_, T>) -> T {
 impl Generations {
     fn start(&mut self, end: i64) -> Running {
         self.who.generation = self.who.generation.next();
-        let restored = block(self.store.begin(self.who)).expect("begin");
+        let restored = block(self.store.begin(self.who)).expect("begin").restored;
         self.epoch = Epoch(self.epoch.0.max(restored.0) + 16);
         let (sender, receiver) = channel(200);
         let scope = |batch_rows| TaskScope {

@@ -314,7 +314,8 @@ impl<'a> Run<'a> {
 
     fn restart(&mut self) {
         self.who.generation = self.who.generation.next();
-        let committed = block_on(self.store.begin(self.who)).expect("a generation");
+        let begun = block_on(self.store.begin(self.who)).expect("a generation");
+        let committed = begun.restored;
         assert_eq!(committed, self.epoch, "the epoch was committed");
         self.scope = scope(committed);
         self.operator = (self.make)(&self.scope).expect("an operator");

@@ -147,7 +147,8 @@ impl Job {
             Event::StateBegun {
                 generation,
                 restored,
-            } if generation == self.generation => self.on_state_begun(restored),
+                first,
+            } if generation == self.generation => self.on_state_begun(restored, first),
             Event::EpochCommitted { generation, epoch } if generation == self.generation => {
                 self.on_epoch_committed(epoch, now_us);
             }

@@ -32,7 +32,7 @@ fn number(words: &mut Vec<&str>) -> u64 {
     words.remove(0).parse().expect("a number in the script")
 }
 
-fn event(words: &mut Vec<&str>, current: Generation) -> Event {
+fn event(words: &mut Vec<&str>, current: Generation, first: &mut Epoch) -> Event {
     let name = words.remove(0);
     let mut generation = current;
     if let Some(other) = words.first().and_then(|word| word.strip_prefix('g')) {
@@ -45,10 +45,15 @@ fn event(words: &mut Vec<&str>, current: Generation) -> Event {
         "submit" => Event::Submitted,
         "cancel" => Event::CancelRequested,
         "tick" => Event::Tick,
-        "begun" => Event::StateBegun {
-            generation,
-            restored: Epoch(number(words)),
-        },
+        "begun" => {
+            let restored = Epoch(number(words));
+            *first = Epoch::first_of_generation(restored, *first, restored);
+            Event::StateBegun {
+                generation,
+                restored,
+                first: *first,
+            }
+        }
         "committed" => Event::EpochCommitted {
             generation,
             epoch: Epoch(number(words)),
@@ -126,6 +131,8 @@ fn show(effect: &Effect) -> String {
 
 fn check_job(mut job: Job, script: &str, expected: &Expect) -> Job {
     let mut log = String::new();
+    // First epoch of the newest generation, as the store would know it.
+    let mut first = Epoch::ZERO;
     for line in script
         .lines()
         .map(str::trim)
@@ -133,7 +140,7 @@ fn check_job(mut job: Job, script: &str, expected: &Expect) -> Job {
     {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         let now_us = number(&mut words) * 1000;
-        let event = event(&mut words, job.generation());
+        let event = event(&mut words, job.generation(), &mut first);
         let effects = job.handle(event, now_us);
         log.push_str(&format!("{line}\n"));
         for effect in &effects {

@@ -22,13 +22,13 @@ impl Job {
         });
     }
 
-    pub(super) fn on_state_begun(&mut self, restored: Epoch) {
+    pub(super) fn on_state_begun(&mut self, restored: Epoch, first: Epoch) {
         match self.phase {
             Phase::Beginning => {}
             Phase::Abandoning => return self.end(JobState::Canceled),
             _ => return,
         }
-        self.line.begin_generation(restored);
+        self.line.begin_generation(restored, first);
         self.enter(Phase::Deploying {
             unfinished: self.facts.tasks.iter().map(|task| task.task).collect(),
             barrier_wanted: false,

@@ -11,7 +11,7 @@ use proto::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::{JobState, caps::EPOCH_GAP};
+use crate::JobState;
 
 /// A job to run.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -176,7 +176,7 @@ impl JobRecord {
     /// that an earlier one, with or without commits, may have named.
     pub(super) fn begin(&mut self, generation: Generation) {
         self.generation = generation;
-        self.first = Epoch(self.committed.max(self.first).0 + EPOCH_GAP);
+        self.first = Epoch::first_of_generation(self.committed, self.first, self.committed);
     }
 
     pub(super) fn commit(&mut self, epoch: Epoch, objects: Vec<LogObject>) {
