@@ -8,18 +8,26 @@ use std::{
 
 use compute::{SystemClock, Worker, WorkerConfig, WorkerHandle};
 use connectors::{CollectTarget, LineWriter};
-use control_plane::{Jobs, Tiers, results::Feed};
+use control_plane::{
+    Jobs, Tiers, WorkerLink,
+    metadata::{LocalMetadata, Metadata},
+    results::Feed,
+    workers::WorkerNews,
+};
 use engine::{ChangeBatch, clock::Clock};
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::{
-    control::WorkerCommand,
-    types::{Epoch, Generation, JobId, KeyGroupCount},
+    control::{JobMetrics, WorkerCommand, WorkerEvent},
+    types::{Epoch, Generation, JobId, KeyGroupCount, WorkerId},
 };
 use state_client::{MemoryStore, StateControl, StateStore};
 use tokio::sync::mpsc;
 
 /// Commands on their way to the worker: a few per job that is running.
 const COMMAND_QUEUE: usize = 16 * control_plane::caps::JOBS_ACTIVE_MAX;
+
+/// News of the worker on their way to the driver.
+const NEWS_QUEUE: usize = 1024;
 
 /// What a process is started with.
 pub struct ProcessConfig {
@@ -29,6 +37,8 @@ pub struct ProcessConfig {
     pub store: Arc<dyn StateStore>,
     /// The control side of the same store.
     pub control: Arc<dyn StateControl>,
+    /// What is remembered of jobs.
+    pub metadata: Arc<dyn Metadata>,
     /// Time, as tasks see it.
     pub clock: Arc<dyn Clock>,
 }
@@ -42,6 +52,7 @@ impl Default for ProcessConfig {
             seed: RandomState::new().build_hasher().finish(),
             store: store.clone(),
             control: store,
+            metadata: Arc::new(LocalMetadata::default()),
             clock: Arc::new(SystemClock::default()),
         }
     }
@@ -70,12 +81,10 @@ impl Process {
             },
             exchange: None,
         });
-        let figures = worker.clone();
         let (jobs, driver) = Jobs::new(Tiers {
-            worker: Arc::new(link(worker)),
-            events,
+            workers: news(worker, events),
             state: config.control,
-            figures: Arc::new(move |job| figures.metrics(job)),
+            metadata: config.metadata,
             wall_ms: Arc::new(move || u64::try_from(clock.wall_ms()).unwrap_or_default()),
             seed: config.seed,
         });
@@ -89,20 +98,64 @@ fn feed(jobs: &std::sync::OnceLock<Jobs>, job: JobId) -> Option<Arc<Feed>> {
     jobs.get()?.get(job).ok()?.feed.clone()
 }
 
-/// Sends commands in order without making the driver wait.
-fn link(worker: WorkerHandle) -> impl Fn(WorkerCommand) + Send + Sync {
-    let (commands, mut queue) = mpsc::channel(COMMAND_QUEUE);
+/// What the one worker has to say.
+fn news(
+    worker: WorkerHandle,
+    mut events: mpsc::Receiver<WorkerEvent>,
+) -> mpsc::Receiver<WorkerNews> {
+    let id = WorkerId(0);
+    let (news, receiver) = mpsc::channel(NEWS_QUEUE);
+    let joined = WorkerNews::Joined(control_plane::workers::Worker {
+        id,
+        address: String::new(),
+        since_ms: 0,
+        link: Arc::new(Link::new(worker)),
+    });
     tokio::spawn(async move {
-        while let Some(command) = queue.recv().await {
-            if !worker.send(command).await {
+        if news.send(joined).await.is_err() {
+            return;
+        }
+        while let Some(event) = events.recv().await {
+            if news.send(WorkerNews::Event(id, event)).await.is_err() {
                 return;
             }
         }
+        // The process is going down: nobody is left to hear it.
+        let _ = news.send(WorkerNews::Left(id)).await;
     });
-    move |command| {
-        if let Err(error) = commands.try_send(command) {
+    receiver
+}
+
+/// Sends commands in order without making the driver wait.
+struct Link {
+    worker: WorkerHandle,
+    commands: mpsc::Sender<WorkerCommand>,
+}
+
+impl Link {
+    fn new(worker: WorkerHandle) -> Link {
+        let (commands, mut queue) = mpsc::channel(COMMAND_QUEUE);
+        let to = worker.clone();
+        tokio::spawn(async move {
+            while let Some(command) = queue.recv().await {
+                if !to.send(command).await {
+                    return;
+                }
+            }
+        });
+        Link { worker, commands }
+    }
+}
+
+impl WorkerLink for Link {
+    fn send(&self, command: WorkerCommand) {
+        if let Err(error) = self.commands.try_send(command) {
             tracing::error!(%error, "failed to send a command to the worker");
         }
+    }
+
+    fn metrics(&self, job: JobId) -> JobMetrics {
+        self.worker.metrics(job)
     }
 }
 

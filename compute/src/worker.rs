@@ -18,6 +18,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::{Instrument as _, info_span};
 
 use crate::{
+    build::{BuildError, Builder},
     caps::{COMMANDS_MAX, EVENTS_MAX, JOB_COMMANDS_MAX},
     exchange::ExchangeConfig,
     generation::{RunningGeneration, TaskFigures},
@@ -133,10 +134,20 @@ async fn run(
     }
 }
 
+fn failed(error: &BuildError) -> WorkerEventKind {
+    WorkerEventKind::Failed {
+        task: TaskId(0),
+        retry: error.retry(),
+        error: error.to_string(),
+    }
+}
+
 /// Whom a command is for.
 fn addressee(command: &WorkerCommand) -> (JobId, Generation) {
     match command {
-        WorkerCommand::Deploy(deployment) => (deployment.job, deployment.generation),
+        WorkerCommand::ListSplits(deployment) | WorkerCommand::Deploy(deployment) => {
+            (deployment.job, deployment.generation)
+        }
         WorkerCommand::Barrier {
             job, generation, ..
         }
@@ -186,6 +197,7 @@ impl JobLoop {
     async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
         while let Some(command) = commands.recv().await {
             match command {
+                WorkerCommand::ListSplits(deployment) => self.list_splits(&deployment).await,
                 WorkerCommand::Deploy(deployment) => self.deploy(*deployment).await,
                 WorkerCommand::Barrier {
                     generation,
@@ -223,6 +235,14 @@ impl JobLoop {
         }
     }
 
+    async fn list_splits(&self, deployment: &Deployment) {
+        let kind = match Builder::new(&self.config, deployment).list_splits().await {
+            Ok(splits) => WorkerEventKind::SplitsListed(splits),
+            Err(error) => failed(&error),
+        };
+        send(&self.events, self.job, deployment.generation, kind).await;
+    }
+
     async fn deploy(&mut self, deployment: Deployment) {
         self.stop().await;
         let generation = deployment.generation;
@@ -236,12 +256,7 @@ impl JobLoop {
                 self.running = Some(running);
             }
             Err(error) => {
-                let kind = WorkerEventKind::Failed {
-                    task: TaskId(0),
-                    retry: error.retry(),
-                    error: error.to_string(),
-                };
-                send(&self.events, self.job, generation, kind).await;
+                send(&self.events, self.job, generation, failed(&error)).await;
             }
         }
     }

@@ -173,6 +173,7 @@ impl Cluster {
                     workers: workers.clone(),
                     place: place.clone(),
                 },
+                splits: None,
                 traceparent: None,
             };
             let command = WorkerCommand::Deploy(Box::new(deployment));

@@ -1,5 +1,7 @@
 //! Limits of the control plane: constants, not options.
 
+use std::time::Duration;
+
 use proto::types::KeyGroupCount;
 
 /// Tasks per part of a plan that runs in parallel: no more than there are key groups.
@@ -50,3 +52,9 @@ pub const RESULT_KEEP_ALIVE_MS: u64 = 15_000;
 
 /// Checkpoints that are listed.
 pub const CHECKPOINTS_LISTED: usize = 100;
+
+/// How long a change that a user waits for is tried.
+pub const PROPOSAL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the end of a job is tried to be written down.
+pub const END_PATIENCE: Duration = Duration::from_secs(600);

@@ -16,10 +16,10 @@ mod links;
 pub mod metadata;
 pub mod results;
 mod statements;
+pub mod workers;
 
 pub use coordinator::JobState;
-pub use jobs::{
-    Driver, ExceptionRecord, JobEntry, JobSpec, Jobs, JobsError, SelectSpec, SubmitError, Tiers,
-};
-pub use links::{Figures, WorkerLink};
+pub use coordinator::meta::{JobSpec, SelectColumns};
+pub use jobs::{Driver, ExceptionRecord, JobEntry, Jobs, JobsError, Script, SubmitError, Tiers};
+pub use links::WorkerLink;
 pub use statements::{StatementResult, Statements, StatementsError, job_options, job_spec};

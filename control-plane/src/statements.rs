@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coordinator::place;
-use proto::control::JobOptions;
+use coordinator::{meta::Catalog, place};
+use proto::{control::JobOptions, plan::row_type};
 use sql::{
+    PlanOptions,
     error::SqlError,
     parse::{ParsedStatement, parse_script},
     session::{JobKind, Outcome, Session},
@@ -13,15 +14,24 @@ use sql::{
 use tracing::{Instrument as _, info_span};
 
 use crate::{
-    JobEntry, JobSpec, Jobs, SelectSpec, SubmitError,
+    JobEntry, JobSpec, Jobs, Script, SelectColumns, SubmitError,
     caps::{JOB_NAME_CHARS, JOBS_ACTIVE_MAX, SQL_BYTES_MAX},
 };
 
 /// The catalog of a process and the way from its statements to jobs.
 pub struct Statements {
-    session: Mutex<Session>,
+    shared: Mutex<Shared>,
+    /// Scripts follow each other: each is planned against the catalog of the one before.
+    turn: tokio::sync::Mutex<()>,
     jobs: Jobs,
     defaults: JobOptions,
+}
+
+/// What scripts change.
+struct Shared {
+    session: Session,
+    /// Version of the catalog that the session is, as the metadata counts.
+    version: u64,
 }
 
 /// What a statement gave.
@@ -79,10 +89,30 @@ impl Statements {
     #[must_use]
     pub fn new(session: Session, jobs: Jobs, defaults: JobOptions) -> Statements {
         Statements {
-            session: Mutex::new(session),
+            shared: Mutex::new(Shared {
+                session,
+                version: 0,
+            }),
+            turn: tokio::sync::Mutex::new(()),
             jobs,
             defaults,
         }
+    }
+
+    /// Statements over the catalog that was written down.
+    ///
+    /// # Errors
+    /// When this build does not understand one of its statements.
+    pub fn of_catalog(
+        catalog: &Catalog,
+        options: PlanOptions,
+        jobs: Jobs,
+        defaults: JobOptions,
+    ) -> Result<Statements, SqlError> {
+        let session = Session::replay(options, &catalog.statements)?;
+        let statements = Statements::new(session, jobs, defaults);
+        statements.lock().version = catalog.version;
+        Ok(statements)
     }
 
     /// The jobs.
@@ -94,14 +124,13 @@ impl Statements {
     /// The session as it is now.
     #[must_use]
     pub fn session(&self) -> Session {
-        self.lock().clone()
+        self.lock().session.clone()
     }
 
     /// Executes the statements of a script in order and starts its jobs.
     ///
     /// # Errors
-    /// When a statement is refused: then none has had an effect. When a job is not accepted, the
-    /// ones before it are cancelled.
+    /// When a statement is refused or a job not accepted: then none has had an effect.
     pub async fn execute(&self, script: &str) -> Result<Vec<StatementResult>, StatementsError> {
         // Not the text: it may hold secrets of connectors.
         let span = info_span!("statements", bytes = script.len());
@@ -109,32 +138,50 @@ impl Statements {
     }
 
     async fn execute_all(&self, script: &str) -> Result<Vec<StatementResult>, StatementsError> {
-        let mut results = Vec::new();
-        for prepared in self.prepare(script)? {
-            let result = match prepared {
-                Prepared::Done(result) => result,
-                Prepared::Job(spec) => match self.jobs.submit(*spec).await {
-                    Ok(entry) => StatementResult::Job(entry),
-                    Err(error) => {
-                        self.cancel_all(&results).await;
-                        return Err(error.into());
-                    }
-                },
+        let _turn = self.turn.lock().await;
+        let (prepared, session) = self.prepare(script)?;
+        let (before, version) = {
+            let shared = self.lock();
+            (shared.session.statements(), shared.version)
+        };
+        let statements = Some(session.statements()).filter(|after| *after != before);
+        let changed = statements.is_some();
+        let jobs = prepared.iter().filter_map(|prepared| match prepared {
+            Prepared::Job(spec) => Some(JobSpec::clone(spec)),
+            Prepared::Done(_) => None,
+        });
+        let jobs: Vec<JobSpec> = jobs.collect();
+        let mut entries = Vec::new();
+        if changed || !jobs.is_empty() {
+            let script = Script {
+                catalog: Some((version, statements)),
+                jobs,
             };
-            results.push(result);
+            entries = self.jobs.accept(script).await?;
         }
-        Ok(results)
+        *self.lock() = Shared {
+            session,
+            version: version + u64::from(changed),
+        };
+        let mut entries = entries.into_iter();
+        let results = prepared.into_iter().map(|prepared| match prepared {
+            Prepared::Done(result) => Ok(result),
+            Prepared::Job(_) => match entries.next() {
+                Some(entry) => Ok(StatementResult::Job(entry)),
+                None => Err(SubmitError::Closed.into()),
+            },
+        });
+        results.collect()
     }
 
     /// All that can be refused is refused here, before the session changes.
-    fn prepare(&self, script: &str) -> Result<Vec<Prepared>, StatementsError> {
+    fn prepare(&self, script: &str) -> Result<(Vec<Prepared>, Session), StatementsError> {
         let (bytes, max) = (script.len(), SQL_BYTES_MAX);
         if bytes > max {
             return Err(StatementsError::TooLong { bytes, max });
         }
         let statements = info_span!("sql.parse").in_scope(|| parse_script(script))?;
-        let mut shared = self.lock();
-        let mut session = shared.clone();
+        let mut session = self.session();
         let mut prepared = Vec::with_capacity(statements.len());
         let mut new_jobs = 0;
         for statement in &statements {
@@ -162,22 +209,12 @@ impl Statements {
                 max,
             });
         }
-        *shared = session;
-        Ok(prepared)
+        Ok((prepared, session))
     }
 
-    async fn cancel_all(&self, results: &[StatementResult]) {
-        for result in results {
-            if let StatementResult::Job(entry) = result {
-                // It may have ended already, which is as good.
-                let _ = self.jobs.cancel(entry.id).await;
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Session> {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
         // A panic leaves the session as it was: it is replaced in one step.
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -214,8 +251,8 @@ pub fn job_spec(
             JobKind::Select {
                 columns,
                 upsert_key,
-            } => Some(SelectSpec {
-                columns,
+            } => Some(SelectColumns {
+                columns: row_type(&columns),
                 upsert_key,
             }),
             JobKind::Insert => None,

@@ -53,7 +53,7 @@ impl Default for JobOptions {
 }
 
 /// All that a worker needs to run a generation of a job.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Deployment {
     /// Job.
     pub job: JobId,
@@ -62,6 +62,7 @@ pub struct Deployment {
     /// Last committed epoch, from which the tasks restore; [`Epoch::ZERO`]: nothing to restore.
     pub restored: Epoch,
     /// What to run.
+    #[serde(with = "crate::plan::shared")]
     pub plan: Arc<Plan>,
     /// Every task of the job.
     pub tasks: Vec<TaskSpec>,
@@ -75,8 +76,31 @@ pub struct Deployment {
     pub run: u64,
     /// Which of the tasks run where.
     pub exchange: ExchangeMap,
+    /// What there is to read, where the job does not know it from its state yet; `None`: the
+    /// worker, which runs all tasks, is to find out.
+    pub splits: Option<Vec<SourceSplits>>,
     /// W3C trace context of the job's start.
     pub traceparent: Option<String>,
+}
+
+/// What one source of a plan can read, in one order for all of its tasks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SourceSplits {
+    /// `Fragment.id`
+    pub fragment: u32,
+    /// Place of the node in the fragment.
+    pub node: u32,
+    /// Its splits.
+    pub splits: Vec<SplitSpec>,
+}
+
+/// A partition, a file, a range of numbers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SplitSpec {
+    /// The same data has the same id at every start.
+    pub id: String,
+    /// What the connector needs to open it.
+    pub descriptor: Vec<u8>,
 }
 
 /// Where the tasks of a generation run. By default, all here.
@@ -105,9 +129,14 @@ impl ExchangeMap {
 }
 
 /// What the control plane asks of a worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WorkerCommand {
-    /// Run these tasks; an older generation of the job is stopped first.
+    /// Find out what the sources of the plan can read; answered by
+    /// [`WorkerEventKind::SplitsListed`].
+    ListSplits(Box<Deployment>),
+    /// Run those of these tasks that are placed here; an older generation of the job is stopped
+    /// first.
     Deploy(Box<Deployment>),
     /// Begin epoch's end: sources send the barrier.
     Barrier {
@@ -137,7 +166,7 @@ pub enum WorkerCommand {
 }
 
 /// What a worker reports.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkerEvent {
     /// Job.
     pub job: JobId,
@@ -148,7 +177,8 @@ pub struct WorkerEvent {
 }
 
 /// Whether it may help to run again what failed, from the last checkpoint.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Retry {
     /// No: a value or the plan is wrong.
     Never,
@@ -160,9 +190,12 @@ pub enum Retry {
 }
 
 /// What happened to a job on a worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WorkerEventKind {
-    /// All tasks are restored and running.
+    /// What the sources can read.
+    SplitsListed(Vec<SourceSplits>),
+    /// All tasks that are placed here are restored and running.
     Running,
     /// The task's changes of the epoch are staged.
     Staged {
@@ -210,7 +243,7 @@ pub enum WorkerEventKind {
 }
 
 /// A record that a source could not read.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeadLetter {
     /// Split it came from.
     pub split: String,
@@ -225,7 +258,7 @@ pub struct DeadLetter {
 }
 
 /// Figures of one operator of one task, since the generation began.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OperatorMetrics {
     /// Rows taken in.
     pub rows_in: u64,

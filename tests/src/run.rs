@@ -85,6 +85,7 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
             control: Arc::new(store.clone()),
             clock: clock.clone(),
             seed: 1,
+            ..ProcessConfig::default()
         });
         let never = std::future::pending();
         run_script(&process, script, &options, &mut text, never).await

@@ -10,7 +10,7 @@ use engine::{
     source::{Source, Split},
 };
 use proto::{
-    control::Deployment,
+    control::{Deployment, SourceSplits, SplitSpec},
     plan::{Node, PlanError, fields, node::Operator},
     types::{Epoch, SinkId},
 };
@@ -91,7 +91,7 @@ impl<'a> Builder<'a> {
                 let place = (fragment.id, index);
                 match &node.operator {
                     Some(Operator::Source(source)) if runs_here => {
-                        let opened = self.open_source(source, tasks).await?;
+                        let opened = self.open_source(source, place, tasks).await?;
                         connected.sources.insert(place, opened);
                     }
                     Some(Operator::Sink(sink)) => {
@@ -121,9 +121,34 @@ impl<'a> Builder<'a> {
         Ok((connected, publishers))
     }
 
+    /// What every source of the plan can read.
+    pub(crate) async fn list_splits(self) -> Result<Vec<SourceSplits>, BuildError> {
+        let mut listed = Vec::new();
+        for fragment in &self.deployment.plan.fragments {
+            let tasks = parallelism(&self.deployment.tasks, fragment.id) as usize;
+            for (index, node) in fragment.nodes.iter().enumerate() {
+                if let Some(Operator::Source(source)) = &node.operator {
+                    let place = (fragment.id, index);
+                    let (_, splits) = self.open_source(source, place, tasks).await?;
+                    let splits = splits.into_iter().map(|split| SplitSpec {
+                        id: split.id,
+                        descriptor: split.descriptor,
+                    });
+                    listed.push(SourceSplits {
+                        fragment: fragment.id,
+                        node: index as u32,
+                        splits: splits.collect(),
+                    });
+                }
+            }
+        }
+        Ok(listed)
+    }
+
     async fn open_source(
         &self,
         source: &proto::plan::Source,
+        place: (u32, usize),
         tasks: usize,
     ) -> Result<OpenSource, BuildError> {
         let spec = source
@@ -144,10 +169,12 @@ impl<'a> Builder<'a> {
             source: cause,
         };
         let opened = open_source(spec, &fields(produced)?, &context).map_err(error)?;
-        // A job that is restored reads the splits that its state knows, not those of today.
-        let splits = match self.deployment.restored {
-            Epoch::ZERO => opened.splits(tasks).await.map_err(error)?,
-            _ => Vec::new(),
+        // A job that is restored reads the splits that its state knows, not those of today. Where
+        // several workers run it, one has found out for all.
+        let splits = match (&self.deployment.splits, self.deployment.restored) {
+            (Some(listed), _) => listed_splits(listed, place),
+            (None, Epoch::ZERO) => opened.splits(tasks).await.map_err(error)?,
+            (None, _) => Vec::new(),
         };
         Ok((opened, splits))
     }
@@ -178,4 +205,16 @@ impl<'a> Builder<'a> {
             source,
         })
     }
+}
+
+/// The splits of the source at `place`.
+fn listed_splits(listed: &[SourceSplits], (fragment, node): (u32, usize)) -> Vec<Split> {
+    let mut sources = listed.iter();
+    let source = sources.find(|s| s.fragment == fragment && s.node as usize == node);
+    let splits = source.into_iter().flat_map(|source| &source.splits);
+    let split = |split: &SplitSpec| Split {
+        id: split.id.clone(),
+        descriptor: split.descriptor.clone(),
+    };
+    splits.map(split).collect()
 }

@@ -1,11 +1,14 @@
 //! What goes into the decisions about a job and what comes out.
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use proto::{
-    control::{TaskSpec, WorkerEventKind},
+    control::{SourceSplits, TaskSpec, WorkerEventKind},
     log::LogObject,
-    types::{Epoch, Generation, SinkId},
+    types::{Epoch, Generation, SinkId, TaskId, WorkerId},
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +19,12 @@ pub enum Event {
     Submitted,
     /// The user wants it to end.
     CancelRequested,
+    /// These workers are there, and no others.
+    Workers(BTreeSet<WorkerId>),
     /// A worker reports.
     Worker {
+        /// Who.
+        worker: WorkerId,
         /// The generation that it is about.
         generation: Generation,
         /// What.
@@ -60,7 +67,16 @@ pub enum Effect {
         /// The new generation.
         generation: Generation,
     },
-    /// Have a worker run the tasks.
+    /// Have a worker find out what the sources can read; answered by its `SplitsListed`.
+    ListSplits {
+        /// The generation.
+        generation: Generation,
+        /// Who.
+        worker: WorkerId,
+        /// All tasks of the job.
+        tasks: Vec<TaskSpec>,
+    },
+    /// Have workers run the tasks.
     Deploy {
         /// The generation.
         generation: Generation,
@@ -68,8 +84,13 @@ pub enum Effect {
         restored: Epoch,
         /// All tasks of the job.
         tasks: Vec<TaskSpec>,
+        /// The worker of each.
+        place: BTreeMap<TaskId, WorkerId>,
+        /// What the sources can read, if it was asked for.
+        splits: Option<Vec<SourceSplits>>,
     },
-    /// Have the sources end an epoch.
+    /// Have the sources end an epoch. This and all that follows goes to every worker of the
+    /// generation ([`crate::Job::deployed`]).
     SendBarrier {
         /// The generation.
         generation: Generation,
@@ -101,7 +122,7 @@ pub enum Effect {
         /// Up to and including this epoch.
         epoch: Epoch,
     },
-    /// Stop all tasks; answered by a worker's `Stopped`.
+    /// Stop all tasks; answered by each worker's `Stopped`.
     Stop,
     /// Forget the job's state: it has ended.
     DropState,

@@ -1,6 +1,12 @@
 //! Which tasks a plan runs as: every fragment times the parallelism, singleton fragments once.
 
-use proto::{control::TaskSpec, plan::Plan, types::TaskId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::{
+    control::TaskSpec,
+    plan::Plan,
+    types::{TaskId, WorkerId},
+};
 
 use crate::{caps::PARALLELISM_MAX, lint};
 
@@ -49,6 +55,26 @@ pub fn tasks(plan: &Plan, parallelism: u32) -> Result<Vec<TaskSpec>, PlaceError>
     Ok(tasks)
 }
 
+/// The worker of each task. Tasks of one index go together, since most of what they send goes to
+/// their like; fragments that run once are spread.
+#[must_use]
+pub fn workers(tasks: &[TaskSpec], workers: &BTreeSet<WorkerId>) -> BTreeMap<TaskId, WorkerId> {
+    let singleton = |task: &TaskSpec| {
+        let mut of_fragment = tasks.iter().filter(|other| other.fragment == task.fragment);
+        of_fragment.nth(1).is_none()
+    };
+    let place = |task: &TaskSpec| {
+        let nth = if singleton(task) {
+            task.fragment
+        } else {
+            task.index
+        };
+        let worker = workers.iter().nth(nth as usize % workers.len().max(1))?;
+        Some((task.task, *worker))
+    };
+    tasks.iter().filter_map(place).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proto::plan::Fragment;
@@ -79,6 +105,20 @@ mod tests {
             shown.join(" "),
             "task_0=0.0 task_1=0.1 task_2=1.0 task_3=2.0 task_4=2.1"
         );
+    }
+
+    #[test]
+    fn tasks_are_spread_over_workers_and_like_goes_with_like() {
+        let tasks = tasks(&plan(&[false, true, false]), 3).expect("fits");
+        let shown = |ids: &[u64]| -> String {
+            let ids = ids.iter().copied().map(WorkerId).collect();
+            let place = workers(&tasks, &ids);
+            let shown: Vec<String> = place.values().map(|worker| worker.0.to_string()).collect();
+            shown.join(" ")
+        };
+        assert_eq!(shown(&[7]), "7 7 7 7 7 7 7");
+        assert_eq!(shown(&[7, 9]), "7 9 7 9 7 9 7");
+        assert_eq!(shown(&[]), "");
     }
 
     #[test]

@@ -5,10 +5,21 @@ use crate::caps::{
     RESTARTS_FORGOTTEN_AFTER_US,
 };
 
+/// Whose fault a failure is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cause {
+    /// The job's, or that of what it reads and writes.
+    Job,
+    /// A process of ours is gone.
+    Platform,
+}
+
 /// Failures in a row.
 #[derive(Clone, Debug)]
 pub(crate) struct Restarts {
     count: u32,
+    /// Those that count against the limit.
+    of_job: u32,
     max: u32,
     random: u64,
 }
@@ -18,19 +29,24 @@ impl Restarts {
     pub(crate) fn new(max: u32, seed: u64) -> Self {
         Restarts {
             count: 0,
+            of_job: 0,
             max,
             random: seed,
         }
     }
 
     /// A generation failed after running for `ran_us`. The wait until the next one, or `None` to
-    /// give up.
-    pub(crate) fn next_delay_us(&mut self, ran_us: u64) -> Option<u64> {
+    /// give up. What is not the job's fault is no reason to give it up.
+    pub(crate) fn next_delay_us(&mut self, ran_us: u64, cause: Cause) -> Option<u64> {
         if ran_us >= RESTARTS_FORGOTTEN_AFTER_US {
             self.count = 0;
+            self.of_job = 0;
         }
-        if self.count >= self.max {
-            return None;
+        if cause == Cause::Job {
+            if self.of_job >= self.max {
+                return None;
+            }
+            self.of_job += 1;
         }
         let doubled = RESTART_DELAY_FIRST_US.saturating_mul(1 << self.count.min(32));
         self.count += 1;
@@ -66,13 +82,15 @@ mod tests {
         let mut restarts = Restarts::new(12, 7);
         for attempt in 0..12_u32 {
             let plain = (RESTART_DELAY_FIRST_US << attempt).min(RESTART_DELAY_MAX_US);
-            let delay = restarts.next_delay_us(0).expect("within the limit");
+            let delay = restarts
+                .next_delay_us(0, Cause::Job)
+                .expect("within the limit");
             assert!(delay >= plain * 80 / 100 && delay <= plain * 120 / 100);
         }
-        assert_eq!(restarts.next_delay_us(0), None);
+        assert_eq!(restarts.next_delay_us(0, Cause::Job), None);
         assert!(
             restarts
-                .next_delay_us(RESTARTS_FORGOTTEN_AFTER_US)
+                .next_delay_us(RESTARTS_FORGOTTEN_AFTER_US, Cause::Job)
                 .is_some()
         );
         assert_eq!(restarts.count(), 1);
@@ -80,6 +98,6 @@ mod tests {
 
     #[test]
     fn no_restart_when_none_is_allowed() {
-        assert_eq!(Restarts::new(0, 1).next_delay_us(0), None);
+        assert_eq!(Restarts::new(0, 1).next_delay_us(0, Cause::Job), None);
     }
 }

@@ -8,7 +8,7 @@ use axum::{
     http::{Request, StatusCode},
 };
 use proto::{
-    control::{JobMetrics, JobOptions, WorkerEvent},
+    control::JobOptions,
     types::{Epoch, JobId, KeyGroupCount, RowKind},
 };
 use serde_json::{Value, json};
@@ -20,23 +20,24 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::{
     Jobs, Statements, Tiers,
+    metadata::LocalMetadata,
     results::{FeedEnd, ResultRow},
+    workers::WorkerNews,
 };
 
 struct Server {
     app: Router,
     jobs: Jobs,
     /// Keeps the worker's end of the channel open.
-    _events: mpsc::Sender<WorkerEvent>,
+    _events: mpsc::Sender<WorkerNews>,
 }
 
 fn server() -> Server {
     let (events, receiver) = mpsc::channel(1);
     let (jobs, driver) = Jobs::new(Tiers {
-        worker: Arc::new(|_| {}),
-        events: receiver,
+        workers: receiver,
         state: Arc::new(MemoryStore::new(KeyGroupCount::DEFAULT)),
-        figures: Arc::new(|_| JobMetrics::new()),
+        metadata: Arc::new(LocalMetadata::default()),
         wall_ms: Arc::new(|| 1_700_000_000_000),
         seed: 1,
     });

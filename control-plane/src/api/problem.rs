@@ -4,12 +4,13 @@ use axum::{
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
+use coordinator::meta::Refusal;
 use serde::Serialize;
 use sql::error::{SqlError, Stage};
 use utoipa::ToSchema;
 
 use super::describe::PROBLEM_JSON;
-use crate::{JobsError, StatementsError, SubmitError};
+use crate::{JobsError, StatementsError, SubmitError, metadata::MetadataError};
 
 /// What went wrong, for programs (`code`) and people (`detail`, `hint`).
 #[derive(Serialize, ToSchema, Clone, Debug)]
@@ -97,14 +98,37 @@ impl From<SubmitError> for Problem {
         match error {
             SubmitError::Place(_) => Problem::new(StatusCode::BAD_REQUEST, "job.placement", detail)
                 .hint("SET 'parallelism.default' to a number in that range"),
-            SubmitError::TooMany(_) => {
+            SubmitError::Refused(Refusal::TooManyJobs { .. }) => {
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "job.limit", detail)
-                    .hint("cancel a job first")
+                    .hint("cancel jobs first, or start fewer at once")
             }
+            SubmitError::Refused(_) => Problem::new(StatusCode::CONFLICT, "catalog.moved", detail)
+                .hint("send the statements again"),
+            SubmitError::Metadata(error) => error.into(),
             SubmitError::Closed => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "server.closing", detail)
             }
         }
+    }
+}
+
+impl From<MetadataError> for Problem {
+    fn from(error: MetadataError) -> Problem {
+        let (code, hint) = match &error {
+            MetadataError::Unavailable {
+                indeterminate: true,
+                ..
+            } => (
+                "metadata.unavailable",
+                "it may have happened all the same: look before you ask again",
+            ),
+            MetadataError::Unavailable { .. } | MetadataError::NotLeader { .. } => (
+                "metadata.unavailable",
+                "ask again later; jobs that run go on",
+            ),
+            MetadataError::Closed { .. } => ("server.closing", "ask another server"),
+        };
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string()).hint(hint)
     }
 }
 
@@ -131,6 +155,7 @@ impl From<StatementsError> for Problem {
 impl From<JobsError> for Problem {
     fn from(error: JobsError) -> Problem {
         let (status, code) = match error {
+            JobsError::Metadata(error) => return error.into(),
             JobsError::Unknown(_) => (StatusCode::NOT_FOUND, "job.unknown"),
             JobsError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "server.closing"),
         };

@@ -3,60 +3,59 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use coordinator::{Effect, Event, Job, JobFacts, JobState};
+use coordinator::{
+    Effect, Event, Job, JobFacts, JobState,
+    meta::{Desired, JobRecord, Outcome},
+};
 use proto::{
     control::{Deployment, ExchangeMap, WorkerCommand, WorkerEvent, WorkerEventKind},
-    types::JobId,
+    types::{Epoch, Generation, JobId, TaskId, WorkerId},
 };
 use rpc::trace_context;
 use state_client::StateControl;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    ExceptionRecord, JobEntry, JobSpec, Jobs, SubmitError,
+    ExceptionRecord, JobEntry, Jobs,
     handle::{JobTable, Request},
-    state::StateRequests,
+    requests::{Done, Requests, ScriptReply},
     traces::JobTraces,
 };
 use crate::{
-    Figures, WorkerLink,
-    caps::{JOBS_ACTIVE_MAX, REQUEST_QUEUE, RESULT_BYTES_ENDED_MAX},
+    SubmitError,
+    caps::{REQUEST_QUEUE, RESULT_BYTES_ENDED_MAX},
+    metadata::{Metadata, MetadataError, look},
     results::FeedEnd,
+    workers::{WorkerNews, Workers},
 };
 
-/// The tiers that jobs run on.
+/// What jobs run on.
 pub struct Tiers {
-    /// The way to the worker.
-    pub worker: Arc<dyn WorkerLink>,
-    /// What it reports.
-    pub events: mpsc::Receiver<WorkerEvent>,
+    /// What happens to workers.
+    pub workers: mpsc::Receiver<WorkerNews>,
     /// The state service.
     pub state: Arc<dyn StateControl>,
-    /// What the worker knows about running jobs.
-    pub figures: Arc<dyn Figures>,
+    /// What is remembered of jobs.
+    pub metadata: Arc<dyn Metadata>,
     /// The wall clock, in ms since 1970.
     pub wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
-    /// Tells this process's jobs from those of others, and varies the waits before restarts.
+    /// Must be another one at every start; makes ids, and varies the waits before restarts.
     pub seed: u64,
 }
 
 /// Runs jobs; [`Driver::run`] must be polled for anything to happen.
 pub struct Driver {
     requests: mpsc::Receiver<Request>,
-    worker: Arc<dyn WorkerLink>,
-    events: mpsc::Receiver<WorkerEvent>,
-    state: StateRequests,
-    figures: Arc<dyn Figures>,
+    news: mpsc::Receiver<WorkerNews>,
+    workers: Workers,
+    in_flight: Requests,
+    metadata: Arc<dyn Metadata>,
     table: Arc<JobTable>,
     traces: JobTraces,
     /// When jobs want a tick.
     wakes: BTreeMap<JobId, u64>,
     wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
     seed: u64,
-    last_id: JobId,
     started: Instant,
 }
 
@@ -66,23 +65,24 @@ impl Jobs {
     pub fn new(tiers: Tiers) -> (Jobs, Driver) {
         let (requests, receiver) = mpsc::channel(REQUEST_QUEUE);
         let table = Arc::new(JobTable::default());
+        let workers = Workers::default();
         let jobs = Jobs {
             requests,
             table: table.clone(),
-            figures: tiers.figures.clone(),
+            workers: workers.clone(),
         };
+        let metadata = tiers.metadata;
         let driver = Driver {
             requests: receiver,
-            worker: tiers.worker,
-            events: tiers.events,
-            state: StateRequests::new(tiers.state),
-            figures: tiers.figures,
+            news: tiers.workers,
+            workers,
+            in_flight: Requests::new(metadata.clone(), tiers.state, tiers.seed),
+            metadata,
             table,
             traces: JobTraces::default(),
             wakes: BTreeMap::new(),
             wall_ms: tiers.wall_ms,
             seed: tiers.seed,
-            last_id: JobId(0),
             started: Instant::now(),
         };
         (jobs, driver)
@@ -90,6 +90,31 @@ impl Jobs {
 }
 
 impl Driver {
+    /// Takes over the jobs that the metadata knows, before any other is accepted: those that have
+    /// not ended start again from their last checkpoint.
+    ///
+    /// # Errors
+    /// When the metadata cannot be read.
+    pub async fn recover(&mut self) -> Result<(), MetadataError> {
+        let records = look(&*self.metadata, |state| {
+            state.jobs.values().cloned().collect::<Vec<JobRecord>>()
+        });
+        for record in records.await? {
+            self.adopt(&record, None);
+            match (&record.outcome, record.desired) {
+                (Some(_), _) if record.has_files => self.in_flight.drop_state(record.id),
+                (Some(_), _) => {}
+                (None, Desired::Cancel) => self.handle(record.id, Event::CancelRequested),
+                // Its rows were for a reader of the process that had it.
+                (None, Desired::Run) if record.spec.select.is_some() => {
+                    self.handle(record.id, Event::CancelRequested);
+                }
+                (None, Desired::Run) => self.handle(record.id, Event::Submitted),
+            }
+        }
+        Ok(())
+    }
+
     /// Drives jobs until every [`Jobs`] handle is gone.
     pub async fn run(mut self) {
         loop {
@@ -100,15 +125,11 @@ impl Driver {
                     Some(request) => self.on_request(request),
                     None => return,
                 },
-                event = self.events.recv() => match event {
-                    Some(event) => self.on_worker_event(event),
-                    None => return self.on_worker_gone(),
+                news = self.news.recv() => match news {
+                    Some(news) => self.on_news(news),
+                    None => return self.on_workers_gone(),
                 },
-                answer = self.state.next() => {
-                    if let Some((job, event)) = answer {
-                        self.handle(job, event);
-                    }
-                }
+                done = self.in_flight.next() => self.on_done(done),
                 () = tokio::time::sleep_until(wake_at), if wake.is_some() => self.tick(),
             }
         }
@@ -120,49 +141,123 @@ impl Driver {
 
     fn on_request(&mut self, request: Request) {
         match request {
-            Request::Submit { spec, reply, trace } => self.submit(*spec, reply, trace),
-            Request::Cancel(job) => self.handle(job, Event::CancelRequested),
+            Request::Accept {
+                script,
+                reply,
+                trace,
+            } => {
+                let placed = script.jobs.iter().try_for_each(|spec| {
+                    JobFacts::of_plan(&spec.plan, spec.options.parallelism).map(|_| ())
+                });
+                match placed {
+                    Ok(()) => {
+                        let now_ms = (self.wall_ms)();
+                        self.in_flight.accept(script, now_ms, reply, trace);
+                    }
+                    // Nobody waits any more.
+                    Err(error) => drop(reply.send(Err(error.into()))),
+                }
+            }
+            Request::Cancel { job, reply } => self.in_flight.cancel(job, reply),
         }
     }
 
-    fn submit(
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Event(job, event) => self.handle(job, event),
+            Done::Accepted {
+                jobs: Ok(jobs),
+                reply,
+                trace,
+            } => self.in_flight.read_records(jobs, reply, trace),
+            Done::Accepted {
+                jobs: Err(error),
+                reply,
+                ..
+            } => drop(reply.send(Err(error))),
+            Done::Records {
+                records,
+                reply,
+                trace,
+            } => self.on_records(records, reply, trace),
+            Done::Cancelled { job, result, reply } => {
+                let written = result.is_ok();
+                let _ = reply.send(result);
+                if written {
+                    self.handle(job, Event::CancelRequested);
+                }
+            }
+            Done::Ended(job, state) => {
+                if let Some(entry) = self.table.get(job) {
+                    self.on_ended(&entry, state);
+                    entry.state.send_replace(state);
+                }
+            }
+            Done::Nothing => {}
+        }
+    }
+
+    fn on_records(
         &mut self,
-        spec: JobSpec,
-        reply: oneshot::Sender<Result<Arc<JobEntry>, SubmitError>>,
+        records: Result<Vec<JobRecord>, SubmitError>,
+        reply: ScriptReply,
         trace: Option<String>,
     ) {
-        let answer = self.accept(spec);
-        let accepted = answer.as_ref().ok().map(|entry| entry.id);
-        // Nobody waits any more: the job runs all the same and can be found in the list.
-        let _ = reply.send(answer);
-        if let Some(job) = accepted {
-            self.traces.submitted(job, trace);
-            self.handle(job, Event::Submitted);
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let adopt = |record| self.adopt(record, trace.clone());
+        let entries: Vec<Arc<JobEntry>> = records.iter().filter_map(adopt).collect();
+        // Nobody waits any more: the jobs run all the same and can be found in the list.
+        let _ = reply.send(Ok(entries));
+        for record in records {
+            self.handle(record.id, Event::Submitted);
         }
     }
 
-    fn accept(&mut self, spec: JobSpec) -> Result<Arc<JobEntry>, SubmitError> {
-        let active = self.table.active();
-        if active >= JOBS_ACTIVE_MAX {
-            return Err(SubmitError::TooMany(active));
-        }
-        let facts = JobFacts::of_plan(&spec.plan, spec.options.parallelism)?;
-        self.last_id = JobId(self.last_id.0 + 1);
-        let id = self.last_id;
-        let core = Job::new(facts, spec.options.clone(), self.seed.wrapping_add(id.0));
-        let entry = Arc::new(JobEntry::new(
-            id,
-            spec,
-            core,
-            self.now_us(),
-            (self.wall_ms)(),
-            self.seed,
-        ));
+    /// Makes a job of the metadata one of this driver's.
+    fn adopt(&mut self, record: &JobRecord, trace: Option<String>) -> Option<Arc<JobEntry>> {
+        let job = record.id;
+        let spec = &record.spec;
+        let facts = match JobFacts::of_plan(&spec.plan, spec.options.parallelism) {
+            Ok(facts) => facts,
+            // It was accepted by a build that knew how.
+            Err(error) => {
+                tracing::error!(%job, %error, "a job cannot be run");
+                return None;
+            }
+        };
+        let seed = self.seed.wrapping_add(job.0);
+        let mut core = Job::of_record(facts, record, seed);
+        core.handle(Event::Workers(self.workers.ids()), self.now_us());
+        let entry = Arc::new(JobEntry::new(record, core, self.now_us()));
         self.table.insert(entry.clone());
-        Ok(entry)
+        self.traces.submitted(job, trace);
+        Some(entry)
     }
 
-    fn on_worker_event(&mut self, event: WorkerEvent) {
+    fn on_news(&mut self, news: WorkerNews) {
+        match news {
+            WorkerNews::Event(worker, event) => return self.on_worker_event(worker, event),
+            WorkerNews::Joined(worker) => {
+                tracing::info!(worker = %worker.id, address = worker.address, "a worker is there");
+                self.workers.insert(worker);
+            }
+            WorkerNews::Left(worker) => {
+                tracing::warn!(%worker, "a worker is gone");
+                self.workers.remove(worker);
+            }
+        }
+        let ids = self.workers.ids();
+        for entry in self.table.list() {
+            if !entry.core().state().is_terminal() {
+                self.handle(entry.id, Event::Workers(ids.clone()));
+            }
+        }
+    }
+
+    fn on_worker_event(&mut self, worker: WorkerId, event: WorkerEvent) {
         let Some(entry) = self.table.get(event.job) else {
             return;
         };
@@ -192,25 +287,17 @@ impl Driver {
             }
             _ => {}
         }
-        self.handle(event.job, Event::Worker { generation, kind });
+        let event = Event::Worker {
+            worker,
+            generation,
+            kind,
+        };
+        self.handle(entry.id, event);
     }
 
-    /// Nothing can run any more; whoever waits for a job must hear so.
-    fn on_worker_gone(&mut self) {
+    /// Nothing can run any more, since this process stops; whoever waits for a job must hear so.
+    fn on_workers_gone(&mut self) {
         for entry in self.table.list() {
-            if entry.state().is_terminal() {
-                continue;
-            }
-            let generation = entry.generation();
-            let error = "the worker is gone".to_owned();
-            let event = Event::StateFailed {
-                generation,
-                error: error.clone(),
-                retryable: false,
-            };
-            self.handle(entry.id, event);
-            let kind = WorkerEventKind::Stopped;
-            self.handle(entry.id, Event::Worker { generation, kind });
             if !entry.state().is_terminal() {
                 self.on_ended(&entry, JobState::Failed);
                 entry.state.send_replace(JobState::Failed);
@@ -272,26 +359,40 @@ impl Driver {
         match effect {
             Effect::BeginGeneration { .. }
             | Effect::Commit { .. }
-            | Effect::RecordPublished { .. }
-            | Effect::DropState => self.state.start(job, &effect),
+            | Effect::RecordPublished { .. } => self.in_flight.start(job, effect),
+            Effect::ListSplits {
+                generation,
+                worker,
+                tasks,
+            } => {
+                let deployment = Deployment {
+                    tasks,
+                    exchange: ExchangeMap {
+                        here: worker,
+                        ..ExchangeMap::default()
+                    },
+                    ..deployment(entry, generation)
+                };
+                let command = WorkerCommand::ListSplits(Box::new(deployment));
+                self.send(worker, command);
+            }
             Effect::Deploy {
                 generation,
                 restored,
                 tasks,
-            } => self.worker.send(WorkerCommand::Deploy(Box::new(Deployment {
-                job,
-                generation,
-                restored,
-                plan: entry.spec.plan.clone(),
-                tasks,
-                options: entry.spec.options.clone(),
-                created_ms: entry.created_ms,
-                run: entry.run,
-                exchange: ExchangeMap::default(),
-                traceparent: trace_context::current(),
-            }))),
+                place,
+                splits,
+            } => {
+                let deployment = Deployment {
+                    restored,
+                    tasks,
+                    splits,
+                    ..deployment(entry, generation)
+                };
+                self.deploy(&deployment, &place);
+            }
             Effect::SendBarrier { generation, epoch } => {
-                self.worker.send(WorkerCommand::Barrier {
+                self.send_all(entry, || WorkerCommand::Barrier {
                     job,
                     generation,
                     epoch,
@@ -299,28 +400,76 @@ impl Driver {
                 });
             }
             Effect::SendCommitted { generation, epoch } => {
-                self.worker.send(WorkerCommand::Committed {
+                self.send_all(entry, || WorkerCommand::Committed {
                     job,
                     generation,
                     epoch,
                 });
             }
             Effect::Stop => {
-                // The worker forgets figures with the tasks.
+                // Workers forget figures with the tasks.
                 self.keep_figures(entry);
-                self.worker.send(WorkerCommand::Stop { job });
+                self.send_all(entry, || WorkerCommand::Stop { job });
+            }
+            // With the end, once that is written down.
+            Effect::DropState => {}
+            Effect::ReportState(state) if state.is_terminal() => {
+                let error = entry.last_error().filter(|_| state == JobState::Failed);
+                let at_ms = (self.wall_ms)();
+                let outcome = Outcome {
+                    state,
+                    error,
+                    at_ms,
+                };
+                self.in_flight.end(job, outcome);
             }
             Effect::ReportState(state) => {
                 tracing::info!(%job, %state, "job is now in this state");
-                if state.is_terminal() {
-                    self.on_ended(entry, state);
-                }
                 entry.state.send_replace(state);
             }
         }
     }
 
+    /// Sends each worker the whole deployment and its own place in it.
+    fn deploy(&self, deployment: &Deployment, place: &BTreeMap<TaskId, WorkerId>) {
+        let known = self.workers.list();
+        let used = known
+            .iter()
+            .filter(|worker| place.values().any(|id| *id == worker.id));
+        let addresses: BTreeMap<WorkerId, String> = used
+            .map(|worker| (worker.id, worker.address.clone()))
+            .collect();
+        for worker in addresses.keys() {
+            let exchange = ExchangeMap {
+                here: *worker,
+                workers: addresses.clone(),
+                place: place.clone(),
+            };
+            let deployment = Deployment {
+                exchange,
+                ..deployment.clone()
+            };
+            self.send(*worker, WorkerCommand::Deploy(Box::new(deployment)));
+        }
+    }
+
+    fn send(&self, worker: WorkerId, command: WorkerCommand) {
+        if let Some(worker) = self.workers.get(worker) {
+            worker.link.send(command);
+        }
+    }
+
+    /// To all workers that the job's current generation was sent to.
+    fn send_all(&self, entry: &JobEntry, command: impl Fn() -> WorkerCommand) {
+        let deployed = entry.core().deployed().clone();
+        for worker in deployed {
+            self.send(worker, command());
+        }
+    }
+
     fn on_ended(&mut self, entry: &JobEntry, state: JobState) {
+        let job = entry.id;
+        tracing::info!(%job, %state, "job has ended");
         self.keep_figures(entry);
         entry.set_ended(self.now_us());
         let Some(feed) = &entry.feed else { return };
@@ -336,6 +485,23 @@ impl Driver {
     }
 
     fn keep_figures(&self, entry: &JobEntry) {
-        entry.keep_metrics(self.figures.metrics(entry.id));
+        entry.keep_metrics(self.workers.metrics(entry.id));
+    }
+}
+
+/// What every deployment of a job has.
+fn deployment(entry: &JobEntry, generation: Generation) -> Deployment {
+    Deployment {
+        job: entry.id,
+        generation,
+        restored: Epoch::ZERO,
+        plan: entry.spec.plan.clone(),
+        tasks: Vec::new(),
+        options: entry.spec.options.clone(),
+        created_ms: entry.created_ms,
+        run: entry.run,
+        exchange: ExchangeMap::default(),
+        splits: None,
+        traceparent: trace_context::current(),
     }
 }

@@ -8,13 +8,13 @@ use std::sync::{
 
 use coordinator::JobState;
 use proto::{
-    control::{JobOptions, Retry, WorkerCommand, WorkerEvent, WorkerEventKind},
+    control::{JobMetrics, JobOptions, Retry, WorkerCommand, WorkerEvent, WorkerEventKind},
     log::LogObject,
     plan::{
-        CollectSpec, ConnectorSpec, Fragment, Node, Plan, Sink, connector_spec::Connector,
+        CollectSpec, ConnectorSpec, Fragment, Node, Plan, RowType, Sink, connector_spec::Connector,
         node::Operator,
     },
-    types::{Epoch, Generation, JobId, KeyGroupCount, RowKind, SinkId, TaskId},
+    types::{Epoch, Generation, JobId, KeyGroupCount, RowKind, SinkId, TaskId, WorkerId},
 };
 use state_client::{
     Changes, Cut, EpochDelta, Incarnation, MemoryStore, StagedOutput, StateStore as _,
@@ -22,7 +22,12 @@ use state_client::{
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::results::{Chunk, FeedEnd, ResultRow};
+use crate::{
+    JobSpec, JobsError, SelectColumns, WorkerLink,
+    metadata::LocalMetadata,
+    results::{Chunk, FeedEnd, ResultRow},
+    workers::WorkerNews,
+};
 
 /// What the worker does beside answering.
 #[derive(Clone, Copy, Default)]
@@ -55,6 +60,7 @@ impl Worker {
 
     async fn obey(&mut self, command: WorkerCommand) {
         match command {
+            WorkerCommand::ListSplits(_) => panic!("one worker needs no list"),
             WorkerCommand::Deploy(deployment) => {
                 self.deployed.fetch_add(1, Ordering::SeqCst);
                 self.generation = deployment.generation;
@@ -119,9 +125,66 @@ impl Worker {
     }
 }
 
+/// Hands commands on.
+struct Link<F>(F);
+
+impl<F: Fn(WorkerCommand) + Send + Sync> WorkerLink for Link<F> {
+    fn send(&self, command: WorkerCommand) {
+        (self.0)(command);
+    }
+
+    fn metrics(&self, _job: JobId) -> JobMetrics {
+        JobMetrics::new()
+    }
+}
+
+/// The news of one worker that is there from the start.
+fn news(
+    link: impl Fn(WorkerCommand) + Send + Sync + 'static,
+    mut events: mpsc::Receiver<WorkerEvent>,
+) -> mpsc::Receiver<WorkerNews> {
+    let (news, receiver) = mpsc::channel(64);
+    tokio::spawn(async move {
+        let joined = WorkerNews::Joined(crate::workers::Worker {
+            id: WorkerId(1),
+            address: String::new(),
+            since_ms: 0,
+            link: Arc::new(Link(link)),
+        });
+        let _ = news.send(joined).await;
+        while let Some(event) = events.recv().await {
+            let _ = news.send(WorkerNews::Event(WorkerId(1), event)).await;
+        }
+        let _ = news.send(WorkerNews::Left(WorkerId(1))).await;
+    });
+    receiver
+}
+
 /// A job system over such a worker, and how many deployments there were.
 fn start(script: Script) -> (Jobs, Arc<AtomicU32>) {
     let store = MemoryStore::new(KeyGroupCount::DEFAULT);
+    let (jobs, driver, deployed) = build(script, &store, &LocalMetadata::default());
+    tokio::spawn(driver.run());
+    (jobs, deployed)
+}
+
+/// The same over what is there already.
+async fn start_over(
+    script: Script,
+    store: &MemoryStore,
+    metadata: &LocalMetadata,
+) -> (Jobs, Arc<AtomicU32>) {
+    let (jobs, mut driver, deployed) = build(script, store, metadata);
+    driver.recover().await.expect("it can be read");
+    tokio::spawn(driver.run());
+    (jobs, deployed)
+}
+
+fn build(
+    script: Script,
+    store: &MemoryStore,
+    metadata: &LocalMetadata,
+) -> (Jobs, Driver, Arc<AtomicU32>) {
     let (events, receiver) = mpsc::channel(64);
     let (commands, mut inbox) = mpsc::channel(64);
     let deployed = Arc::new(AtomicU32::new(0));
@@ -139,15 +202,16 @@ fn start(script: Script) -> (Jobs, Arc<AtomicU32>) {
         }
     });
     let (jobs, driver) = Jobs::new(Tiers {
-        worker: Arc::new(move |command| commands.try_send(command).expect("room")),
-        events: receiver,
-        state: Arc::new(store),
-        figures: Arc::new(|_| proto::control::JobMetrics::new()),
+        workers: news(
+            move |command| commands.try_send(command).expect("room"),
+            receiver,
+        ),
+        state: Arc::new(store.clone()),
+        metadata: Arc::new(metadata.clone()),
         wall_ms: Arc::new(|| 0),
         seed: 1,
     });
-    tokio::spawn(driver.run());
-    (jobs, deployed)
+    (jobs, driver, deployed)
 }
 
 fn spec() -> JobSpec {
@@ -177,8 +241,8 @@ fn spec() -> JobSpec {
             restarts_max: 2,
             ..JobOptions::default()
         },
-        select: Some(SelectSpec {
-            columns: Vec::new(),
+        select: Some(SelectColumns {
+            columns: RowType::default(),
             upsert_key: None,
         }),
     }
@@ -260,10 +324,9 @@ async fn jobs_fail_when_the_worker_is_gone() {
     let (events, receiver) = mpsc::channel::<WorkerEvent>(1);
     drop(inbox);
     let (jobs, driver) = Jobs::new(Tiers {
-        worker: Arc::new(move |command| drop(commands.try_send(command))),
-        events: receiver,
+        workers: news(move |command| drop(commands.try_send(command)), receiver),
         state: Arc::new(MemoryStore::new(KeyGroupCount::DEFAULT)),
-        figures: Arc::new(|_| proto::control::JobMetrics::new()),
+        metadata: Arc::new(LocalMetadata::default()),
         wall_ms: Arc::new(|| 0),
         seed: 1,
     });
@@ -272,7 +335,7 @@ async fn jobs_fail_when_the_worker_is_gone() {
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     drop(events);
     assert_eq!(entry.ended().await, JobState::Failed);
-    assert_eq!(entry.last_error().as_deref(), Some("the worker is gone"));
+    assert_eq!(entry.last_error().as_deref(), Some("wk_1 is gone"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,4 +359,37 @@ async fn the_oldest_results_make_room_and_what_is_read_stays() {
     drop(reader);
     let kept: Vec<_> = feeds.iter().map(|feed| feed.kept_bytes()).collect();
     assert_eq!(kept, [Some(4), Some(0), Some(4), Some(4)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_driver_takes_over_what_was_written_down() {
+    let metadata = LocalMetadata::default();
+    let store = MemoryStore::new(KeyGroupCount::DEFAULT);
+    let insert = JobSpec {
+        select: None,
+        ..spec()
+    };
+    let (jobs, _) = start_over(Script::default(), &store, &metadata).await;
+    let inserting = jobs.submit(insert.clone()).await.expect("accepted").id;
+    let selecting = jobs.submit(spec()).await.expect("accepted").id;
+    let cancelled = jobs.submit(insert).await.expect("accepted");
+    jobs.cancel(cancelled.id).await.expect("it runs");
+    cancelled.ended().await;
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    let committed = jobs.get(inserting).expect("there").committed();
+    assert!(committed > Epoch::ZERO);
+    drop(jobs);
+
+    let (jobs, deployed) = start_over(Script::default(), &store, &metadata).await;
+    let entry = jobs.get(inserting).expect("there");
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert_eq!(entry.state(), JobState::Running);
+    assert!(entry.committed() >= committed);
+    // Nobody reads a SELECT of another process.
+    let selecting = jobs.get(selecting).expect("there");
+    assert_eq!(selecting.ended().await, JobState::Canceled);
+    let cancelled = jobs.get(cancelled.id).expect("it is remembered");
+    assert_eq!(cancelled.state(), JobState::Canceled);
+    assert_eq!(deployed.load(Ordering::SeqCst), 1);
+    assert_eq!(jobs.list().len(), 3);
 }

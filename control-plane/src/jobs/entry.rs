@@ -5,11 +5,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use coordinator::{CheckpointRecord, CheckpointSummary, Job, JobState};
+use coordinator::{
+    CheckpointRecord, CheckpointSummary, Job, JobState,
+    meta::{JobRecord, JobSpec, SelectColumns},
+};
 use proto::{
-    control::{DeadLetter, JobMetrics, JobOptions},
-    plan::Plan,
-    types::{Epoch, Field, Generation, JobId, TaskId},
+    control::{DeadLetter, JobMetrics},
+    plan::fields,
+    types::{Epoch, Generation, JobId, TaskId},
 };
 use tokio::sync::watch;
 
@@ -17,30 +20,6 @@ use crate::{
     caps::{DEAD_LETTERS_MAX, EXCEPTIONS_MAX, RESULT_ROWS_MAX},
     results::Feed,
 };
-
-/// A job to run.
-#[derive(Clone, Debug)]
-pub struct JobSpec {
-    /// Name for people.
-    pub name: String,
-    /// The statement that it comes from.
-    pub sql: String,
-    /// What to run.
-    pub plan: Arc<Plan>,
-    /// How.
-    pub options: JobOptions,
-    /// For a bare SELECT: what its rows are.
-    pub select: Option<SelectSpec>,
-}
-
-/// The rows of a bare SELECT.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SelectSpec {
-    /// Columns.
-    pub columns: Vec<Field>,
-    /// Key by which the changelog folds, where it lacks old rows of updates.
-    pub upsert_key: Option<Vec<usize>>,
-}
 
 /// A failure of a job.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,29 +67,25 @@ struct Record {
 }
 
 impl JobEntry {
-    pub(super) fn new(
-        id: JobId,
-        spec: JobSpec,
-        core: Job,
-        now_us: u64,
-        now_ms: u64,
-        seed: u64,
-    ) -> JobEntry {
-        let feed = |select: &SelectSpec| {
-            Arc::new(Feed::new(
-                select.columns.clone(),
-                select.upsert_key.clone(),
-                RESULT_ROWS_MAX,
-            ))
+    /// A job of the metadata. `now_us`: the driver's clock.
+    pub(super) fn new(record: &JobRecord, core: Job, now_us: u64) -> JobEntry {
+        let feed = |select: &SelectColumns| {
+            let columns = fields(&select.columns).unwrap_or_default();
+            let feed = Feed::new(columns, select.upsert_key.clone(), RESULT_ROWS_MAX);
+            Arc::new(feed)
+        };
+        let state = match &record.outcome {
+            Some(outcome) => outcome.state,
+            None => JobState::Created,
         };
         JobEntry {
-            id,
-            feed: spec.select.as_ref().map(feed),
-            spec,
+            id: record.id,
+            feed: record.spec.select.as_ref().map(feed),
+            spec: record.spec.clone(),
             created_us: now_us,
-            created_ms: now_ms,
-            run: run(seed, id, now_ms),
-            state: watch::Sender::new(JobState::Created),
+            created_ms: record.created_ms,
+            run: record.run,
+            state: watch::Sender::new(state),
             core: Mutex::new(core),
             record: Mutex::default(),
         }
@@ -249,33 +224,5 @@ impl JobEntry {
 
     fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A number that another job, or one of a process with another seed, does not have.
-fn run(seed: u64, id: JobId, now_ms: u64) -> u64 {
-    // Each round is one to one, so jobs of one process that begin together stay apart.
-    [seed, now_ms, id.0].into_iter().fold(0, |word: u64, more| {
-        let word = word.wrapping_add(more).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn runs_differ_by_process_job_and_time() {
-        let mut runs = BTreeSet::new();
-        for (seed, id, now_ms) in [(0, 1, 0), (0, 2, 0), (0, 1, 1), (1, 1, 0), (1, 2, 1)] {
-            runs.insert(run(seed, JobId(id), now_ms));
-        }
-        assert_eq!(runs.len(), 5);
-        assert_eq!(run(7, JobId(1), 5), run(7, JobId(1), 5));
     }
 }

@@ -5,34 +5,43 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use coordinator::place::PlaceError;
+use coordinator::{
+    meta::{JobSpec, Refusal},
+    place::PlaceError,
+};
 use proto::{control::JobMetrics, types::JobId};
 use rpc::trace_context;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{JobEntry, JobSpec};
-use crate::{Figures, caps::JOBS_ENDED_MAX};
+use super::JobEntry;
+use crate::{caps::JOBS_ENDED_MAX, metadata::MetadataError, workers::Workers};
 
-/// Why a job was not accepted.
+/// Why jobs were not accepted. None of them runs then.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// It cannot be placed.
+    /// One cannot be placed.
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// There are enough.
-    #[error("{0} jobs are running, and no more are accepted")]
-    TooMany(usize),
+    /// They do not fit what there is.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// They could not be written down.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
     /// The process is going down.
     #[error("the server is shutting down")]
     Closed,
 }
 
 /// Why a request about a job failed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum JobsError {
     /// There is no such job.
     #[error("{0} does not exist")]
     Unknown(JobId),
+    /// The wish could not be written down.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
     /// The process is going down.
     #[error("the server is shutting down")]
     Closed,
@@ -43,34 +52,60 @@ pub enum JobsError {
 pub struct Jobs {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) table: Arc<JobTable>,
-    pub(super) figures: Arc<dyn Figures>,
+    pub(super) workers: Workers,
+}
+
+/// What a script comes to: a new catalog, and jobs.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// If the catalog matters: the version that the script was planned against, and the statements
+    /// of the new one if the script changes it.
+    pub catalog: Option<(u64, Option<Vec<String>>)>,
+    /// Jobs to start.
+    pub jobs: Vec<JobSpec>,
 }
 
 pub(super) enum Request {
-    Submit {
-        spec: Box<JobSpec>,
-        reply: oneshot::Sender<Result<Arc<JobEntry>, SubmitError>>,
-        /// The trace of whoever asks.
+    Accept {
+        script: Script,
+        reply: oneshot::Sender<Result<Vec<Arc<JobEntry>>, SubmitError>>,
+        /// The trace of the request.
         trace: Option<String>,
     },
-    Cancel(JobId),
+    Cancel {
+        job: JobId,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    },
 }
 
 impl Jobs {
+    /// Writes a script's effects down and starts its jobs: all or none.
+    ///
+    /// # Errors
+    /// When it is not accepted; nothing was started then.
+    pub async fn accept(&self, script: Script) -> Result<Vec<Arc<JobEntry>>, SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Accept {
+            script,
+            reply,
+            trace: trace_context::current(),
+        };
+        let sent = self.requests.send(request).await;
+        sent.map_err(|_| SubmitError::Closed)?;
+        answer.await.map_err(|_| SubmitError::Closed)?
+    }
+
     /// Starts a job.
     ///
     /// # Errors
     /// When it is not accepted; nothing was started then.
     pub async fn submit(&self, spec: JobSpec) -> Result<Arc<JobEntry>, SubmitError> {
-        let (reply, answer) = oneshot::channel();
-        let spec = Box::new(spec);
-        let trace = trace_context::current();
-        let request = Request::Submit { spec, reply, trace };
-        self.requests
-            .send(request)
-            .await
-            .map_err(|_| SubmitError::Closed)?;
-        answer.await.map_err(|_| SubmitError::Closed)?
+        let script = Script {
+            catalog: None,
+            jobs: vec![spec],
+        };
+        let mut entries = self.accept(script).await?;
+        entries.pop().ok_or(SubmitError::Closed)
     }
 
     /// The job.
@@ -99,11 +134,10 @@ impl Jobs {
     /// When there is no such job.
     pub async fn cancel(&self, job: JobId) -> Result<(), JobsError> {
         self.get(job)?;
-        let request = Request::Cancel(job);
-        self.requests
-            .send(request)
-            .await
-            .map_err(|_| JobsError::Closed)
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(Request::Cancel { job, reply }).await;
+        sent.map_err(|_| JobsError::Closed)?;
+        answer.await.map_err(|_| JobsError::Closed)?
     }
 
     /// Cancels every job and waits until all have ended.
@@ -121,7 +155,7 @@ impl Jobs {
     /// When there is no such job.
     pub fn metrics(&self, job: JobId) -> Result<JobMetrics, JobsError> {
         let entry = self.get(job)?;
-        let metrics = self.figures.metrics(job);
+        let metrics = self.workers.metrics(job);
         Ok(if metrics.is_empty() {
             entry.kept_metrics()
         } else {

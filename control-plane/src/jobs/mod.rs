@@ -6,9 +6,9 @@ mod drive;
 mod drive_test;
 mod entry;
 mod handle;
-mod state;
+mod requests;
 mod traces;
 
 pub use drive::{Driver, Tiers};
-pub use entry::{ExceptionRecord, JobEntry, JobSpec, SelectSpec};
-pub use handle::{Jobs, JobsError, SubmitError};
+pub use entry::{ExceptionRecord, JobEntry};
+pub use handle::{Jobs, JobsError, Script, SubmitError};

@@ -52,7 +52,9 @@ impl JobTraces {
                 let parent = open.begin_start(job);
                 info_span!(parent: parent, "state.begin", %job, %generation)
             }
-            Effect::Deploy { .. } => open.start.clone().unwrap_or_else(Span::none),
+            Effect::ListSplits { .. } | Effect::Deploy { .. } => {
+                open.start.clone().unwrap_or_else(Span::none)
+            }
             Effect::SendBarrier { generation, epoch } => {
                 let epoch = epoch.0;
                 let span = info_span!(parent: None, "checkpoint", %job, %generation, epoch, otel.status_code = Empty);

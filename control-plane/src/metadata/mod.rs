@@ -2,11 +2,13 @@
 //! `coordinator::meta`'s business; here is where its log lives.
 
 mod local;
+mod propose;
 
 use coordinator::meta::{Answer, Command, MetaState};
 use futures::future::BoxFuture;
 
 pub use local::LocalMetadata;
+pub use propose::propose;
 
 /// A look at the metadata.
 pub type Look = Box<dyn FnOnce(&MetaState) + Send>;

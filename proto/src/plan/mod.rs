@@ -6,6 +6,7 @@
 mod build;
 mod function;
 mod json;
+pub mod shared;
 mod wire;
 
 pub use build::{PlanError, data_type, fields, row_type};

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::{
     control::{JobOptions, TaskSpec, WorkerEventKind},
     plan::{Plan, connector_spec::Connector, node::Operator},
-    types::{Epoch, Generation, SinkId, TaskId},
+    types::{Epoch, Generation, SinkId, TaskId, WorkerId},
 };
 
 use crate::{
     CheckpointRecord, CheckpointSummary, Effect, Event, JobState,
     checkpoint::{EpochInFlight, EpochLine},
     history::CheckpointHistory,
+    meta::JobRecord,
     place::{self, PlaceError},
     restart::Restarts,
 };
@@ -23,6 +24,8 @@ pub struct JobFacts {
     pub tasks: Vec<TaskSpec>,
     /// Sinks whose output is staged and published after the commit; others emit at once.
     pub publishing: BTreeSet<SinkId>,
+    /// Whether it reads anything, so that somebody must find out what there is.
+    pub has_sources: bool,
 }
 
 impl JobFacts {
@@ -41,9 +44,11 @@ impl JobFacts {
             let staged = matches!(connector, Connector::Filesystem(_) | Connector::Collect(_));
             staged.then_some(id)
         });
+        let mut nodes = plan.fragments.iter().flat_map(|fragment| &fragment.nodes);
         Ok(JobFacts {
             tasks: place::tasks(plan, parallelism)?,
             publishing: publishing.collect(),
+            has_sources: nodes.any(|node| matches!(node.operator, Some(Operator::Source(_)))),
         })
     }
 }
@@ -58,6 +63,10 @@ pub struct Job {
     pub(super) line: EpochLine,
     /// Up to which epoch output is outside, as far as this generation's publishers have said.
     pub(super) published: BTreeMap<SinkId, Epoch>,
+    /// Workers that are there.
+    pub(super) workers: BTreeSet<WorkerId>,
+    /// Workers that the current generation was sent to.
+    pub(super) deployed: BTreeSet<WorkerId>,
     /// Whether rows have ever flowed.
     pub(super) has_run: bool,
     pub(super) restarts: Restarts,
@@ -74,8 +83,18 @@ pub(super) enum Phase {
     /// As before, but the job is no longer wanted: it ends when the store has answered, so that
     /// nothing is begun after it was dropped.
     Abandoning,
-    /// The worker is restoring the tasks; some may have finished before others are restored.
+    /// The generation may start from this epoch, as soon as there is a worker.
+    Placing {
+        restored: Epoch,
+    },
+    /// A worker finds out what the sources can read.
+    Listing {
+        worker: WorkerId,
+    },
+    /// Workers are restoring the tasks; some may have finished before others are restored.
     Deploying {
+        /// Workers that have not said yet that their tasks run.
+        restoring: BTreeSet<WorkerId>,
         unfinished: BTreeSet<TaskId>,
         barrier_wanted: bool,
     },
@@ -86,9 +105,11 @@ pub(super) enum Phase {
     BackingOff {
         until_us: u64,
     },
-    /// The worker is stopping the tasks, after which the job ends so.
+    /// Workers are stopping the tasks, after which the job ends so.
     Stopping {
         end: JobState,
+        /// Workers that have not said yet that they have.
+        running: BTreeSet<WorkerId>,
     },
     /// Over; the state is a terminal one.
     Ended(JobState),
@@ -127,11 +148,28 @@ impl Job {
             generation: Generation::default(),
             line: EpochLine::default(),
             published: BTreeMap::new(),
+            workers: BTreeSet::new(),
+            deployed: BTreeSet::new(),
             has_run: false,
             history: CheckpointHistory::default(),
             last_error: None,
             effects: Vec::new(),
         }
+    }
+
+    /// A job as it was written down: one that has ended, or one that waits to be submitted and goes
+    /// on from its last checkpoint.
+    #[must_use]
+    pub fn of_record(facts: JobFacts, record: &JobRecord, seed: u64) -> Job {
+        let mut job = Job::new(facts, record.spec.options.clone(), seed);
+        job.generation = record.generation;
+        job.has_run = record.committed > Epoch::ZERO;
+        job.line.begin_generation(record.committed, record.first);
+        if let Some(outcome) = &record.outcome {
+            job.phase = Phase::Ended(outcome.state);
+            job.last_error.clone_from(&outcome.error);
+        }
+        job
     }
 
     /// Takes an event and says what to do, in order. `now_us` never goes back; its zero is the
@@ -141,9 +179,12 @@ impl Job {
             Event::Submitted => self.on_submitted(),
             Event::CancelRequested => self.on_cancel_requested(),
             Event::Tick => self.on_tick(now_us),
-            Event::Worker { generation, kind } if generation == self.generation => {
-                self.on_worker(kind, now_us);
-            }
+            Event::Workers(workers) => self.on_workers(workers, now_us),
+            Event::Worker {
+                worker,
+                generation,
+                kind,
+            } if generation == self.generation => self.on_worker(worker, kind, now_us),
             Event::StateBegun {
                 generation,
                 restored,
@@ -166,9 +207,10 @@ impl Job {
         std::mem::take(&mut self.effects)
     }
 
-    fn on_worker(&mut self, kind: WorkerEventKind, now_us: u64) {
+    fn on_worker(&mut self, worker: WorkerId, kind: WorkerEventKind, now_us: u64) {
         match kind {
-            WorkerEventKind::Running => self.on_running(now_us),
+            WorkerEventKind::SplitsListed(splits) => self.on_splits_listed(worker, splits),
+            WorkerEventKind::Running => self.on_running(worker, now_us),
             WorkerEventKind::Staged {
                 task,
                 epoch,
@@ -179,9 +221,9 @@ impl Job {
                 task: _,
                 error,
                 retry,
-            } => self.on_tasks_failed(error, retry, now_us),
+            } => self.on_tasks_failed(worker, error, retry, now_us),
             WorkerEventKind::Published { sink, epoch } => self.on_published(sink, epoch),
-            WorkerEventKind::Stopped => self.on_stopped(),
+            WorkerEventKind::Stopped => self.on_stopped(worker),
             WorkerEventKind::OutputFull => self.on_output_full(now_us),
             // The shell keeps them; they decide nothing.
             WorkerEventKind::DeadLetters(_) | WorkerEventKind::SinkTroubled { .. } => {}
@@ -209,11 +251,15 @@ impl Job {
     pub fn state(&self) -> JobState {
         match &self.phase {
             Phase::Created => JobState::Created,
-            Phase::Beginning | Phase::Deploying { .. } => JobState::Starting,
+            Phase::Beginning
+            | Phase::Placing { .. }
+            | Phase::Listing { .. }
+            | Phase::Deploying { .. } => JobState::Starting,
             Phase::Running(_) => JobState::Running,
             Phase::Publishing(_)
             | Phase::Stopping {
                 end: JobState::Finished,
+                ..
             } => JobState::Finishing,
             Phase::BackingOff { .. } => JobState::Restarting,
             Phase::Stopping { .. } | Phase::Abandoning => JobState::Canceling,
@@ -243,6 +289,18 @@ impl Job {
     #[must_use]
     pub fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
+    }
+
+    /// Workers that the current generation was sent to, if any of it may still run.
+    #[must_use]
+    pub fn deployed(&self) -> &BTreeSet<WorkerId> {
+        &self.deployed
+    }
+
+    /// Why it waits for something outside, for people.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<&'static str> {
+        matches!(self.phase, Phase::Placing { .. }).then_some("no worker is connected")
     }
 
     /// Every task.

@@ -1,14 +1,16 @@
 //! Scripts of events with the effects that must follow. A line is `<ms> <event> [args]`; `g1`
-//! names a generation where it is not the current one.
+//! names a generation where it is not the current one, `w2` a worker where it is not the first.
+
+use std::collections::BTreeSet;
 
 use expect_test::{Expect, expect};
 use proto::{
     control::{JobOptions, Retry, TaskSpec, WorkerEventKind},
     log::{LogHolding, LogObject},
-    types::{Epoch, Generation, ShardId, SinkId, TaskId},
+    types::{Epoch, Generation, ShardId, SinkId, TaskId, WorkerId},
 };
 
-use crate::{Effect, Event, Job, JobFacts};
+use crate::{Effect, Event, Job, JobFacts, JobState};
 
 fn job(interval_ms: u64, restarts_max: u32) -> Job {
     let task = |task| TaskSpec {
@@ -19,13 +21,16 @@ fn job(interval_ms: u64, restarts_max: u32) -> Job {
     let facts = JobFacts {
         tasks: vec![task(0), task(1)],
         publishing: [SinkId(0)].into(),
+        has_sources: true,
     };
     let options = JobOptions {
         checkpoint_interval_ms: interval_ms,
         restarts_max,
         ..JobOptions::default()
     };
-    Job::new(facts, options, 1)
+    let mut job = Job::new(facts, options, 1);
+    assert_eq!(job.handle(Event::Workers([WorkerId(1)].into()), 0), []);
+    job
 }
 
 fn number(words: &mut Vec<&str>) -> u64 {
@@ -39,9 +44,25 @@ fn event(words: &mut Vec<&str>, current: Generation, first: &mut Epoch) -> Event
         generation = Generation(other.parse().expect("a generation"));
         words.remove(0);
     }
+    let mut who = WorkerId(1);
+    if let Some(other) = words.first().and_then(|word| word.strip_prefix('w')) {
+        who = WorkerId(other.parse().expect("a worker"));
+        words.remove(0);
+    }
     let task = |words: &mut Vec<&str>| TaskId(number(words) as u32);
-    let worker = |kind| Event::Worker { generation, kind };
+    let worker = |kind| Event::Worker {
+        worker: who,
+        generation,
+        kind,
+    };
     match name {
+        "workers" => {
+            let ids = words
+                .drain(..)
+                .map(|id| WorkerId(id.parse().expect("a worker")));
+            Event::Workers(ids.collect())
+        }
+        "listed" => worker(WorkerEventKind::SplitsListed(Vec::new())),
         "submit" => Event::Submitted,
         "cancel" => Event::CancelRequested,
         "tick" => Event::Tick,
@@ -105,11 +126,26 @@ fn event(words: &mut Vec<&str>, current: Generation, first: &mut Epoch) -> Event
 fn show(effect: &Effect) -> String {
     match effect {
         Effect::BeginGeneration { generation } => format!("begin {generation}"),
+        Effect::ListSplits {
+            generation, worker, ..
+        } => format!("list splits {generation} at {worker}"),
         Effect::Deploy {
             generation,
             restored,
             tasks,
-        } => format!("deploy {generation} from {restored}: {} tasks", tasks.len()),
+            place,
+            ..
+        } => {
+            let workers: BTreeSet<u64> = place.values().map(|worker| worker.0).collect();
+            let on = match workers.len() {
+                1 => String::new(),
+                _ => format!(" on workers {workers:?}"),
+            };
+            format!(
+                "deploy {generation} from {restored}: {} tasks{on}",
+                tasks.len()
+            )
+        }
         Effect::SendBarrier { generation, epoch } => format!("barrier {epoch} {generation}"),
         Effect::Commit {
             generation,
@@ -920,6 +956,240 @@ fn an_epoch_in_which_nothing_changed_writes_nothing() {
             3905 stopped
                 drop state
                 state FINISHED
+        "#]],
+    );
+}
+
+#[test]
+fn a_job_waits_for_a_worker() {
+    check(
+        "0 workers
+         1 submit
+         2 begun 0
+         3 workers 5
+         4 running w5",
+        expect![[r#"
+            0 workers
+            1 submit
+                state STARTING
+                begin g1
+            2 begun 0
+            3 workers 5
+                deploy g1 from 0: 2 tasks
+            4 running w5
+                state RUNNING
+        "#]],
+    );
+}
+
+#[test]
+fn several_workers_run_it_once_one_has_listed_what_there_is() {
+    check(
+        "0 workers 1 2 3
+         1 submit
+         2 begun 0
+         3 listed w2
+         4 listed w1
+         5 running w1
+         6 running w1
+         7 running w2
+         1007 tick
+         1008 staged w1 0 16
+         1009 staged w2 1 16
+         1010 committed 16
+         1011 cancel
+         1012 stopped w2
+         1013 stopped w1",
+        expect![[r#"
+            0 workers 1 2 3
+            1 submit
+                state STARTING
+                begin g1
+            2 begun 0
+                list splits g1 at wk_1
+            3 listed w2
+            4 listed w1
+                deploy g1 from 0: 2 tasks on workers {1, 2}
+            5 running w1
+            6 running w1
+            7 running w2
+                state RUNNING
+            1007 tick
+                barrier 16 g1
+            1008 staged w1 0 16
+            1009 staged w2 1 16
+                commit 16 g1
+            1010 committed 16
+                tell committed 16 g1
+            1011 cancel
+                state CANCELING
+                stop
+            1012 stopped w2
+            1013 stopped w1
+                drop state
+                state CANCELED
+        "#]],
+    );
+}
+
+#[test]
+fn the_loss_of_a_worker_starts_its_jobs_again_on_those_that_are_left() {
+    check(
+        "0 workers 1 2 3
+         1 submit
+         2 begun 0
+         3 listed w1
+         5 running w1
+         6 running w2
+         1006 tick
+         1007 workers 1 2
+         1008 staged w1 0 16
+         1009 workers 2
+         1010 failed w2
+         1150 tick
+         1151 begun 0
+         1152 running g1 w2
+         1153 running w2",
+        expect![[r#"
+            0 workers 1 2 3
+            1 submit
+                state STARTING
+                begin g1
+            2 begun 0
+                list splits g1 at wk_1
+            3 listed w1
+                deploy g1 from 0: 2 tasks on workers {1, 2}
+            5 running w1
+            6 running w2
+                state RUNNING
+            1006 tick
+                barrier 16 g1
+            1007 workers 1 2
+            1008 staged w1 0 16
+            1009 workers 2
+                stop
+                state RESTARTING
+            1010 failed w2
+            1150 tick
+                state STARTING
+                begin g2
+            1151 begun 0
+                deploy g2 from 0: 2 tasks
+            1152 running g1 w2
+            1153 running w2
+                state RUNNING
+        "#]],
+    );
+}
+
+#[test]
+fn the_loss_of_the_last_worker_never_gives_a_job_up() {
+    let mut job = job(1000, 0);
+    job.handle(Event::Workers(BTreeSet::new()), 0);
+    job.handle(Event::Submitted, 0);
+    for round in 0..20_u64 {
+        let generation = job.generation();
+        let begun = Event::StateBegun {
+            generation,
+            restored: Epoch::ZERO,
+            first: Epoch(16 * (round + 1)),
+        };
+        let now_us = round * 100_000_000;
+        job.handle(begun, now_us);
+        job.handle(Event::Workers([WorkerId(round + 2)].into()), now_us);
+        let kind = WorkerEventKind::Running;
+        let worker = WorkerId(round + 2);
+        job.handle(
+            Event::Worker {
+                worker,
+                generation,
+                kind,
+            },
+            now_us,
+        );
+        assert_eq!(job.state(), JobState::Running, "{round}");
+        job.handle(Event::Workers(BTreeSet::new()), now_us);
+        assert_eq!(job.state(), JobState::Restarting, "{round}");
+        job.handle(Event::Tick, job.wake_at_us().expect("it waits"));
+    }
+}
+
+#[test]
+fn a_worker_that_is_lost_while_it_stops_is_not_waited_for() {
+    check(
+        "0 workers 1 2
+         1 submit
+         2 begun 0
+         3 listed w1
+         4 running w1
+         5 running w2
+         6 cancel
+         7 workers 1
+         8 stopped w1",
+        expect![[r#"
+            0 workers 1 2
+            1 submit
+                state STARTING
+                begin g1
+            2 begun 0
+                list splits g1 at wk_1
+            3 listed w1
+                deploy g1 from 0: 2 tasks on workers {1, 2}
+            4 running w1
+            5 running w2
+                state RUNNING
+            6 cancel
+                state CANCELING
+                stop
+            7 workers 1
+            8 stopped w1
+                drop state
+                state CANCELED
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_listed_by_a_worker_that_is_lost_is_listed_by_another() {
+    check(
+        "0 workers 1 2 3
+         1 submit
+         2 begun 0
+         3 workers 2 3
+         4 listed w1
+         5 listed w2",
+        expect![[r#"
+            0 workers 1 2 3
+            1 submit
+                state STARTING
+                begin g1
+            2 begun 0
+                list splits g1 at wk_1
+            3 workers 2 3
+                list splits g1 at wk_2
+            4 listed w1
+            5 listed w2
+                deploy g1 from 0: 2 tasks on workers {2, 3}
+        "#]],
+    );
+}
+
+#[test]
+fn a_job_can_be_cancelled_while_no_worker_is_there() {
+    check(
+        "0 workers
+         1 submit
+         2 begun 0
+         3 cancel",
+        expect![[r#"
+            0 workers
+            1 submit
+                state STARTING
+                begin g1
+            2 begun 0
+            3 cancel
+                drop state
+                state CANCELED
         "#]],
     );
 }

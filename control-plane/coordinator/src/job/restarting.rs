@@ -1,14 +1,25 @@
 //! Failures: a new generation after a wait, or the end.
 
-use proto::control::Retry;
+use std::collections::BTreeSet;
+
+use proto::{
+    control::Retry,
+    types::{Epoch, WorkerId},
+};
 
 use super::job::{Job, Phase};
-use crate::{Effect, JobState};
+use crate::{Effect, JobState, restart::Cause};
 
 impl Job {
     /// A task failed. What else of the generation still runs is stopped, but not waited for: it can
     /// do no harm, since the next generation fences it.
-    pub(super) fn on_tasks_failed(&mut self, error: String, retry: Retry, now_us: u64) {
+    pub(super) fn on_tasks_failed(
+        &mut self,
+        worker: WorkerId,
+        error: String,
+        retry: Retry,
+        now_us: u64,
+    ) {
         match &self.phase {
             Phase::Created
             | Phase::Beginning
@@ -16,18 +27,20 @@ impl Job {
             | Phase::BackingOff { .. }
             | Phase::Ended(_) => {}
             // It had to stop and now it has; the output was complete, or nobody wants it.
-            Phase::Stopping { end } => {
-                let end = *end;
-                self.end(end);
-            }
-            Phase::Deploying { .. } | Phase::Running(_) | Phase::Publishing(_) => {
+            Phase::Stopping { .. } => self.on_stopped(worker),
+            // The next generation waits for workers, or is on its way to others.
+            Phase::Placing { .. } => {}
+            Phase::Listing { .. }
+            | Phase::Deploying { .. }
+            | Phase::Running(_)
+            | Phase::Publishing(_) => {
                 self.emit(Effect::Stop);
                 let retryable = match retry {
                     Retry::Never => false,
                     Retry::IfItRan => self.has_run,
                     Retry::Always => true,
                 };
-                if !self.back_off(error, retryable, now_us) {
+                if !self.back_off(error, retryable.then_some(Cause::Job), now_us) {
                     self.end(JobState::Failed);
                 }
             }
@@ -38,11 +51,14 @@ impl Job {
     pub(super) fn on_state_failed(&mut self, error: String, retryable: bool, now_us: u64) {
         match &self.phase {
             Phase::Beginning
+            | Phase::Placing { .. }
+            | Phase::Listing { .. }
             | Phase::Deploying { .. }
             | Phase::Running(_)
             | Phase::Publishing(_) => {
-                let deployed = self.phase != Phase::Beginning;
-                match (self.back_off(error, retryable, now_us), deployed) {
+                let deployed = !self.deployed.is_empty();
+                let cause = retryable.then_some(Cause::Job);
+                match (self.back_off(error, cause, now_us), deployed) {
                     (true, true) => self.emit(Effect::Stop),
                     (false, true) => self.stop(JobState::Failed),
                     (true, false) => {}
@@ -57,18 +73,48 @@ impl Job {
         }
     }
 
+    /// Other workers are there than before. If one is gone that had tasks of the job, they all
+    /// start again, where there are workers.
+    pub(super) fn on_workers(&mut self, workers: BTreeSet<WorkerId>, now_us: u64) {
+        self.workers = workers;
+        match &mut self.phase {
+            Phase::Placing { .. } => return self.place(),
+            Phase::Listing { worker } if !self.workers.contains(worker) => {
+                self.enter(Phase::Placing {
+                    restored: Epoch::ZERO,
+                });
+                return self.place();
+            }
+            Phase::Stopping { running, .. } => {
+                running.retain(|worker| self.workers.contains(worker));
+                return self.end_if_stopped();
+            }
+            _ => {}
+        }
+        let gone = self.deployed.difference(&self.workers).next().copied();
+        let Some(gone) = gone else { return };
+        self.deployed.retain(|worker| self.workers.contains(worker));
+        if matches!(
+            self.phase,
+            Phase::Deploying { .. } | Phase::Running(_) | Phase::Publishing(_)
+        ) {
+            self.emit(Effect::Stop);
+            let error = format!("{gone} is gone");
+            self.back_off(error, Some(Cause::Platform), now_us);
+        }
+    }
+
     /// Waits for another try; `false` when there is none.
-    fn back_off(&mut self, error: String, retryable: bool, now_us: u64) -> bool {
+    fn back_off(&mut self, error: String, cause: Option<Cause>, now_us: u64) -> bool {
         self.last_error = Some(error);
         let since_us = match &self.phase {
             Phase::Running(running) => running.since_us,
             Phase::Publishing(publishing) => publishing.running_since_us,
             _ => now_us,
         };
-        if !retryable {
-            return false;
-        }
-        let Some(delay_us) = self.restarts.next_delay_us(now_us.saturating_sub(since_us)) else {
+        let ran_us = now_us.saturating_sub(since_us);
+        let delay_us = cause.and_then(|cause| self.restarts.next_delay_us(ran_us, cause));
+        let Some(delay_us) = delay_us else {
             return false;
         };
         self.enter(Phase::BackingOff {

@@ -1,9 +1,14 @@
 //! From submission to running tasks: fence the older generation, fix the restore epoch, deploy.
 
-use proto::types::Epoch;
+use std::collections::BTreeMap;
+
+use proto::{
+    control::SourceSplits,
+    types::{Epoch, TaskId, WorkerId},
+};
 
 use super::job::{Job, Phase, Running};
-use crate::{Effect, JobState};
+use crate::{Effect, JobState, place};
 
 impl Job {
     pub(super) fn on_submitted(&mut self) {
@@ -16,6 +21,7 @@ impl Job {
     pub(super) fn begin_generation(&mut self) {
         self.generation = self.generation.next();
         self.published.clear();
+        self.deployed.clear();
         self.enter(Phase::Beginning);
         self.emit(Effect::BeginGeneration {
             generation: self.generation,
@@ -29,7 +35,49 @@ impl Job {
             _ => return,
         }
         self.line.begin_generation(restored, first);
+        self.enter(Phase::Placing { restored });
+        self.place();
+    }
+
+    /// Sends the tasks out, if there is anybody to run them. What a job reads is settled before:
+    /// where its tasks are on several workers, they must not each look for themselves.
+    pub(super) fn place(&mut self) {
+        let Phase::Placing { restored } = self.phase else {
+            return;
+        };
+        let Some(worker) = self.workers.first().copied() else {
+            return;
+        };
+        let place = place::workers(&self.facts.tasks, &self.workers);
+        let spread = place.values().any(|other| *other != worker);
+        if restored == Epoch::ZERO && self.facts.has_sources && spread {
+            self.enter(Phase::Listing { worker });
+            self.emit(Effect::ListSplits {
+                generation: self.generation,
+                worker,
+                tasks: self.facts.tasks.clone(),
+            });
+        } else {
+            self.deploy(restored, place, None);
+        }
+    }
+
+    pub(super) fn on_splits_listed(&mut self, worker: WorkerId, splits: Vec<SourceSplits>) {
+        if self.phase == (Phase::Listing { worker }) {
+            let place = place::workers(&self.facts.tasks, &self.workers);
+            self.deploy(Epoch::ZERO, place, Some(splits));
+        }
+    }
+
+    fn deploy(
+        &mut self,
+        restored: Epoch,
+        place: BTreeMap<TaskId, WorkerId>,
+        splits: Option<Vec<SourceSplits>>,
+    ) {
+        self.deployed = place.values().copied().collect();
         self.enter(Phase::Deploying {
+            restoring: self.deployed.clone(),
             unfinished: self.facts.tasks.iter().map(|task| task.task).collect(),
             barrier_wanted: false,
         });
@@ -37,17 +85,24 @@ impl Job {
             generation: self.generation,
             restored,
             tasks: self.facts.tasks.clone(),
+            place,
+            splits,
         });
     }
 
-    pub(super) fn on_running(&mut self, now_us: u64) {
+    pub(super) fn on_running(&mut self, worker: WorkerId, now_us: u64) {
         let Phase::Deploying {
+            restoring,
             unfinished,
             barrier_wanted,
         } = &mut self.phase
         else {
             return;
         };
+        restoring.remove(&worker);
+        if !restoring.is_empty() {
+            return;
+        }
         let barrier_wanted = *barrier_wanted;
         let unfinished = std::mem::take(unfinished);
         let all_finished = unfinished.is_empty();

@@ -27,8 +27,8 @@ pub enum Change {
     /// A script was accepted: the catalog as it is after it, and its jobs. All of it counts or
     /// nothing.
     Accept {
-        /// Version of the catalog that the script was planned against.
-        catalog: u64,
+        /// Version of the catalog that the script was planned against, if it matters.
+        catalog: Option<u64>,
         /// The statements of the new catalog; `None`: the script did not change it.
         statements: Option<Vec<String>>,
         /// Jobs that it starts.

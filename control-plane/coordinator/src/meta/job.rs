@@ -9,7 +9,7 @@ use proto::{
     state_control::{CommittedEpoch, LogReferences, OpenShard},
     types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId, StateNodeId},
 };
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Serialize};
 
 use crate::JobState;
 
@@ -21,7 +21,7 @@ pub struct JobSpec {
     /// The statement that it comes from.
     pub sql: String,
     /// What to run.
-    #[serde(serialize_with = "write_plan", deserialize_with = "read_plan")]
+    #[serde(with = "proto::plan::shared")]
     pub plan: Arc<Plan>,
     /// How.
     pub options: JobOptions,
@@ -241,14 +241,4 @@ fn raise<K: Copy + Ord>(
 
 fn reached<K: Ord>(reached: &BTreeMap<K, Epoch>, of: &K, epoch: Epoch) -> bool {
     reached.get(of).is_some_and(|known| *known >= epoch)
-}
-
-fn write_plan<S: Serializer>(plan: &Arc<Plan>, serializer: S) -> Result<S::Ok, S::Error> {
-    plan.as_ref().serialize(serializer)
-}
-
-fn read_plan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Plan>, D::Error> {
-    let plan = Plan::deserialize(deserializer)?;
-    plan.check_version().map_err(D::Error::custom)?;
-    Ok(Arc::new(plan))
 }

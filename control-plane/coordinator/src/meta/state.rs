@@ -115,8 +115,8 @@ impl MetaState {
         }
     }
 
-    fn check_accept(&self, catalog: u64, new: usize) -> Result<(), Refusal> {
-        if catalog != self.catalog.version {
+    fn check_accept(&self, catalog: Option<u64>, new: usize) -> Result<(), Refusal> {
+        if catalog.is_some_and(|version| version != self.catalog.version) {
             return Err(Refusal::CatalogMoved(self.catalog.version));
         }
         let (active, max) = (self.active().count(), JOBS_ACTIVE_MAX);

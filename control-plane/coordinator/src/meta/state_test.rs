@@ -58,7 +58,7 @@ impl Cluster {
             select: None,
         };
         self.change(Change::Accept {
-            catalog: self.state.catalog.version,
+            catalog: None,
             statements: None,
             jobs: vec![spec; jobs],
             now_ms: 7,
@@ -270,7 +270,7 @@ fn a_job_that_has_ended_stays_as_it_is() {
 fn a_script_that_was_planned_against_an_older_catalog_is_refused() {
     let mut cluster = Cluster::new();
     let accept = |catalog| Change::Accept {
-        catalog,
+        catalog: Some(catalog),
         statements: Some(vec!["CREATE TABLE t".into()]),
         jobs: Vec::new(),
         now_ms: 0,

@@ -102,6 +102,11 @@ impl Catalog {
         }
     }
 
+    /// How many relations there are, hidden ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.relations.len() + self.temporary.len()
+    }
+
     /// All relations that can be named, sorted by name.
     pub fn relations(&self) -> impl Iterator<Item = &Relation> {
         let mut all: BTreeMap<&String, &Relation> = self.relations.iter().collect();

@@ -3,6 +3,7 @@
 
 mod definitions;
 mod insert;
+mod journal;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -22,11 +23,12 @@ use crate::explain::explain;
 use crate::logical::LogicalPlan;
 use crate::parse::{
     CreateTable, CreateView, ExplainFormat, ObjectKind, ParsedStatement, Statement, TableHints,
-    UseTarget,
+    UseTarget, parse_script,
 };
 use crate::settings::Settings;
 use crate::stream::{PlanOptions, SinkQuery, SinkTarget, plan_job};
 use definitions::Definitions;
+use journal::{Deed, Journal};
 
 /// Tables, views and options of one user. Knows no files, clocks or jobs: every statement either
 /// changes the session or gives a plan to run.
@@ -34,6 +36,7 @@ use definitions::Definitions;
 pub struct Session {
     catalog: Catalog,
     definitions: Definitions,
+    journal: Journal,
     settings: Settings,
     options: PlanOptions,
 }
@@ -81,6 +84,7 @@ impl Session {
         Session {
             catalog: Catalog::default(),
             definitions: Definitions::default(),
+            journal: Journal::default(),
             settings: Settings::default(),
             options,
         }
@@ -98,14 +102,42 @@ impl Session {
         &self.catalog
     }
 
+    /// A session in which these statements were executed: those of [`Session::statements`].
+    ///
+    /// # Errors
+    /// When a statement is not one of this build's.
+    pub fn replay(options: PlanOptions, statements: &[String]) -> Result<Session, SqlError> {
+        let mut session = Session::new(options);
+        for text in statements {
+            for statement in parse_script(text)? {
+                session.execute(&statement)?;
+            }
+        }
+        Ok(session)
+    }
+
+    /// Statements that make this session's tables, views and options from nothing, in order.
+    #[must_use]
+    pub fn statements(&self) -> Vec<String> {
+        self.journal.statements().map(str::to_owned).collect()
+    }
+
     /// Executes one statement of a script.
     ///
     /// # Errors
     /// When the statement cannot be; the session is as it was then. The error has a position in
     /// the statement's script.
     pub fn execute(&mut self, parsed: &ParsedStatement) -> Result<Outcome, SqlError> {
-        self.statement(&parsed.statement, &parsed.hints, &parsed.text)
-            .map_err(|error| error.at(parsed.span))
+        let before = (self.catalog.len(), self.settings.clone());
+        let outcome = self
+            .statement(&parsed.statement, &parsed.hints, &parsed.text)
+            .map_err(|error| error.at(parsed.span))?;
+        if before != (self.catalog.len(), self.settings.clone())
+            && let Some(deed) = deed(&parsed.statement)
+        {
+            self.journal.push(&parsed.text, deed);
+        }
+        Ok(outcome)
     }
 
     fn statement(
@@ -339,6 +371,31 @@ impl Session {
         self.catalog.remove(&simple, temporary);
         self.definitions.remove(&simple, temporary);
         Ok(Outcome::Ok(format!("{word} `{simple}` dropped")))
+    }
+}
+
+/// What a statement has done to the session, if it has changed it.
+fn deed(statement: &Statement) -> Option<Deed> {
+    match statement {
+        Statement::CreateTable(create) => Some(Deed::Create {
+            name: simple_name(&create.name).ok()?,
+            temporary: create.temporary,
+            is_view: false,
+        }),
+        Statement::CreateView(create) => Some(Deed::Create {
+            name: simple_name(&create.name).ok()?,
+            temporary: create.temporary,
+            is_view: true,
+        }),
+        Statement::Drop {
+            temporary, name, ..
+        } => Some(Deed::Drop {
+            name: simple_name(name).ok()?,
+            temporary: *temporary,
+        }),
+        Statement::Set(Some((key, _, _))) => Some(Deed::Set(key.clone())),
+        Statement::Reset(key) => Some(Deed::Reset(key.as_ref().map(|(key, _)| key.clone()))),
+        _ => None,
     }
 }
 

@@ -340,3 +340,36 @@ fn a_byte_order_mark_is_no_part_of_the_script() {
     let answer = run("\u{feff}SHOW x");
     assert!(answer.starts_with("Parse: line 1, column 6: "), "{answer}");
 }
+
+#[test]
+fn what_is_written_down_makes_the_session_again() {
+    let script = "
+        CREATE TABLE gone (a INT) WITH ('connector' = 'datagen');
+        CREATE TABLE t (a INT, b AS a + 1) WITH ('connector' = 'datagen');
+        CREATE VIEW v AS SELECT b FROM t;
+        DROP TABLE gone;
+        CREATE TEMPORARY TABLE t (c STRING) WITH ('connector' = 'blackhole');
+        CREATE TABLE IF NOT EXISTS t (x INT) WITH ('connector' = 'datagen');
+        SET 'parallelism.default' = '2';
+        SET 'parallelism.default' = '3';
+        SET 'pipeline.name' = 'x';
+        RESET 'pipeline.name';
+        SHOW TABLES;
+        SHOW VIEWS";
+    let mut session = Session::new(PlanOptions::default());
+    for statement in &parse_script(script).expect("a script") {
+        session.execute(statement).expect("right");
+    }
+    let written = session.statements();
+    assert_eq!(written.len(), 4, "{written:#?}");
+    let again = Session::replay(PlanOptions::default(), &written).expect("right");
+    assert_eq!(again.catalog, session.catalog);
+    assert_eq!(again.settings, session.settings);
+    assert_eq!(again.statements(), written);
+    // What a view needs stays, though it is gone.
+    for statement in &parse_script("DROP TEMPORARY TABLE t; DROP TABLE t").expect("a script") {
+        session.execute(statement).expect("right");
+    }
+    let again = Session::replay(PlanOptions::default(), &session.statements()).expect("right");
+    assert_eq!(again.catalog, session.catalog);
+}

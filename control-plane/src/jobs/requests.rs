@@ -1,0 +1,249 @@
+//! Requests to the metadata and to the state service on behalf of jobs, in flight beside the event
+//! loop. Each ends in a [`Done`], whatever happens to it.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use coordinator::{
+    Effect, Event, JobState,
+    meta::{Answer, Change, JobRecord, Outcome},
+};
+use futures::{FutureExt as _, future::BoxFuture};
+use proto::types::{Generation, JobId};
+use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
+use state_client::{Begun, Incarnation, StateControl, StateError};
+use tokio::{sync::oneshot, task::JoinSet};
+use tracing::Instrument as _;
+
+use super::{JobEntry, JobsError, Script, SubmitError};
+use crate::{
+    caps::{END_PATIENCE, PROPOSAL_PATIENCE},
+    metadata::{Metadata, MetadataError, look, propose},
+};
+
+/// Where the answer to a script goes.
+pub(super) type ScriptReply = oneshot::Sender<Result<Vec<Arc<JobEntry>>, SubmitError>>;
+
+/// What became of a request.
+pub(super) enum Done {
+    /// Something for a job's core.
+    Event(JobId, Event),
+    /// A script was written down, or not.
+    Accepted {
+        jobs: Result<Vec<JobId>, SubmitError>,
+        reply: ScriptReply,
+        trace: Option<String>,
+    },
+    /// The jobs of a script, as they were written down.
+    Records {
+        records: Result<Vec<JobRecord>, SubmitError>,
+        reply: ScriptReply,
+        trace: Option<String>,
+    },
+    /// The wish to end a job was written down, or not.
+    Cancelled {
+        job: JobId,
+        result: Result<(), JobsError>,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    },
+    /// The end of a job was written down; its state is no longer needed.
+    Ended(JobId, JobState),
+    /// Nothing that anybody waits for.
+    Nothing,
+}
+
+/// Requests in flight.
+pub(super) struct Requests {
+    metadata: Arc<dyn Metadata>,
+    state: Arc<dyn StateControl>,
+    random: SmallRng,
+    in_flight: JoinSet<Done>,
+}
+
+impl Requests {
+    pub(super) fn new(
+        metadata: Arc<dyn Metadata>,
+        state: Arc<dyn StateControl>,
+        seed: u64,
+    ) -> Self {
+        Requests {
+            metadata,
+            state,
+            random: SmallRng::seed_from_u64(seed),
+            in_flight: JoinSet::new(),
+        }
+    }
+
+    /// Writes a script down.
+    pub(super) fn accept(
+        &mut self,
+        script: Script,
+        now_ms: u64,
+        reply: ScriptReply,
+        trace: Option<String>,
+    ) {
+        let (catalog, statements) = match script.catalog {
+            Some((version, statements)) => (Some(version), statements),
+            None => (None, None),
+        };
+        let change = Change::Accept {
+            catalog,
+            statements,
+            jobs: script.jobs,
+            now_ms,
+            seed: self.random.next_u64(),
+        };
+        let answer = self.propose(change, PROPOSAL_PATIENCE);
+        self.spawn(async move {
+            let jobs = match answer.await {
+                Ok(Answer::Accepted { jobs }) => Ok(jobs),
+                Ok(Answer::Refused(refusal)) => Err(refusal.into()),
+                Ok(other) => Err(odd(&other).into()),
+                Err(error) => Err(error.into()),
+            };
+            Done::Accepted { jobs, reply, trace }
+        });
+    }
+
+    /// Reads what was written down of new jobs.
+    pub(super) fn read_records(
+        &mut self,
+        jobs: Vec<JobId>,
+        reply: ScriptReply,
+        trace: Option<String>,
+    ) {
+        let metadata = Arc::clone(&self.metadata);
+        self.spawn(async move {
+            let read = look(&*metadata, move |state| {
+                let record = |job| state.jobs.get(job).cloned();
+                jobs.iter().filter_map(record).collect()
+            });
+            Done::Records {
+                records: read.await.map_err(SubmitError::from),
+                reply,
+                trace,
+            }
+        });
+    }
+
+    /// Writes down that a job is to end.
+    pub(super) fn cancel(&mut self, job: JobId, reply: oneshot::Sender<Result<(), JobsError>>) {
+        let answer = self.propose(Change::Cancel { job }, PROPOSAL_PATIENCE);
+        self.spawn(async move {
+            // One that has ended already is as good.
+            let result = answer.await.map(|_| ()).map_err(JobsError::from);
+            Done::Cancelled { job, result, reply }
+        });
+    }
+
+    /// Writes down how a job ended, then has its state dropped.
+    pub(super) fn end(&mut self, job: JobId, outcome: Outcome) {
+        let state = outcome.state;
+        let answer = self.propose(Change::End { job, outcome }, END_PATIENCE);
+        let store = Arc::clone(&self.state);
+        self.spawn(async move {
+            if let Err(error) = answer.await {
+                // Whoever leads next starts the job again and comes to the same end.
+                tracing::error!(%job, %error, "failed to write down the end of a job");
+            } else if let Err(error) = store.drop_job(job).await {
+                tracing::warn!(%job, %error, "failed to tidy up state");
+            }
+            Done::Ended(job, state)
+        });
+    }
+
+    /// Has the state of a job dropped that had ended before.
+    pub(super) fn drop_state(&mut self, job: JobId) {
+        let dropped = self.state.drop_job(job);
+        self.spawn(async move {
+            if let Err(error) = dropped.await {
+                tracing::warn!(%job, %error, "failed to tidy up state");
+            }
+            Done::Nothing
+        });
+    }
+
+    /// Starts the request of an effect; other effects are not for the state service.
+    pub(super) fn start(&mut self, job: JobId, effect: Effect) {
+        let who = |generation: Generation| Incarnation { job, generation };
+        let request: (Generation, BoxFuture<'static, Result<Event, StateError>>) = match effect {
+            Effect::BeginGeneration { generation } => {
+                let reply = self.state.begin(who(generation));
+                let event = move |begun: Begun| Event::StateBegun {
+                    generation,
+                    restored: begun.restored,
+                    first: begun.first,
+                };
+                (generation, reply.map(move |reply| reply.map(event)).boxed())
+            }
+            Effect::Commit {
+                generation,
+                epoch,
+                objects,
+            } => {
+                let reply = self.state.commit(who(generation), epoch, objects);
+                let event = Event::EpochCommitted { generation, epoch };
+                let reply = reply.map(move |reply| reply.map(|()| event));
+                (generation, reply.boxed())
+            }
+            Effect::RecordPublished {
+                generation,
+                sink,
+                epoch,
+            } => {
+                let reply = self.state.published(who(generation), sink, epoch);
+                self.spawn(async move {
+                    if let Err(error) = reply.await {
+                        // What is left over is published again, which changes nothing.
+                        tracing::debug!(%job, %error, "failed to write down what is published");
+                    }
+                    Done::Nothing
+                });
+                return;
+            }
+            _ => return,
+        };
+        let (generation, reply) = request;
+        let reply = AssertUnwindSafe(reply).catch_unwind();
+        self.spawn(async move {
+            let (error, retryable) = match reply.await {
+                Ok(Ok(event)) => return Done::Event(job, event),
+                Ok(Err(error)) => (error.to_string(), error.is_retryable()),
+                Err(_) => ("the state store panicked".to_owned(), false),
+            };
+            let event = Event::StateFailed {
+                generation,
+                error,
+                retryable,
+            };
+            Done::Event(job, event)
+        });
+    }
+
+    fn propose(
+        &mut self,
+        change: Change,
+        patience: Duration,
+    ) -> BoxFuture<'static, Result<Answer, MetadataError>> {
+        let metadata = Arc::clone(&self.metadata);
+        let request = self.random.next_u64();
+        async move { propose(&metadata, request, change, patience).await }.boxed()
+    }
+
+    fn spawn(&mut self, request: impl Future<Output = Done> + Send + 'static) {
+        self.in_flight.spawn(request.in_current_span());
+    }
+
+    /// The next request that is done; pending while none is in flight.
+    pub(super) async fn next(&mut self) -> Done {
+        match self.in_flight.join_next().await {
+            Some(done) => done.unwrap_or(Done::Nothing),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn odd(answer: &Answer) -> MetadataError {
+    MetadataError::Closed {
+        why: format!("it answered {answer:?}"),
+    }
+}
