@@ -1,5 +1,12 @@
 //! Bytes and layout of stored rows.
 
+mod builder;
+mod layout;
+mod merge;
 mod run;
+#[cfg(test)]
+mod run_test;
 
-pub use run::{RowRef, Run, RunBuilder, RunError, merge};
+pub use builder::RunBuilder;
+pub use merge::{merge, merge_into};
+pub use run::{RowRef, Run, RunError};

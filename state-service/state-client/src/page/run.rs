@@ -1,26 +1,14 @@
 //! A run: rows of one (table, key group, namespace), sorted by (hash, identity), column by
-//! column. The unit that is written, merged and read; it knows no schema.
-//!
-//! ```text
-//! magic u16 · version u8 · flags u8 · rows u32
-//! hashes      rows × u64
-//! epochs      rows × u64
-//! kinds       rows × u8          0 value, 1 delete mark
-//! id ends     rows × u32         ends of the identities in their bytes
-//! value ends  rows × u32
-//! identities  bytes
-//! values      bytes
-//! ```
-//! All integers little endian. Merging keeps, of rows with the same (hash, identity), the one of
-//! the newest epoch, so it is associative.
+//! column. The unit that is written, merged and read; it knows no schema. Its bytes: `layout`.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::ops::Range;
 
-const MAGIC: u16 = 0x4d53;
-const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 8;
-const VALUE: u8 = 0;
-const DELETE: u8 = 1;
+use bytes::Bytes;
+
+use super::layout::{
+    ALL_VALUES, BASE, Columns, DELETE, HEADER_BYTES, IDENTITY_WIDTH, KNOWN_FLAGS, MAGIC,
+    NEAR_EPOCHS, ONE_EPOCH, VALUE, VALUE_WIDTH, VERSION,
+};
 
 /// Why bytes are not a run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,116 +37,79 @@ pub struct RowRef<'a> {
     pub value: Option<&'a [u8]>,
 }
 
-/// Collects rows in (hash, identity) order.
-#[derive(Default, Debug)]
-pub struct RunBuilder {
-    hashes: Vec<u64>,
-    epochs: Vec<u64>,
-    kinds: Vec<u8>,
-    identity_ends: Vec<u32>,
-    value_ends: Vec<u32>,
-    identities: Vec<u8>,
-    values: Vec<u8>,
-}
-
-impl RunBuilder {
-    /// Appends a row; rows must come in (hash, identity) order.
-    pub fn push(&mut self, row: RowRef<'_>) {
-        self.hashes.push(row.hash);
-        self.epochs.push(row.epoch);
-        self.kinds
-            .push(if row.value.is_some() { VALUE } else { DELETE });
-        self.identities.extend_from_slice(row.identity);
-        self.values.extend_from_slice(row.value.unwrap_or_default());
-        self.identity_ends.push(self.identities.len() as u32);
-        self.value_ends.push(self.values.len() as u32);
-    }
-
-    /// Rows so far.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.hashes.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
-    }
-
-    /// Bytes of the run so far.
-    #[must_use]
-    pub fn encoded_len(&self) -> usize {
-        HEADER_BYTES + self.len() * (8 + 8 + 1 + 4 + 4) + self.identities.len() + self.values.len()
-    }
-
-    /// The run.
-    #[must_use]
-    pub fn finish(self) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.encoded_len());
-        out.put_u16_le(MAGIC);
-        out.put_u8(VERSION);
-        out.put_u8(0);
-        out.put_u32_le(self.hashes.len() as u32);
-        self.hashes.iter().for_each(|hash| out.put_u64_le(*hash));
-        self.epochs.iter().for_each(|epoch| out.put_u64_le(*epoch));
-        out.put_slice(&self.kinds);
-        self.identity_ends
-            .iter()
-            .for_each(|end| out.put_u32_le(*end));
-        self.value_ends.iter().for_each(|end| out.put_u32_le(*end));
-        out.put_slice(&self.identities);
-        out.put_slice(&self.values);
-        out.freeze()
-    }
-}
-
 /// A run, read in place.
 #[derive(Clone, Debug)]
 pub struct Run {
     bytes: Bytes,
+    flags: u8,
     rows: usize,
-    identities_at: usize,
+    columns: Columns,
+    identity_width: usize,
+    value_width: usize,
     values_at: usize,
 }
 
 impl Run {
+    /// Bytes of a run without rows.
+    pub const EMPTY_BYTES: usize = HEADER_BYTES + 8 + 4 + 4;
+
     /// Checks the layout of `bytes`.
     ///
     /// # Errors
     /// When they are not a run.
     pub fn open(bytes: Bytes) -> Result<Run, RunError> {
         let header = bytes.get(..HEADER_BYTES).ok_or(RunError::Header)?;
-        if header[..2] != MAGIC.to_le_bytes() || header[2] != VERSION {
+        let flags = header[3];
+        if header[..2] != MAGIC.to_le_bytes() || header[2] != VERSION || flags & !KNOWN_FLAGS != 0 {
             return Err(RunError::Header);
         }
         let rows = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
-        let fixed = HEADER_BYTES + rows * (8 + 8 + 1 + 4 + 4);
+        let columns = Columns::new(flags, rows);
         let damaged = RunError::Length { rows };
-        if bytes.len() < fixed {
+        if bytes.len() < columns.identities {
             return Err(damaged);
         }
         let mut run = Run {
             bytes,
+            flags,
             rows,
-            identities_at: fixed,
-            values_at: fixed,
+            columns,
+            identity_width: 0,
+            value_width: 0,
+            values_at: columns.identities,
         };
+        if run.has(IDENTITY_WIDTH) {
+            run.identity_width = run.u32_at(columns.identity_ends) as usize;
+        }
+        if run.has(VALUE_WIDTH) {
+            run.value_width = run.u32_at(columns.value_ends) as usize;
+        }
         let (identity_bytes, value_bytes) = match rows {
             0 => (0, 0),
             _ => (run.identity_end(rows - 1), run.value_end(rows - 1)),
         };
-        run.values_at = fixed + identity_bytes;
-        let monotone = |end: fn(&Run, usize) -> usize| {
-            (1..rows).all(|row| end(&run, row - 1) <= end(&run, row))
-        };
-        if run.bytes.len() != run.values_at + value_bytes
-            || !monotone(Run::identity_end)
-            || !monotone(Run::value_end)
-        {
+        run.values_at = columns.identities + identity_bytes;
+        let marks_in_base = run.is_base() && !run.has(ALL_VALUES);
+        if run.bytes.len() != run.values_at + value_bytes || !run.is_ordered() || marks_in_base {
             return Err(damaged);
         }
         Ok(run)
+    }
+
+    /// Whether ends grow and kinds are known.
+    fn is_ordered(&self) -> bool {
+        let monotone = |end: fn(&Run, usize) -> usize| {
+            (1..self.rows).all(|row| end(self, row - 1) <= end(self, row))
+        };
+        (self.has(IDENTITY_WIDTH) || monotone(Run::identity_end))
+            && (self.has(VALUE_WIDTH) || monotone(Run::value_end))
+            && (self.kind_column(0..self.rows))
+                .is_none_or(|kinds| kinds.iter().all(|kind| *kind <= DELETE))
+    }
+
+    #[inline]
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
     }
 
     /// Number of rows.
@@ -173,23 +124,47 @@ impl Run {
         self.rows == 0
     }
 
+    /// Whether nothing lies below: older runs of the same rows do not exist.
+    #[must_use]
+    pub fn is_base(&self) -> bool {
+        self.has(BASE)
+    }
+
+    /// Whether every row has a value: there are no delete marks.
+    #[must_use]
+    pub fn has_only_values(&self) -> bool {
+        self.has(ALL_VALUES)
+    }
+
     /// Bytes of the whole run.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
         self.bytes.len()
     }
 
+    /// The run's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// Row `row`; panics beyond the end, as a slice does.
+    #[inline]
     #[must_use]
     pub fn row(&self, row: usize) -> RowRef<'_> {
-        let (identity, value) = (self.identity_range(row), self.value_range(row));
-        let kind = self.bytes[HEADER_BYTES + self.rows * 16 + row];
         RowRef {
             hash: self.hash(row),
-            identity: &self.bytes[identity],
-            epoch: self.u64_at(HEADER_BYTES + self.rows * 8 + row * 8),
-            value: (kind == VALUE).then(|| &self.bytes[value]),
+            identity: self.identity(row),
+            epoch: self.epoch(row),
+            value: self.has_value(row).then(|| self.value_or_empty(row)),
         }
+    }
+
+    /// Identity of row `row`.
+    #[inline]
+    #[must_use]
+    pub fn identity(&self, row: usize) -> &[u8] {
+        &self.bytes[self.identity_range(row)]
     }
 
     /// Identity of row `row`, sharing the run's memory.
@@ -198,10 +173,20 @@ impl Run {
         self.bytes.slice(self.identity_range(row))
     }
 
-    /// Value of row `row`, sharing the run's memory.
+    /// Value of row `row`, sharing the run's memory; empty for a delete mark.
     #[must_use]
     pub fn value_bytes(&self, row: usize) -> Bytes {
         self.bytes.slice(self.value_range(row))
+    }
+
+    /// About what row `row` takes.
+    #[must_use]
+    pub fn row_bytes(&self, row: usize) -> usize {
+        self.identity_range(row).len() + self.value_range(row).len() + 12
+    }
+
+    pub(super) fn value_or_empty(&self, row: usize) -> &[u8] {
+        &self.bytes[self.value_range(row)]
     }
 
     /// Rows in order.
@@ -211,206 +196,157 @@ impl Run {
 
     /// Rows of one hash.
     #[must_use]
-    pub fn rows_of(&self, hash: u64) -> std::ops::Range<usize> {
-        let start = self.partition_point(|row| self.hash(row) < hash);
-        let end = self.partition_point(|row| self.hash(row) <= hash);
+    pub fn rows_of(&self, hash: u64) -> Range<usize> {
+        let start = self.lower_bound(hash);
+        let mut end = start;
+        while end < self.rows && self.hash(end) == hash {
+            end += 1;
+            // Many rows of one hash: stop counting them one by one.
+            if end - start == 8 {
+                end = self.partition_point(end, |row| self.hash(row) <= hash);
+            }
+        }
         start..end
     }
 
-    fn partition_point(&self, before: impl Fn(usize) -> bool) -> usize {
-        let (mut low, mut high) = (0, self.rows);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if before(middle) {
-                low = middle + 1
-            } else {
-                high = middle
-            }
-        }
-        low
+    /// First row whose hash is not below `hash`.
+    #[must_use]
+    pub fn lower_bound(&self, hash: u64) -> usize {
+        self.partition_point(0, |row| self.hash(row) < hash)
     }
 
-    fn identity_range(&self, row: usize) -> std::ops::Range<usize> {
+    /// First row from `from` on whose hash is not below `hash`; quick when it is near.
+    #[must_use]
+    pub fn lower_bound_from(&self, from: usize, hash: u64) -> usize {
+        let mut step = 1;
+        let mut low = from;
+        while low + step < self.rows && self.hash(low + step) < hash {
+            low += step;
+            step *= 2;
+        }
+        let high = (low + step).min(self.rows);
+        partition_point(low, high, |row| self.hash(row) < hash)
+    }
+
+    /// First row from `from` on for which `before` is false.
+    fn partition_point(&self, from: usize, before: impl Fn(usize) -> bool) -> usize {
+        partition_point(from, self.rows, before)
+    }
+
+    fn identity_range(&self, row: usize) -> Range<usize> {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        let at = self.columns.identities;
         let start = if row == 0 {
             0
         } else {
             self.identity_end(row - 1)
         };
-        self.identities_at + start..self.identities_at + self.identity_end(row)
+        at + start..at + self.identity_end(row)
     }
 
-    fn value_range(&self, row: usize) -> std::ops::Range<usize> {
+    fn value_range(&self, row: usize) -> Range<usize> {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
         let start = if row == 0 { 0 } else { self.value_end(row - 1) };
         self.values_at + start..self.values_at + self.value_end(row)
     }
 
-    fn hash(&self, row: usize) -> u64 {
+    /// Hash of row `row`.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, row: usize) -> u64 {
         self.u64_at(HEADER_BYTES + row * 8)
     }
 
+    /// Epoch of row `row`.
+    #[inline]
+    #[must_use]
+    pub fn epoch(&self, row: usize) -> u64 {
+        let at = self.columns.epochs;
+        if self.has(ONE_EPOCH) {
+            self.u64_at(at)
+        } else if self.has(NEAR_EPOCHS) {
+            let added = at + 8 + row * 2;
+            let added = u16::from_le_bytes([self.bytes[added], self.bytes[added + 1]]);
+            self.u64_at(at).wrapping_add(u64::from(added))
+        } else {
+            self.u64_at(at + row * 8)
+        }
+    }
+
+    /// Whether row `row` is not a delete mark.
+    #[inline]
+    #[must_use]
+    pub fn has_value(&self, row: usize) -> bool {
+        self.has(ALL_VALUES) || self.bytes[self.columns.kinds + row] == VALUE
+    }
+
+    #[inline]
     fn identity_end(&self, row: usize) -> usize {
-        self.u32_at(HEADER_BYTES + self.rows * 17 + row * 4) as usize
+        if self.has(IDENTITY_WIDTH) {
+            return (row + 1) * self.identity_width;
+        }
+        self.u32_at(self.columns.identity_ends + row * 4) as usize
     }
 
+    #[inline]
     fn value_end(&self, row: usize) -> usize {
-        self.u32_at(HEADER_BYTES + self.rows * 21 + row * 4) as usize
+        if self.has(VALUE_WIDTH) {
+            return (row + 1) * self.value_width;
+        }
+        self.u32_at(self.columns.value_ends + row * 4) as usize
     }
 
+    pub(super) fn hash_column(&self, rows: Range<usize>) -> &[u8] {
+        &self.bytes[HEADER_BYTES + rows.start * 8..HEADER_BYTES + rows.end * 8]
+    }
+
+    pub(super) fn one_epoch(&self) -> Option<u64> {
+        self.has(ONE_EPOCH)
+            .then(|| self.u64_at(self.columns.epochs))
+    }
+
+    /// `None`: all are values.
+    pub(super) fn kind_column(&self, rows: Range<usize>) -> Option<&[u8]> {
+        let at = self.columns.kinds;
+        (!self.has(ALL_VALUES)).then(|| &self.bytes[at + rows.start..at + rows.end])
+    }
+
+    /// Identities of some rows and, if they have one, their width.
+    pub(super) fn identity_column(&self, rows: Range<usize>) -> (&[u8], Option<usize>) {
+        let start = self.identity_range(rows.start).start;
+        let end = self.identity_range(rows.end - 1).end;
+        let width = self.has(IDENTITY_WIDTH).then_some(self.identity_width);
+        (&self.bytes[start..end], width)
+    }
+
+    pub(super) fn value_column(&self, rows: Range<usize>) -> (&[u8], Option<usize>) {
+        let start = self.value_range(rows.start).start;
+        let end = self.value_range(rows.end - 1).end;
+        let width = self.has(VALUE_WIDTH).then_some(self.value_width);
+        (&self.bytes[start..end], width)
+    }
+
+    #[inline]
     fn u64_at(&self, at: usize) -> u64 {
         let bytes = self.bytes[at..at + 8].try_into().expect("eight bytes");
         u64::from_le_bytes(bytes)
     }
 
+    #[inline]
     fn u32_at(&self, at: usize) -> u32 {
         let bytes = self.bytes[at..at + 4].try_into().expect("four bytes");
         u32::from_le_bytes(bytes)
     }
 }
 
-/// Merges runs: of rows with the same (hash, identity) the newest epoch wins, and on equal epochs
-/// the later run. `onto_base`: nothing lies below, so delete marks are dropped.
-#[must_use]
-pub fn merge(runs: &[Run], onto_base: bool) -> Bytes {
-    let mut cursors: Vec<(usize, usize)> = runs
-        .iter()
-        .enumerate()
-        .filter(|(_, run)| !run.is_empty())
-        .map(|(i, _)| (i, 0))
-        .collect();
-    let mut out = RunBuilder::default();
-    while let Some(first) = cursors.first().copied() {
-        let mut newest = runs[first.0].row(first.1);
-        for (run, row) in &cursors[1..] {
-            let row = runs[*run].row(*row);
-            let key = (row.hash, row.identity);
-            let least = (newest.hash, newest.identity);
-            if key < least || (key == least && row.epoch >= newest.epoch) {
-                newest = row;
-            }
-        }
-        let key = (newest.hash, newest.identity);
-        if newest.value.is_some() || !onto_base {
-            out.push(newest);
-        }
-        for (run, row) in &mut cursors {
-            let at = runs[*run].row(*row);
-            if (at.hash, at.identity) == key {
-                *row += 1;
-            }
-        }
-        cursors.retain(|(run, row)| *row < runs[*run].len());
-    }
-    out.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    type Model = BTreeMap<(u64, Vec<u8>), (u64, Option<Vec<u8>>)>;
-
-    fn run_of(model: &Model) -> Run {
-        let mut builder = RunBuilder::default();
-        for ((hash, identity), (epoch, value)) in model {
-            let value = value.as_deref();
-            builder.push(RowRef {
-                hash: *hash,
-                identity,
-                epoch: *epoch,
-                value,
-            });
-        }
-        assert_eq!(builder.len(), model.len());
-        Run::open(builder.finish()).expect("own bytes")
-    }
-
-    fn rows(run: &Run) -> Model {
-        let row = |row: RowRef<'_>| {
-            (
-                (row.hash, row.identity.to_vec()),
-                (row.epoch, row.value.map(<[u8]>::to_vec)),
-            )
-        };
-        run.iter().map(row).collect()
-    }
-
-    fn model(epoch: u64) -> impl Strategy<Value = Model> {
-        let key = (0..4_u64, prop::collection::vec(0..3_u8, 0..3));
-        let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..5));
-        prop::collection::btree_map(key, value.prop_map(move |v| (epoch, v)), 0..12)
-    }
-
-    proptest! {
-        #[test]
-        fn round_trip_and_lookup(model in model(7)) {
-            let run = run_of(&model);
-            prop_assert_eq!(rows(&run), model.clone());
-            for hash in 0..5 {
-                let found = run.rows_of(hash).len();
-                prop_assert_eq!(found, model.keys().filter(|key| key.0 == hash).count());
-            }
-        }
-
-        #[test]
-        fn merging_is_associative_and_newest_wins(a in model(1), b in model(2), c in model(3)) {
-            let mut expected = a.clone();
-            expected.extend(b.clone());
-            expected.extend(c.clone());
-            let (a, b, c) = (run_of(&a), run_of(&b), run_of(&c));
-            let open = |bytes| Run::open(bytes).expect("own bytes");
-            let at_once = open(merge(&[a.clone(), b.clone(), c.clone()], false));
-            let left = open(merge(&[open(merge(&[a.clone(), b.clone()], false)), c.clone()], false));
-            let right = open(merge(&[a, open(merge(&[b, c], false))], false));
-            prop_assert_eq!(rows(&at_once), expected.clone());
-            prop_assert_eq!(rows(&left), expected.clone());
-            prop_assert_eq!(rows(&right), expected.clone());
-            expected.retain(|_, row| row.1.is_some());
-            prop_assert_eq!(rows(&open(merge(&[left], true))), expected);
-        }
-
-        #[test]
-        fn damaged_bytes_are_refused(model in model(1), cut in 0..40_usize) {
-            let bytes = run_of(&model).bytes;
-            if cut > 0 && cut <= bytes.len() {
-                prop_assert!(Run::open(bytes.slice(..bytes.len() - cut)).is_err());
-            }
+fn partition_point(mut low: usize, mut high: usize, before: impl Fn(usize) -> bool) -> usize {
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle) {
+            low = middle + 1
+        } else {
+            high = middle
         }
     }
-
-    #[test]
-    fn layout_is_fixed() {
-        let mut builder = RunBuilder::default();
-        builder.push(RowRef {
-            hash: 1,
-            identity: b"a",
-            epoch: 2,
-            value: Some(b"xy"),
-        });
-        builder.push(RowRef {
-            hash: 3,
-            identity: b"",
-            epoch: 4,
-            value: None,
-        });
-        let expected = [
-            &[0x53, 0x4d, 1, 0, 2, 0, 0, 0][..],
-            &1_u64.to_le_bytes(),
-            &3_u64.to_le_bytes(),
-            &2_u64.to_le_bytes(),
-            &4_u64.to_le_bytes(),
-            &[0, 1],
-            &1_u32.to_le_bytes(),
-            &1_u32.to_le_bytes(),
-            &2_u32.to_le_bytes(),
-            &2_u32.to_le_bytes(),
-            b"a",
-            b"xy",
-        ]
-        .concat();
-        assert_eq!(&builder.finish()[..], &expected[..]);
-    }
+    low
 }
