@@ -1,0 +1,165 @@
+//! Point reads: requests grouped by page, each page fetched once, all from one snapshot.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    ops::Range,
+    sync::atomic::Ordering,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use state_client::{KeyRequest, page::Run};
+
+use super::{
+    PageRow, PageStore,
+    error::PageError,
+    kv::PageKey,
+    row::row_of,
+    store::{Shared, View, within},
+};
+
+impl PageStore {
+    /// Rows of each request, sorted by identity; delete marks included, for what is newer may lie
+    /// above them. Of closed namespaces there are none.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or a key is not of this shard.
+    pub async fn read(&self, requests: &[KeyRequest]) -> Result<Vec<Vec<PageRow>>, PageError> {
+        let shared = &*self.shared;
+        for request in requests {
+            let key_group = shared.config.key_groups.of_hash(request.hash);
+            if !shared.config.range.contains(key_group) {
+                let why = format!("key group {} is not in this shard", key_group.0);
+                return Err(PageError::Invalid(why));
+            }
+        }
+        let reading = async {
+            let view = shared.view().await?;
+            let pages_of = |request: &KeyRequest| {
+                let mut pages = Vec::with_capacity(2);
+                let KeyRequest {
+                    table,
+                    namespace,
+                    hash,
+                    sub,
+                } = *request;
+                view.layout
+                    .pages_of(table, namespace, hash, sub, |page| pages.push(page));
+                pages
+            };
+            let wanted: Vec<Vec<PageKey>> = requests.iter().map(pages_of).collect();
+            let images = shared.images(&view, wanted.iter().flatten()).await?;
+            let answer = |(request, pages): (&KeyRequest, Vec<PageKey>)| {
+                answer(request, pages.iter().map(|page| &images[page]))
+            };
+            Ok(requests.iter().zip(wanted).map(answer).collect())
+        };
+        within(shared.config.limits.deadline, "reading", reading).await
+    }
+}
+
+impl Shared {
+    /// Images of pages, those that do not exist empty.
+    async fn images<'a>(
+        &self,
+        view: &View,
+        wanted: impl Iterator<Item = &'a PageKey>,
+    ) -> Result<BTreeMap<PageKey, Run>, PageError> {
+        let mut images = BTreeMap::new();
+        let mut missing = Vec::new();
+        for page in wanted {
+            let Entry::Vacant(entry) = images.entry(*page) else {
+                continue;
+            };
+            let cached = match &self.cache {
+                Some(cache) => cache.get(&page.encode()).await,
+                None => None,
+            };
+            match cached {
+                Some(image) => {
+                    self.counters.cached_pages.fetch_add(1, Ordering::Relaxed);
+                    entry.insert(image);
+                }
+                None => {
+                    entry.insert(self.absent.clone());
+                    missing.push(*page);
+                }
+            }
+        }
+        self.counters
+            .fetched_pages
+            .fetch_add(missing.len() as u64, Ordering::Relaxed);
+        let fetched: Vec<(PageKey, Run)> = stream::iter(missing)
+            .map(|page| async move { Ok((page, self.fetch(view, page).await?)) })
+            .buffer_unordered(self.config.limits.fetches_max)
+            .try_collect()
+            .await?;
+        if self.cache.is_some() && !fetched.is_empty() {
+            let fetched = fetched.iter();
+            let keep = fetched.map(|(page, image)| (page.encode(), image.clone()));
+            self.keep_images(view, keep.collect()).await;
+        }
+        images.extend(fetched);
+        Ok(images)
+    }
+
+    /// The image of a page, operands merged; empty if there is none.
+    pub(super) async fn fetch(&self, view: &View, page: PageKey) -> Result<Run, PageError> {
+        let found = view.snapshot.get(page.encode()).await;
+        match found.map_err(PageError::of("reading"))? {
+            Some(bytes) => open_image(&page, bytes),
+            None => Ok(self.absent.clone()),
+        }
+    }
+}
+
+pub(super) fn open_image(page: &PageKey, bytes: Bytes) -> Result<Run, PageError> {
+    Run::open(bytes).map_err(|error| PageError::damaged(page, error))
+}
+
+/// A request's rows out of the images of its pages, those of older rows first.
+fn answer<'a>(request: &KeyRequest, images: impl Iterator<Item = &'a Run>) -> Vec<PageRow> {
+    let found: Vec<(&Run, Range<usize>)> = images
+        .map(|image| (image, rows_with(image, request.hash, request.sub)))
+        .filter(|(_, rows)| !rows.is_empty())
+        .collect();
+    let rows = |(image, rows): &(&'a Run, Range<usize>)| {
+        let image = *image;
+        rows.clone()
+            .map(move |row| row_of(request.namespace, image, row))
+    };
+    if let [one] = &found[..] {
+        return rows(one).collect();
+    }
+    let mut newest: BTreeMap<Bytes, PageRow> = BTreeMap::new();
+    for row in found.iter().flat_map(rows) {
+        match newest.entry(row.identity.clone()) {
+            Entry::Vacant(entry) => drop(entry.insert(row)),
+            Entry::Occupied(mut entry) if row.epoch >= entry.get().epoch => {
+                entry.insert(row);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    newest.into_values().collect()
+}
+
+/// Rows of a hash, or those of them whose identity begins with `sub`.
+fn rows_with(image: &Run, hash: u64, sub: Option<u64>) -> Range<usize> {
+    let of_hash = image.rows_of(hash);
+    let Some(sub) = sub else {
+        return of_hash;
+    };
+    let sub = sub.to_be_bytes();
+    let (mut low, mut high) = (of_hash.start, of_hash.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if image.identity(middle) < &sub[..] {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    let begins = |row: &usize| image.identity(*row).starts_with(&sub);
+    low..low + (low..of_hash.end).take_while(begins).count()
+}
