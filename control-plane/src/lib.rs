@@ -14,6 +14,7 @@ pub mod caps;
 mod jobs;
 mod links;
 pub mod metadata;
+pub mod peers;
 pub mod results;
 mod statements;
 pub mod workers;

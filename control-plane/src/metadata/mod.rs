@@ -3,12 +3,14 @@
 
 mod local;
 mod propose;
+mod raft;
 
 use coordinator::meta::{Answer, Command, MetaState};
 use futures::future::BoxFuture;
 
 pub use local::LocalMetadata;
 pub use propose::propose;
+pub use raft::{MetaMachine, RaftMetadata, leader_of};
 
 /// A look at the metadata.
 pub type Look = Box<dyn FnOnce(&MetaState) + Send>;

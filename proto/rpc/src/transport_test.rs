@@ -19,8 +19,8 @@ use crate::{
 };
 
 /// Kinds of calls of [`Echo`].
-const TRACE: u32 = 1;
-const NEVER: u32 = 2;
+const TRACE: u8 = 1;
+const NEVER: u8 = 2;
 
 /// A test that takes longer has hung.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,9 +31,9 @@ struct Echo;
 impl Peer for Echo {
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallReply>, Status> {
         let request = request.into_inner();
-        let body = match request.kind {
-            TRACE => trace_context::current().unwrap_or_default().into(),
-            NEVER => pending().await,
+        let body = match request.body.first() {
+            Some(&TRACE) => trace_context::current().unwrap_or_default().into(),
+            Some(&NEVER) => pending().await,
             _ => request.body,
         };
         Ok(Response::new(CallReply { body }))
@@ -63,20 +63,13 @@ async fn start(
     (address, server, stop)
 }
 
-fn request(kind: u32) -> CallRequest {
+fn request(kind: u8) -> CallRequest {
     CallRequest {
-        kind,
-        body: "hello".into(),
-        ..CallRequest::default()
+        body: vec![kind].into(),
     }
 }
 
-async fn call(
-    address: &str,
-    tls: &Tls,
-    timeouts: Timeouts,
-    kind: u32,
-) -> Result<CallReply, Status> {
+async fn call(address: &str, tls: &Tls, timeouts: Timeouts, kind: u8) -> Result<CallReply, Status> {
     let channel = connect(address, tls, timeouts).unwrap();
     let call = async { peer_client(channel).call(request(kind)).await };
     let reply = tokio::time::timeout(PATIENCE, call)
@@ -133,7 +126,7 @@ async fn tiers_of_one_authority_talk() {
     let (address, _server, _stop) = start(&Tls::Mutual(server)).await;
     let client = authority.tier(&["worker"], &authority);
     let reply = call(&address, &Tls::Mutual(client), Timeouts::default(), 0).await;
-    assert_eq!(reply.unwrap().body, "hello");
+    assert_eq!(reply.unwrap().body[..], [0]);
 }
 
 #[tokio::test]
@@ -146,7 +139,7 @@ async fn a_name_that_all_servers_share_stands_in_for_their_addresses() {
     assert!(refused.is_err(), "the certificate is for another name");
     client.server_name = Some("tier.millstream".to_owned());
     let reply = call(&address, &Tls::Mutual(client), Timeouts::default(), 0).await;
-    assert_eq!(reply.unwrap().body, "hello");
+    assert_eq!(reply.unwrap().body[..], [0]);
 }
 
 #[tokio::test]
