@@ -11,6 +11,7 @@
 
 pub mod api;
 pub mod caps;
+pub mod forward;
 mod jobs;
 mod links;
 pub mod metadata;

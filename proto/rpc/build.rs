@@ -4,6 +4,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "schema/control.proto",
         "schema/exchange.proto",
+        "schema/forward.proto",
         "schema/peer.proto",
         "schema/state.proto",
     ];

@@ -14,4 +14,6 @@ mod tables;
 mod trace;
 
 pub use auth::{Token, guarded};
+pub(crate) use problem::Problem;
+pub(crate) use router::open_router;
 pub use router::{openapi, router};

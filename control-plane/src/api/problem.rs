@@ -14,7 +14,7 @@ use crate::{JobsError, StatementsError, SubmitError, metadata::MetadataError};
 
 /// What went wrong, for programs (`code`) and people (`detail`, `hint`).
 #[derive(Serialize, ToSchema, Clone, Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     /// A name for the kind of problem.
     #[serde(rename = "type")]
     kind: String,
@@ -42,7 +42,7 @@ pub(super) struct Position {
 }
 
 impl Problem {
-    pub(super) fn new(
+    pub(crate) fn new(
         status: StatusCode,
         code: &'static str,
         detail: impl Into<String>,
@@ -58,7 +58,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Problem {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Problem {
         self.hint = Some(hint.into());
         self
     }

@@ -39,6 +39,14 @@ pub fn router(statements: Arc<Statements>, token: Token) -> Router {
         .with_state(statements)
 }
 
+/// The routes that ask for no token.
+pub(crate) fn open_router() -> Router {
+    let (open, _) = OpenApiRouter::<()>::new()
+        .routes(routes!(health))
+        .split_for_parts();
+    open.method_not_allowed_fallback(wrong_method)
+}
+
 /// The description of the API.
 #[must_use]
 pub fn openapi() -> OpenApi {

@@ -2,8 +2,8 @@
 
 use crate::{
     Channel, caps::MESSAGE_BYTES_MAX, control::control_client::ControlClient,
-    exchange::exchange_client::ExchangeClient, peer::peer_client::PeerClient,
-    state::state_client::StateClient,
+    exchange::exchange_client::ExchangeClient, forward::forward_client::ForwardClient,
+    peer::peer_client::PeerClient, state::state_client::StateClient,
 };
 
 /// A client of the service `Control`.
@@ -18,6 +18,14 @@ pub fn control_client(channel: Channel) -> ControlClient<Channel> {
 #[must_use]
 pub fn exchange_client(channel: Channel) -> ExchangeClient<Channel> {
     ExchangeClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// A client of the service `Forward`.
+#[must_use]
+pub fn forward_client(channel: Channel) -> ForwardClient<Channel> {
+    ForwardClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }

@@ -22,12 +22,12 @@ pub mod trace_context;
 #[cfg(test)]
 mod transport_test;
 
-pub use client::{control_client, exchange_client, peer_client, state_client};
+pub use client::{control_client, exchange_client, forward_client, peer_client, state_client};
 pub use connect::{Channel, ConnectError, Timeouts, connect};
 pub use retry::{Backoff, RetryPolicy};
-pub use schema::{control, exchange, peer, state};
+pub use schema::{control, exchange, forward, peer, state};
 pub use serve::{ServeError, serve};
-pub use server::{control_server, exchange_server, peer_server, state_server};
+pub use server::{control_server, exchange_server, forward_server, peer_server, state_server};
 pub use status::{ErrorCode, WireError, from_status, to_status};
 pub use tls::{Mutual, Tls};
 pub use tonic;

@@ -12,6 +12,12 @@ pub mod exchange {
     tonic::include_proto!("millstream.exchange.v1");
 }
 
+/// Requests of REST, between the nodes of the control plane.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod forward {
+    tonic::include_proto!("millstream.forward.v1");
+}
+
 /// Between the nodes of the control plane.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod peer {

@@ -4,6 +4,7 @@ use crate::{
     caps::MESSAGE_BYTES_MAX,
     control::control_server::{Control, ControlServer},
     exchange::exchange_server::{Exchange, ExchangeServer},
+    forward::forward_server::{Forward, ForwardServer},
     peer::peer_server::{Peer, PeerServer},
     state::state_server::{State, StateServer},
 };
@@ -18,6 +19,13 @@ pub fn control_server<S: Control>(service: S) -> ControlServer<S> {
 /// The service `Exchange`, carried out by `service`.
 pub fn exchange_server<S: Exchange>(service: S) -> ExchangeServer<S> {
     ExchangeServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// The service `Forward`, carried out by `service`.
+pub fn forward_server<S: Forward>(service: S) -> ForwardServer<S> {
+    ForwardServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
