@@ -8,12 +8,12 @@ use std::{
 use bytes::Bytes;
 use proto::{
     log::LogObject,
-    types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId, TableId, TaskId},
+    types::{Epoch, Generation, JobId, KeyGroup, KeyGroupCount, SinkId, TableId, TaskId},
 };
 
 use crate::{
-    Block, EpochDelta, Incarnation, KeyRequest, LoadedRow, OutputRequest, ReadRequest, ScanRequest,
-    Section, StagedOutput, StateControl, StateError, StateStore,
+    Block, Changes, Cut, EpochDelta, Incarnation, KeyRequest, LoadedRow, OutputRequest,
+    ReadRequest, ScanRequest, StagedOutput, StateControl, StateError, StateStore,
     page::{RowRef, RunBuilder},
 };
 
@@ -24,8 +24,11 @@ const JOB: JobId = JobId(7);
 const TABLE: TableId = TableId(3);
 /// Two hashes of one key group and one of another.
 const HASHES: [u64; 3] = [5, 6, u64::MAX];
+/// Shards of the job.
+pub const SHARDS: u32 = 4;
 
-/// Runs the whole suite; `store` makes a fresh store with 256 key groups each time.
+/// Runs the whole suite; `store` makes a fresh store each time, for jobs of 256 key groups and
+/// [`SHARDS`] shards.
 pub async fn all(store: impl Fn() -> Pair) {
     Check::begin(store())
         .await
@@ -68,6 +71,19 @@ pub async fn all(store: impl Fn() -> Pair) {
         .await
         .random_histories_match_a_model()
         .await;
+    Check::begin(store())
+        .await
+        .tasks_and_shards_commit_together()
+        .await;
+    Check::begin(store()).await.large_scans_are_whole().await;
+    Check::begin(store())
+        .await
+        .what_is_written_below_the_mark_is_closed()
+        .await;
+    Check::begin(store())
+        .await
+        .an_epoch_without_changes_is_one_too()
+        .await;
 }
 
 struct Check {
@@ -76,6 +92,8 @@ struct Check {
     who: Incarnation,
     /// What was staged and not yet committed.
     log: Mutex<BTreeMap<Epoch, BTreeSet<LogObject>>>,
+    /// The newest committed epoch, at which reads are made.
+    committed: Mutex<Epoch>,
 }
 
 /// (namespace, hash, identity, value)
@@ -94,10 +112,11 @@ impl Check {
             control,
             who,
             log: Mutex::default(),
+            committed: Mutex::default(),
         }
     }
 
-    fn section(&self, epoch: u64, task: u32, changes: &[Change<'_>]) -> Section {
+    fn changes(epoch: u64, changes: &[Change<'_>]) -> Changes {
         let groups = KeyGroupCount::DEFAULT;
         let mut sorted = changes.to_vec();
         sorted.sort_unstable_by_key(|c| (groups.of_hash(c.1), c.0, c.1, c.2));
@@ -117,26 +136,20 @@ impl Check {
             namespace,
             run: run.finish(),
         };
-        Section {
-            job: self.who.job,
-            generation: self.who.generation,
-            epoch: Epoch(epoch),
-            task: TaskId(task),
-            shard: ShardId(0),
+        Changes {
             blocks: runs.into_iter().map(block).collect(),
-            low_water_marks: Vec::new(),
-            staged: Vec::new(),
+            ..Changes::default()
         }
     }
 
-    /// The delta that consists of one task's section.
-    fn delta(section: Section) -> EpochDelta {
-        EpochDelta {
-            epoch: section.epoch,
-            task: section.task,
-            tasks: 1,
-            sections: vec![section],
-        }
+    /// A task's delta; `tasks` of them make the epoch.
+    fn delta(&self, epoch: u64, task: u32, tasks: u32, changes: Changes) -> EpochDelta {
+        let cut = Cut {
+            key_groups: KeyGroupCount::DEFAULT,
+            shards: SHARDS,
+            tasks,
+        };
+        EpochDelta::new(self.who, Epoch(epoch), TaskId(task), cut, changes)
     }
 
     /// Begins the generation of `who`; the epoch that it starts from.
@@ -148,11 +161,11 @@ impl Check {
         begun.restored
     }
 
-    async fn stage(&self, section: Section) {
-        let epoch = section.epoch;
-        let staged = self.store.stage(self.who, Self::delta(section)).await;
-        let objects = staged.expect("stage");
-        assert!(!objects.is_empty());
+    async fn stage(&self, delta: EpochDelta) {
+        let (epoch, empty) = (delta.epoch, delta.is_empty());
+        let objects = self.store.stage(self.who, delta).await.expect("stage");
+        let is_committed = epoch <= *self.committed.lock().expect("not poisoned");
+        assert!(is_committed || empty == objects.is_empty());
         let mut log = self.log.lock().expect("not poisoned");
         log.entry(epoch).or_default().extend(objects);
     }
@@ -163,10 +176,16 @@ impl Check {
         let objects = objects.unwrap_or_default().into_iter().collect();
         let committed = self.control.commit(self.who, epoch, objects).await;
         committed.expect("commit");
+        *self.committed.lock().expect("not poisoned") = epoch;
+    }
+
+    fn committed(&self) -> Epoch {
+        *self.committed.lock().expect("not poisoned")
     }
 
     async fn apply(&self, epoch: u64, changes: &[Change<'_>]) {
-        self.stage(self.section(epoch, 0, changes)).await;
+        let changes = Self::changes(epoch, changes);
+        self.stage(self.delta(epoch, 0, 1, changes)).await;
         self.commit(epoch).await;
     }
 
@@ -178,7 +197,7 @@ impl Check {
             sub,
         };
         let request = ReadRequest {
-            min_epoch: Epoch::ZERO,
+            min_epoch: self.committed(),
             keys: vec![key],
         };
         let mut reply = self.store.read(self.who, request).await.expect("read");
@@ -203,7 +222,7 @@ impl Check {
         let mut cursor = None;
         loop {
             let request = ScanRequest {
-                min_epoch: Epoch::ZERO,
+                min_epoch: self.committed(),
                 table: TABLE,
                 key_group: KeyGroupCount::DEFAULT.of_hash(hash),
                 namespace: None,
@@ -220,8 +239,8 @@ impl Check {
     }
 
     async fn staged_is_invisible_until_committed(self) {
-        self.stage(self.section(17, 0, &[(0, 5, b"a", Some(b"1"))]))
-            .await;
+        let changes = Self::changes(17, &[(0, 5, b"a", Some(b"1"))]);
+        self.stage(self.delta(17, 0, 1, changes)).await;
         assert!(self.values(0, 5).await.is_empty());
         self.commit(17).await;
         assert_eq!(self.values(0, 5).await, ["a=1"]);
@@ -242,14 +261,15 @@ impl Check {
     }
 
     async fn staging_twice_applies_once(self) {
-        let section = self.section(1, 0, &[(0, 5, b"a", Some(b"1"))]);
-        self.stage(section.clone()).await;
-        self.stage(section.clone()).await;
-        self.stage(self.section(1, 1, &[(0, 6, b"b", Some(b"2"))]))
-            .await;
+        let first = Self::changes(1, &[(0, 5, b"a", Some(b"1"))]);
+        let first = self.delta(1, 0, 2, first);
+        self.stage(first.clone()).await;
+        self.stage(first.clone()).await;
+        let second = Self::changes(1, &[(0, 6, b"b", Some(b"2"))]);
+        self.stage(self.delta(1, 1, 2, second)).await;
         self.commit(1).await;
         self.apply(2, &[(0, 5, b"a", Some(b"9"))]).await;
-        self.stage(section).await;
+        self.stage(first).await;
         self.commit(2).await;
         assert_eq!(self.values(0, 5).await, ["a=9"]);
         assert_eq!(self.values(0, 6).await, ["b=2"]);
@@ -259,11 +279,9 @@ impl Check {
         let old = self.who;
         self.who.generation = Generation(2);
         assert_eq!(self.begin_next().await, Epoch::ZERO);
-        let section = self.section(1, 0, &[]);
+        let delta = self.delta(1, 0, 1, Self::changes(1, &[(0, 5, b"a", None)]));
         let fenced = |error: Option<StateError>| matches!(error, Some(StateError::Fenced { .. }));
-        assert!(fenced(
-            self.store.stage(old, Self::delta(section)).await.err()
-        ));
+        assert!(fenced(self.store.stage(old, delta).await.err()));
         assert!(fenced(
             self.control.commit(old, Epoch(1), Vec::new()).await.err()
         ));
@@ -277,8 +295,8 @@ impl Check {
 
     async fn uncommitted_epochs_of_an_old_generation_vanish(mut self) {
         self.apply(1, &[(0, 5, b"a", Some(b"1"))]).await;
-        self.stage(self.section(2, 0, &[(0, 5, b"a", Some(b"old"))]))
-            .await;
+        let old = Self::changes(2, &[(0, 5, b"a", Some(b"old"))]);
+        self.stage(self.delta(2, 0, 1, old)).await;
         self.who.generation = Generation(2);
         assert_eq!(self.begin_next().await, Epoch(1));
         self.apply(18, &[(0, 6, b"b", Some(b"new"))]).await;
@@ -293,11 +311,7 @@ impl Check {
             (30, 5, b"a", Some(b"3")),
         ];
         self.apply(1, &rows).await;
-        let mut closing = self.section(2, 0, &[]);
-        closing
-            .low_water_marks
-            .push((TABLE, KeyGroupCount::DEFAULT.of_hash(5), 30));
-        self.stage(closing).await;
+        self.stage(self.delta(2, 0, 1, Self::closing(5, 30))).await;
         assert_eq!(self.values(20, 5).await, ["a=2"]);
         self.commit(2).await;
         assert!(self.values(-10, 5).await.is_empty());
@@ -315,6 +329,15 @@ impl Check {
         assert!(self.values(20, 5).await.is_empty());
         let scanned = self.scan(5, 1).await;
         assert!(scanned.iter().all(|row| row.namespace == 30));
+    }
+
+    /// Namespaces below `open_from` close in the key group of a hash.
+    fn closing(hash: u64, open_from: i64) -> Changes {
+        let group: KeyGroup = KeyGroupCount::DEFAULT.of_hash(hash);
+        Changes {
+            low_water_marks: vec![(TABLE, group, open_from)],
+            ..Changes::default()
+        }
     }
 
     async fn scans_page_through_everything(self) {
@@ -342,15 +365,17 @@ impl Check {
         let (sink, other) = (SinkId(1), SinkId(2));
         for epoch in 1..4 {
             for task in 0..2 {
-                let mut section = self.section(epoch, task, &[]);
                 let bytes = Bytes::from(format!("{epoch}.{task}"));
                 let output = |sink| StagedOutput {
                     sink,
                     slot: task,
                     bytes: bytes.clone(),
                 };
-                section.staged = vec![output(sink), output(other)];
-                self.stage(section).await;
+                let changes = Changes {
+                    staged: vec![output(sink), output(other)],
+                    ..Changes::default()
+                };
+                self.stage(self.delta(epoch, task, 2, changes)).await;
             }
             if epoch < 3 {
                 self.commit(epoch).await;
@@ -413,10 +438,16 @@ impl Check {
             min_epoch: Epoch(2),
             keys: vec![key],
         };
-        assert!(matches!(
-            self.store.read(self.who, request).await,
-            Err(StateError::Epoch { .. })
-        ));
+        // It is refused, or waits for the commit; it never answers from before.
+        let early = self.store.read(self.who, request.clone());
+        let (early, ()) = futures::join!(early, self.apply(2, &[(0, 5, b"a", Some(b"2"))]));
+        match early {
+            Ok(reply) => assert_eq!(reply.rows[0][0].value, "2"),
+            Err(StateError::Epoch { .. } | StateError::Unavailable(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        let reply = self.store.read(self.who, request).await.expect("read");
+        assert_eq!(reply.rows[0][0].value, "2");
     }
 
     async fn random_histories_match_a_model(self) {
@@ -467,5 +498,158 @@ impl Check {
                     .any(|row| row.identity == *identity && row.value == *value)
             );
         }
+    }
+
+    /// One hash per shard, and two of one key group.
+    fn spread() -> Vec<u64> {
+        let per_shard = (0..u64::from(SHARDS)).map(|shard| (shard << 62) + 7);
+        per_shard.chain([8]).collect()
+    }
+
+    async fn tasks_and_shards_commit_together(self) {
+        let tasks = 3_u32;
+        for epoch in 1..5_u64 {
+            let values: Vec<String> = (0..tasks).map(|task| format!("{epoch}.{task}")).collect();
+            for task in 0..tasks {
+                let id = [task as u8];
+                let value = values[task as usize].as_bytes();
+                // Each task changes other shards in each epoch, one of them none in the last.
+                let hashes = Self::spread().into_iter().enumerate();
+                let changed =
+                    hashes.filter(|(i, _)| (*i as u64 + epoch) % 2 == u64::from(task % 2));
+                let rows: Vec<Change<'_>> = changed
+                    .filter(|_| epoch < 4 || task > 0)
+                    .map(|(_, hash)| (0, hash, &id[..], Some(value)))
+                    .collect();
+                let changes = Self::changes(epoch, &rows);
+                self.stage(self.delta(epoch, task, tasks, changes)).await;
+            }
+            self.commit(epoch).await;
+        }
+        let keys: Vec<KeyRequest> = (Self::spread().into_iter())
+            .map(|hash| KeyRequest {
+                table: TABLE,
+                namespace: 0,
+                hash,
+                sub: None,
+            })
+            .collect();
+        let request = ReadRequest {
+            min_epoch: self.committed(),
+            keys,
+        };
+        let reply = self.store.read(self.who, request).await.expect("read");
+        for (index, rows) in reply.rows.iter().enumerate() {
+            let found: Vec<String> = rows
+                .iter()
+                .map(|row| String::from_utf8_lossy(&row.value).into_owned())
+                .collect();
+            let expected = match index % 2 {
+                0 => ["2.0", "3.1", "4.2"],
+                _ => ["3.0", "4.1", "3.2"],
+            };
+            assert_eq!(found, expected, "hash {index}");
+        }
+    }
+
+    async fn large_scans_are_whole(self) {
+        let rows: Vec<(i64, u64, [u8; 4])> = (0..4000_u32)
+            .map(|i| (i64::from(i % 3) - 1, u64::from(i / 8), i.to_be_bytes()))
+            .collect();
+        let value = [7_u8; 40];
+        for epoch in 1..4_usize {
+            let changed = rows.iter().enumerate().filter(|(i, _)| i % 3 >= epoch - 1);
+            let changes: Vec<Change<'_>> = changed
+                .map(|(_, row)| (row.0, row.1, &row.2[..], Some(&value[..10 * epoch])))
+                .collect();
+            self.apply(epoch as u64, &changes).await;
+        }
+        let deleted = rows.iter().step_by(5);
+        let deletes: Vec<Change<'_>> = deleted
+            .map(|row| (row.0, row.1, &row.2[..], None))
+            .collect();
+        self.apply(4, &deletes).await;
+        let mut expected: Vec<_> = rows
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| i % 5 > 0)
+            .map(|(i, row)| (row.0, row.1, row.2.to_vec(), 10 * (1 + i % 3)))
+            .collect();
+        expected.sort();
+        let found = |rows: Vec<LoadedRow>| -> Vec<_> {
+            rows.into_iter()
+                .map(|row| {
+                    (
+                        row.namespace,
+                        row.hash,
+                        row.identity.to_vec(),
+                        row.value.len(),
+                    )
+                })
+                .collect()
+        };
+        for bytes_max in [usize::MAX, 10_000] {
+            assert!(
+                found(self.scan(0, bytes_max).await) == expected,
+                "{bytes_max}"
+            );
+        }
+        let request = ScanRequest {
+            min_epoch: self.committed(),
+            table: TABLE,
+            key_group: KeyGroup(0),
+            namespace: Some(0),
+            cursor: None,
+            bytes_max: usize::MAX,
+        };
+        let one = self.store.scan(self.who, request).await.expect("scan");
+        expected.retain(|row| row.0 == 0);
+        assert!(found(one.rows) == expected);
+    }
+
+    async fn what_is_written_below_the_mark_is_closed(self) {
+        self.apply(
+            1,
+            &[(10, 5, b"a", Some(b"1")), (10, u64::MAX, b"a", Some(b"1"))],
+        )
+        .await;
+        // In one epoch a task closes what another writes to.
+        self.stage(self.delta(2, 0, 2, Self::closing(5, 11))).await;
+        let late = Self::changes(2, &[(10, 5, b"b", Some(b"2")), (11, 5, b"b", Some(b"2"))]);
+        self.stage(self.delta(2, 1, 2, late)).await;
+        self.commit(2).await;
+        // A lower mark does not open anything again.
+        self.stage(self.delta(3, 0, 1, Self::closing(5, 5))).await;
+        self.commit(3).await;
+        self.apply(4, &[(10, 5, b"c", Some(b"4")), (11, 5, b"c", Some(b"4"))])
+            .await;
+        assert!(self.values(10, 5).await.is_empty());
+        assert_eq!(self.values(11, 5).await, ["b=2", "c=4"]);
+        // Of that key group only.
+        assert_eq!(self.values(10, u64::MAX).await, ["a=1"]);
+        let request = ScanRequest {
+            min_epoch: self.committed(),
+            table: TABLE,
+            key_group: KeyGroupCount::DEFAULT.of_hash(5),
+            namespace: None,
+            cursor: None,
+            bytes_max: usize::MAX,
+        };
+        let reply = self.store.scan(self.who, request).await.expect("scan");
+        assert_eq!(reply.open_from, Some(11));
+        assert!(reply.rows.iter().all(|row| row.namespace == 11));
+        assert_eq!(reply.rows.len(), 2);
+    }
+
+    async fn an_epoch_without_changes_is_one_too(self) {
+        self.apply(1, &[(0, 5, b"a", Some(b"1"))]).await;
+        for epoch in 2..5 {
+            self.stage(self.delta(epoch, 0, 1, Changes::default()))
+                .await;
+            self.commit(epoch).await;
+            assert_eq!(self.values(0, 5).await, ["a=1"]);
+        }
+        self.apply(5, &[(0, 5, b"a", Some(b"5"))]).await;
+        assert_eq!(self.values(0, 5).await, ["a=5"]);
     }
 }
