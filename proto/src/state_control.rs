@@ -39,7 +39,8 @@ pub struct OpenShard {
     /// epoch that any owner reported durable.
     pub log: Vec<CommittedEpoch>,
     /// Committed output that is not published yet, oldest first. Only for the owner of the job's
-    /// first shard, who serves it; else empty.
+    /// first shard, who serves it; else empty. What single sinks have published of it is told by
+    /// [`StateOrder::Published`] after this.
     pub output: Vec<CommittedEpoch>,
 }
 

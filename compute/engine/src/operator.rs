@@ -338,9 +338,7 @@ impl OperatorError {
                 ..
             }
             | OperatorError::Sink(SinkError::Io { .. }) => Retry::IfItRan,
-            OperatorError::State(error) if !matches!(error, StateError::Corrupt(_)) => {
-                Retry::Always
-            }
+            OperatorError::State(error) if !error.is_damage() => Retry::Always,
             OperatorError::Source { .. }
             | OperatorError::Sink(_)
             | OperatorError::State(_)

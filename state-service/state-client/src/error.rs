@@ -33,12 +33,21 @@ pub enum StateError {
     /// Stored bytes do not decode.
     #[error("failed to decode state: {0}")]
     Corrupt(#[from] SectionError),
+    /// Stored state is not what was written, or not all there.
+    #[error("stored state is damaged: {0}")]
+    Damaged(String),
     /// The store cannot be reached; worth another try.
     #[error("state store is unavailable: {0}")]
     Unavailable(String),
 }
 
 impl StateError {
+    /// Whether what is stored is damaged: starting again does not help.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, StateError::Corrupt(_) | StateError::Damaged(_))
+    }
+
     /// Whether the same request may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

@@ -106,18 +106,25 @@ impl Section {
     /// Header length (u32), header, blocks, staged output.
     #[must_use]
     pub fn encode(&self) -> Bytes {
+        let parts = self.encode_parts();
+        let mut out = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+        parts.iter().for_each(|part| out.put_slice(part));
+        out.freeze()
+    }
+
+    /// What [`Section::encode`] puts one after the other, sharing the memory of rows and output.
+    #[must_use]
+    pub fn encode_parts(&self) -> Vec<Bytes> {
         let header = self.header();
         let header_len = header.encoded_len();
-        let mut out = BytesMut::with_capacity(4 + header_len + self.payload_bytes());
+        let mut out = BytesMut::with_capacity(4 + header_len);
         out.put_u32_le(header_len as u32);
-        out.put_slice(&header.encode_to_vec());
-        self.blocks
-            .iter()
-            .for_each(|block| out.put_slice(&block.run));
-        self.staged
-            .iter()
-            .for_each(|output| out.put_slice(&output.bytes));
-        out.freeze()
+        header.encode(&mut out).expect("a buffer that grows");
+        let mut parts = Vec::with_capacity(1 + self.blocks.len() + self.staged.len());
+        parts.push(out.freeze());
+        parts.extend(self.blocks.iter().map(|block| block.run.clone()));
+        parts.extend(self.staged.iter().map(|output| output.bytes.clone()));
+        parts
     }
 
     fn header(&self) -> SectionHeader {

@@ -65,7 +65,8 @@ impl TaskError {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            TaskError::Orphaned | TaskError::State(StateError::Corrupt(_)) => Retry::Never,
+            TaskError::Orphaned => Retry::Never,
+            TaskError::State(error) if error.is_damage() => Retry::Never,
             TaskError::State(_) => Retry::Always,
             TaskError::Node(node) => node.source.retry(),
         }
