@@ -1,3 +1,29 @@
-//! The state of jobs in an LSM on object storage.
+//! The state of jobs in an LSM on object storage: what a state node does. Bytes in, bytes out; it
+//! never decodes a row of a user.
+//!
+//! ```text
+//! stage ─▶ node::stage ─▶ epoch_log ══ object store
+//! Committed ─▶ shard (tail in memory) ──flush──▶ pages ══ object store
+//! read, scan ─▶ shard: tail over pages
+//! ```
+//! [`StateNode`] is the node, [`EmbeddedStore`] the tasks' side of it in the same process.
 
+mod budget;
+mod caps;
+mod control;
+mod embedded;
+mod epoch_log;
+mod health;
+mod node;
+mod objects;
 pub mod pages;
+mod reports;
+mod shard;
+mod tasks;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use control::ControlView;
+pub use embedded::EmbeddedStore;
+pub use node::{NodeLimits, NodeStats, StateNode, StateNodeConfig};
+pub use reports::ReportReceiver;

@@ -1,0 +1,31 @@
+//! Limits of a state node that nobody needs to choose.
+
+use std::time::Duration;
+
+/// How long the deltas of an epoch wait for those of other tasks, to share an object with them.
+pub(crate) const LINGER: Duration = Duration::from_millis(20);
+/// First pause before a failed request to the object store is repeated; it doubles each time.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Longest of these pauses.
+pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Attempts of a request that somebody waits for.
+pub(crate) const ATTEMPTS_MAX: u32 = 6;
+/// Pause before a shard that failed is opened again; it doubles each time.
+pub(crate) const REOPEN_PAUSE: Duration = Duration::from_millis(100);
+/// Longest of these pauses.
+pub(crate) const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Objects up to this size are read whole, footer and all, in one request.
+pub(crate) const WHOLE_READ_BYTES: u64 = 256 << 10;
+/// What is read of the end of a larger object in the hope that it holds the footer.
+pub(crate) const FOOTER_READ_BYTES: u64 = 16 << 10;
+/// Epochs whose log is read at the same time when a shard is opened, or output is read.
+pub(crate) const EPOCHS_READ_AT_ONCE: usize = 4;
+/// Runs of one (table, key group, namespace) that point reads look through one by one; more are
+/// merged first.
+pub(crate) const RUNS_READ_MAX: usize = 8;
+/// How often a read starts again because a flush began meanwhile.
+pub(crate) const READ_RESTARTS_MAX: usize = 4;
+/// Flushed tails whose merge is pending may take up this many budgets before staging waits.
+pub(crate) const TAIL_BUDGETS_MAX: usize = 4;
+/// Deletions under way at the same time.
+pub(crate) const DELETIONS_AT_ONCE: usize = 16;

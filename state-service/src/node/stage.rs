@@ -1,0 +1,325 @@
+//! Staging: deltas of the tasks of one epoch are gathered and written together, one object for the
+//! rows of all shards and one for output. Each task is answered with the objects that hold its part.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError},
+};
+
+use proto::{
+    log::LogObject,
+    types::{Epoch, Generation, TaskId},
+};
+use state_client::{EpochDelta, Incarnation, Section, StateError};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    StateNode,
+    job::{Job, JobState},
+    node::NodeShared,
+};
+use crate::{
+    budget::Lease,
+    caps::{LINGER, TAIL_BUDGETS_MAX},
+    epoch_log::{LogError, NewObject, Origin, Piece, output_object, rows_object},
+    shard::Kept,
+};
+
+/// What tasks stage of one epoch.
+#[derive(Default)]
+pub(crate) struct EpochStage {
+    /// How many tasks there are.
+    tasks: u32,
+    /// Those that have said what they changed.
+    heard: BTreeSet<TaskId>,
+    /// Deltas that nobody writes yet.
+    waiting: Vec<(EpochDelta, Lease)>,
+    /// Tasks whose delta waits or is being written.
+    under_way: BTreeSet<TaskId>,
+    /// Objects that hold a task's delta.
+    written: BTreeMap<TaskId, Vec<LogObject>>,
+    /// Whether somebody writes.
+    writing: bool,
+}
+
+impl EpochStage {
+    fn all_heard(&self) -> bool {
+        self.heard.len() >= self.tasks as usize
+    }
+}
+
+/// What becomes of a delta.
+enum Staging {
+    Done(Vec<LogObject>),
+    Wait,
+    Write,
+    Full,
+}
+
+impl StateNode {
+    /// Makes a delta durable; the objects of the log that hold it, none if it is empty.
+    ///
+    /// # Errors
+    /// [`StateError::Fenced`] for an older generation; [`StateError::Unavailable`] when the object
+    /// store is in trouble: staging goes on, and the same delta is to be staged again to hear of it.
+    pub async fn stage(
+        &self,
+        who: Incarnation,
+        mut delta: EpochDelta,
+    ) -> Result<Vec<LogObject>, StateError> {
+        let node = &self.shared;
+        let deadline = node.request_deadline();
+        let job = node.job_of(who, deadline).await?;
+        node.room(deadline).await?;
+        delta.sections.retain(|section| !section.is_empty());
+        let (epoch, task) = (delta.epoch, delta.task);
+        let mut delta = Some(delta);
+        let take_in = |state: &mut JobState| Some(Ok(node.take_in(state, delta.take()?)));
+        let staging = job.when(who, deadline, "staging", take_in).await?;
+        // Whoever writes may have waited for this task to be heard of.
+        job.change(|_| ());
+        match staging {
+            Staging::Done(objects) => return Ok(objects),
+            Staging::Wait => {}
+            Staging::Write => {
+                let (node, job) = (node.clone(), job.clone());
+                let writing = async move { node.write_epoch(&job, who, epoch).await };
+                self.shared.context.tasks.spawn(writing);
+            }
+            Staging::Full => {
+                let why = "too much waits to be written to the object store".to_owned();
+                return Err(StateError::Unavailable(why));
+            }
+        }
+        let deadline = Instant::now() + node.context.config.limits.stage_wait;
+        job.when(who, deadline, "writing the epoch log", |state| {
+            if epoch <= state.committed {
+                return Some(Ok(Vec::new()));
+            }
+            let written = state.stages.get(&epoch)?.written.get(&task)?;
+            Some(Ok(written.clone()))
+        })
+        .await
+    }
+}
+
+impl NodeShared {
+    /// Waits until tails are not far beyond what flushes take away.
+    async fn room(&self, deadline: Instant) -> Result<(), StateError> {
+        let mut flushed = self.context.flushed.subscribe();
+        loop {
+            flushed.mark_unchanged();
+            if self.has_room() {
+                return Ok(());
+            }
+            if !matches!(timeout_at(deadline, flushed.changed()).await, Ok(Ok(()))) {
+                let why = "more rows are committed than could be flushed".to_owned();
+                return Err(StateError::Unavailable(why));
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let bytes: usize = (self.all_jobs().iter())
+            .flat_map(|job| job.look_shards())
+            .map(|shard| shard.load())
+            .map(|load| load.tail_bytes + load.frozen_bytes)
+            .sum();
+        bytes
+            <= self
+                .context
+                .config
+                .limits
+                .tail_bytes
+                .saturating_mul(TAIL_BUDGETS_MAX)
+    }
+
+    fn take_in(&self, state: &mut JobState, delta: EpochDelta) -> Staging {
+        // What is committed is staged again only because the answer was lost.
+        if delta.epoch <= state.committed {
+            return Staging::Done(Vec::new());
+        }
+        let stage = state.stages.entry(delta.epoch).or_default();
+        stage.tasks = delta.tasks;
+        stage.heard.insert(delta.task);
+        if delta.is_empty() {
+            return Staging::Done(Vec::new());
+        }
+        if let Some(written) = stage.written.get(&delta.task) {
+            return Staging::Done(written.clone());
+        }
+        if stage.under_way.contains(&delta.task) {
+            return Staging::Wait;
+        }
+        let bytes = delta.sections.iter().map(Section::payload_bytes).sum();
+        let Some(lease) = self.staged.take(bytes) else {
+            return Staging::Full;
+        };
+        stage.under_way.insert(delta.task);
+        stage.waiting.push((delta, lease));
+        if std::mem::replace(&mut stage.writing, true) {
+            Staging::Wait
+        } else {
+            Staging::Write
+        }
+    }
+
+    /// Writes what is staged of an epoch until nothing waits.
+    async fn write_epoch(&self, job: &Job, who: Incarnation, epoch: Epoch) {
+        loop {
+            let linger = Instant::now() + LINGER;
+            let all_heard = |state: &mut JobState| {
+                let all = state.stages.get(&epoch).is_none_or(EpochStage::all_heard);
+                all.then_some(Ok(()))
+            };
+            // That it took too long, or is fenced, shows below.
+            drop(job.when(who, linger, "lingering", all_heard).await);
+            let Some(deltas) = job.look(|state| next_round(state, who.generation, epoch)) else {
+                return;
+            };
+            let Some(written) = self.write_round(job, who, epoch, &deltas).await else {
+                return;
+            };
+            job.change(|state| self.finish_round(state, who.generation, epoch, deltas, written));
+        }
+    }
+
+    /// Writes one round of deltas; its objects, rows and output. `None`: nobody wants them any more.
+    async fn write_round(
+        &self,
+        job: &Job,
+        who: Incarnation,
+        epoch: Epoch,
+        deltas: &[(EpochDelta, Lease)],
+    ) -> Option<(Option<LogObject>, Option<LogObject>)> {
+        let origin = Origin {
+            generation: who.generation,
+            epoch,
+        };
+        let (sections, pieces) = parts(deltas);
+        let rows = (!sections.is_empty()).then(|| rows_object(who.job, origin, &sections));
+        let output = (!pieces.is_empty()).then(|| output_object(who.job, origin, &pieces));
+        let name = self
+            .names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next(origin);
+        let wanted = || {
+            let of_it = |state: &mut JobState| {
+                state.fence.held() == who.generation && state.stages.contains_key(&epoch)
+            };
+            !self.is_stopped() && job.look(of_it)
+        };
+        let put = |object: Option<NewObject>, ending: &str| {
+            let name = format!("{name}.{ending}");
+            let wanted = &wanted;
+            async move {
+                match object {
+                    Some(object) => self
+                        .context
+                        .log
+                        .put(who.job, name, object, wanted)
+                        .await
+                        .map(Some),
+                    None => Ok(None),
+                }
+            }
+        };
+        match futures::try_join!(put(rows, "rows"), put(output, "out")) {
+            Ok(written) => Some(written),
+            Err(LogError::GivenUp) => None,
+            Err(error) => {
+                // An object store that says "not found" to a write; the callers try again.
+                tracing::error!(job = %who.job, %error, "failed to write the epoch log");
+                job.change(|state| drop(state.stages.remove(&epoch)));
+                None
+            }
+        }
+    }
+
+    fn finish_round(
+        &self,
+        state: &mut JobState,
+        generation: Generation,
+        epoch: Epoch,
+        deltas: Vec<(EpochDelta, Lease)>,
+        (rows, output): (Option<LogObject>, Option<LogObject>),
+    ) {
+        if state.fence.held() != generation {
+            return;
+        }
+        let Some(stage) = state.stages.get_mut(&epoch) else {
+            return;
+        };
+        let (sections, pieces) = parts(&deltas);
+        for (delta, _) in &deltas {
+            let has_rows = delta.sections.iter().any(has_rows);
+            let has_output = delta
+                .sections
+                .iter()
+                .any(|section| !section.staged.is_empty());
+            let rows = rows.iter().filter(|_| has_rows);
+            let objects = rows.chain(output.iter().filter(|_| has_output));
+            stage.written.insert(delta.task, objects.cloned().collect());
+        }
+        // What does not fit is read back when it is needed.
+        let bytes = sections.iter().map(Section::payload_bytes).sum();
+        if let Some(rows) = rows
+            && let Some(lease) = self.kept.take(bytes)
+        {
+            let kept = Arc::new(Kept::new(sections, lease));
+            state.kept.insert(rows.name, (epoch, kept));
+        }
+        let bytes = pieces.iter().map(|piece| piece.bytes.len()).sum();
+        if let Some(output) = output
+            && let Some(lease) = self.output.take(bytes)
+        {
+            let kept = Arc::new(Kept::new(pieces, lease));
+            state.output.keep(output.name, epoch, kept);
+        }
+    }
+}
+
+/// The deltas that are written together next; `None`: there are none.
+fn next_round(
+    state: &mut JobState,
+    generation: Generation,
+    epoch: Epoch,
+) -> Option<Vec<(EpochDelta, Lease)>> {
+    if state.fence.held() != generation {
+        return None;
+    }
+    let stage = state.stages.get_mut(&epoch)?;
+    if stage.waiting.is_empty() {
+        stage.writing = false;
+        return None;
+    }
+    Some(std::mem::take(&mut stage.waiting))
+}
+
+fn has_rows(section: &Section) -> bool {
+    !section.blocks.is_empty() || !section.low_water_marks.is_empty()
+}
+
+/// Sections without output, and output.
+fn parts(deltas: &[(EpochDelta, Lease)]) -> (Vec<Section>, Vec<Piece>) {
+    let sections = deltas.iter().flat_map(|(delta, _)| &delta.sections);
+    let pieces = sections.clone().flat_map(|section| {
+        section.staged.iter().map(|output| Piece {
+            generation: section.generation,
+            epoch: section.epoch,
+            sink: output.sink,
+            slot: output.slot,
+            task: section.task.0,
+            bytes: output.bytes.clone(),
+        })
+    });
+    let pieces = pieces.collect();
+    let rows = sections
+        .filter(|section| has_rows(section))
+        .map(|section| Section {
+            staged: Vec::new(),
+            ..section.clone()
+        });
+    (rows.collect(), pieces)
+}
