@@ -10,6 +10,8 @@ mod job;
 mod node;
 mod orders;
 mod output;
+#[cfg(test)]
+mod scenarios_test;
 mod stage;
 mod stats;
 mod sweep;
