@@ -1,8 +1,9 @@
-//! Workloads with figures. Runs the `millstream` binary as a user would and prints one JSON
-//! object per run; knows nothing of its insides.
+//! Workloads with figures, one JSON object per run. `nexmark` runs the `millstream` binary as a user
+//! would and knows nothing of its insides; `state` drives the state path alone.
 
 mod nexmark;
 mod report;
+mod state;
 
 use clap::{Parser, Subcommand};
 
@@ -19,10 +20,13 @@ enum Workload {
     /// A query of the Nexmark benchmark over its generator into a `blackhole` sink, with
     /// exactly-once checkpoints.
     Nexmark(nexmark::Options),
+    /// Changed rows through the state path: freeze, stage, epoch log, commit, flush, compaction.
+    State(state::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().workload {
         Workload::Nexmark(options) => nexmark::run(&options),
+        Workload::State(options) => state::run(&options),
     }
 }

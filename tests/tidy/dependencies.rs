@@ -42,7 +42,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["proto"]),
-    ("loadtest", &["proto"]),
+    (
+        "loadtest",
+        &["proto", "engine", "state-client", "state-service"],
+    ),
 ];
 
 /// Cores decide and do nothing: these are not for them.
