@@ -58,3 +58,53 @@ pub const PROPOSAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the end of a job is tried to be written down.
 pub const END_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Requests, reports and news of nodes that wait for the state tier's loop.
+pub const STATE_TIER_QUEUE: usize = 256;
+
+/// Requests of one job that wait for the metadata.
+pub const STATE_REQUESTS_PER_JOB: usize = 16;
+
+/// How long a generation waits for state nodes that can serve its shards.
+pub const STATE_NODE_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a request to the state tier may take. Longer than [`STATE_NODE_WAIT`], and than an
+/// election: a request that is given up costs the job a new generation.
+pub const STATE_REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long one attempt to reach the metadata may take.
+pub const METADATA_ATTEMPT: Duration = Duration::from_secs(10);
+
+/// Pause after a failed attempt to reach the metadata, doubled up to a limit.
+pub const METADATA_PAUSE: Duration = Duration::from_millis(20);
+
+/// Longest pause between attempts to reach the metadata.
+pub const METADATA_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long shards wait for their node when its stream has broken. A stream can break though the
+/// process lives, and opening shards elsewhere costs more than waiting this long.
+pub const STATE_NODE_RETURN: Duration = Duration::from_millis(500);
+
+/// How long a new leader waits for nodes that own shards to connect to it.
+pub const STATE_NODE_CONNECT: Duration = Duration::from_secs(5);
+
+/// How long a node that is gone is remembered.
+pub const STATE_NODE_REMEMBERED: Duration = Duration::from_secs(600);
+
+/// How long reports of durable epochs of a job are gathered before they are written down.
+pub const DURABLE_GATHERED: Duration = Duration::from_millis(100);
+
+/// How long news of published output waits for a commit that carries it.
+pub const PUBLISHED_GATHERED: Duration = Duration::from_secs(3);
+
+/// Wait before a shard that its node gave up is opened again; doubled up to a limit.
+pub const SHARD_RETRY: Duration = Duration::from_millis(200);
+
+/// Longest wait before a shard is opened again.
+pub const SHARD_RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Failures of a shard in a row after which it is tried on another node, if there is one.
+pub const SHARD_FAILURES_PER_NODE: u32 = 3;
+
+/// Shards of a job on nodes that could not be told to close them.
+pub const SHARDS_ASTRAY_MAX: usize = 1024;

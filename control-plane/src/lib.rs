@@ -5,6 +5,7 @@
 //! REST ─▶ Statements ─▶ sql::Session ─plan─▶ Jobs ─▶ Driver ⇄ coordinator::Job
 //!                                                     │ ▲
 //!                               WorkerLink, StateControl, worker events
+//! StateControl ◀─ StateTier ⇄ metadata, state nodes (StateNodeLink, reports)
 //! ```
 //! Knows no worker: commands leave through [`WorkerLink`], figures come through [`Figures`]. Rows
 //! of results are text here.
@@ -17,11 +18,12 @@ mod links;
 pub mod metadata;
 pub mod peers;
 pub mod results;
+pub mod state_tier;
 mod statements;
 pub mod workers;
 
 pub use coordinator::JobState;
 pub use coordinator::meta::{JobSpec, SelectColumns};
 pub use jobs::{Driver, ExceptionRecord, JobEntry, Jobs, JobsError, Script, SubmitError, Tiers};
-pub use links::WorkerLink;
+pub use links::{StateNodeLink, WorkerLink};
 pub use statements::{StatementResult, Statements, StatementsError, job_options, job_spec};

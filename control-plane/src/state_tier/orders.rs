@@ -1,0 +1,192 @@
+//! What nodes are told: after each change of the metadata, and when they join.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    state_control::{CommittedEpoch, StateOrder},
+    types::{Epoch, JobId, ShardId, SinkId, StateNodeId},
+};
+use state_client::Incarnation;
+use tokio::time::Instant;
+
+use super::{
+    StateTierDriver,
+    job::{Dropping, TierJob},
+    known::View,
+    node::{Nodes, Presence},
+    standing::{Standing, Told},
+};
+
+impl StateTierDriver {
+    /// A node is there: it is told what has waited for it.
+    pub(super) fn on_joined(&mut self, node: StateNodeId) {
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.on_joined(node, &mut self.nodes);
+            }
+            self.tell_owners(id);
+            self.advance(id);
+        }
+    }
+
+    /// A node is not there any more.
+    pub(super) fn on_left(&mut self, node: StateNodeId) {
+        for job in self.jobs.values_mut() {
+            if let Dropping::Told(nodes) = &mut job.dropping
+                && nodes.remove(&node)
+                && nodes.is_empty()
+            {
+                job.dropping = Dropping::Untold;
+            }
+        }
+        self.advance_all();
+    }
+
+    /// Every node that serves a shard of the job deletes all its files: what one still writes while
+    /// it stops, another may have missed.
+    pub(super) fn order_drop(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Some(known) = &job.known else {
+            return;
+        };
+        let nodes = &mut self.nodes;
+        let mut targets: Vec<StateNodeId> = nodes
+            .connected()
+            .filter(|node| known.owners.values().any(|owner| owner == node))
+            .collect();
+        if targets.is_empty() {
+            targets.extend(nodes.connected().next());
+        }
+        let order = StateOrder::Drop {
+            job: id,
+            shards: known.shards,
+        };
+        targets.retain(|node| nodes.order(*node, order.clone()).is_some());
+        if !targets.is_empty() {
+            job.dropping = Dropping::Told(targets.into_iter().collect());
+        }
+    }
+}
+
+impl TierJob {
+    /// Takes in what the metadata says, and tells owners to open what they do not serve.
+    pub(super) fn see(&mut self, view: View, nodes: &mut Nodes) {
+        self.known = Some(view.known);
+        let now = Instant::now();
+        for open in view.opens {
+            let shard = open.shard;
+            let Standing::Untold(node) = self.standing(shard, nodes, now) else {
+                continue;
+            };
+            let (generation, committed) = (open.generation, open.committed);
+            let Some(session) = nodes.order(node, StateOrder::Open(open)) else {
+                continue;
+            };
+            let told = Told {
+                node,
+                session,
+                generation,
+                committed,
+            };
+            self.told.insert(shard, told);
+            if shard == ShardId(0) {
+                self.order_published(&view.published, nodes);
+            }
+        }
+    }
+
+    /// Tells the owners that an epoch is committed, if they know the one before it. Who does not is
+    /// told to open its shards instead, as the next thing.
+    pub(super) fn order_committed(
+        &mut self,
+        who: Incarnation,
+        committed: CommittedEpoch,
+        nodes: &mut Nodes,
+    ) {
+        let Some(known) = &mut self.known else {
+            return;
+        };
+        let (previous, epoch) = (known.committed, committed.epoch);
+        known.committed = epoch;
+        let mut heard: BTreeMap<StateNodeId, Option<u64>> = BTreeMap::new();
+        for (shard, told) in &mut self.told {
+            let owner = known.owners.get(shard);
+            let presence = nodes.presence(told.node, Instant::now());
+            let knows = owner == Some(&told.node)
+                && presence == Presence::Connected(told.session)
+                && (told.generation, told.committed) == (who.generation, previous);
+            if !knows {
+                continue;
+            }
+            let order = || StateOrder::Committed {
+                job: who.job,
+                generation: who.generation,
+                previous,
+                committed: committed.clone(),
+            };
+            let session = heard.entry(told.node);
+            let session = session.or_insert_with_key(|node| nodes.order(*node, order()));
+            if session.is_some() {
+                told.committed = epoch;
+            }
+        }
+    }
+
+    /// Output is outside: the owner of the first shard, who serves it, can let it go.
+    pub(super) fn order_published(&self, marks: &BTreeMap<SinkId, Epoch>, nodes: &mut Nodes) {
+        let Some(told) = self.told.get(&ShardId(0)) else {
+            return;
+        };
+        for (sink, epoch) in marks {
+            let order = StateOrder::Published {
+                job: self.id,
+                sink: *sink,
+                epoch: *epoch,
+            };
+            // One that does not hear it is told when it opens the shard.
+            nodes.order(told.node, order);
+        }
+    }
+
+    /// Has objects of the log deleted that nothing needs. If nobody does it, a sweep finds them.
+    pub(super) fn order_trim(&self, objects: Vec<String>, nodes: &mut Nodes) {
+        if objects.is_empty() {
+            return;
+        }
+        let first = self.told.get(&ShardId(0)).map(|told| told.node);
+        let first = first.filter(|first| nodes.connected().any(|node| node == *first));
+        let target = first.or_else(|| nodes.connected().next());
+        if let Some(node) = target {
+            let job = self.id;
+            nodes.order(node, StateOrder::Trim { job, objects });
+        }
+    }
+
+    fn on_joined(&mut self, node: StateNodeId, nodes: &mut Nodes) {
+        let Some(known) = &self.known else {
+            return;
+        };
+        let job = self.id;
+        let astray = self.astray.extract_if(.., |(at, _)| *at == node);
+        for (_, shard) in astray {
+            if known.owners.get(&shard) != Some(&node) {
+                nodes.order(node, StateOrder::Close { job, shard });
+            }
+        }
+        let owns = known.owners.values().any(|owner| *owner == node);
+        if let Dropping::Told(told) = &mut self.dropping
+            && owns
+        {
+            let shards = known.shards;
+            if nodes
+                .order(node, StateOrder::Drop { job, shards })
+                .is_some()
+            {
+                told.insert(node);
+            }
+        }
+    }
+}
