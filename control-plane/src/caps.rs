@@ -108,3 +108,6 @@ pub const SHARD_FAILURES_PER_NODE: u32 = 3;
 
 /// Shards of a job on nodes that could not be told to close them.
 pub const SHARDS_ASTRAY_MAX: usize = 1024;
+
+/// News of workers on their way to the driver.
+pub const NEWS_QUEUE: usize = 4096;

@@ -14,6 +14,7 @@ pub mod api;
 pub mod caps;
 pub mod forward;
 mod jobs;
+pub mod leader;
 mod links;
 pub mod metadata;
 pub mod peers;

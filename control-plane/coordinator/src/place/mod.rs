@@ -4,4 +4,4 @@ mod shards;
 mod tasks;
 
 pub use shards::shards;
-pub use tasks::{PlaceError, tasks};
+pub use tasks::{PlaceError, tasks, workers};

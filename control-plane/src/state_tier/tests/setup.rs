@@ -86,7 +86,7 @@ impl Bed {
             select: None,
         };
         let accept = Change::Accept {
-            catalog: 0,
+            catalog: None,
             statements: None,
             jobs: vec![spec],
             now_ms: 0,
