@@ -15,6 +15,7 @@ mod embedded;
 mod epoch_log;
 mod health;
 mod node;
+pub mod object;
 mod objects;
 pub mod pages;
 mod reports;

@@ -1,0 +1,143 @@
+//! Opening a store: no request is made yet.
+//!
+//! Files of a directory are synced before a write is answered, names included, so that what was
+//! acknowledged is there after a power cut. It costs about 6 ms per object and no
+//! computing (measured on a virtual disk, 1 KiB to 1 MiB: 0.3-0.5 ms without), and objects are
+//! few: one per epoch and node, and the LSM's.
+
+use std::{fmt, io, path, sync::Arc};
+
+use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory, path::Path};
+
+use super::{
+    directory::DirectoryStore,
+    error::{Fault, StoreError, Target},
+    s3::S3Bucket,
+    url::StoreUrl,
+};
+
+/// What a store is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoreKind {
+    /// A local directory. An object can be made if it is not there yet, but not be replaced on
+    /// condition.
+    Directory,
+    /// This process's memory.
+    Memory,
+    /// A bucket.
+    S3,
+}
+
+/// A store that is open.
+#[derive(Clone)]
+pub struct OpenStore {
+    /// Its objects.
+    pub store: Arc<dyn ObjectStore>,
+    /// The part of it that is ours; empty: all.
+    pub prefix: Path,
+    /// What it is.
+    pub kind: StoreKind,
+    target: Target,
+}
+
+impl OpenStore {
+    /// A store that somebody else has opened, a wrapped one for instance.
+    #[must_use]
+    pub fn with_store(&self, store: Arc<dyn ObjectStore>) -> OpenStore {
+        OpenStore {
+            store,
+            ..self.clone()
+        }
+    }
+
+    /// The name of an object below our prefix.
+    #[must_use]
+    pub fn path(&self, name: &str) -> Path {
+        let parts = name.split('/').map(object_store::path::PathPart::from);
+        self.prefix.parts().chain(parts).collect()
+    }
+
+    /// What happened and what to do, in one line.
+    #[must_use]
+    pub fn explain(&self, error: &object_store::Error) -> StoreError {
+        self.target.explain(error)
+    }
+
+    /// Where it is, for people.
+    #[must_use]
+    pub fn place(&self) -> String {
+        self.target.place()
+    }
+
+    pub(super) fn refuse(&self, why: &str) -> StoreError {
+        StoreError {
+            fault: Fault::Other,
+            line: format!("{} {why}", self.target.place()),
+        }
+    }
+
+    pub(super) fn too_slow(&self) -> StoreError {
+        StoreError {
+            fault: Fault::Unreachable,
+            line: format!("{} does not answer in time", self.target.place()),
+        }
+    }
+}
+
+impl fmt::Debug for OpenStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenStore")
+            .field("place", &self.target.place())
+            .field("prefix", &self.prefix)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens a store; a directory is made if it is not there.
+///
+/// # Errors
+/// When the directory cannot be one, or the bucket's options do not fit together.
+pub fn open(url: &StoreUrl) -> Result<OpenStore, StoreError> {
+    match url {
+        StoreUrl::Memory => Ok(OpenStore {
+            store: Arc::new(InMemory::new()),
+            prefix: Path::default(),
+            kind: StoreKind::Memory,
+            target: Target::Memory,
+        }),
+        StoreUrl::File(directory) => open_directory(directory),
+        StoreUrl::S3(bucket) => open_bucket(bucket),
+    }
+}
+
+fn open_directory(directory: &path::Path) -> Result<OpenStore, StoreError> {
+    let target = Target::Directory(directory.to_owned());
+    let made = std::fs::create_dir_all(directory);
+    let made = made.and_then(|()| match directory.is_dir() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    });
+    made.map_err(|error| target.explain_io(&error))?;
+    let store = LocalFileSystem::new_with_prefix(directory);
+    let store = store.map_err(|error| target.explain(&error))?;
+    Ok(OpenStore {
+        store: Arc::new(DirectoryStore::new(store)),
+        prefix: Path::default(),
+        kind: StoreKind::Directory,
+        target,
+    })
+}
+
+fn open_bucket(bucket: &S3Bucket) -> Result<OpenStore, StoreError> {
+    // The client would panic without one. Another part of the process may have been faster.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let target = Target::Bucket(bucket.place());
+    let client = bucket.client().map_err(|error| target.explain(&error))?;
+    Ok(OpenStore {
+        store: Arc::new(client),
+        prefix: bucket.prefix.clone(),
+        kind: StoreKind::S3,
+        target,
+    })
+}
