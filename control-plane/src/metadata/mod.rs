@@ -1,6 +1,7 @@
 //! The cluster's metadata and the one way to change it. What it is and which changes fit is
 //! `coordinator::meta`'s business; here is where its log lives.
 
+mod bucket;
 mod local;
 mod propose;
 mod raft;
@@ -8,6 +9,7 @@ mod raft;
 use coordinator::meta::{Answer, Command, MetaState};
 use futures::future::BoxFuture;
 
+pub use bucket::{BucketConfig, BucketError, BucketLimits, BucketMetadata, Explain};
 pub use local::LocalMetadata;
 pub use propose::propose;
 pub use raft::{MetaMachine, RaftMetadata, leader_of};
