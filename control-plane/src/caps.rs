@@ -106,8 +106,8 @@ pub const SHARD_RETRY_MAX: Duration = Duration::from_secs(30);
 /// Failures of a shard in a row after which it is tried on another node, if there is one.
 pub const SHARD_FAILURES_PER_NODE: u32 = 3;
 
-/// Shards of a job on nodes that could not be told to close them.
-pub const SHARDS_ASTRAY_MAX: usize = 1024;
+/// Former owners of a job's shards that are remembered, so that they can be told.
+pub const FORMER_OWNERS_MAX: usize = 1024;
 
 /// News of workers on their way to the driver.
 pub const NEWS_QUEUE: usize = 4096;

@@ -20,7 +20,7 @@ use super::{
     node::Nodes,
     refusal::state_error,
 };
-use crate::caps::{SHARDS_ASTRAY_MAX, STATE_NODE_WAIT};
+use crate::caps::{FORMER_OWNERS_MAX, STATE_NODE_WAIT};
 
 impl StateTierDriver {
     pub(super) fn on_looked(&mut self, id: JobId, drops: Vec<Reply<()>>, view: Option<View>) {
@@ -168,12 +168,9 @@ impl TierJob {
             Answer::Trimmed { objects } => objects,
             other => {
                 // It is committed, if it is the last one: only its own generation has its number.
-                // Who was told of it and who was not is unknown, so all are told anew.
+                // The next look shows who was not told of it.
                 let done = matches!(&other,
                     Answer::Refused(Refusal::OutOfOrder { committed, .. }) if *committed == epoch);
-                if done {
-                    self.told.clear();
-                }
                 self.published.put_back(publication.marks, Instant::now());
                 self.published_replies.extend(publication.replies);
                 let answer = if done {
@@ -206,15 +203,15 @@ impl TierJob {
             tracing::info!(job = %self.id, %shard, node = %owner, "shard has an owner");
             self.told.remove(&shard);
             self.faults.remove(&shard);
-            self.astray.remove(&(owner, shard));
+            self.former.remove(&(owner, shard));
             let before = known.owners.insert(shard, owner);
             let Some(before) = before.filter(|before| *before != owner) else {
                 continue;
             };
             let job = self.id;
-            let heard = nodes.order(before, StateOrder::Close { job, shard });
-            if heard.is_none() && self.astray.len() < SHARDS_ASTRAY_MAX {
-                self.astray.insert((before, shard));
+            nodes.order(before, StateOrder::Close { job, shard });
+            if self.former.len() < FORMER_OWNERS_MAX {
+                self.former.insert((before, shard));
             }
         }
     }

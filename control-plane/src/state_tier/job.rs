@@ -38,8 +38,8 @@ pub(super) struct TierJob {
     pub(super) published_replies: Vec<Reply<()>>,
     /// Shards that their owners do not serve.
     pub(super) faults: BTreeMap<ShardId, Fault>,
-    /// Shards on nodes that do not own them and could not be told so.
-    pub(super) astray: BTreeSet<(StateNodeId, ShardId)>,
+    /// Shards that nodes have lost to others, which they hear again whenever they join.
+    pub(super) former: BTreeSet<(StateNodeId, ShardId)>,
     pub(super) dropping: Dropping,
     pub(super) drop_replies: Vec<Reply<()>>,
 }
@@ -104,7 +104,7 @@ impl TierJob {
             published: Marks::new(PUBLISHED_GATHERED),
             published_replies: Vec::new(),
             faults: BTreeMap::new(),
-            astray: BTreeSet::new(),
+            former: BTreeSet::new(),
             dropping: Dropping::default(),
             drop_replies: Vec::new(),
         }

@@ -150,3 +150,26 @@ impl Node {
         matches!(self.stream, Stream::Up(_))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_streams_of_a_node_the_later_one_counts() {
+        let now = Instant::now();
+        let mut nodes = Nodes::new(now);
+        let node = StateNodeId(1);
+        let session = |number| StateNodeSession { node, number };
+        let link = || Arc::new(|_| true);
+        assert!(nodes.join(session(5), "new".into(), link(), now));
+        // It was slower, and may have ended already.
+        assert!(!nodes.join(session(4), "old".into(), link(), now));
+        assert_eq!(nodes.presence(node, now), Presence::Connected(5));
+        assert!(!nodes.leave(session(4), now));
+        assert!(nodes.leave(session(5), now));
+        let until = now + STATE_NODE_RETURN;
+        assert_eq!(nodes.presence(node, now), Presence::Awaited(until));
+        assert_eq!(nodes.presence(node, until), Presence::Gone);
+    }
+}

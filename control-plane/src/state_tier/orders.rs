@@ -98,8 +98,8 @@ impl TierJob {
         }
     }
 
-    /// Tells the owners that an epoch is committed, if they know the one before it. Who does not is
-    /// told to open its shards instead, as the next thing.
+    /// Tells the owners that an epoch is committed, if they know the one before it, in all of their
+    /// shards. Who does not is told to open its shards instead, as the next thing.
     pub(super) fn order_committed(
         &mut self,
         who: Incarnation,
@@ -111,25 +111,28 @@ impl TierJob {
         };
         let (previous, epoch) = (known.committed, committed.epoch);
         known.committed = epoch;
-        let mut heard: BTreeMap<StateNodeId, Option<u64>> = BTreeMap::new();
-        for (shard, told) in &mut self.told {
-            let owner = known.owners.get(shard);
-            let presence = nodes.presence(told.node, Instant::now());
-            let knows = owner == Some(&told.node)
-                && presence == Presence::Connected(told.session)
-                && (told.generation, told.committed) == (who.generation, previous);
-            if !knows {
-                continue;
-            }
-            let order = || StateOrder::Committed {
+        let now = Instant::now();
+        let mut knowing: BTreeMap<StateNodeId, bool> = BTreeMap::new();
+        for (shard, owner) in &known.owners {
+            let knows = self.told.get(shard).is_some_and(|told| {
+                told.node == *owner
+                    && nodes.presence(*owner, now) == Presence::Connected(told.session)
+                    && (told.generation, told.committed) == (who.generation, previous)
+            });
+            *knowing.entry(*owner).or_insert(true) &= knows;
+        }
+        knowing.retain(|_, knows| *knows);
+        for node in knowing.into_keys() {
+            let order = StateOrder::Committed {
                 job: who.job,
                 generation: who.generation,
                 previous,
                 committed: committed.clone(),
             };
-            let session = heard.entry(told.node);
-            let session = session.or_insert_with_key(|node| nodes.order(*node, order()));
-            if session.is_some() {
+            if nodes.order(node, order).is_none() {
+                continue;
+            }
+            for told in self.told.values_mut().filter(|told| told.node == node) {
                 told.committed = epoch;
             }
         }
@@ -170,11 +173,10 @@ impl TierJob {
             return;
         };
         let job = self.id;
-        let astray = self.astray.extract_if(.., |(at, _)| *at == node);
-        for (_, shard) in astray {
-            if known.owners.get(&shard) != Some(&node) {
-                nodes.order(node, StateOrder::Close { job, shard });
-            }
+        // That it heard so before is not known: a stream that breaks swallows orders.
+        for (_, shard) in self.former.iter().filter(|(at, _)| *at == node) {
+            let shard = *shard;
+            nodes.order(node, StateOrder::Close { job, shard });
         }
         let owns = known.owners.values().any(|owner| *owner == node);
         if let Dropping::Told(told) = &mut self.dropping

@@ -195,6 +195,66 @@ async fn a_node_that_does_not_take_an_order_is_gone_until_it_joins_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_broken_stream_has_swallowed_is_made_up_for() {
+    let bed = Bed::new(1).await;
+    let node = bed.node(1).await;
+    bed.begin(1).await.expect("begun");
+    bed.commit(1, 16).await.expect("committed");
+    bed.metadata.close(Door::BeforeChange);
+    let commit = bed.commit_later(1, 17);
+    settle().await;
+    // It was sent, and never arrived.
+    node.miss(1);
+    bed.leave(&node).await;
+    node.take();
+    bed.join(&node).await;
+    bed.metadata.open();
+    commit.await.expect("ends").expect("committed");
+    settle().await;
+    assert_eq!(
+        node.take(),
+        ["open shard_0 g1 at 17 log [16, 17] out [16, 17]"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_generation_is_opened_before_its_commits_are_told() {
+    let bed = Bed::new(1).await;
+    let node = bed.node(1).await;
+    bed.begin(1).await.expect("begun");
+    node.take();
+    bed.metadata.close(Door::BeforeChange);
+    let begin = bed.begin_later(2);
+    settle().await;
+    let commit = bed.commit_later(2, 32);
+    settle().await;
+    bed.metadata.open();
+    begin.await.expect("ends").expect("begun");
+    commit.await.expect("ends").expect("committed");
+    assert_eq!(node.take(), ["open shard_0 g2 at 32 log [32] out [32]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_answer_is_forgotten_is_found_to_count() {
+    let bed = Bed::new(1).await;
+    let node = bed.node(1).await;
+    bed.begin(1).await.expect("begun");
+    node.take();
+    bed.metadata.fail([Fault::AnswerForgotten]);
+    let first = bed.commit_later(1, 16);
+    settle().await;
+    let second = bed.commit_later(1, 17);
+    assert_eq!(first.await.expect("ends"), Ok(()));
+    assert_eq!(second.await.expect("ends"), Ok(()));
+    settle().await;
+    // The order for the first was never given, so none for the second may be.
+    assert_eq!(
+        node.take(),
+        ["open shard_0 g1 at 17 log [16, 17] out [16, 17]"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_joins_amid_a_commit_misses_nothing() {
     use Door::{AfterChange, AfterLook, BeforeChange, BeforeLook};
     for door in [BeforeChange, AfterChange, BeforeLook, AfterLook] {

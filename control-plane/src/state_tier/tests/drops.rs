@@ -96,3 +96,18 @@ async fn a_new_leader_finds_files_that_are_left() {
     assert!(!has_files(&next).await);
     assert_eq!(next.status().await.degraded.len(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn shards_of_a_job_that_has_ended_do_not_move() {
+    let bed = Bed::new(1).await;
+    let one = bed.node(1).await;
+    bed.begin(1).await.expect("begun");
+    let two = bed.node(2).await;
+    // Nobody has told the tier of the end.
+    bed.end(JOB).await;
+    bed.kill(&one).await;
+    bed.pass_return().await;
+    assert_eq!(two.take(), ["drop job_1"]);
+    bed.report(&two, DROPPED).await;
+    assert!(!has_files(&bed).await);
+}

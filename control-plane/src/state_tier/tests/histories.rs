@@ -18,7 +18,12 @@ const DOORS: [Door; 5] = [
     Door::BeforeLook,
     Door::AfterLook,
 ];
-const FAULTS: [Fault; 3] = [Fault::AnswerLost, Fault::Lost, Fault::NoQuorum];
+const FAULTS: [Fault; 4] = [
+    Fault::AnswerLost,
+    Fault::AnswerForgotten,
+    Fault::Lost,
+    Fault::NoQuorum,
+];
 
 struct History {
     bed: Bed,
@@ -42,7 +47,10 @@ impl History {
         let node = self.nodes[self.random.random_range(0..self.nodes.len())].clone();
         let up = node.seen().session.is_some();
         match self.random.random_range(0..10) {
-            0 if up => self.bed.leave(&node).await,
+            0 if up => {
+                node.miss(self.random.random_range(0..4));
+                self.bed.leave(&node).await;
+            }
             1 if up => self.bed.kill(&node).await,
             2 if up => node.die_silently(),
             0..=3 if !up => drop(self.bed.join(&node).await),
@@ -53,7 +61,7 @@ impl History {
             5 => self
                 .bed
                 .metadata
-                .fail([FAULTS[self.random.random_range(0..3)]]),
+                .fail([FAULTS[self.random.random_range(0..4)]]),
             6 => {
                 self.bed.metadata.open();
                 self.begin().await;

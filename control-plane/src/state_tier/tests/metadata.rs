@@ -31,6 +31,8 @@ pub(super) enum Door {
 pub(super) enum Fault {
     /// It counts, but nobody hears so.
     AnswerLost,
+    /// It counts, nobody hears so, and so much happens that its number is forgotten.
+    AnswerForgotten,
     /// It does not count, and nobody knows.
     Lost,
     /// It does not count.
@@ -128,7 +130,11 @@ impl Metadata for TestMetadata {
                 Some(Fault::Lost) => return Err(unavailable(true)),
                 Some(Fault::NoQuorum) => return Err(unavailable(false)),
                 Some(Fault::NotLeader) => return Err(MetadataError::NotLeader { leader: None }),
-                Some(Fault::AnswerLost) | None => {}
+                Some(Fault::AnswerLost | Fault::AnswerForgotten) | None => {}
+            }
+            let mut command = command;
+            if fault == Some(Fault::AnswerForgotten) {
+                command.request ^= 1;
             }
             let answer = this.log.propose(command).await?;
             pass(&this.door, Door::AfterChange).await;

@@ -43,6 +43,38 @@ async fn jobs_spread_over_the_nodes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn jobs_that_begin_at_once_do_not_crowd_one_node() {
+    let bed = Bed::new(1).await;
+    let (_one, _two) = (bed.node(1).await, bed.node(2).await);
+    let other = bed.accept(1).await;
+    let second = Incarnation {
+        job: other,
+        ..who(1)
+    };
+    bed.metadata.close(Door::AfterChange);
+    let first = bed.begin_later(1);
+    let second = tokio::spawn(bed.tier.begin(second));
+    settle().await;
+    bed.metadata.open();
+    first.await.expect("ends").expect("begun");
+    second.await.expect("ends").expect("begun");
+    let owner = |job| bed.tier.owners(job)[&ShardId(0)].node;
+    assert_ne!(owner(JOB), owner(other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_of_a_node_that_takes_no_orders_move_as_well() {
+    let bed = Bed::new(1).await;
+    let one = bed.node(1).await;
+    bed.begin(1).await.expect("begun");
+    let two = bed.node(2).await;
+    one.die_silently();
+    bed.commit(1, 16).await.expect("committed");
+    bed.pass_return().await;
+    assert_eq!(two.take(), ["open shard_0 g1 at 16 log [16] out [16]"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn shards_wait_for_their_node_and_then_move() {
     let bed = Bed::new(2).await;
     let (one, two) = (bed.node(1).await, bed.node(2).await);

@@ -117,7 +117,7 @@ impl Bed {
 
     /// The node connects, and knows what it knew.
     pub(super) async fn join(&self, node: &FakeNode) -> StateNodeSession {
-        node.seen().up = true;
+        node.connect();
         let address = format!("sn-{}:1", node.id.0);
         let link = Arc::new(node.clone());
         let session = self.tier.join(node.id, address, link).await;
@@ -137,7 +137,9 @@ impl Bed {
     /// The process dies, with all that it knew.
     pub(super) async fn kill(&self, node: &FakeNode) {
         self.leave(node).await;
-        node.seen().jobs.clear();
+        let mut seen = node.seen();
+        seen.heard.clear();
+        seen.jobs.clear();
     }
 
     pub(super) async fn report(&self, node: &FakeNode, report: StateReport) {
@@ -264,6 +266,9 @@ pub(super) struct Seen {
     pub(super) up: bool,
     pub(super) session: Option<StateNodeSession>,
     orders: Vec<StateOrder>,
+    /// All that the process has heard, and how much of it by earlier streams.
+    heard: Vec<StateOrder>,
+    heard_before: usize,
     pub(super) jobs: BTreeMap<JobId, SeenJob>,
     wrong: Vec<String>,
 }
@@ -292,6 +297,24 @@ impl FakeNode {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn connect(&self) {
+        let mut seen = self.seen();
+        seen.up = true;
+        seen.heard_before = seen.heard.len();
+    }
+
+    /// The last orders of this stream got lost on their way.
+    pub(super) fn miss(&self, orders: usize) {
+        let mut seen = self.seen();
+        let kept = seen.heard.len().saturating_sub(orders);
+        let kept = kept.max(seen.heard_before);
+        seen.heard.truncate(kept);
+        seen.jobs.clear();
+        for order in seen.heard.clone() {
+            seen.follow(&order);
+        }
+    }
+
     /// The process dies without anybody knowing yet.
     pub(super) fn die_silently(&self) {
         self.seen().up = false;
@@ -312,6 +335,7 @@ impl StateNodeLink for FakeNode {
             return false;
         }
         seen.follow(&order);
+        seen.heard.push(order.clone());
         seen.orders.push(order);
         true
     }
