@@ -3,10 +3,11 @@
 
 pub mod dev;
 mod interrupt;
+mod keep;
 mod process;
 mod render;
 pub mod run;
 pub mod telemetry;
 
-pub use process::{Process, ProcessConfig};
+pub use process::{Durable, DurableConfig, Process, ProcessConfig};
 pub use render::lines;

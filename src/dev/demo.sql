@@ -1,5 +1,5 @@
 -- Auctions, people and bids of the Nexmark benchmark, as they would come in real time.
-CREATE TABLE nexmark (
+CREATE TABLE IF NOT EXISTS nexmark (
   event_type INT,
   person ROW<id BIGINT, name VARCHAR, emailAddress VARCHAR, creditCard VARCHAR, city VARCHAR, state VARCHAR,
     dateTime TIMESTAMP(3), extra VARCHAR>,
@@ -19,7 +19,7 @@ CREATE TABLE nexmark (
   'rate.limited' = 'true'
 );
 
-CREATE VIEW bid AS
+CREATE VIEW IF NOT EXISTS bid AS
 SELECT bid.auction, bid.bidder, bid.price, bid.channel, dateTime
 FROM nexmark WHERE event_type = 2;
 

@@ -24,8 +24,9 @@ use sql::{PlanOptions, session::Session};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    Process, ProcessConfig,
+    Durable, DurableConfig, Process, ProcessConfig,
     interrupt::Interrupt,
+    keep::KeepArgs,
     telemetry::{Telemetry, metrics_router, observe_jobs, observe_runtime},
 };
 
@@ -40,9 +41,9 @@ const INTERRUPT_GRACE_MS: u64 = 5_000;
 
 /// Start everything in one process and serve the REST API.
 ///
-/// Jobs and their state live in memory and end with the process. Clients show the token that is
-/// printed at start, or the one in MILLSTREAM_TOKEN. Tables and options (SET) are shared by all
-/// clients.
+/// Jobs and their state live in memory and end with the process, unless --data-dir or --store says
+/// where to keep them: then the next start goes on with them. Clients show the token that is printed
+/// at start, or the one in MILLSTREAM_TOKEN. Tables and options (SET) are shared by all clients.
 #[derive(Args, Debug)]
 pub struct DevArgs {
     /// Address to listen on; a loopback address. Port 0: any free one.
@@ -51,6 +52,8 @@ pub struct DevArgs {
     /// Start a demo job on the Nexmark generator and print its rows.
     #[arg(long)]
     demo: bool,
+    #[command(flatten)]
+    keep: KeepArgs,
 }
 
 /// Serves until Ctrl-C.
@@ -78,15 +81,10 @@ async fn serve(args: &DevArgs, telemetry: &Telemetry, interrupt: &Interrupt) -> 
     let listener = listen(args.listen).await?;
     let address = listener.local_addr().context("failed to listen")?;
     let (token, given) = token()?;
-    let process = Process::start(ProcessConfig::default());
+    let tiers = Tiers::start(args, &token).await?;
+    let statements = Arc::clone(&tiers.statements);
     let clock = SystemClock::default();
-    observe_jobs(&process.jobs, move || clock.wall_ms());
-    let session = Session::new(PlanOptions::default());
-    let statements = Arc::new(Statements::new(
-        session,
-        process.jobs.clone(),
-        JobOptions::default(),
-    ));
+    observe_jobs(statements.jobs(), move || clock.wall_ms());
     introduce(address, &token, given);
 
     let (stop, stopped) = watch::channel(());
@@ -97,10 +95,8 @@ async fn serve(args: &DevArgs, telemetry: &Telemetry, interrupt: &Interrupt) -> 
     let server = tokio::spawn(async move { server.await });
     let demo = args.demo.then(|| tokio::spawn(demo::run(statements)));
 
-    interrupt.asked().await;
-    eprintln!("\nstopping: cancelling jobs");
-    // Results end with their jobs, and connections with their results.
-    process.jobs.shut_down().await;
+    let interrupted = interrupt.asked();
+    let taken_over = tiers.until_stopped(interrupted).await;
     drop((stop, stopped));
     let wait = Duration::from_millis(SHUTDOWN_MS);
     // The demo's last rows may be for a pipe that nobody reads any more.
@@ -115,6 +111,57 @@ async fn serve(args: &DevArgs, telemetry: &Telemetry, interrupt: &Interrupt) -> 
             .context("failed to serve"),
         // A client holds on to its connection; it has had its time.
         Err(_) => Ok(()),
+    }?;
+    taken_over.map_or(Ok(()), |why| bail!("{why}"))
+}
+
+/// What jobs run on.
+struct Tiers {
+    statements: Arc<Statements>,
+    durable: Option<Durable>,
+}
+
+impl Tiers {
+    async fn start(args: &DevArgs, token: &str) -> anyhow::Result<Tiers> {
+        let defaults = JobOptions::default();
+        let Some(url) = args.keep.url()? else {
+            let process = Process::start(ProcessConfig::default());
+            let session = Session::new(PlanOptions::default());
+            return Ok(Tiers {
+                statements: Arc::new(Statements::new(session, process.jobs, defaults)),
+                durable: None,
+            });
+        };
+        let durable = Durable::start(DurableConfig {
+            url,
+            defaults,
+            token: Token::new(token),
+        });
+        let durable = durable.await?;
+        Ok(Tiers {
+            statements: Arc::clone(&durable.leading.statements),
+            durable: Some(durable),
+        })
+    }
+
+    /// Runs until the user wants no more, or another process has taken the store over: why.
+    async fn until_stopped(self, interrupted: impl Future<Output = ()>) -> Option<String> {
+        let Some(durable) = self.durable else {
+            interrupted.await;
+            eprintln!("\nstopping: cancelling jobs");
+            // Results end with their jobs, and connections with their results.
+            self.statements.jobs().shut_down().await;
+            return None;
+        };
+        let why = tokio::select! {
+            () = interrupted => None,
+            why = durable.taken_over() => Some(why),
+        };
+        if why.is_none() {
+            eprintln!("\nstopping; the next start goes on with the jobs");
+        }
+        durable.stop().await;
+        why
     }
 }
 

@@ -93,7 +93,7 @@ fn command(number: u64) -> Command {
     Command {
         request: number + 1,
         change: Change::Accept {
-            catalog: number,
+            catalog: Some(number),
             statements: Some(vec![format!("CREATE TABLE t{number}")]),
             jobs: Vec::new(),
             now_ms: 0,

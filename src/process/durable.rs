@@ -1,0 +1,222 @@
+//! All tiers in one process over an object store, a directory for instance: what is committed
+//! outlives the process, and the next start goes on.
+
+use std::{process, sync::Arc};
+
+use anyhow::Context as _;
+use compute::SystemClock;
+use control_plane::{
+    api::Token,
+    leader::{LeaderConfig, Leading},
+    metadata::{BucketConfig, BucketLimits, BucketMetadata},
+    state_tier::StateTier,
+};
+use engine::clock::Clock as _;
+use futures::{FutureExt as _, future::BoxFuture};
+use proto::{
+    control::JobOptions,
+    state_control::{LogReferences, StateOrder},
+    types::{JobId, ShardId, StateNodeId},
+};
+use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
+use sql::PlanOptions;
+use state_service::{
+    ControlView, EmbeddedStore, NodeLimits, ReportReceiver, StateNode, StateNodeConfig,
+    object::{ClusterId, Identity, OpenStore, StoreUrl, enter, open},
+    pages::{PageCache, PageLimits},
+};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{draw_seed, local_worker};
+
+/// Merged pages that are kept for reads.
+const PAGE_CACHE_BYTES: u64 = 64 << 20;
+
+/// Where metadata is, below the store's prefix.
+const METADATA: &str = "meta";
+
+/// What a durable process is started with.
+pub struct DurableConfig {
+    /// Where everything is.
+    pub url: StoreUrl,
+    /// How jobs run where SET says nothing else.
+    pub defaults: JobOptions,
+    /// What clients show.
+    pub token: Token,
+}
+
+/// The tiers of a durable process. Dropping it is as good as a crash: nothing that was committed is
+/// lost.
+pub struct Durable {
+    /// What leads.
+    pub leading: Leading,
+    metadata: BucketMetadata,
+    node: StateNode,
+    /// Where state is flushed and tidied up; requests are not served there.
+    background: Option<Runtime>,
+}
+
+impl Durable {
+    /// Opens the store, which is made if it is empty, and goes on with the jobs that it has.
+    ///
+    /// # Errors
+    /// When the store cannot be used, or is another's.
+    pub async fn start(config: DurableConfig) -> anyhow::Result<Durable> {
+        let mut random = SmallRng::seed_from_u64(draw_seed());
+        let clock = Arc::new(SystemClock::default());
+        let wall_ms = {
+            let clock = clock.clone();
+            move || u64::try_from(clock.wall_ms()).unwrap_or_default()
+        };
+        let store = open(&config.url)?;
+        let founding = Identity::new(ClusterId::draw(&mut random), wall_ms());
+        enter(&store, founding, None, random.next_u64()).await?;
+        let metadata = open_metadata(&store, random.next_u64()).await?;
+        let lead = LeaderConfig {
+            metadata: Arc::new(metadata.clone()),
+            wall_ms: Arc::new(wall_ms),
+            plan: PlanOptions::default(),
+            defaults: config.defaults,
+            token: config.token,
+        };
+        let leading = Leading::start(lead, random.next_u64()).await?;
+        let background = background()?;
+        let node = start_node(&store, &leading.tier, &background, random.next_u64()).await?;
+        let later = local_worker::LaterJobs::default();
+        let _ = later.set(leading.jobs.clone());
+        let tasks = Arc::new(EmbeddedStore::new(node.clone()));
+        local_worker::start(tasks, clock, later, leading.workers.clone());
+        Ok(Durable {
+            leading,
+            metadata,
+            node,
+            background: Some(background),
+        })
+    }
+
+    /// Waits until this process must stop, since another one has taken the store over; why.
+    pub async fn taken_over(&self) -> String {
+        self.metadata.closed().await
+    }
+
+    /// Stops without losing anything that is committed; jobs go on at the next start.
+    pub async fn stop(mut self) {
+        self.leading.stop();
+        self.node.stop().await;
+        if let Some(background) = self.background.take() {
+            background.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Durable {
+    fn drop(&mut self) {
+        // A runtime must not be dropped where it could be waited for.
+        if let Some(background) = self.background.take() {
+            background.shutdown_background();
+        }
+    }
+}
+
+async fn open_metadata(store: &OpenStore, nonce: u64) -> anyhow::Result<BucketMetadata> {
+    let words = store.clone();
+    let metadata = BucketMetadata::open(BucketConfig {
+        store: Arc::clone(&store.store),
+        prefix: store.path(METADATA),
+        explain: Arc::new(move |error| words.explain(error).to_string()),
+        process: format!("process {}", process::id()),
+        nonce,
+        limits: BucketLimits::default(),
+    });
+    Ok(metadata.await?)
+}
+
+fn background() -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("state")
+        .enable_all()
+        .build()
+        .context("failed to start the runtime of the state service")
+}
+
+/// Starts the state node of this process and lets it join the tier.
+async fn start_node(
+    store: &OpenStore,
+    tier: &StateTier,
+    background: &Runtime,
+    seed: u64,
+) -> anyhow::Result<StateNode> {
+    // The same at every start, so that the shards are its at once. Another process with this id
+    // has lost the metadata's log to us, and the shards to whoever opened them last.
+    let id = StateNodeId(0);
+    let config = StateNodeConfig {
+        store: Arc::clone(&store.store),
+        root: store.prefix.to_string(),
+        node: id.to_string(),
+        seed,
+        clock: None,
+        runtime: background.handle().clone(),
+        block_cache: None,
+        page_cache: Some(PageCache::new(PAGE_CACHE_BYTES)),
+        limits: NodeLimits::default(),
+        page_limits: PageLimits::default(),
+    };
+    let view = Arc::new(TierView {
+        tier: tier.clone(),
+        node: id,
+    });
+    let (node, reports) = StateNode::start(config, view);
+    let orders = node.clone();
+    let link = move |order: StateOrder| {
+        orders.order(order);
+        true
+    };
+    let session = tier.join(id, String::new(), Arc::new(link)).await;
+    let tier = tier.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = report(reports, tier.clone(), session) => {}
+            () = tier.ended() => {}
+        }
+    });
+    Ok(node)
+}
+
+async fn report(
+    mut reports: ReportReceiver,
+    tier: StateTier,
+    session: control_plane::state_tier::StateNodeSession,
+) {
+    loop {
+        let report = reports.recv().await;
+        tier.report(session, report).await;
+    }
+}
+
+/// The control plane as the node of the same process asks it.
+struct TierView {
+    tier: StateTier,
+    node: StateNodeId,
+}
+
+impl ControlView for TierView {
+    fn owns(&self, job: JobId, shard: ShardId) -> BoxFuture<'static, Result<bool, String>> {
+        let (tier, node) = (self.tier.clone(), self.node);
+        async move {
+            let owner = tier.owner(job, shard).await;
+            let owner = owner.map_err(|error| error.to_string())?;
+            Ok(owner == Some(node))
+        }
+        .boxed()
+    }
+
+    fn log_references(&self, job: JobId) -> BoxFuture<'static, Result<LogReferences, String>> {
+        let tier = self.tier.clone();
+        async move {
+            let references = tier.references(job).await;
+            references.map_err(|error| error.to_string())
+        }
+        .boxed()
+    }
+}
