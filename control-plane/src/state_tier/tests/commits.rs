@@ -235,6 +235,42 @@ async fn a_generation_is_opened_before_its_commits_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_hears_of_a_commit_only_if_it_knows_all_its_shards() {
+    let bed = Bed::new(2).await;
+    let (one, two) = (bed.node(1).await, bed.node(2).await);
+    bed.begin(1).await.expect("begun");
+    bed.leave(&two).await;
+    bed.metadata.close(Door::AfterChange);
+    bed.pass_return().await;
+    assert_eq!(bed.owners().await, [1, 1]);
+    let commit = bed.commit_later(1, 16);
+    settle().await;
+    one.take();
+    bed.metadata.open();
+    commit.await.expect("ends").expect("committed");
+    settle().await;
+    assert_eq!(
+        one.take(),
+        [
+            "open shard_0 g1 at 16 log [16] out [16]",
+            "open shard_1 g1 at 16 log [16] out []"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_beginning_that_waits_is_fenced_by_the_next() {
+    let bed = Bed::new(1).await;
+    let first = bed.begin_later(1);
+    settle().await;
+    let second = bed.begin_later(2);
+    let fenced = first.await.expect("ends");
+    assert!(matches!(fenced, Err(StateError::Fenced { .. })));
+    let _node = bed.node(1).await;
+    assert_eq!(second.await.expect("ends"), begun(0, 32));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_commit_whose_answer_is_forgotten_is_found_to_count() {
     let bed = Bed::new(1).await;
     let node = bed.node(1).await;
@@ -297,6 +333,7 @@ async fn a_change_of_unknown_fate_counts_once() {
     assert_eq!(bed.begin(1).await, begun(0, 16));
     for faults in [
         vec![Fault::AnswerLost],
+        vec![Fault::Hangs],
         vec![Fault::Lost, Fault::NoQuorum],
         vec![Fault::Lost, Fault::AnswerLost, Fault::NoQuorum],
     ] {
@@ -312,7 +349,7 @@ async fn a_change_of_unknown_fate_counts_once() {
     let record = bed.record(JOB).await.expect("the job");
     assert_eq!(
         record.log.values().map(Vec::len).collect::<Vec<_>>(),
-        [1, 1, 1]
+        [1, 1, 1, 1]
     );
     node.take();
     bed.check_knowledge(&[&node]).await;

@@ -94,6 +94,10 @@ async fn a_shard_that_one_node_cannot_serve_is_tried_on_another() {
     fail_until_moved(&bed, &two).await;
     assert_eq!(bed.owners().await, [1]);
     assert_eq!(one.take(), OPEN);
+    // What it had lost before is its own again.
+    bed.leave(&one).await;
+    bed.join(&one).await;
+    assert_eq!(one.take(), OPEN);
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,6 +33,8 @@ pub(super) enum Fault {
     AnswerLost,
     /// It counts, nobody hears so, and so much happens that its number is forgotten.
     AnswerForgotten,
+    /// It counts, and whoever waits for the answer waits for ever.
+    Hangs,
     /// It does not count, and nobody knows.
     Lost,
     /// It does not count.
@@ -130,7 +132,7 @@ impl Metadata for TestMetadata {
                 Some(Fault::Lost) => return Err(unavailable(true)),
                 Some(Fault::NoQuorum) => return Err(unavailable(false)),
                 Some(Fault::NotLeader) => return Err(MetadataError::NotLeader { leader: None }),
-                Some(Fault::AnswerLost | Fault::AnswerForgotten) | None => {}
+                Some(Fault::AnswerLost | Fault::AnswerForgotten | Fault::Hangs) | None => {}
             }
             let mut command = command;
             if fault == Some(Fault::AnswerForgotten) {
@@ -139,6 +141,7 @@ impl Metadata for TestMetadata {
             let answer = this.log.propose(command).await?;
             pass(&this.door, Door::AfterChange).await;
             match fault {
+                Some(Fault::Hangs) => std::future::pending().await,
                 Some(_) => Err(unavailable(true)),
                 None => Ok(answer),
             }

@@ -67,11 +67,25 @@ async fn shards_of_a_node_that_takes_no_orders_move_as_well() {
     let bed = Bed::new(1).await;
     let one = bed.node(1).await;
     bed.begin(1).await.expect("begun");
+    let idle = bed.accept(1).await;
+    let begin = Incarnation {
+        job: idle,
+        ..who(1)
+    };
+    bed.tier.begin(begin).await.expect("begun");
     let two = bed.node(2).await;
     one.die_silently();
     bed.commit(1, 16).await.expect("committed");
     bed.pass_return().await;
-    assert_eq!(two.take(), ["open shard_0 g1 at 16 log [16] out [16]"]);
+    // Also of a job for which nothing happens.
+    let opened: Vec<String> = two.take();
+    assert_eq!(
+        opened,
+        [
+            "open shard_0 g1 at 16 log [16] out [16]",
+            "open shard_0 g1 at 0 log [] out []"
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
