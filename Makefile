@@ -11,8 +11,12 @@ DENY := $(CACHE)/bin/cargo-deny-$(CARGO_DENY_VERSION)
 COLLECTOR_VERSION := 0.155.0
 COLLECTOR := $(CACHE)/bin/otelcol-$(COLLECTOR_VERSION)
 COLLECTOR_BUILD := $(CACHE)/otelcol-build
-# Tests find it here.
+MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
+MINIO := $(CACHE)/bin/minio-$(MINIO_VERSION)
+MINIO_BUILD := $(CACHE)/minio-build
+# Tests find them here.
 export MILLSTREAM_OTELCOL := $(COLLECTOR)
+export MILLSTREAM_MINIO := $(MINIO)
 CARGO := cargo
 DEV_ARGS ?=
 QUERY ?= q0
@@ -35,7 +39,7 @@ deps: ## Install what a fresh Debian machine lacks: clang and mold
 	"$${run[@]}" apt-get update -qq; \
 	"$${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"
 
-tools: deps $(DENY) $(COLLECTOR) ## Build the pinned tools that tests use, once
+tools: deps $(DENY) $(COLLECTOR) $(MINIO) ## Build the pinned tools that tests use, once
 
 $(DENY):
 	@echo "building cargo-deny $(CARGO_DENY_VERSION), once"
@@ -59,6 +63,19 @@ $(COLLECTOR): | tests/collector/builder.yaml
 	@cp $(COLLECTOR_BUILD)/out/otelcol $@.new
 	@mv $@.new $@
 	@rm -rf $(COLLECTOR_BUILD)
+
+# An S3 server for tests. Its Go caches are larger than it is, and nothing else needs them.
+$(MINIO):
+	@command -v go >/dev/null || { echo "error: go is missing; install Go (https://go.dev/dl), then run this again" >&2; exit 1; }
+	@echo "building MinIO $(MINIO_VERSION), once: about five minutes"
+	@mkdir -p $(CACHE)/bin $(MINIO_BUILD)
+	@cd $(MINIO_BUILD); \
+	export GOPATH=$$PWD/path GOCACHE=$$PWD/cache GOFLAGS=-modcacherw GOBIN=$$PWD CGO_ENABLED=0; \
+	go install github.com/minio/minio@$(MINIO_VERSION) >log 2>&1 \
+	  || { tail -n 20 log >&2; echo "error: failed to build MinIO" >&2; exit 1; }
+	@cp $(MINIO_BUILD)/minio $@.new
+	@mv $@.new $@
+	@rm -rf $(MINIO_BUILD)
 
 build: deps ## Build the release binaries: target/release/millstream and loadtest
 	$(CARGO) build --release --locked -p millstream -p loadtest

@@ -5,4 +5,5 @@ mod conformance;
 mod files;
 mod nexmark;
 mod readme;
+mod s3;
 mod telemetry;

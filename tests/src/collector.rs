@@ -2,17 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     fs::File,
-    net::{TcpListener, TcpStream},
-    path::PathBuf,
+    net::TcpStream,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
-use crate::wait_until;
+use crate::{
+    tool::{free_port, tool},
+    wait_until,
+};
 
 /// Same as in the Makefile, which builds it.
 const VERSION: &str = "0.155.0";
@@ -64,7 +66,7 @@ impl Collector {
         let config = folder.path().join("config.yaml");
         fs::write(&config, configuration(port)).expect("a file");
         let output = |name: &str| File::create(folder.path().join(name)).expect("a file");
-        let mut process = Command::new(program())
+        let mut process = Command::new(tool("MILLSTREAM_OTELCOL", &format!("otelcol-{VERSION}")))
             .arg("--config")
             .arg(&config)
             .stdin(Stdio::null())
@@ -121,31 +123,6 @@ impl Drop for Collector {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// Where `make tools` puts it.
-fn program() -> PathBuf {
-    if let Some(path) = env::var_os("MILLSTREAM_OTELCOL") {
-        return path.into();
-    }
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let name = format!("bin/otelcol-{VERSION}");
-    let cached = cache
-        .or_else(home)
-        .map(|cache| cache.join("millstream").join(&name));
-    let found = cached.filter(|path| path.exists());
-    let path = found.unwrap_or_else(|| crate::root().join("target/tools").join(&name));
-    assert!(
-        path.exists(),
-        "the OpenTelemetry Collector is missing: run `make tools`"
-    );
-    path
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 fn configuration(port: u16) -> String {

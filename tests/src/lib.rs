@@ -4,8 +4,10 @@ pub mod collector;
 mod dev_process;
 pub mod exposition;
 pub mod faults;
+pub mod minio;
 pub mod rows;
 mod run;
+mod tool;
 mod wait;
 
 pub use dev_process::DevProcess;
