@@ -2,6 +2,7 @@
 
 mod batch;
 mod conformance;
+mod durable;
 mod files;
 mod nexmark;
 mod readme;

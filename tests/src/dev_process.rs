@@ -1,6 +1,7 @@
 //! `millstream dev` as a process of its own, and what a client can ask of it.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -34,10 +35,24 @@ impl DevProcess {
     /// When it does not come up.
     #[must_use]
     pub fn start(program: &Path, variables: &[(&str, &str)]) -> DevProcess {
+        DevProcess::start_with(program, &[], variables)
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_with(
+        program: &Path,
+        arguments: &[&OsStr],
+        variables: &[(&str, &str)],
+    ) -> DevProcess {
         let folder = tempfile::tempdir().expect("a folder");
         let output = |name: &str| File::create(folder.path().join(name)).expect("a file");
         let process = Command::new(program)
             .args(["dev", "--listen", "127.0.0.1:0"])
+            .args(arguments)
             .env("MILLSTREAM_TOKEN", TOKEN)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())

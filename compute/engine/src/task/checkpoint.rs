@@ -25,6 +25,9 @@ use crate::state::StateDelta;
 /// Rows that are encoded between two batches.
 const ENCODE_ROWS_MAX: usize = 8192;
 
+/// A delta on its way; what it is stored in.
+type Staging = RemoteHandle<Result<Vec<LogObject>, StateError>>;
+
 /// Deltas on their way to the state store.
 pub(super) struct Checkpointer {
     who: Incarnation,
@@ -33,7 +36,7 @@ pub(super) struct Checkpointer {
     store: Arc<dyn StateStore>,
     spawn: Arc<dyn Spawn + Send + Sync>,
     encoding: Option<Epoch>,
-    staging: VecDeque<(Epoch, RemoteHandle<Result<Vec<LogObject>, StateError>>)>,
+    staging: VecDeque<(Epoch, Staging)>,
 }
 
 impl Checkpointer {

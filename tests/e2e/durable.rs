@@ -1,0 +1,89 @@
+//! A process that keeps its jobs in a directory: killed again and again, it loses nothing and
+//! doubles nothing.
+
+use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path, time::Duration};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::{DevProcess, wait_until};
+
+/// A test that takes longer has hung.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_millstream-under-test");
+
+fn start(data: &Path) -> DevProcess {
+    let arguments = [OsStr::new("--data-dir"), data.as_os_str()];
+    DevProcess::start_with(Path::new(PROGRAM), &arguments, &[])
+}
+
+/// State and last committed epoch of the only job.
+fn job(dev: &DevProcess) -> (String, u64) {
+    let (status, _, body) = dev.get("/v1/jobs/job_1", true);
+    assert_eq!(status, 200, "{body}");
+    let job: Value = serde_json::from_str(&body).expect("JSON");
+    let epoch = job["committed_epoch"].as_u64().expect("a number");
+    (job["state"].as_str().expect("text").to_owned(), epoch)
+}
+
+/// Applies a changelog of (k, c) in the order of its files; every step must fit the one before.
+fn fold(folder: &Path) -> BTreeMap<i64, i64> {
+    let files = fs::read_dir(folder).expect("a folder");
+    let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    files.sort();
+    let mut rows: BTreeMap<i64, i64> = BTreeMap::new();
+    for file in files {
+        for line in fs::read_to_string(file).expect("text").lines() {
+            let change: Value = serde_json::from_str(line).expect("JSON");
+            let row = |side: &str| {
+                let row = &change[side];
+                Some((row["k"].as_i64()?, row["c"].as_i64()?))
+            };
+            if let Some((key, count)) = row("before") {
+                assert_eq!(rows.remove(&key), Some(count), "{line}");
+            }
+            if let Some((key, count)) = row("after") {
+                assert_eq!(rows.insert(key, count), None, "{line}");
+            }
+        }
+    }
+    rows
+}
+
+#[test]
+fn kills_lose_nothing_and_double_nothing() {
+    let folder = TempDir::new().expect("a folder");
+    let (data, output) = (folder.path().join("data"), folder.path().join("output"));
+    let script = format!(
+        "SET 'execution.checkpointing.interval' = '100 ms';
+         SET 'parallelism.default' = '2';
+         CREATE TABLE numbers (id BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '5000',
+           'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '19999');
+         CREATE TABLE counts (k BIGINT, c BIGINT) WITH ('connector' = 'filesystem',
+           'path' = '{}', 'format' = 'debezium-json');
+         INSERT INTO counts SELECT id % 7, COUNT(*) FROM numbers GROUP BY id % 7",
+        output.display()
+    );
+    let mut dev = start(&data);
+    let _ = dev.execute(&script, "");
+    let mut epoch = 0;
+    for _ in 0..3 {
+        // The next life must come further than the last one.
+        let further = wait_until(PATIENCE, || job(&dev).1 > epoch);
+        assert!(further, "{}", dev.log());
+        epoch = job(&dev).1;
+        drop(dev);
+        dev = start(&data);
+        assert!(job(&dev).1 >= epoch, "what was committed is forgotten");
+    }
+    let finished = wait_until(PATIENCE, || job(&dev).0 == "FINISHED");
+    assert!(finished, "{:?} {}", job(&dev), dev.log());
+    let expected = (0..7).map(|key| (key, (0..20_000).filter(|id| id % 7 == key).count() as i64));
+    assert_eq!(fold(&output), expected.collect());
+    // Tables are there for the next script, and the job's files are not.
+    let (_, _, tables) = dev.get("/v1/tables", true);
+    assert!(tables.contains("numbers"), "{tables}");
+    let files = data.join("jobs/1");
+    let gone = || fs::read_dir(&files).map_or(true, |mut files| files.next().is_none());
+    assert!(wait_until(PATIENCE, gone), "files of an ended job stay");
+}
