@@ -413,21 +413,24 @@ impl Driver {
             }
             // With the end, once that is written down.
             Effect::DropState => {}
-            Effect::ReportState(state) if state.is_terminal() => {
-                let error = entry.last_error().filter(|_| state == JobState::Failed);
-                let at_ms = (self.wall_ms)();
-                let outcome = Outcome {
-                    state,
-                    error,
-                    at_ms,
-                };
-                self.in_flight.end(job, outcome);
-            }
+            Effect::ReportState(state) if state.is_terminal() => self.end(entry, state),
             Effect::ReportState(state) => {
                 tracing::info!(%job, %state, "job is now in this state");
                 entry.state.send_replace(state);
             }
         }
+    }
+
+    /// Writes down how the job has ended; users are told after that.
+    fn end(&mut self, entry: &JobEntry, state: JobState) {
+        let error = entry.last_error().filter(|_| state == JobState::Failed);
+        let at_ms = (self.wall_ms)();
+        let outcome = Outcome {
+            state,
+            error,
+            at_ms,
+        };
+        self.in_flight.end(entry.id, outcome);
     }
 
     /// Sends each worker the whole deployment and its own place in it.
