@@ -19,6 +19,7 @@ pub mod object;
 mod objects;
 pub mod pages;
 mod reports;
+mod server;
 mod shard;
 mod tasks;
 #[cfg(any(test, feature = "testing"))]
@@ -28,3 +29,4 @@ pub use control::ControlView;
 pub use embedded::EmbeddedStore;
 pub use node::{NodeLimits, NodeStats, StateNode, StateNodeConfig};
 pub use reports::ReportReceiver;
+pub use server::StateService;

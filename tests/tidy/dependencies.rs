@@ -12,7 +12,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("rpc", &["proto"]),
     ("state-client", &["proto"]),
-    ("state-service", &["proto", "state-client", "rpc"]),
+    ("state-wire", &["proto", "state-client", "rpc"]),
+    (
+        "state-service",
+        &["proto", "state-client", "state-wire", "rpc"],
+    ),
+    (
+        "remote-store",
+        &["proto", "state-client", "state-wire", "rpc"],
+    ),
     ("engine", &["proto", "state-client"]),
     ("operators", &["proto", "state-client", "engine"]),
     ("connectors", &["proto", "engine"]),

@@ -8,7 +8,7 @@ use std::{
 
 use proto::{
     log::LogObject,
-    types::{Epoch, Generation, TaskId},
+    types::{Epoch, Generation, ShardId, TaskId},
 };
 use state_client::{EpochDelta, Incarnation, Section, StateError};
 use tokio::time::{Instant, timeout_at};
@@ -34,10 +34,11 @@ pub(crate) struct EpochStage {
     heard: BTreeSet<TaskId>,
     /// Deltas that nobody writes yet.
     waiting: Vec<(EpochDelta, Lease)>,
-    /// Tasks whose delta waits or is being written.
-    under_way: BTreeSet<TaskId>,
-    /// Objects that hold a task's delta.
-    written: BTreeMap<TaskId, Vec<LogObject>>,
+    /// Sections that wait or are being written. By task and shard: of a task whose sections were with
+    /// another node, more come when that one dies.
+    under_way: BTreeSet<(TaskId, ShardId)>,
+    /// Objects that hold a section.
+    written: BTreeMap<(TaskId, ShardId), Vec<LogObject>>,
     /// Whether somebody writes.
     writing: bool,
 }
@@ -73,6 +74,7 @@ impl StateNode {
         node.room(deadline).await?;
         delta.sections.retain(|section| !section.is_empty());
         let (epoch, task) = (delta.epoch, delta.task);
+        let shards: Vec<ShardId> = delta.sections.iter().map(|s| s.shard).collect();
         let mut delta = Some(delta);
         let take_in = |state: &mut JobState| Some(Ok(node.take_in(state, delta.take()?)));
         let staging = job.when(who, deadline, "staging", take_in).await?;
@@ -96,8 +98,12 @@ impl StateNode {
             if epoch <= state.committed {
                 return Some(Ok(Vec::new()));
             }
-            let written = state.stages.get(&epoch)?.written.get(&task)?;
-            Some(Ok(written.clone()))
+            let written = &state.stages.get(&epoch)?.written;
+            let mut objects = BTreeSet::new();
+            for shard in &shards {
+                objects.extend(written.get(&(task, *shard))?.iter().cloned());
+            }
+            Some(Ok(objects.into_iter().collect()))
         })
         .await
     }
@@ -134,7 +140,7 @@ impl NodeShared {
                 .saturating_mul(TAIL_BUDGETS_MAX)
     }
 
-    fn take_in(&self, state: &mut JobState, delta: EpochDelta) -> Staging {
+    fn take_in(&self, state: &mut JobState, mut delta: EpochDelta) -> Staging {
         // What is committed is staged again only because the answer was lost.
         if delta.epoch <= state.committed {
             return Staging::Done(Vec::new());
@@ -145,17 +151,20 @@ impl NodeShared {
         if delta.is_empty() {
             return Staging::Done(Vec::new());
         }
-        if let Some(written) = stage.written.get(&delta.task) {
-            return Staging::Done(written.clone());
-        }
-        if stage.under_way.contains(&delta.task) {
+        let task = delta.task;
+        let (under_way, written) = (&mut stage.under_way, &stage.written);
+        delta.sections.retain(|section| {
+            let key = (task, section.shard);
+            !under_way.contains(&key) && !written.contains_key(&key)
+        });
+        if delta.is_empty() {
             return Staging::Wait;
         }
         let bytes = delta.sections.iter().map(Section::payload_bytes).sum();
         let Some(lease) = self.staged.take(bytes) else {
             return Staging::Full;
         };
-        stage.under_way.insert(delta.task);
+        under_way.extend(delta.sections.iter().map(|section| (task, section.shard)));
         stage.waiting.push((delta, lease));
         if std::mem::replace(&mut stage.writing, true) {
             Staging::Wait
@@ -252,15 +261,14 @@ impl NodeShared {
             return;
         };
         let (sections, pieces) = parts(&deltas);
-        for (delta, _) in &deltas {
-            let has_rows = delta.sections.iter().any(has_rows);
-            let has_output = delta
-                .sections
-                .iter()
-                .any(|section| !section.staged.is_empty());
-            let rows = rows.iter().filter(|_| has_rows);
-            let objects = rows.chain(output.iter().filter(|_| has_output));
-            stage.written.insert(delta.task, objects.cloned().collect());
+        for section in deltas.iter().flat_map(|(delta, _)| &delta.sections) {
+            let rows = rows.iter().filter(|_| has_rows(section));
+            let output = output.iter().filter(|_| !section.staged.is_empty());
+            let key = (section.task, section.shard);
+            stage.under_way.remove(&key);
+            stage
+                .written
+                .insert(key, rows.chain(output).cloned().collect());
         }
         // What does not fit is read back when it is needed.
         let bytes = sections.iter().map(Section::payload_bytes).sum();

@@ -1,11 +1,13 @@
 //! What can go wrong between a task and its state.
 
 use proto::types::{Epoch, Generation, JobId};
+use serde::{Deserialize, Serialize};
 
 use crate::section::SectionError;
 
 /// Why a state operation failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StateError {
     /// A newer incarnation of the job exists: the caller must stop.
     #[error("{job} is fenced: generation {caller} was replaced by {current}")]

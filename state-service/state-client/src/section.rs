@@ -7,13 +7,15 @@ use proto::{
     state::{BlockHeader, LowWaterMark, SectionHeader, StagedHeader},
     types::{Epoch, Generation, JobId, KeyGroup, ShardId, SinkId, TableId, TaskId},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::page::RunError;
 
 const VERSION: u32 = 1;
 
 /// Why bytes are not a section.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SectionError {
     /// The header does not decode.
     #[error("section header is damaged: {0}")]

@@ -49,9 +49,9 @@ impl Check {
 
     pub(super) async fn older_generations_are_fenced(mut self) {
         let old = self.who;
+        let delta = self.delta(1, 0, 1, Self::changes(1, &[(0, 5, b"a", None)]));
         self.who.generation = Generation(2);
         assert_eq!(self.begin_next().await, Epoch::ZERO);
-        let delta = self.delta(1, 0, 1, Self::changes(1, &[(0, 5, b"a", None)]));
         let fenced = |error: Option<StateError>| matches!(error, Some(StateError::Fenced { .. }));
         assert!(fenced(self.store.stage(old, delta).await.err()));
         assert!(fenced(

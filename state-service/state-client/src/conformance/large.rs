@@ -113,6 +113,27 @@ impl Check {
         }
     }
 
+    pub(super) async fn a_task_may_stage_in_parts(self) {
+        // As it does when shards have other owners, or get them meanwhile.
+        let hashes = Self::spread();
+        for epoch in 1..3_u64 {
+            let value = epoch.to_string();
+            for part in [&hashes[..2], &hashes[2..], &hashes[1..3]] {
+                let rows: Vec<Change<'_>> = part
+                    .iter()
+                    .map(|hash| (0, *hash, &b"a"[..], Some(value.as_bytes())))
+                    .collect();
+                let changes = Self::changes(epoch, &rows);
+                self.stage(self.delta(epoch, 0, 1, changes)).await;
+            }
+            self.commit(epoch).await;
+            let expected = format!("a={epoch}");
+            for hash in &hashes[..4] {
+                assert_eq!(self.values(0, *hash).await, [&expected[..]], "{hash}");
+            }
+        }
+    }
+
     pub(super) async fn large_scans_are_whole(self) {
         let rows: Vec<(i64, u64, [u8; 4])> = (0..4000_u32)
             .map(|i| (i64::from(i % 3) - 1, u64::from(i / 8), i.to_be_bytes()))

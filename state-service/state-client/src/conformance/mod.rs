@@ -69,6 +69,10 @@ pub async fn all(store: impl Fn() -> Pair) {
         .await
         .tasks_and_shards_commit_together()
         .await;
+    Check::begin(store())
+        .await
+        .a_task_may_stage_in_parts()
+        .await;
     Check::begin(store()).await.large_scans_are_whole().await;
     Check::begin(store())
         .await

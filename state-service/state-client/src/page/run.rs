@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::layout::{
     ALL_VALUES, BASE, Columns, DELETE, HEADER_BYTES, IDENTITY_WIDTH, KNOWN_FLAGS, MAGIC,
@@ -11,7 +12,8 @@ use super::layout::{
 };
 
 /// Why bytes are not a run.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RunError {
     /// Not a run, or of another version.
     #[error("not a run of version {VERSION}")]
