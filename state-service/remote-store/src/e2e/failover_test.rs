@@ -174,6 +174,7 @@ async fn a_node_that_hangs_is_left_when_its_shards_move() {
     })
     .await;
     assert!(!read.is_finished() && !staging.is_finished());
+    let moved = Instant::now();
     world.cluster.move_shards(1, 2);
     let reply = in_time(read).await.expect("not aborted").expect("read");
     let values: Vec<_> = reply
@@ -186,6 +187,8 @@ async fn a_node_that_hangs_is_left_when_its_shards_move() {
         .await
         .expect("not aborted")
         .expect("staged");
+    // Long before anyone can know that the connection is dead.
+    assert!(moved.elapsed() < Duration::from_secs(6));
     world.commit(2, objects).await;
     assert_eq!(world.get(2, 2, 1).await, ["c"]);
 }
