@@ -39,7 +39,9 @@ pub trait StateStore: Send + Sync {
     ) -> BoxFuture<'static, Result<ScanReply, StateError>>;
 
     /// Makes a delta durable, to be committed with its epoch; answers the objects of the epoch log
-    /// that hold it, none if it is empty. Staging the same delta again (a lost reply) is harmless.
+    /// that hold it, none if it is empty. Staging the same delta again (a lost reply) is harmless,
+    /// and so is staging it in parts, whole sections each: a task has one section per shard and
+    /// epoch, the same whenever it is staged.
     fn stage(
         &self,
         who: Incarnation,
