@@ -118,10 +118,15 @@ impl Minio {
             .signed_url(Method::PUT, &Path::default(), START_MAX)
             .await;
         let url = url.expect("a signature");
-        let made = agent().put(url.as_str()).send_empty();
-        let mut made = made.expect("an answer");
-        let text = made.body_mut().read_to_string().unwrap_or_default();
-        assert!(made.status().is_success(), "no bucket: {text}");
+        // It says that it is ready before it is.
+        let mut refused = String::new();
+        let made = wait_until(START_MAX, || {
+            let made = agent().put(url.as_str()).send_empty();
+            let mut made = made.expect("an answer");
+            refused = made.body_mut().read_to_string().unwrap_or_default();
+            made.status() != 503
+        });
+        assert!(made && refused.is_empty(), "no bucket: {refused}");
     }
 
     /// Stops it in the middle of what it does; nobody gets an answer.
