@@ -147,6 +147,9 @@ pub enum ChangeError {
     /// Changes are made one after the other. Nothing was changed.
     #[error("another change of members is under way: try again when it is done")]
     InProgress,
+    /// There is no such node. Nothing was changed.
+    #[error("node {0} is not a member")]
+    NotMember(NodeId),
     /// The change makes no sense. Nothing was changed.
     #[error("{0}")]
     Refused(String),

@@ -61,7 +61,7 @@ impl<M: Machine> Consensus<M> {
             if inner.shared.roster().is_removed(id.0) {
                 return Ok(());
             }
-            return Err(ChangeError::Refused(format!("node {id} is not a member")));
+            return Err(ChangeError::NotMember(id));
         }
         let voters: Vec<u64> = inner
             .raft

@@ -80,6 +80,15 @@ impl fmt::Display for WorkerId {
     }
 }
 
+impl std::str::FromStr for WorkerId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.strip_prefix("wk_").unwrap_or(text);
+        number.parse().map(WorkerId)
+    }
+}
+
 /// A process that serves shards. Never used again for another process.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,

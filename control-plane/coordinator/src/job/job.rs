@@ -67,6 +67,8 @@ pub struct Job {
     pub(super) workers: BTreeSet<WorkerId>,
     /// Workers that the current generation was sent to.
     pub(super) deployed: BTreeSet<WorkerId>,
+    /// Where the current generation's tasks were sent.
+    pub(super) place: BTreeMap<TaskId, WorkerId>,
     /// Whether rows have ever flowed.
     pub(super) has_run: bool,
     pub(super) restarts: Restarts,
@@ -150,6 +152,7 @@ impl Job {
             published: BTreeMap::new(),
             workers: BTreeSet::new(),
             deployed: BTreeSet::new(),
+            place: BTreeMap::new(),
             has_run: false,
             history: CheckpointHistory::default(),
             last_error: None,
@@ -295,6 +298,19 @@ impl Job {
     #[must_use]
     pub fn deployed(&self) -> &BTreeSet<WorkerId> {
         &self.deployed
+    }
+
+    /// How many of its tasks each worker has, as far as they may run.
+    #[must_use]
+    pub fn tasks_by_worker(&self) -> BTreeMap<WorkerId, usize> {
+        let mut tasks = BTreeMap::new();
+        if !matches!(self.phase, Phase::BackingOff { .. } | Phase::Ended(_)) {
+            let there = self.place.values();
+            for worker in there.filter(|worker| self.deployed.contains(worker)) {
+                *tasks.entry(*worker).or_default() += 1;
+            }
+        }
+        tasks
     }
 
     /// Why it waits for something outside, for people.

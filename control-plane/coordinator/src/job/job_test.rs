@@ -1083,6 +1083,32 @@ fn the_loss_of_a_worker_starts_its_jobs_again_on_those_that_are_left() {
 }
 
 #[test]
+fn tasks_are_counted_where_they_may_run() {
+    let mut job = job(1000, 3);
+    let mut first = Epoch::ZERO;
+    let mut after = |line: &str| -> Vec<(u64, usize)> {
+        let mut words = line.split_whitespace().collect();
+        let now_us = number(&mut words) * 1000;
+        job.handle(event(&mut words, job.generation(), &mut first), now_us);
+        let tasks = job.tasks_by_worker().into_iter();
+        tasks.map(|(worker, tasks)| (worker.0, tasks)).collect()
+    };
+    assert_eq!(after("0 workers 1 2"), []);
+    assert_eq!(after("1 submit"), []);
+    assert_eq!(after("2 begun 0"), []);
+    assert_eq!(after("3 listed w1"), [(1, 1), (2, 1)]);
+    assert_eq!(after("4 running w1"), [(1, 1), (2, 1)]);
+    assert_eq!(after("5 running w2"), [(1, 1), (2, 1)]);
+    // The job waits until it starts again.
+    assert_eq!(after("6 workers 2"), []);
+    assert_eq!(after("200 tick"), []);
+    assert_eq!(after("201 begun 0"), [(2, 2)]);
+    assert_eq!(after("202 running w2"), [(2, 2)]);
+    assert_eq!(after("203 cancel"), [(2, 2)]);
+    assert_eq!(after("204 stopped w2"), []);
+}
+
+#[test]
 fn the_loss_of_the_last_worker_never_gives_a_job_up() {
     let mut job = job(1000, 0);
     job.handle(Event::Workers(BTreeSet::new()), 0);

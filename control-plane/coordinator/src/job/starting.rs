@@ -22,6 +22,7 @@ impl Job {
         self.generation = self.generation.next();
         self.published.clear();
         self.deployed.clear();
+        self.place.clear();
         self.enter(Phase::Beginning);
         self.emit(Effect::BeginGeneration {
             generation: self.generation,
@@ -76,6 +77,7 @@ impl Job {
         splits: Option<Vec<SourceSplits>>,
     ) {
         self.deployed = place.values().copied().collect();
+        self.place.clone_from(&place);
         self.enter(Phase::Deploying {
             restoring: self.deployed.clone(),
             unfinished: self.facts.tasks.iter().map(|task| task.task).collect(),

@@ -99,7 +99,7 @@ pub enum Change {
         /// Job.
         job: JobId,
     },
-    /// An ended job is to be forgotten.
+    /// The user wants to hear no more of an ended job. It is forgotten when its files are gone.
     Forget {
         /// Job.
         job: JobId,

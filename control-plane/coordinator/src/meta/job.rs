@@ -76,6 +76,9 @@ pub struct JobRecord {
     pub outcome: Option<Outcome>,
     /// Whether files of it may still be there.
     pub has_files: bool,
+    /// The user wants it forgotten; it stays until its files are gone.
+    #[serde(default)]
+    pub forgotten: bool,
     /// Current generation; zero before the first.
     pub generation: Generation,
     /// First epoch of the current generation.
@@ -104,6 +107,7 @@ impl JobRecord {
             desired: Desired::Run,
             outcome: None,
             has_files: true,
+            forgotten: false,
             generation: Generation::default(),
             first: Epoch::ZERO,
             committed: Epoch::ZERO,

@@ -103,13 +103,24 @@ impl MetaState {
                 Ok(Answer::Done)
             }
             Change::Dropped { job } => {
-                self.ended(job)?.has_files = false;
+                let record = self.ended(job)?;
+                record.has_files = false;
+                if record.forgotten {
+                    self.jobs.remove(&job);
+                }
                 self.forget_oldest();
                 Ok(Answer::Done)
             }
             Change::Forget { job } => {
-                self.ended(job)?;
-                self.jobs.remove(&job);
+                let record = self.ended(job)?;
+                if record.forgotten {
+                    return Err(Refusal::UnknownJob(job));
+                }
+                // Somebody must remember to delete its files.
+                record.forgotten = true;
+                if !record.has_files {
+                    self.jobs.remove(&job);
+                }
                 Ok(Answer::Done)
             }
         }

@@ -255,6 +255,7 @@ fn a_job_that_has_ended_stays_as_it_is() {
     assert_eq!(refused(cluster.change(end)), "job_1 has ended");
     assert_eq!(refused(cluster.begin(2)), "job_1 has ended");
     assert_eq!(refused(cluster.commit(1, 0, 16)), "job_1 has ended");
+    cluster.change(Change::Dropped { job: JOB });
     assert_eq!(cluster.change(Change::Forget { job: JOB }), Answer::Done);
     assert_eq!(refused(cluster.begin(2)), "job_1 does not exist");
     // Numbers of jobs are not used again either.
@@ -281,6 +282,24 @@ fn a_script_that_was_planned_against_an_older_catalog_is_refused() {
         refused(cluster.change(accept(0))),
         "the catalog has changed meanwhile (version 1)"
     );
+}
+
+#[test]
+fn a_job_that_the_user_wants_forgotten_stays_until_its_files_are_gone() {
+    let mut cluster = Cluster::with_job();
+    let forget = || Change::Forget { job: JOB };
+    assert_eq!(refused(cluster.change(forget())), "job_1 has not ended");
+    let outcome = Outcome {
+        state: JobState::Canceled,
+        error: None,
+        at_ms: 8,
+    };
+    cluster.change(Change::End { job: JOB, outcome });
+    assert_eq!(cluster.change(forget()), Answer::Done);
+    assert!(cluster.record().forgotten);
+    assert_eq!(refused(cluster.change(forget())), "job_1 does not exist");
+    assert_eq!(cluster.change(Change::Dropped { job: JOB }), Answer::Done);
+    assert!(!cluster.state.jobs.contains_key(&JOB));
 }
 
 #[test]
