@@ -56,6 +56,13 @@ pub const CHECKPOINTS_LISTED: usize = 100;
 /// How long a change that a user waits for is tried.
 pub const PROPOSAL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a change of the control plane's members may take before its user is told how far it
+/// came. Less than a request to the leader may take.
+pub const MEMBERSHIP_PATIENCE: Duration = Duration::from_secs(8);
+
+/// How long the state tier may take to say how it is.
+pub const STATE_STATUS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long the end of a job is tried to be written down.
 pub const END_PATIENCE: Duration = Duration::from_secs(600);
 

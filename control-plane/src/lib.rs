@@ -16,6 +16,7 @@ pub mod forward;
 mod jobs;
 pub mod leader;
 mod links;
+pub mod membership;
 pub mod metadata;
 pub mod peers;
 pub mod results;

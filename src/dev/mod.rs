@@ -11,11 +11,12 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use axum::Router;
 use clap::Args;
 use compute::SystemClock;
 use control_plane::{
     Statements,
-    api::{Token, guarded, router},
+    api::{Backend, Token, guarded, router},
 };
 use engine::clock::Clock as _;
 use proto::control::JobOptions;
@@ -81,16 +82,15 @@ async fn serve(args: &DevArgs, telemetry: &Telemetry, interrupt: &Interrupt) -> 
     let listener = listen(args.listen).await?;
     let address = listener.local_addr().context("failed to listen")?;
     let (token, given) = token()?;
-    let tiers = Tiers::start(args, &token).await?;
+    let tiers = Tiers::start(args, Token::new(&token), address.to_string()).await?;
     let statements = Arc::clone(&tiers.statements);
     let clock = SystemClock::default();
     observe_jobs(statements.jobs(), move || clock.wall_ms());
     introduce(address, &token, given);
 
     let (stop, stopped) = watch::channel(());
-    let token = Token::new(&token);
-    let metrics = guarded(metrics_router(telemetry.scrape()), token.clone());
-    let app = router(statements.clone(), token).merge(metrics);
+    let metrics = guarded(metrics_router(telemetry.scrape()), Token::new(&token));
+    let app = tiers.app.clone().merge(metrics);
     let server = axum::serve(listener, app).with_graceful_shutdown(until(stopped.clone()));
     let server = tokio::spawn(async move { server.await });
     let demo = args.demo.then(|| tokio::spawn(demo::run(statements)));
@@ -118,28 +118,35 @@ async fn serve(args: &DevArgs, telemetry: &Telemetry, interrupt: &Interrupt) -> 
 /// What jobs run on.
 struct Tiers {
     statements: Arc<Statements>,
+    /// What clients are answered.
+    app: Router,
     durable: Option<Durable>,
 }
 
 impl Tiers {
-    async fn start(args: &DevArgs, token: &str) -> anyhow::Result<Tiers> {
+    /// `address`: where clients reach it.
+    async fn start(args: &DevArgs, token: Token, address: String) -> anyhow::Result<Tiers> {
         let defaults = JobOptions::default();
         let Some(url) = args.keep.url()? else {
             let process = Process::start(ProcessConfig::default());
             let session = Session::new(PlanOptions::default());
+            let statements = Arc::new(Statements::new(session, process.jobs, defaults));
             return Ok(Tiers {
-                statements: Arc::new(Statements::new(session, process.jobs, defaults)),
+                app: router(Backend::alone(Arc::clone(&statements), address), token),
+                statements,
                 durable: None,
             });
         };
         let durable = Durable::start(DurableConfig {
             url,
             defaults,
-            token: Token::new(token),
+            token,
+            address,
         });
         let durable = durable.await?;
         Ok(Tiers {
             statements: Arc::clone(&durable.leading.statements),
+            app: durable.leading.app.clone(),
             durable: Some(durable),
         })
     }

@@ -8,6 +8,7 @@ use compute::SystemClock;
 use control_plane::{
     api::Token,
     leader::{LeaderConfig, Leading},
+    membership::Alone,
     metadata::{BucketConfig, BucketLimits, BucketMetadata},
     state_tier::StateTier,
 };
@@ -43,6 +44,8 @@ pub struct DurableConfig {
     pub defaults: JobOptions,
     /// What clients show.
     pub token: Token,
+    /// Where clients reach it.
+    pub address: String,
 }
 
 /// The tiers of a durable process. Dropping it is as good as a crash: nothing that was committed is
@@ -74,6 +77,7 @@ impl Durable {
         let metadata = open_metadata(&store, random.next_u64()).await?;
         let lead = LeaderConfig {
             metadata: Arc::new(metadata.clone()),
+            membership: Arc::new(Alone::new(config.address)),
             wall_ms: Arc::new(wall_ms),
             plan: PlanOptions::default(),
             defaults: config.defaults,

@@ -30,6 +30,7 @@ pub(super) fn start(
     jobs: LaterJobs,
     news: mpsc::Sender<WorkerNews>,
 ) {
+    let since_ms = u64::try_from(clock.wall_ms()).unwrap_or_default();
     let (worker, events) = Worker::start(WorkerConfig {
         store,
         clock,
@@ -37,7 +38,7 @@ pub(super) fn start(
         collect: Arc::new(move |job| Arc::new(Delivery(feed(&jobs, job)))),
         exchange: None,
     });
-    tokio::spawn(tell(worker, events, news));
+    tokio::spawn(tell(worker, since_ms, events, news));
 }
 
 fn feed(jobs: &OnceLock<Jobs>, job: JobId) -> Option<Arc<Feed>> {
@@ -47,6 +48,7 @@ fn feed(jobs: &OnceLock<Jobs>, job: JobId) -> Option<Arc<Feed>> {
 /// Says what the one worker has to say.
 async fn tell(
     worker: WorkerHandle,
+    since_ms: u64,
     mut events: mpsc::Receiver<WorkerEvent>,
     news: mpsc::Sender<WorkerNews>,
 ) {
@@ -54,7 +56,7 @@ async fn tell(
     let joined = WorkerNews::Joined(control_plane::workers::Worker {
         id,
         address: String::new(),
-        since_ms: 0,
+        since_ms,
         link: Arc::new(Link::new(worker)),
     });
     if news.send(joined).await.is_err() {

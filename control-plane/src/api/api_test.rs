@@ -25,14 +25,18 @@ use crate::{
     workers::WorkerNews,
 };
 
-struct Server {
+pub(super) struct Server {
     app: Router,
-    jobs: Jobs,
-    /// Keeps the worker's end of the channel open.
-    _events: mpsc::Sender<WorkerNews>,
+    pub(super) jobs: Jobs,
+    /// What happens to workers.
+    pub(super) workers: mpsc::Sender<WorkerNews>,
 }
 
-fn server() -> Server {
+pub(super) fn server() -> Server {
+    server_over(|statements| Backend::alone(statements, "127.0.0.1:7878".to_owned()))
+}
+
+pub(super) fn server_over(backend: impl FnOnce(Arc<Statements>) -> Backend) -> Server {
     let (events, receiver) = mpsc::channel(1);
     let (jobs, driver) = Jobs::new(Tiers {
         workers: receiver,
@@ -45,9 +49,9 @@ fn server() -> Server {
     let session = Session::new(PlanOptions::default());
     let statements = Statements::new(session, jobs.clone(), JobOptions::default());
     Server {
-        app: router(Arc::new(statements), Token::new("secret-token")),
+        app: router(backend(Arc::new(statements)), Token::new("secret-token")),
         jobs,
-        _events: events,
+        workers: events,
     }
 }
 
@@ -61,7 +65,7 @@ impl Server {
         (status, String::from_utf8(body.to_vec()).expect("text"))
     }
 
-    async fn ask(&self, method: &str, path: &str, body: &str) -> (StatusCode, Value) {
+    pub(super) async fn ask(&self, method: &str, path: &str, body: &str) -> (StatusCode, Value) {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -74,13 +78,39 @@ impl Server {
         (status, json)
     }
 
-    async fn execute(&self, sql: &str) -> (StatusCode, Value) {
+    pub(super) async fn execute(&self, sql: &str) -> (StatusCode, Value) {
         let body = json!({ "sql": sql }).to_string();
         self.ask("POST", "/v1/statements", &body).await
     }
+
+    /// Checks that it is refused, so.
+    pub(super) async fn refuses(
+        &self,
+        (method, path, body): (&str, &str, &str),
+        status: u16,
+        code: &str,
+    ) {
+        let (got, problem) = self.ask(method, path, body).await;
+        assert_eq!(got.as_u16(), status, "{method} {path} {body}: {problem}");
+        assert_eq!(problem["code"], code, "{problem}");
+        assert_eq!(problem["status"], status, "{problem}");
+        assert!(problem["hint"].is_string(), "{problem}");
+    }
+
+    /// Looks until the field of the job has this value.
+    pub(super) async fn wait_for_job(&self, job: &str, field: &str, value: &str) -> Value {
+        let path = format!("/v1/jobs/{job}");
+        loop {
+            let (_, job) = self.ask("GET", &path, "").await;
+            if job[field] == value {
+                return job;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
-const TABLE: &str = "CREATE TABLE t (a INT, b STRING) WITH ('connector' = 'datagen');";
+pub(super) const TABLE: &str = "CREATE TABLE t (a INT, b STRING) WITH ('connector' = 'datagen');";
 
 #[tokio::test]
 async fn every_route_but_health_asks_for_the_token() {
@@ -88,7 +118,9 @@ async fn every_route_but_health_asks_for_the_token() {
     let without = |path: &str| Request::get(path).body(Body::empty()).expect("a request");
     let (status, body) = server.send(without("/v1/health")).await;
     assert_eq!((status, body.as_str()), (StatusCode::OK, "ok\n"));
-    for path in ["/v1/jobs", "/v1/tables", "/v1/openapi.json", "/v1/nothing"] {
+    let described: Vec<String> = operations().into_iter().map(|(_, path, _)| path).collect();
+    let described = described.iter().filter(|path| *path != "/v1/health");
+    for path in described.map(String::as_str).chain(["/v1/nothing"]) {
         let (status, body) = server.send(without(path)).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
         assert!(body.contains("auth.token"), "{body}");
@@ -117,8 +149,49 @@ async fn statements_make_tables_and_jobs() {
         let path = format!("/v1/jobs/job_1/{resource}");
         assert_eq!(server.ask("GET", &path, "").await.0, StatusCode::OK);
     }
-    let (status, _) = server.ask("DELETE", "/v1/jobs/job_1", "").await;
+    let (status, _) = server.ask("POST", "/v1/jobs/job_1/cancel", "").await;
     assert_eq!(status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_job_is_deleted_when_it_has_ended() {
+    let server = server();
+    server.execute(&format!("{TABLE} SELECT a FROM t")).await;
+    let path = "/v1/jobs/job_1";
+    server
+        .refuses(("DELETE", path, ""), 409, "job.not_ended")
+        .await;
+    let feed = server.jobs.get(JobId(1)).expect("it exists").feed.clone();
+    let feed = feed.expect("it is a SELECT");
+    let row = ResultRow {
+        kind: RowKind::Insert,
+        line: "7".into(),
+    };
+    feed.publish(Epoch(16), 0, vec![row]).await;
+    assert_eq!(feed.kept_bytes(), Some(1));
+
+    server.ask("POST", "/v1/jobs/job_1/cancel", "").await;
+    server.wait_for_job("job_1", "state", "CANCELED").await;
+    // It has ended: nothing is left to cancel, and nothing changes.
+    let (status, job) = server.ask("POST", "/v1/jobs/job_1/cancel", "").await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    assert_eq!(job["state"], "CANCELED");
+    assert_eq!(feed.kept_bytes(), Some(1));
+
+    let (status, body) = server.ask("DELETE", path, "").await;
+    assert_eq!((status, body), (StatusCode::NO_CONTENT, json!("")));
+    assert_eq!(feed.kept_bytes(), Some(0));
+    for (method, path) in [
+        ("DELETE", path.to_owned()),
+        ("GET", path.to_owned()),
+        ("GET", format!("{path}/results")),
+        ("POST", format!("{path}/cancel")),
+    ] {
+        let (status, _) = server.ask(method, &path, "").await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{method} {path}");
+    }
+    let (_, list) = server.ask("GET", "/v1/jobs", "").await;
+    assert_eq!(list, json!({"jobs": [], "total": 0}));
 }
 
 #[tokio::test]
@@ -205,7 +278,7 @@ async fn lists_are_short_and_cancelled_jobs_say_so() {
     assert_eq!(list["jobs"].as_array().map(Vec::len), Some(1));
     assert_eq!(list["jobs"][0]["id"], "job_2");
     assert_eq!(list["total"], 2);
-    let (_, job) = server.ask("DELETE", "/v1/jobs/job_2", "").await;
+    let (_, job) = server.ask("POST", "/v1/jobs/job_2/cancel", "").await;
     assert!(
         ["CANCELING", "CANCELED"]
             .map(Value::from)
@@ -281,10 +354,14 @@ fn the_description_has_every_route() {
         })
         .collect();
     expect_test::expect![[r#"
+        GET /v1/cluster getCluster
+        POST /v1/cluster/nodes addControlNode
+        DELETE /v1/cluster/nodes/{id} removeControlNode
         GET /v1/health getHealth
         GET /v1/jobs listJobs
-        DELETE /v1/jobs/{id} cancelJob
+        DELETE /v1/jobs/{id} deleteJob
         GET /v1/jobs/{id} getJob
+        POST /v1/jobs/{id}/cancel cancelJob
         GET /v1/jobs/{id}/checkpoints getCheckpoints
         GET /v1/jobs/{id}/dead-letters getDeadLetters
         GET /v1/jobs/{id}/exceptions getExceptions
@@ -292,8 +369,11 @@ fn the_description_has_every_route() {
         GET /v1/jobs/{id}/plan getPlan
         GET /v1/jobs/{id}/results readResults
         GET /v1/openapi.json getDescription
+        GET /v1/state-nodes listStateNodes
         POST /v1/statements executeStatements
-        GET /v1/tables listTables"#]]
+        GET /v1/tables listTables
+        GET /v1/workers listWorkers
+        GET /v1/workers/{id} getWorker"#]]
     .assert_eq(&routes.join("\n"));
 }
 
@@ -326,8 +406,8 @@ fn every_problem_is_described_as_one_and_ids_are_unique() {
         if path.contains("{id}") {
             expected.push("404");
         }
-        if method == "POST" {
-            expected.extend(["400", "413", "415", "422", "429"]);
+        if operation["requestBody"].is_object() {
+            expected.extend(["400", "413", "415", "422"]);
         }
         for status in expected {
             assert!(

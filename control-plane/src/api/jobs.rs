@@ -1,4 +1,4 @@
-//! `/v1/jobs`: list, look at, cancel.
+//! `/v1/jobs`: list, look at, cancel, delete.
 
 use std::sync::Arc;
 
@@ -12,7 +12,11 @@ use proto::types::JobId;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::problem::Problem;
+use super::{
+    backend::Backend,
+    health::{Health, JobHealth},
+    problem::Problem,
+};
 use crate::{
     JobEntry, JobState, Statements,
     caps::{JOB_LIST_SQL_CHARS, JOBS_ACTIVE_MAX, JOBS_ENDED_MAX, JOBS_LISTED},
@@ -29,6 +33,14 @@ pub(super) struct JobView {
     name: String,
     /// CREATED, STARTING, RUNNING, FINISHING, RESTARTING, CANCELING, FINISHED, FAILED or CANCELED.
     state: String,
+    /// Degraded while something holds it up: it falls behind, and loses nothing.
+    health: Health,
+    /// What holds it up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_reason: Option<String>,
+    /// What it must have before it can run, while it is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_for: Option<&'static str>,
     /// The statement; in a list its beginning, in one line.
     sql: String,
     /// When it was submitted, in ms since 1970.
@@ -72,32 +84,33 @@ pub(super) struct ListQuery {
 /// The job that a path names.
 pub(super) struct Named(pub(super) Arc<JobEntry>);
 
-impl FromRequestParts<Arc<Statements>> for Named {
+impl FromRequestParts<Backend> for Named {
     type Rejection = Problem;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        statements: &Arc<Statements>,
-    ) -> Result<Named, Problem> {
+    async fn from_request_parts(parts: &mut Parts, backend: &Backend) -> Result<Named, Problem> {
         let unknown = |detail: String| {
             Problem::new(StatusCode::NOT_FOUND, "job.unknown", detail).hint("ids look like job_1")
         };
         // Axum cannot give what is not UTF-8.
-        let Path(id) = Path::<String>::from_request_parts(parts, statements)
+        let Path(id) = Path::<String>::from_request_parts(parts, backend)
             .await
             .map_err(|_| unknown("the path has no id of a job".to_owned()))?;
         let job: JobId = id
             .parse()
             .map_err(|_| unknown(format!("`{id}` is not the id of a job")))?;
-        Ok(Named(statements.jobs().get(job)?))
+        Ok(Named(backend.statements.jobs().get(job)?))
     }
 }
 
-fn view(entry: &JobEntry) -> JobView {
+fn view(entry: &JobEntry, health: &JobHealth) -> JobView {
+    let reason = health.reason(entry);
     JobView {
         id: entry.id.to_string(),
         name: entry.spec.name.clone(),
         state: entry.state().to_string(),
+        health: Health::of(reason.as_ref()),
+        health_reason: reason,
+        waits_for: entry.waits_for(),
         sql: entry.spec.sql.clone(),
         created_ms: entry.created_ms,
         generation: entry.generation().0,
@@ -126,7 +139,7 @@ fn view(entry: &JobEntry) -> JobView {
     ),
 )]
 pub(super) async fn list(
-    State(statements): State<Arc<Statements>>,
+    State(backend): State<Backend>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<JobList>, Problem> {
     let max = JOBS_ACTIVE_MAX + JOBS_ENDED_MAX;
@@ -139,11 +152,12 @@ pub(super) async fn list(
             detail,
         ));
     }
-    let jobs = statements.jobs().list();
+    let health = JobHealth::look(&backend).await;
+    let jobs = backend.statements.jobs().list();
     let newest = jobs.iter().skip(jobs.len().saturating_sub(limit));
     let short = |entry: &Arc<JobEntry>| JobView {
         sql: shortened(&entry.spec.sql, JOB_LIST_SQL_CHARS),
-        ..view(entry)
+        ..view(entry, &health)
     };
     Ok(Json(JobList {
         jobs: newest.map(short).collect(),
@@ -163,42 +177,63 @@ pub(super) async fn list(
         (status = 404, description = "There is none", body = Problem),
     ),
 )]
-pub(super) async fn get(Named(entry): Named) -> Json<JobView> {
-    Json(view(&entry))
+pub(super) async fn get(State(backend): State<Backend>, Named(entry): Named) -> Json<JobView> {
+    Json(view(&entry, &JobHealth::look(&backend).await))
 }
 
 /// Cancel a job
 ///
-/// Its tasks are stopped; what it has committed to tables stays. A job that has ended stays as it is,
-/// but the rows of a SELECT that were kept for readers are dropped.
+/// Its tasks are stopped; what it has committed to tables stays, and it can still be looked at. A job
+/// that has ended stays as it is.
 #[utoipa::path(
-    delete,
-    path = "/v1/jobs/{id}",
+    post,
+    path = "/v1/jobs/{id}/cancel",
     operation_id = "cancelJob",
     tag = "jobs",
     params(("id" = String, Path, description = "Id of the job")),
     responses(
-        (status = 202, description = "It is being cancelled", body = JobView),
+        (status = 202, description = "It is being cancelled, or has ended", body = JobView),
         (status = 404, description = "There is none", body = Problem),
     ),
 )]
 pub(super) async fn cancel(
-    State(statements): State<Arc<Statements>>,
+    State(backend): State<Backend>,
     Named(entry): Named,
 ) -> Result<(StatusCode, Json<JobView>), Problem> {
-    if entry.state().is_terminal() {
-        if let Some(feed) = &entry.feed {
-            feed.discard();
-        }
-        return Ok((StatusCode::ACCEPTED, Json(view(&entry))));
+    let ended = entry.state().is_terminal();
+    if !ended {
+        backend.statements.jobs().cancel(entry.id).await?;
     }
-    statements.jobs().cancel(entry.id).await?;
-    let mut view = view(&entry);
-    if !entry.state().is_terminal() {
+    let mut view = view(&entry, &JobHealth::look(&backend).await);
+    if !ended && !entry.state().is_terminal() {
         // It will be, as soon as the driver has read the request.
         view.state = JobState::Canceling.to_string();
     }
     Ok((StatusCode::ACCEPTED, Json(view)))
+}
+
+/// Delete a job
+///
+/// A job that has ended is forgotten, with its figures and the rows of a SELECT that were kept for
+/// readers. What it has committed to tables stays.
+#[utoipa::path(
+    delete,
+    path = "/v1/jobs/{id}",
+    operation_id = "deleteJob",
+    tag = "jobs",
+    params(("id" = String, Path, description = "Id of the job")),
+    responses(
+        (status = 204, description = "It is forgotten"),
+        (status = 404, description = "There is none", body = Problem),
+        (status = 409, description = "It has not ended: cancel it first", body = Problem),
+    ),
+)]
+pub(super) async fn delete(
+    State(statements): State<Arc<Statements>>,
+    Named(entry): Named,
+) -> Result<StatusCode, Problem> {
+    statements.jobs().delete(entry.id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Get a job's plan

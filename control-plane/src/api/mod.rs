@@ -3,17 +3,28 @@
 #[cfg(test)]
 mod api_test;
 mod auth;
+mod backend;
+mod body;
+mod cluster;
 mod describe;
 mod figures;
+mod health;
 mod jobs;
 mod problem;
+#[cfg(test)]
+mod processes_test;
 mod results;
 mod router;
+mod state_nodes;
+mod state_tier;
 mod statements;
 mod tables;
 mod trace;
+mod workers;
 
 pub use auth::{Token, guarded};
+pub use backend::Backend;
 pub(crate) use problem::Problem;
 pub(crate) use router::open_router;
 pub use router::{openapi, router};
+pub use state_tier::{NoStateNodes, StateNodes};

@@ -10,7 +10,9 @@ use sql::error::{SqlError, Stage};
 use utoipa::ToSchema;
 
 use super::describe::PROBLEM_JSON;
-use crate::{JobsError, StatementsError, SubmitError, metadata::MetadataError};
+use crate::{
+    JobsError, StatementsError, SubmitError, membership::MembershipError, metadata::MetadataError,
+};
 
 /// What went wrong, for programs (`code`) and people (`detail`, `hint`).
 #[derive(Serialize, ToSchema, Clone, Debug)]
@@ -157,8 +159,52 @@ impl From<JobsError> for Problem {
         let (status, code) = match error {
             JobsError::Metadata(error) => return error.into(),
             JobsError::Unknown(_) => (StatusCode::NOT_FOUND, "job.unknown"),
+            JobsError::NotEnded(job) => {
+                let hint = format!("cancel it first: POST /v1/jobs/{job}/cancel");
+                let detail = error.to_string();
+                return Problem::new(StatusCode::CONFLICT, "job.not_ended", detail).hint(hint);
+            }
             JobsError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "server.closing"),
         };
         Problem::new(status, code, error.to_string())
+    }
+}
+
+impl From<MembershipError> for Problem {
+    fn from(error: MembershipError) -> Problem {
+        let (conflict, unavailable) = (StatusCode::CONFLICT, StatusCode::SERVICE_UNAVAILABLE);
+        let (status, code, hint) = match &error {
+            MembershipError::Alone => (
+                conflict,
+                "cluster.alone",
+                "start the tiers as processes of their own: millstream control-plane --help",
+            ),
+            MembershipError::NotMember(_) => (
+                StatusCode::NOT_FOUND,
+                "cluster.node_unknown",
+                "ids are numbers; GET /v1/cluster lists the nodes",
+            ),
+            MembershipError::Refused(_) => (
+                conflict,
+                "cluster.refused",
+                "nothing has changed; GET /v1/cluster lists the nodes",
+            ),
+            MembershipError::InProgress => (
+                conflict,
+                "cluster.changing",
+                "nothing has changed; ask again when it is done",
+            ),
+            MembershipError::Unfinished(_) => (
+                unavailable,
+                "cluster.unfinished",
+                "GET /v1/cluster says how far it came; asked again, it goes on from there",
+            ),
+            MembershipError::Unavailable(_) => (
+                unavailable,
+                "metadata.unavailable",
+                "nothing has changed; ask again in a few seconds",
+            ),
+        };
+        Problem::new(status, code, error.to_string()).hint(hint)
     }
 }

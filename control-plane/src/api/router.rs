@@ -1,7 +1,5 @@
 //! Routes, limits, and the description of both.
 
-use std::sync::Arc;
-
 use axum::{
     Json, Router,
     extract::DefaultBodyLimit,
@@ -16,16 +14,19 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     auth::{Token, require_token},
+    backend::Backend,
+    cluster,
     describe::describe_problems,
     figures, jobs,
     problem::Problem,
-    results, statements, tables,
+    results, state_nodes, statements, tables,
     trace::trace_request,
+    workers,
 };
-use crate::{Statements, caps::REQUEST_BYTES_MAX};
+use crate::caps::REQUEST_BYTES_MAX;
 
 /// The whole API.
-pub fn router(statements: Arc<Statements>, token: Token) -> Router {
+pub fn router(backend: Backend, token: Token) -> Router {
     let (guarded, _) = guarded_routes().split_for_parts();
     // Asks for no token.
     let (open, _) = open_routes().split_for_parts();
@@ -36,7 +37,7 @@ pub fn router(statements: Arc<Statements>, token: Token) -> Router {
         .layer(middleware::from_fn_with_state(token, require_token))
         .layer(middleware::from_fn(trace_request))
         .merge(open.method_not_allowed_fallback(wrong_method))
-        .with_state(statements)
+        .with_state(backend)
 }
 
 /// The routes that ask for no token.
@@ -56,11 +57,13 @@ pub fn openapi() -> OpenApi {
     description
 }
 
-fn guarded_routes() -> OpenApiRouter<Arc<Statements>> {
+fn guarded_routes() -> OpenApiRouter<Backend> {
     let info = InfoBuilder::new()
         .title("Millstream")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("Streaming SQL: statements, jobs and their results."))
+        .description(Some(
+            "Streaming SQL: statements, jobs and their results, and the processes that run them.",
+        ))
         .license(Some(License::new("Apache-2.0")))
         .build();
     let mut description = OpenApiBuilder::new()
@@ -76,7 +79,8 @@ fn guarded_routes() -> OpenApiRouter<Arc<Statements>> {
     OpenApiRouter::with_openapi(description)
         .routes(routes!(statements::execute))
         .routes(routes!(jobs::list))
-        .routes(routes!(jobs::get, jobs::cancel))
+        .routes(routes!(jobs::get, jobs::delete))
+        .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::plan))
         .routes(routes!(figures::metrics))
         .routes(routes!(figures::checkpoints))
@@ -84,10 +88,16 @@ fn guarded_routes() -> OpenApiRouter<Arc<Statements>> {
         .routes(routes!(figures::dead_letters))
         .routes(routes!(results::read))
         .routes(routes!(tables::list))
+        .routes(routes!(workers::list))
+        .routes(routes!(workers::get))
+        .routes(routes!(state_nodes::list))
+        .routes(routes!(cluster::get))
+        .routes(routes!(cluster::add))
+        .routes(routes!(cluster::remove))
         .routes(routes!(description_of_all))
 }
 
-fn open_routes() -> OpenApiRouter<Arc<Statements>> {
+fn open_routes() -> OpenApiRouter<Backend> {
     OpenApiRouter::new().routes(routes!(health))
 }
 

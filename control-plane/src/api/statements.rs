@@ -6,83 +6,28 @@ use axum::{
     Json,
     body::Bytes,
     extract::{State, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderMap, StatusCode},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::problem::Problem;
-use crate::{StatementResult, Statements, caps::REQUEST_BYTES_MAX};
+use super::{body::Shape, problem::Problem};
+use crate::{StatementResult, Statements};
 
 /// SQL to execute.
 #[derive(Deserialize, ToSchema, Debug)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes what `Shape` reads")]
 pub(super) struct StatementsRequest {
     /// One or more statements, separated by semicolons. They count all or none.
     #[schema(example = "SELECT 1")]
     sql: String,
 }
 
-impl StatementsRequest {
-    /// From the body. Not axum's `Json`, whose errors speak of Rust types, and which takes an array
-    /// for an object.
-    fn read(headers: &HeaderMap, body: &[u8]) -> Result<StatementsRequest, Problem> {
-        if !is_json(headers) {
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Err(
-                Problem::new(status, "request.type", "the body must be JSON")
-                    .hint("send the header `Content-Type: application/json`"),
-            );
-        }
-        let body: Value = serde_json::from_slice(body).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            malformed(
-                StatusCode::BAD_REQUEST,
-                format!("the body is not JSON (line {line}, column {column})"),
-            )
-        })?;
-        let unprocessable = |detail: String| malformed(StatusCode::UNPROCESSABLE_ENTITY, detail);
-        let Value::Object(fields) = body else {
-            return Err(unprocessable("the body is not a JSON object".to_owned()));
-        };
-        if let Some(unknown) = fields.keys().find(|name| *name != "sql") {
-            return Err(unprocessable(format!(
-                "the body has an unknown field `{unknown}`"
-            )));
-        }
-        match fields.get("sql") {
-            Some(Value::String(sql)) => Ok(StatementsRequest { sql: sql.clone() }),
-            Some(_) => Err(unprocessable("the field `sql` is not text".to_owned())),
-            None => Err(unprocessable("the body has no field `sql`".to_owned())),
-        }
-    }
-}
-
-fn malformed(status: StatusCode, detail: String) -> Problem {
-    Problem::new(status, "request.malformed", detail)
-        .hint("the body is an object such as {\"sql\": \"SELECT 1\"}")
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let given = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let given = given
-        .and_then(|value| value.split(';').next())
-        .map(str::trim);
-    given.is_some_and(|given| given.eq_ignore_ascii_case("application/json"))
-}
-
-fn unreadable(rejection: &BytesRejection) -> Problem {
-    match rejection.status() {
-        status @ StatusCode::PAYLOAD_TOO_LARGE => {
-            let detail = format!("the request has more than {REQUEST_BYTES_MAX} bytes");
-            Problem::new(status, "request.size", detail)
-        }
-        status => malformed(status, "the body could not be read".to_owned()),
-    }
-}
+const STATEMENTS: Shape = Shape {
+    fields: &["sql"],
+    example: r#"{"sql": "SELECT 1"}"#,
+};
 
 /// What the statements gave, in order.
 #[derive(Serialize, ToSchema, Debug)]
@@ -140,9 +85,8 @@ pub(super) async fn execute(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<StatementsResponse>), Problem> {
-    let body = body.map_err(|rejection| unreadable(&rejection))?;
-    let request = StatementsRequest::read(&headers, &body)?;
-    let results = statements.execute(&request.sql).await?;
+    let fields = STATEMENTS.read(&headers, body)?;
+    let results = statements.execute(fields.text("sql")?).await?;
     let results = results.into_iter().map(view).collect();
     Ok((StatusCode::CREATED, Json(StatementsResponse { results })))
 }

@@ -100,6 +100,10 @@ impl Driver {
             state.jobs.values().cloned().collect::<Vec<JobRecord>>()
         });
         for record in records.await? {
+            if record.forgotten {
+                self.in_flight.drop_state(record.id);
+                continue;
+            }
             self.adopt(&record, None);
             match (&record.outcome, record.desired) {
                 (Some(_), _) if record.has_files => self.in_flight.drop_state(record.id),
@@ -159,6 +163,7 @@ impl Driver {
                 }
             }
             Request::Cancel { job, reply } => self.in_flight.cancel(job, reply),
+            Request::Forget { job, reply } => self.in_flight.forget(job, reply),
         }
     }
 
@@ -186,6 +191,16 @@ impl Driver {
                 if written {
                     self.handle(job, Event::CancelRequested);
                 }
+            }
+            Done::Forgotten { job, result, reply } => {
+                if result.is_ok()
+                    && let Some(entry) = self.table.remove(job)
+                {
+                    self.wakes.remove(&job);
+                    // Whoever still reads it holds on to its rows.
+                    entry.feed.iter().for_each(|feed| feed.discard());
+                }
+                let _ = reply.send(result);
             }
             Done::Ended(job, state) => {
                 if let Some(entry) = self.table.get(job) {

@@ -393,3 +393,27 @@ async fn another_driver_takes_over_what_was_written_down() {
     assert_eq!(deployed.load(Ordering::SeqCst), 1);
     assert_eq!(jobs.list().len(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_job_is_known_to_no_driver_any_more() {
+    let metadata = LocalMetadata::default();
+    let store = MemoryStore::new(KeyGroupCount::DEFAULT);
+    let (jobs, _) = start_over(Script::default(), &store, &metadata).await;
+    let kept = jobs.submit(spec()).await.expect("accepted");
+    let deleted = jobs.submit(spec()).await.expect("accepted");
+    let not_ended = Err(JobsError::NotEnded(deleted.id));
+    assert_eq!(jobs.delete(deleted.id).await, not_ended);
+    for entry in [&kept, &deleted] {
+        jobs.cancel(entry.id).await.expect("it runs");
+        entry.ended().await;
+    }
+    assert_eq!(jobs.delete(deleted.id).await, Ok(()));
+    let unknown = Err(JobsError::Unknown(deleted.id));
+    assert_eq!(jobs.delete(deleted.id).await, unknown);
+    assert_eq!(jobs.cancel(deleted.id).await, unknown);
+    drop(jobs);
+
+    let (jobs, _) = start_over(Script::default(), &store, &metadata).await;
+    let ids: Vec<JobId> = jobs.list().iter().map(|entry| entry.id).collect();
+    assert_eq!(ids, [kept.id]);
+}

@@ -1,7 +1,7 @@
 //! What is known about a job. The driver writes, everybody reads.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +12,7 @@ use coordinator::{
 use proto::{
     control::{DeadLetter, JobMetrics},
     plan::fields,
-    types::{Epoch, Generation, JobId, TaskId},
+    types::{Epoch, Generation, JobId, TaskId, WorkerId},
 };
 use tokio::sync::watch;
 
@@ -123,6 +123,18 @@ impl JobEntry {
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
         self.core().last_error().map(str::to_owned)
+    }
+
+    /// What it must have before it can run, while it is missing.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<&'static str> {
+        self.core().waits_for()
+    }
+
+    /// How many of its tasks each worker has, as far as they may run.
+    #[must_use]
+    pub fn tasks_by_worker(&self) -> BTreeMap<WorkerId, usize> {
+        self.core().tasks_by_worker()
     }
 
     /// Figures over its last checkpoints.

@@ -39,6 +39,9 @@ pub enum JobsError {
     /// There is no such job.
     #[error("{0} does not exist")]
     Unknown(JobId),
+    /// It still runs, or is about to.
+    #[error("{0} has not ended")]
+    NotEnded(JobId),
     /// The wish could not be written down.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -73,6 +76,10 @@ pub(super) enum Request {
         trace: Option<String>,
     },
     Cancel {
+        job: JobId,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    },
+    Forget {
         job: JobId,
         reply: oneshot::Sender<Result<(), JobsError>>,
     },
@@ -140,6 +147,26 @@ impl Jobs {
         answer.await.map_err(|_| JobsError::Closed)?
     }
 
+    /// Forgets a job that has ended, with the rows that were kept of it.
+    ///
+    /// # Errors
+    /// When there is no such job, or it has not ended.
+    pub async fn delete(&self, job: JobId) -> Result<(), JobsError> {
+        if !self.get(job)?.state().is_terminal() {
+            return Err(JobsError::NotEnded(job));
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(Request::Forget { job, reply }).await;
+        sent.map_err(|_| JobsError::Closed)?;
+        answer.await.map_err(|_| JobsError::Closed)?
+    }
+
+    /// The workers.
+    #[must_use]
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
     /// Cancels every job and waits until all have ended.
     pub async fn shut_down(&self) {
         for entry in self.list() {
@@ -199,6 +226,11 @@ impl JobTable {
             jobs.remove(job);
         }
         jobs.insert(entry.id, entry);
+    }
+
+    pub(super) fn remove(&self, job: JobId) -> Option<Arc<JobEntry>> {
+        let mut jobs = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        jobs.remove(&job)
     }
 
     /// Drops rows of ended SELECTs, the oldest first, as far as there are too many; those that are

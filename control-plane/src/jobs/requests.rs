@@ -5,7 +5,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use coordinator::{
     Effect, Event, JobState,
-    meta::{Answer, Change, JobRecord, Outcome},
+    meta::{Answer, Change, JobRecord, Outcome, Refusal},
 };
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::types::{Generation, JobId};
@@ -41,6 +41,12 @@ pub(super) enum Done {
     },
     /// The wish to end a job was written down, or not.
     Cancelled {
+        job: JobId,
+        result: Result<(), JobsError>,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    },
+    /// That a job is to be forgotten was written down, or not.
+    Forgotten {
         job: JobId,
         result: Result<(), JobsError>,
         reply: oneshot::Sender<Result<(), JobsError>>,
@@ -132,6 +138,20 @@ impl Requests {
             // One that has ended already is as good.
             let result = answer.await.map(|_| ()).map_err(JobsError::from);
             Done::Cancelled { job, result, reply }
+        });
+    }
+
+    /// Writes down that a job is to be forgotten.
+    pub(super) fn forget(&mut self, job: JobId, reply: oneshot::Sender<Result<(), JobsError>>) {
+        let answer = self.propose(Change::Forget { job }, PROPOSAL_PATIENCE);
+        self.spawn(async move {
+            let result = match answer.await {
+                Ok(Answer::Refused(Refusal::NotEnded(job))) => Err(JobsError::NotEnded(job)),
+                // One that has been forgotten already is as good.
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            Done::Forgotten { job, result, reply }
         });
     }
 

@@ -9,8 +9,9 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     Jobs, Statements, Tiers,
-    api::{Token, router},
+    api::{Backend, Token, router},
     caps::NEWS_QUEUE,
+    membership::Membership,
     metadata::{Metadata, MetadataError, look},
     state_tier::StateTier,
     workers::WorkerNews,
@@ -21,6 +22,8 @@ use crate::{
 pub struct LeaderConfig {
     /// What is remembered.
     pub metadata: Arc<dyn Metadata>,
+    /// The nodes that remember it.
+    pub membership: Arc<dyn Membership>,
     /// The wall clock, in ms since 1970.
     pub wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// How statements are planned where SET says nothing else.
@@ -84,8 +87,13 @@ impl Leading {
         let statements =
             Statements::of_catalog(&catalog, config.plan, jobs.clone(), config.defaults);
         let statements = Arc::new(statements.map_err(LeadError::Catalog)?);
+        let backend = Backend {
+            statements: Arc::clone(&statements),
+            state_nodes: Arc::new(tier.clone()),
+            membership: config.membership,
+        };
         Ok(Leading {
-            app: router(Arc::clone(&statements), config.token),
+            app: router(backend, config.token),
             jobs,
             statements,
             tier,

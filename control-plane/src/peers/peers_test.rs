@@ -8,7 +8,10 @@ use rpc::{Tls, peer_server, tonic::service::Routes};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 
 use super::*;
-use crate::metadata::{MetaMachine, Metadata as _, MetadataError, RaftMetadata, look};
+use crate::{
+    membership::{ControlNode, Membership as _, MembershipError, RaftMembership},
+    metadata::{MetaMachine, Metadata as _, MetadataError, RaftMetadata, look},
+};
 
 /// A test that takes longer has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -116,6 +119,50 @@ async fn what_the_leader_writes_all_nodes_read_and_another_leads_when_it_is_gone
         assert!(
             matches!(read, Err(MetadataError::Unavailable { .. })),
             "{read:?}"
+        );
+    };
+    timeout(PATIENCE, test).await.expect("in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_removed_is_no_member_any_more() {
+    let test = async {
+        let nodes = three().await;
+        let leader = write(&nodes, 1).await;
+        let id = |index: usize| nodes[index].consensus.node().0;
+        let members = |index: usize| RaftMembership::new(nodes[index].consensus.clone());
+        let other = (leader + 1) % 3;
+        let shown = |nodes: &[ControlNode]| -> Vec<(u64, bool, bool)> {
+            let shown = nodes.iter();
+            shown
+                .map(|node| (node.id, node.leader, node.voter))
+                .collect()
+        };
+        let expected: Vec<_> = (1..=3)
+            .map(|node| (node, node == id(leader), true))
+            .collect();
+        while shown(&members(leader).nodes()) != expected {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let refused = members(other).remove(id(leader)).await;
+        assert!(
+            matches!(refused, Err(MembershipError::Unavailable(_))),
+            "{refused:?}"
+        );
+        let refused = members(leader).remove(77).await;
+        assert_eq!(refused, Err(MembershipError::NotMember(77)));
+        let (used, place) = (id(other), "127.0.0.1:1".to_owned());
+        for _ in 0..2 {
+            assert_eq!(members(leader).remove(used).await, Ok(()));
+        }
+        let left = members(leader).nodes();
+        assert!(left.iter().all(|node| node.id != used), "{left:?}");
+        assert_eq!(left.len(), 2);
+        // Nobody answers there.
+        let unfinished = members(leader).add(4, place).await;
+        assert!(
+            matches!(unfinished, Err(MembershipError::Unfinished(_))),
+            "{unfinished:?}"
         );
     };
     timeout(PATIENCE, test).await.expect("in time");
