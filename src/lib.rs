@@ -7,6 +7,7 @@ mod keep;
 mod process;
 mod render;
 pub mod run;
+pub mod serve;
 pub mod telemetry;
 
 pub use process::{Durable, DurableConfig, Process, ProcessConfig};

@@ -2,13 +2,7 @@
 
 mod demo;
 
-use std::{
-    env, io,
-    net::{SocketAddr, ToSocketAddrs as _},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{env, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use axum::Router;
@@ -22,12 +16,13 @@ use engine::clock::Clock as _;
 use proto::control::JobOptions;
 use rand::{TryRngCore as _, rngs::OsRng};
 use sql::{PlanOptions, session::Session};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 
 use crate::{
     Durable, DurableConfig, Process, ProcessConfig,
     interrupt::Interrupt,
     keep::KeepArgs,
+    serve::{RestListener, RestTlsArgs, listen_address},
     telemetry::{Telemetry, metrics_router, observe_jobs, observe_runtime},
 };
 
@@ -47,9 +42,11 @@ const INTERRUPT_GRACE_MS: u64 = 5_000;
 /// at start, or the one in MILLSTREAM_TOKEN. Tables and options (SET) are shared by all clients.
 #[derive(Args, Debug)]
 pub struct DevArgs {
-    /// Address to listen on; a loopback address. Port 0: any free one.
+    /// Address to listen on; without a certificate a loopback address. Port 0: any free one.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7878", value_parser = listen_address)]
     listen: SocketAddr,
+    #[command(flatten)]
+    tls: RestTlsArgs,
     /// Start a demo job on the Nexmark generator and print its rows.
     #[arg(long)]
     demo: bool,
@@ -62,12 +59,6 @@ pub struct DevArgs {
 /// # Errors
 /// When the address cannot be listened on.
 pub fn run(args: &DevArgs, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
-    if !args.listen.ip().is_loopback() {
-        bail!(
-            "{} is not a loopback address; without TLS the API is for this machine only",
-            args.listen.ip()
-        );
-    }
     let grace = Duration::from_millis(INTERRUPT_GRACE_MS);
     let interrupt = Interrupt::listen(grace).context("failed to wait for Ctrl-C")?;
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
@@ -79,20 +70,19 @@ pub fn run(args: &DevArgs, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(args: &DevArgs, telemetry: &Telemetry, interrupt: &Interrupt) -> anyhow::Result<()> {
-    let listener = listen(args.listen).await?;
-    let address = listener.local_addr().context("failed to listen")?;
+    let listener = RestListener::bind(args.listen, args.tls.load()?).await?;
     let (token, given) = token()?;
-    let tiers = Tiers::start(args, Token::new(&token), address.to_string()).await?;
+    let address = listener.address().to_string();
+    let tiers = Tiers::start(args, Token::new(&token), address).await?;
     let statements = Arc::clone(&tiers.statements);
     let clock = SystemClock::default();
     observe_jobs(statements.jobs(), move || clock.wall_ms());
-    introduce(address, &token, given);
+    introduce(&listener.url(), &token, given);
 
     let (stop, stopped) = watch::channel(());
     let metrics = guarded(metrics_router(telemetry.scrape()), Token::new(&token));
     let app = tiers.app.clone().merge(metrics);
-    let server = axum::serve(listener, app).with_graceful_shutdown(until(stopped.clone()));
-    let server = tokio::spawn(async move { server.await });
+    let server = tokio::spawn(listener.serve(app, until(stopped.clone())));
     let demo = args.demo.then(|| tokio::spawn(demo::run(statements)));
 
     let interrupted = interrupt.asked();
@@ -177,20 +167,6 @@ async fn until(mut stopped: watch::Receiver<()>) {
     while stopped.changed().await.is_ok() {}
 }
 
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        if error.kind() == io::ErrorKind::AddrInUse {
-            anyhow::anyhow!(
-                "port {} is in use; stop what uses it or choose another with --listen {}:<port>",
-                address.port(),
-                address.ip()
-            )
-        } else {
-            anyhow::Error::new(error).context(format!("failed to listen on {address}"))
-        }
-    })
-}
-
 /// The token, and whether the user gave it.
 fn token() -> anyhow::Result<(String, bool)> {
     match env::var(TOKEN_VARIABLE) {
@@ -211,23 +187,13 @@ fn random_token() -> anyhow::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// An address and a port; names of this machine, such as `localhost`, too.
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let addresses = text.to_socket_addrs().map(Vec::from_iter);
-    let address = addresses.ok().and_then(|addresses| {
-        let ipv4 = addresses.iter().find(|address| address.is_ipv4());
-        ipv4.or(addresses.first()).copied()
-    });
-    address.ok_or_else(|| "expected an address and a port such as 127.0.0.1:7878".to_owned())
-}
-
 /// Tells the user how to get in; the only place where the token is shown.
-fn introduce(address: SocketAddr, token: &str, given: bool) {
+fn introduce(url: &str, token: &str, given: bool) {
     let shown = if given { "$MILLSTREAM_TOKEN" } else { token };
     eprintln!("Millstream is running; Ctrl-C stops it.");
-    eprintln!("  REST API  http://{address}/v1  (described by /v1/openapi.json)");
+    eprintln!("  REST API  {url}/v1  (described by /v1/openapi.json)");
     eprintln!("  token     {shown}");
-    eprintln!("  metrics   http://{address}/metrics  (for Prometheus; asks for the token too)");
-    eprintln!("  try       curl -H \"Authorization: Bearer {shown}\" http://{address}/v1/jobs");
+    eprintln!("  metrics   {url}/metrics  (for Prometheus; asks for the token too)");
+    eprintln!("  try       curl -H \"Authorization: Bearer {shown}\" {url}/v1/jobs");
     eprintln!();
 }

@@ -1,0 +1,8 @@
+//! Serving the REST API: where it may listen, with which certificate, and how it ends.
+
+mod listener;
+mod tls;
+
+pub use listener::RestListener;
+pub(crate) use listener::listen_address;
+pub use tls::{RestTls, RestTlsArgs};
