@@ -11,11 +11,15 @@ use millstream::{
 /// What the environment and the exit code mean.
 const ENVIRONMENT: &str = "\
 Environment:
-  MILLSTREAM_TOKEN  Secret that `dev` accepts, and that `sql` and `jobs` show
-  MILLSTREAM_URL    Where the server of `sql` and `jobs` is [default: http://127.0.0.1:7878]
-  MILLSTREAM_LOG    What is logged: off, error, warn, info, debug or trace [default: error]
-  OTEL_...          Where `run` and `dev` send traces, metrics and logs over OTLP, such as
-                    OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 [default: nowhere]
+  MILLSTREAM_TOKEN     Secret that a server accepts, and that its clients show
+  MILLSTREAM_URL       Where the server of a client is; of a cluster any of its control-plane nodes,
+                       separated by commas [default: http://127.0.0.1:7878]
+  MILLSTREAM_CA        Authority of https servers, where this system does not trust it
+  MILLSTREAM_TLS_CERT  Certificate of a server's REST API [default: none, on loopback only]
+  MILLSTREAM_TLS_KEY   Its private key
+  MILLSTREAM_LOG       What is logged: off, error, warn, info, debug or trace [default: error]
+  OTEL_...             Where servers and `run` send traces, metrics and logs over OTLP, such as
+                       OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 [default: nowhere]
 
 Exit codes:
   0 success, 1 failure, 2 wrong arguments, 130 ended by Ctrl-C";
@@ -34,6 +38,9 @@ enum Command {
     Dev(dev::DevArgs),
     Sql(cli::SqlArgs),
     Jobs(cli::JobsArgs),
+    Workers(cli::WorkersArgs),
+    StateNodes(cli::StateNodesArgs),
+    Cluster(cli::ClusterArgs),
 }
 
 fn main() -> ExitCode {
@@ -41,7 +48,11 @@ fn main() -> ExitCode {
     let telemetry = match &arguments.command {
         Command::Run(_) => telemetry::start(&ProcessIdentity::unnamed("millstream-run")),
         Command::Dev(_) => telemetry::start(&ProcessIdentity::unnamed("millstream-dev")),
-        Command::Sql(_) | Command::Jobs(_) => telemetry::start_log(),
+        Command::Sql(_)
+        | Command::Jobs(_)
+        | Command::Workers(_)
+        | Command::StateNodes(_)
+        | Command::Cluster(_) => telemetry::start_log(),
     };
     let telemetry = match telemetry.map_err(anyhow::Error::from) {
         Ok(telemetry) => telemetry,
@@ -55,6 +66,9 @@ fn main() -> ExitCode {
         Command::Dev(arguments) => dev::run(arguments, &telemetry),
         Command::Sql(arguments) => cli::sql(arguments),
         Command::Jobs(arguments) => cli::jobs(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Workers(arguments) => cli::workers(arguments).map(|()| ExitCode::SUCCESS),
+        Command::StateNodes(arguments) => cli::state_nodes(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Cluster(arguments) => cli::cluster(arguments).map(|()| ExitCode::SUCCESS),
     };
     let code = result.unwrap_or_else(|error| {
         if reader_is_gone(&error) {

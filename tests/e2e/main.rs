@@ -1,6 +1,7 @@
 //! The whole system against answers that others computed.
 
 mod batch;
+mod client;
 mod conformance;
 mod durable;
 mod files;

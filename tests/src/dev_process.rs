@@ -14,9 +14,6 @@ use ureq::Agent;
 
 use crate::wait_until;
 
-/// What it asks clients for.
-const TOKEN: &str = "token-of-tests";
-
 /// How long it may take to start, and to end.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -29,6 +26,9 @@ pub struct DevProcess {
 }
 
 impl DevProcess {
+    /// What it asks clients for.
+    pub const TOKEN: &str = "token-of-tests";
+
     /// Starts `program` with these variables on a free port.
     ///
     /// # Panics
@@ -53,7 +53,7 @@ impl DevProcess {
         let process = Command::new(program)
             .args(["dev", "--listen", "127.0.0.1:0"])
             .args(arguments)
-            .env("MILLSTREAM_TOKEN", TOKEN)
+            .env("MILLSTREAM_TOKEN", Self::TOKEN)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(output("stdout"))
@@ -84,6 +84,12 @@ impl DevProcess {
         dev
     }
 
+    /// Where it is: `http://127.0.0.1:40000`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.address
+    }
+
     /// What it has written to standard error.
     ///
     /// # Panics
@@ -102,7 +108,7 @@ impl DevProcess {
         let mut response = self
             .agent
             .post(format!("{}/v1/statements", self.address))
-            .header("Authorization", format!("Bearer {TOKEN}"))
+            .header("Authorization", format!("Bearer {}", Self::TOKEN))
             .header("Content-Type", "application/json")
             .header("traceparent", traceparent)
             .send(json!({ "sql": sql }).to_string())
@@ -120,7 +126,7 @@ impl DevProcess {
     pub fn get(&self, path: &str, with_token: bool) -> (u16, String, String) {
         let mut request = self.agent.get(format!("{}{path}", self.address));
         if with_token {
-            request = request.header("Authorization", format!("Bearer {TOKEN}"));
+            request = request.header("Authorization", format!("Bearer {}", Self::TOKEN));
         }
         let mut response = request.call().expect("an answer");
         let kind = response.headers().get("content-type");

@@ -2,71 +2,87 @@
 
 use std::{
     io::{BufRead, BufReader},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use clap::Args;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
-/// Which server, and how to get in.
-#[derive(Args, Debug)]
-pub struct ServerArgs {
-    /// Where the server is.
-    #[arg(long, env = "MILLSTREAM_URL", default_value = "http://127.0.0.1:7878")]
-    url: String,
-    /// The token that it printed at start.
-    #[arg(long, env = "MILLSTREAM_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-}
+use crate::{
+    ServerArgs,
+    servers::Servers,
+    trust::tls_config,
+    unreachable::{is_unsent, why},
+};
 
-/// A server. Cheap to clone.
+/// A server, or one of several that give the same answers. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Client {
     agent: Agent,
-    url: String,
+    servers: Arc<Servers>,
     authorization: String,
+}
+
+/// What a request does if it arrives twice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Twice {
+    /// The same as once.
+    Harmless,
+    /// Something else.
+    Harmful,
 }
 
 impl Client {
     pub(crate) fn new(args: &ServerArgs) -> anyhow::Result<Client> {
-        let url = checked_url(&args.url)?;
+        let servers = args.servers()?;
         let Some(token) = args.token.as_ref().filter(|token| !token.is_empty()) else {
             bail!("set MILLSTREAM_TOKEN to the token that the server printed at start");
         };
         let config = Agent::config_builder()
             // Statuses are answers with a cause, not failures of the transport.
             .http_status_as_error(false)
-            // A proxy has nothing to do with a server on this machine.
+            // Servers are reached directly.
             .proxy(None)
             .timeout_connect(Some(Duration::from_secs(5)))
+            .tls_config(tls_config(args.ca().map(|path| path.as_path()))?)
             .build();
         Ok(Client {
             agent: config.into(),
-            url,
+            servers: Arc::new(servers),
             authorization: format!("Bearer {token}"),
         })
     }
 
-    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let request = self.agent.get(self.at(path));
-        json(self.answer(request.header("Authorization", &self.authorization).call())?)
+    /// The answer as it came.
+    pub(crate) fn get_text(&self, path: &str) -> anyhow::Result<String> {
+        text(self.open(path)?)
     }
 
-    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        let request = self.agent.delete(self.at(path));
-        json(self.answer(request.header("Authorization", &self.authorization).call())?)
+    /// The answer as it came.
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<String> {
+        text(self.ask(Twice::Harmful, |url| {
+            let request = self.agent.delete(format!("{url}{path}"));
+            request.header("Authorization", &self.authorization).call()
+        })?)
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let request = self
-            .agent
-            .post(self.at(path))
-            .header("Authorization", &self.authorization)
-            .header("Content-Type", "application/json");
-        json(self.answer(request.send(body.to_string()))?)
+        parsed(&self.post_text(path, body)?)
+    }
+
+    /// The answer as it came.
+    pub(crate) fn post_text(&self, path: &str, body: &Value) -> anyhow::Result<String> {
+        let body = body.to_string();
+        text(self.ask(Twice::Harmful, |url| {
+            self.agent
+                .post(format!("{url}{path}"))
+                .header("Authorization", &self.authorization)
+                .header("Content-Type", "application/json")
+                .send(body.as_str())
+        })?)
     }
 
     /// The objects of an NDJSON answer, as they come.
@@ -74,66 +90,77 @@ impl Client {
         &self,
         path: &str,
     ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Value>>> {
-        let request = self.agent.get(self.at(path));
-        let response = self.answer(request.header("Authorization", &self.authorization).call())?;
+        let response = self.open(path)?;
         let lines = BufReader::new(response.into_body().into_reader()).lines();
         // A blank line says that the server is still there.
         let lines = lines.filter(|line| !line.as_ref().is_ok_and(String::is_empty));
         Ok(lines.map(|line| {
             let line = line.context("failed to read the rows: the server is gone")?;
-            serde_json::from_str(&line).context("failed to read the server's answer")
+            parsed(&line)
         }))
     }
 
-    fn at(&self, path: &str) -> String {
-        format!("{}{path}", self.url)
+    fn open(&self, path: &str) -> anyhow::Result<Response<Body>> {
+        self.ask(Twice::Harmless, |url| {
+            let request = self.agent.get(format!("{url}{path}"));
+            request.header("Authorization", &self.authorization).call()
+        })
     }
 
-    fn answer(
+    /// The first answer of a server; the next one is asked where that can do no harm.
+    fn ask(
         &self,
-        result: Result<Response<Body>, ureq::Error>,
+        twice: Twice,
+        send: impl Fn(&str) -> Result<Response<Body>, ureq::Error>,
     ) -> anyhow::Result<Response<Body>> {
-        let response = result.map_err(|error| {
-            anyhow!(
-                "failed to reach {} ({error}); is `millstream dev` running?",
-                self.url
-            )
-        })?;
-        if response.status().is_success() {
-            return Ok(response);
+        let mut failures = Vec::new();
+        for (number, url) in self.servers.in_turn() {
+            let error = match send(url) {
+                Ok(response) => {
+                    self.servers.prefer(number);
+                    return accepted(response);
+                }
+                Err(error) => error,
+            };
+            failures.push(format!("failed to reach {url}: {}", why(url, &error)));
+            if twice == Twice::Harmful && !is_unsent(&error) {
+                break;
+            }
         }
-        let status = response.status();
-        let problem = json(response).unwrap_or_default();
-        bail!(
-            "{}",
-            problem_text(&problem).unwrap_or_else(|| status.to_string())
-        )
+        Err(anyhow!(failures.join("\n")))
     }
-}
-
-fn checked_url(url: &str) -> anyhow::Result<String> {
-    match url.split_once("://") {
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => {}
-        Some((scheme, _)) => {
-            bail!("the server's URL is `{url}`: `{scheme}` is not supported, http is")
-        }
-        None => bail!("the server's URL is `{url}`, without a scheme: write http://{url}"),
-    }
-    Ok(url.trim_end_matches('/').to_owned())
 }
 
 /// The path of a job; its id is what a user typed.
 pub(crate) fn job_path(job: &str) -> String {
-    const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
-    format!("/v1/jobs/{}", utf8_percent_encode(job, PLAIN))
+    format!("/v1/jobs/{}", escaped(job))
 }
 
-fn json(mut response: Response<Body>) -> anyhow::Result<Value> {
-    let text = response
-        .body_mut()
-        .read_to_string()
-        .context("failed to read the server's answer")?;
-    serde_json::from_str(&text).context("failed to read the server's answer")
+/// What a user typed, as a part of a path.
+pub(crate) fn escaped(text: &str) -> String {
+    const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+fn accepted(response: Response<Body>) -> anyhow::Result<Response<Body>> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let problem = text(response).and_then(|text| parsed(&text));
+    match problem.ok().as_ref().and_then(problem_text) {
+        Some(text) => bail!("{text}"),
+        None => bail!("the server answers {status}; is it one of Millstream's?"),
+    }
+}
+
+fn text(mut response: Response<Body>) -> anyhow::Result<String> {
+    let text = response.body_mut().read_to_string();
+    text.context("failed to read the server's answer")
+}
+
+fn parsed(text: &str) -> anyhow::Result<Value> {
+    serde_json::from_str(text).context("failed to read the server's answer")
 }
 
 /// A problem as one line: position, detail, hint.
@@ -158,20 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_need_a_scheme_and_ids_are_escaped() {
-        let check = |url: &str, expected: &str| {
-            let checked = checked_url(url).unwrap_or_else(|error| error.to_string());
-            assert_eq!(checked, expected);
-        };
-        check("http://localhost:1/", "http://localhost:1");
-        check(
-            "localhost:1",
-            "the server's URL is `localhost:1`, without a scheme: write http://localhost:1",
-        );
-        check(
-            "https://localhost:1",
-            "the server's URL is `https://localhost:1`: `https` is not supported, http is",
-        );
+    fn ids_are_escaped() {
         assert_eq!(job_path("job_1"), "/v1/jobs/job_1");
         assert_eq!(job_path("a/b ?#ü"), "/v1/jobs/a%2Fb%20%3F%23%C3%BC");
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use serde_json::json;
 use signal_hook::{consts::SIGINT, iterator::Signals};
 
 use crate::client::Client;
@@ -108,7 +109,7 @@ impl Interrupts {
         // Beside the wait for the next Ctrl-C, which does not wait for the server.
         thread::spawn(move || {
             for job in jobs {
-                if let Err(error) = client.delete(&job) {
+                if let Err(error) = client.post(&format!("{job}/cancel"), &json!({})) {
                     let _ = writeln!(io::stderr(), "error: {error:#}");
                     process::exit(EXIT_CODE.into());
                 }

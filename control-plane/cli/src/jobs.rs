@@ -6,9 +6,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, ServerArgs, job_path},
-    sql::stream,
-    table::{cells, print},
+    client::{Client, job_path},
+    output::{OutputArgs, list, object},
+    servers::ServerArgs,
+    sql::{show, stream},
+    table::{cell, cells, print},
 };
 
 /// Characters of an operator's description in the table of figures.
@@ -19,6 +21,8 @@ const DESCRIPTION_CHARS: usize = 40;
 pub struct JobsArgs {
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(subcommand)]
     command: JobsCommand,
 }
@@ -32,14 +36,19 @@ enum JobsCommand {
         /// Id of the job: job_1.
         job: String,
     },
-    /// Start the jobs of SQL statements.
+    /// Execute SQL statements and do not wait for their jobs.
     Submit {
         /// The statements.
         #[arg(short = 'e', long = "execute", value_name = "SQL")]
         sql: String,
     },
-    /// End a job. What it has committed stays.
+    /// End a job. What it has committed stays, and it can still be looked at.
     Cancel {
+        /// Id of the job.
+        job: String,
+    },
+    /// Forget a job that has ended.
+    Delete {
         /// Id of the job.
         job: String,
     },
@@ -68,7 +77,7 @@ enum JobsCommand {
         /// Id of the job.
         job: String,
     },
-    /// Print the rows of a SELECT as they are committed.
+    /// Print the rows of a SELECT as they are committed, each as JSON.
     Results {
         /// Id of the job.
         job: String,
@@ -81,43 +90,94 @@ enum JobsCommand {
 /// When the server cannot be reached or refuses; the text says why.
 pub fn jobs(args: &JobsArgs) -> anyhow::Result<()> {
     let client = Client::new(&args.server)?;
-    let show = |path: String| -> anyhow::Result<()> { pretty(&client.get(&path)?) };
+    let output = args.output;
+    let part = |job: &str, part: &str| format!("{}/{part}", job_path(job));
     match &args.command {
-        JobsCommand::List => list(&client),
-        JobsCommand::Get { job } => show(job_path(job)),
+        JobsCommand::List => output.get(&client, "/v1/jobs?limit=512", |answer| {
+            list(
+                answer,
+                "jobs",
+                &["id", "state", "health", "created_ms", "name"],
+            )
+        }),
+        JobsCommand::Get { job } => output.get(&client, &job_path(job), object),
         JobsCommand::Submit { sql } => {
-            pretty(&client.post("/v1/statements", &json!({ "sql": sql }))?)
+            let answer = client.post_text("/v1/statements", &json!({ "sql": sql }))?;
+            output.answer(&answer, |answer| {
+                let results = answer.get("results").and_then(Value::as_array);
+                results.into_iter().flatten().try_for_each(show)
+            })
         }
-        JobsCommand::Cancel { job } => pretty(&client.delete(&job_path(job))?),
-        JobsCommand::Plan { job } => show(format!("{}/plan", job_path(job))),
-        JobsCommand::Metrics { job } => metrics(&client, job),
-        JobsCommand::Checkpoints { job } => show(format!("{}/checkpoints", job_path(job))),
-        JobsCommand::Exceptions { job } => show(format!("{}/exceptions", job_path(job))),
-        JobsCommand::DeadLetters { job } => show(format!("{}/dead-letters", job_path(job))),
-        JobsCommand::Results { job } => stream(&client, &format!("{}/results", job_path(job))),
+        JobsCommand::Cancel { job } => {
+            let answer = client.post_text(&part(job, "cancel"), &json!({}))?;
+            output.answer(&answer, |job| {
+                writeln!(io::stdout(), "{}", cells(job, &["id", "state"]).join(" "))?;
+                Ok(())
+            })
+        }
+        JobsCommand::Delete { job } => output.answer(&client.delete(&job_path(job))?, |_| {
+            writeln!(io::stdout(), "{job} is deleted")?;
+            Ok(())
+        }),
+        JobsCommand::Plan { job } => output.get(&client, &part(job, "plan"), |plan| {
+            writeln!(io::stdout(), "{plan:#}")?;
+            Ok(())
+        }),
+        JobsCommand::Metrics { job } => output.get(&client, &part(job, "metrics"), metrics),
+        JobsCommand::Checkpoints { job } => {
+            output.get(&client, &part(job, "checkpoints"), checkpoints)
+        }
+        JobsCommand::Exceptions { job } => {
+            output.get(&client, &part(job, "exceptions"), |answer| {
+                list(
+                    answer,
+                    "exceptions",
+                    &["after_ms", "generation", "task", "error"],
+                )
+            })
+        }
+        JobsCommand::DeadLetters { job } => {
+            output.get(&client, &part(job, "dead-letters"), dead_letters)
+        }
+        JobsCommand::Results { job } => stream(&client, &part(job, "results")),
     }
 }
 
-fn pretty(value: &Value) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{value:#}")?;
-    Ok(())
+fn checkpoints(answer: &Value) -> anyhow::Result<()> {
+    let figure = |name: &str| answer.get(name).map_or_else(String::new, cell);
+    writeln!(
+        io::stdout(),
+        "{} committed, barrier to commit: p50 {} ms, p99 {} ms, longest {} ms",
+        figure("count"),
+        figure("p50_ms"),
+        figure("p99_ms"),
+        figure("max_ms"),
+    )?;
+    list(
+        answer,
+        "checkpoints",
+        &["epoch", "generation", "stage_ms", "total_ms"],
+    )
 }
 
-fn list(client: &Client) -> anyhow::Result<()> {
-    let answer = client.get("/v1/jobs?limit=512")?;
-    let jobs = answer.get("jobs").and_then(Value::as_array);
-    let rows: Vec<Vec<String>> = jobs
-        .into_iter()
-        .flatten()
-        .map(|job| cells(job, &["id", "state", "name"]))
-        .collect();
-    let header = ["ID", "STATE", "NAME"].map(str::to_owned);
-    print(&mut io::stdout(), &header, &rows)?;
-    Ok(())
+fn dead_letters(answer: &Value) -> anyhow::Result<()> {
+    let count = answer.get("count").map_or_else(String::new, cell);
+    if count == "0" {
+        writeln!(io::stdout(), "all records could be read")?;
+        return Ok(());
+    }
+    writeln!(
+        io::stdout(),
+        "{count} records could not be read; the last ones:"
+    )?;
+    list(
+        answer,
+        "dead_letters",
+        &["split", "position", "count", "cause", "text"],
+    )
 }
 
-fn metrics(client: &Client, job: &str) -> anyhow::Result<()> {
-    let answer = client.get(&format!("{}/metrics", job_path(job)))?;
+fn metrics(answer: &Value) -> anyhow::Result<()> {
     let operators = answer.get("operators").and_then(Value::as_array);
     let fields = [
         "index",

@@ -11,10 +11,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, ServerArgs, job_path},
+    client::{Client, job_path},
     complete::is_complete,
     interrupt::{Doing, EXIT_CODE, Interrupts, PROMPT},
     script::read_script,
+    servers::ServerArgs,
     table::{cell, print},
 };
 
@@ -150,7 +151,8 @@ fn selects(results: &[Value]) -> Vec<String> {
     results.iter().filter(select).filter_map(job).collect()
 }
 
-fn show(result: &Value) -> anyhow::Result<()> {
+/// Shows what a statement gave.
+pub(crate) fn show(result: &Value) -> anyhow::Result<()> {
     let text = |field| result.get(field).and_then(Value::as_str);
     if let Some(message) = text("message") {
         writeln!(io::stdout(), "{message}")?;
