@@ -7,8 +7,8 @@
 //!                               WorkerLink, StateControl, worker events
 //! StateControl ◀─ StateTier ⇄ metadata, state nodes (StateNodeLink, reports)
 //! ```
-//! Knows no worker: commands leave through [`WorkerLink`], figures come through [`Figures`]. Rows
-//! of results are text here.
+//! Knows no worker: commands leave through [`WorkerLink`], which also says what is measured there.
+//! Rows of results are text here.
 
 pub mod api;
 pub mod caps;
