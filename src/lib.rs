@@ -1,6 +1,7 @@
 //! All tiers of Millstream wired together in one process, and the commands that use them. Wires,
 //! decides nothing; the binary beside it only reads the command line.
 
+pub mod cluster;
 pub mod dev;
 mod interrupt;
 mod keep;

@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use millstream::{
-    dev, run,
+    cluster, dev, run,
     telemetry::{self, ProcessIdentity},
 };
 
@@ -36,6 +36,9 @@ struct Arguments {
 enum Command {
     Run(run::RunArgs),
     Dev(dev::DevArgs),
+    ControlPlane(cluster::ControlPlaneArgs),
+    Worker(cluster::WorkerArgs),
+    StateNode(cluster::StateNodeArgs),
     Sql(cli::SqlArgs),
     Jobs(cli::JobsArgs),
     Workers(cli::WorkersArgs),
@@ -48,6 +51,9 @@ fn main() -> ExitCode {
     let telemetry = match &arguments.command {
         Command::Run(_) => telemetry::start(&ProcessIdentity::unnamed("millstream-run")),
         Command::Dev(_) => telemetry::start(&ProcessIdentity::unnamed("millstream-dev")),
+        Command::ControlPlane(arguments) => telemetry::start(&arguments.identity()),
+        Command::Worker(_) => telemetry::start(&ProcessIdentity::unnamed("millstream-worker")),
+        Command::StateNode(arguments) => telemetry::start(&arguments.identity()),
         Command::Sql(_)
         | Command::Jobs(_)
         | Command::Workers(_)
@@ -64,6 +70,9 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Dev(arguments) => dev::run(arguments, &telemetry),
+        Command::ControlPlane(arguments) => cluster::run_control_plane(arguments, &telemetry),
+        Command::Worker(arguments) => cluster::run_worker(arguments, &telemetry),
+        Command::StateNode(arguments) => cluster::run_state_node(arguments, &telemetry),
         Command::Sql(arguments) => cli::sql(arguments),
         Command::Jobs(arguments) => cli::jobs(arguments).map(|()| ExitCode::SUCCESS),
         Command::Workers(arguments) => cli::workers(arguments).map(|()| ExitCode::SUCCESS),

@@ -49,3 +49,17 @@ pub(crate) const EXCHANGE_OPENS_WAITING_MAX: usize = 1024;
 pub(crate) const EXCHANGE_CONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// Longest of these pauses.
 pub(crate) const EXCHANGE_CONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long a command may wait to be taken by the worker of the same process.
+pub(crate) const COMMAND_TAKEN: Duration = Duration::from_secs(3);
+/// How long tasks may take to stop before the process counts as hung.
+pub(crate) const TASKS_STOP: Duration = Duration::from_secs(20);
+/// Pause between two reports of what is measured.
+pub(crate) const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of rows of a SELECT that travel in one part.
+pub(crate) const DELIVERY_PART_BYTES: usize = 1 << 20;
+/// How long the leader may take to take rows: longer than it waits for room at the reader.
+pub(crate) const DELIVERY_ANSWER: Duration = Duration::from_secs(15);
+/// Pause after a delivery that was not taken; doubled up to a limit.
+pub(crate) const DELIVERY_PAUSE: Duration = Duration::from_millis(50);
+/// Longest of these pauses.
+pub(crate) const DELIVERY_PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@
 //! out what the control plane decided ([`proto::control::WorkerCommand`]) and reports what
 //! happened. It decides nothing about jobs and knows no SQL.
 
+pub mod agent;
 mod build;
 mod caps;
 mod clock;
@@ -19,4 +20,4 @@ mod worker;
 
 pub use clock::SystemClock;
 pub use exchange::{ExchangeConfig, ExchangeServer};
-pub use worker::{Worker, WorkerConfig, WorkerHandle};
+pub use worker::{Figures, Worker, WorkerConfig, WorkerHandle};

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use connectors::{CollectTarget, LineWriter};
@@ -49,7 +49,33 @@ pub struct WorkerHandle {
     figures: Figures,
 }
 
-type Figures = Arc<Mutex<BTreeMap<JobId, Vec<TaskFigures>>>>;
+/// Figures of a worker's tasks. Does not keep the worker running. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Figures(Arc<Mutex<BTreeMap<JobId, Vec<TaskFigures>>>>);
+
+impl Figures {
+    /// Of a job's tasks.
+    #[must_use]
+    pub fn of(&self, job: JobId) -> JobMetrics {
+        let figures = self.lock();
+        figures
+            .get(&job)
+            .map_or_else(JobMetrics::new, |tasks| read(tasks))
+    }
+
+    /// Of all tasks, by job.
+    #[must_use]
+    pub fn all(&self) -> BTreeMap<JobId, JobMetrics> {
+        let figures = self.lock();
+        let jobs = figures.iter();
+        jobs.map(|(job, tasks)| (*job, read(tasks))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, Vec<TaskFigures>>> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Worker {
     /// Starts a worker on the current tokio runtime.
@@ -60,7 +86,7 @@ impl Worker {
         let figures = Figures::default();
         let handle = WorkerHandle {
             commands,
-            figures: Arc::clone(&figures),
+            figures: figures.clone(),
         };
         tokio::spawn(run(config, command_receiver, events, figures));
         (handle, event_receiver)
@@ -76,18 +102,25 @@ impl WorkerHandle {
     /// Figures of a job's tasks here.
     #[must_use]
     pub fn metrics(&self, job: JobId) -> JobMetrics {
-        let mut metrics = JobMetrics::new();
-        let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        for task in figures.get(&job).into_iter().flatten() {
-            for (node, operator) in task.metrics.read() {
-                metrics
-                    .entry(node)
-                    .or_default()
-                    .insert(task.index, operator);
-            }
-        }
-        metrics
+        self.figures.of(job)
     }
+
+    /// Figures of all tasks here.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.figures.clone()
+    }
+}
+
+fn read(tasks: &[TaskFigures]) -> JobMetrics {
+    let mut metrics = JobMetrics::new();
+    for task in tasks {
+        for (node, operator) in task.metrics.read() {
+            let node = metrics.entry(node).or_default();
+            node.insert(task.index, operator);
+        }
+    }
+    metrics
 }
 
 /// Hands each command to its job. Jobs do not wait for each other: listing the splits of one, or
@@ -110,7 +143,7 @@ async fn run(
                 job: id,
                 config: config.clone(),
                 events: events.clone(),
-                figures: Arc::clone(&figures),
+                figures: figures.clone(),
                 running: None,
             };
             JobTask::start(job, before)
@@ -228,8 +261,9 @@ impl JobLoop {
         self.forget();
     }
 
-    /// No stream of the job is refused or taken any more.
+    /// Nobody asks for its figures, and no stream of the job is refused or taken any more.
     fn forget(&self) {
+        self.figures.lock().remove(&self.job);
         if let Some(exchange) = &self.config.exchange {
             exchange.server.forget(self.job);
         }
@@ -251,8 +285,7 @@ impl JobLoop {
         let start = RunningGeneration::start(&self.config, deployment, &self.events);
         match start.instrument(span).await {
             Ok(running) => {
-                let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
-                figures.insert(self.job, running.figures());
+                self.figures.lock().insert(self.job, running.figures());
                 self.running = Some(running);
             }
             Err(error) => {

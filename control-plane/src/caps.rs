@@ -118,3 +118,15 @@ pub const FORMER_OWNERS_MAX: usize = 1024;
 
 /// News of workers on their way to the driver.
 pub const NEWS_QUEUE: usize = 4096;
+
+/// Questions of one state node that are being answered.
+pub const STATE_QUESTIONS_MAX: usize = 64;
+
+/// Epochs of SELECTs that are being taken in. Each is as large as a worker lets its output grow.
+pub const DELIVERIES_MAX: usize = 8;
+
+/// How long a delivery of rows waits for room at their reader.
+pub const DELIVERY_ROOM: Duration = Duration::from_secs(4);
+
+/// How long a delivery waits for its next rows.
+pub const DELIVERY_READ: Duration = Duration::from_secs(5);

@@ -22,6 +22,7 @@ pub mod peers;
 pub mod results;
 pub mod state_tier;
 mod statements;
+pub mod streams;
 pub mod workers;
 
 pub use coordinator::JobState;

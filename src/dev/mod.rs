@@ -2,7 +2,7 @@
 
 mod demo;
 
-use std::{env, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use axum::Router;
@@ -22,12 +22,9 @@ use crate::{
     Durable, DurableConfig, Process, ProcessConfig,
     interrupt::Interrupt,
     keep::KeepArgs,
-    serve::{RestListener, RestTlsArgs, listen_address},
+    serve::{RestListener, RestTlsArgs, given_token, listen_address},
     telemetry::{Telemetry, metrics_router, observe_jobs, observe_runtime},
 };
-
-/// Variable that may hold the token.
-const TOKEN_VARIABLE: &str = "MILLSTREAM_TOKEN";
 
 /// How long open connections may take to end after Ctrl-C.
 const SHUTDOWN_MS: u64 = 2_000;
@@ -76,7 +73,8 @@ async fn serve(args: &DevArgs, telemetry: &Telemetry, interrupt: &Interrupt) -> 
     let tiers = Tiers::start(args, Token::new(&token), address).await?;
     let statements = Arc::clone(&tiers.statements);
     let clock = SystemClock::default();
-    observe_jobs(statements.jobs(), move || clock.wall_ms());
+    let jobs = statements.jobs().clone();
+    observe_jobs(move || Some(jobs.clone()), move || clock.wall_ms());
     introduce(&listener.url(), &token, given);
 
     let (stop, stopped) = watch::channel(());
@@ -169,13 +167,9 @@ async fn until(mut stopped: watch::Receiver<()>) {
 
 /// The token, and whether the user gave it.
 fn token() -> anyhow::Result<(String, bool)> {
-    match env::var(TOKEN_VARIABLE) {
-        // Set to nothing is as good as not set.
-        Ok(token) if token.is_empty() => Ok((random_token()?, false)),
-        Ok(token) if token.len() < 8 => bail!("{TOKEN_VARIABLE} is shorter than 8 characters"),
-        Ok(token) => Ok((token, true)),
-        Err(env::VarError::NotUnicode(_)) => bail!("{TOKEN_VARIABLE} is not text"),
-        Err(env::VarError::NotPresent) => Ok((random_token()?, false)),
+    match given_token()? {
+        Some(token) => Ok((token, true)),
+        None => Ok((random_token()?, false)),
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::{process, sync::Arc};
 
-use anyhow::Context as _;
 use compute::SystemClock;
 use control_plane::{
     api::Token,
@@ -22,13 +21,12 @@ use proto::{
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 use sql::PlanOptions;
 use state_service::{
-    ControlView, EmbeddedStore, NodeLimits, ReportReceiver, StateNode, StateNodeConfig,
+    ControlView, EmbeddedStore, ReportReceiver, StateNode,
     object::{ClusterId, Identity, OpenStore, StoreUrl, enter, open},
-    pages::{PageCache, PageLimits},
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
-use super::{draw_seed, local_worker};
+use super::{background_runtime, draw_seed, local_worker, state_node_config};
 
 /// Merged pages that are kept for reads.
 const PAGE_CACHE_BYTES: u64 = 64 << 20;
@@ -73,7 +71,7 @@ impl Durable {
         };
         let store = open(&config.url)?;
         let founding = Identity::new(ClusterId::draw(&mut random), wall_ms());
-        enter(&store, founding, None, random.next_u64()).await?;
+        let identity = enter(&store, founding, None, random.next_u64()).await?;
         let metadata = open_metadata(&store, random.next_u64()).await?;
         let lead = LeaderConfig {
             metadata: Arc::new(metadata.clone()),
@@ -82,9 +80,10 @@ impl Durable {
             plan: PlanOptions::default(),
             defaults: config.defaults,
             token: config.token,
+            cluster_id: identity.cluster.to_string(),
         };
         let leading = Leading::start(lead, random.next_u64()).await?;
-        let background = background()?;
+        let background = background_runtime()?;
         let node = start_node(&store, &leading.tier, &background, random.next_u64()).await?;
         let later = local_worker::LaterJobs::default();
         let _ = later.set(leading.jobs.clone());
@@ -135,15 +134,6 @@ async fn open_metadata(store: &OpenStore, nonce: u64) -> anyhow::Result<BucketMe
     Ok(metadata.await?)
 }
 
-fn background() -> anyhow::Result<Runtime> {
-    Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("state")
-        .enable_all()
-        .build()
-        .context("failed to start the runtime of the state service")
-}
-
 /// Starts the state node of this process and lets it join the tier.
 async fn start_node(
     store: &OpenStore,
@@ -154,18 +144,7 @@ async fn start_node(
     // The same at every start, so that the shards are its at once. Another process with this id
     // has lost the metadata's log to us, and the shards to whoever opened them last.
     let id = StateNodeId(0);
-    let config = StateNodeConfig {
-        store: Arc::clone(&store.store),
-        root: store.prefix.to_string(),
-        node: id.to_string(),
-        seed,
-        clock: None,
-        runtime: background.handle().clone(),
-        block_cache: None,
-        page_cache: Some(PageCache::new(PAGE_CACHE_BYTES)),
-        limits: NodeLimits::default(),
-        page_limits: PageLimits::default(),
-    };
+    let config = state_node_config(store, id, background.handle(), PAGE_CACHE_BYTES, seed);
     let view = Arc::new(TierView {
         tier: tier.clone(),
         node: id,

@@ -126,7 +126,7 @@ impl CollectTarget for Delivery {
 }
 
 /// The process's own output.
-struct Console;
+pub(crate) struct Console;
 
 impl LineWriter for Console {
     fn write_lines(&self, lines: &[u8], standard_error: bool) -> io::Result<()> {

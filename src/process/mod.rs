@@ -3,6 +3,7 @@
 
 mod durable;
 mod local_worker;
+mod state_node;
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -20,6 +21,8 @@ use state_client::{MemoryStore, StateControl, StateStore};
 use tokio::sync::mpsc;
 
 pub use durable::{Durable, DurableConfig};
+pub(crate) use local_worker::Console;
+pub(crate) use state_node::{background_runtime, state_node_config};
 
 /// News of the worker on their way to the driver.
 const NEWS_QUEUE: usize = 1024;

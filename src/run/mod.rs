@@ -106,7 +106,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let run = runtime.block_on(async {
         let process = Process::start(ProcessConfig::default());
         let clock = SystemClock::default();
-        observe_jobs(&process.jobs, move || clock.wall_ms());
+        let jobs = process.jobs.clone();
+        observe_jobs(move || Some(jobs.clone()), move || clock.wall_ms());
         let mut out = tokio::io::stdout();
         run_script(&process, &script, &options, &mut out, interrupt.asked()).await
     });

@@ -2,7 +2,9 @@
 
 mod listener;
 mod tls;
+mod token;
 
 pub use listener::RestListener;
 pub(crate) use listener::listen_address;
 pub use tls::{RestTls, RestTlsArgs};
+pub(crate) use token::given_token;

@@ -25,10 +25,16 @@ use super::{
 /// One collection asks for each metric in turn: all within this time share one look.
 const SNAPSHOT_AGE: Duration = Duration::from_millis(200);
 
-/// Measures the jobs of a control plane from now on. `wall_ms` is the wall clock, in ms since 1970.
-pub fn observe_jobs(jobs: &Jobs, wall_ms: impl Fn() -> i64 + Send + Sync + 'static) {
-    let jobs = jobs.clone();
-    let look = Look::new(move || Snapshot::take(&jobs));
+/// Measures the jobs of a control plane from now on: those of whoever leads, if it is this process.
+/// `wall_ms` is the wall clock, in ms since 1970.
+pub fn observe_jobs(
+    jobs: impl Fn() -> Option<Jobs> + Send + Sync + 'static,
+    wall_ms: impl Fn() -> i64 + Send + Sync + 'static,
+) {
+    let look = Look::new(move || match jobs() {
+        Some(jobs) => Snapshot::take(&jobs),
+        None => Snapshot::of_operators(Vec::new()),
+    });
     let meter = global::meter(SCOPE);
     observe_operators_of(&meter, &look, wall_ms);
     observe_checkpoints(&meter, &look);

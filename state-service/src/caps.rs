@@ -29,3 +29,8 @@ pub(crate) const READ_RESTARTS_MAX: usize = 4;
 pub(crate) const TAIL_BUDGETS_MAX: usize = 4;
 /// Deletions under way at the same time.
 pub(crate) const DELETIONS_AT_ONCE: usize = 16;
+
+/// Questions to the control plane that wait for a stream.
+pub(crate) const QUESTIONS_MAX: usize = 64;
+/// How long an answer of the control plane is waited for, with an election in between.
+pub(crate) const QUESTION_WAIT: Duration = Duration::from_secs(15);

@@ -8,6 +8,7 @@
 //! ```
 //! [`StateNode`] is the node, [`EmbeddedStore`] the tasks' side of it in the same process.
 
+pub mod agent;
 mod budget;
 mod caps;
 mod control;

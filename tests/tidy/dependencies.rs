@@ -11,11 +11,18 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("rpc", &["proto"]),
+    ("control-stream", &["proto", "rpc"]),
     ("state-client", &["proto"]),
     ("state-wire", &["proto", "state-client", "rpc"]),
     (
         "state-service",
-        &["proto", "state-client", "state-wire", "rpc"],
+        &[
+            "proto",
+            "state-client",
+            "state-wire",
+            "rpc",
+            "control-stream",
+        ],
     ),
     (
         "remote-store",
@@ -29,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "proto",
             "rpc",
+            "control-stream",
             "state-client",
             "engine",
             "operators",
@@ -43,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "proto",
             "rpc",
+            "control-stream",
             "state-client",
             "sql",
             "coordinator",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use coordinator::meta::{Answer, Change};
 use proto::control::JobOptions;
 use sql::{PlanOptions, error::SqlError};
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -10,9 +11,9 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use crate::{
     Jobs, Statements, Tiers,
     api::{Backend, Token, router},
-    caps::NEWS_QUEUE,
+    caps::{NEWS_QUEUE, PROPOSAL_PATIENCE},
     membership::Membership,
-    metadata::{Metadata, MetadataError, look},
+    metadata::{Metadata, MetadataError, look, propose},
     state_tier::StateTier,
     workers::WorkerNews,
 };
@@ -32,6 +33,8 @@ pub struct LeaderConfig {
     pub defaults: JobOptions,
     /// What clients show.
     pub token: Token,
+    /// The cluster's name among all others, should it have none yet: drawn at random.
+    pub cluster_id: String,
 }
 
 /// Why a process cannot lead.
@@ -43,11 +46,16 @@ pub enum LeadError {
     /// The catalog has a statement that this build does not understand.
     #[error("failed to read the catalog, which another version has written: {0}")]
     Catalog(#[source] SqlError),
+    /// The log is not what this build knows.
+    #[error("the metadata's log gave an answer that does not fit: {0}")]
+    Answer(String),
 }
 
 /// A leadership. Dropping it ends its loops; jobs go on at their workers until another leader
 /// begins their next generations.
 pub struct Leading {
+    /// The cluster's name among all others.
+    pub cluster_id: String,
     /// Jobs.
     pub jobs: Jobs,
     /// Statements over the catalog.
@@ -69,6 +77,7 @@ impl Leading {
     /// When what is remembered cannot be read.
     pub async fn start(config: LeaderConfig, seed: u64) -> Result<Leading, LeadError> {
         let metadata = config.metadata;
+        let cluster_id = found(&metadata, config.cluster_id, seed).await?;
         let (tier, tier_driver) = StateTier::new(Arc::clone(&metadata), seed);
         let tier_loop = tokio::spawn(tier_driver.run());
         let (workers, news) = mpsc::channel(NEWS_QUEUE);
@@ -93,6 +102,7 @@ impl Leading {
             membership: config.membership,
         };
         Ok(Leading {
+            cluster_id,
             app: router(backend, config.token),
             jobs,
             statements,
@@ -105,6 +115,22 @@ impl Leading {
     /// Ends its loops, whoever still holds it.
     pub fn stop(&self) {
         self.loops.stop();
+    }
+}
+
+/// The cluster's name; `drawn` if it had none.
+async fn found(
+    metadata: &Arc<dyn Metadata>,
+    drawn: String,
+    seed: u64,
+) -> Result<String, LeadError> {
+    if let Some(known) = look(&**metadata, |state| state.cluster_id.clone()).await? {
+        return Ok(known);
+    }
+    let change = Change::Found { cluster_id: drawn };
+    match propose(metadata, seed, change, PROPOSAL_PATIENCE).await? {
+        Answer::Founded { cluster_id } => Ok(cluster_id),
+        answer => Err(LeadError::Answer(format!("{answer:?}"))),
     }
 }
 

@@ -116,20 +116,24 @@ impl Feed {
         }
     }
 
+    /// Waits until so many rows of one slot of an epoch would be taken, or are not needed.
+    pub async fn room(&self, epoch: Epoch, slot: u32, rows: usize) {
+        loop {
+            let room = self.room.notified();
+            if self.lock().takes(epoch, slot, rows, self.rows_max) != Takes::Later {
+                return;
+            }
+            room.await;
+        }
+    }
+
     fn try_publish(&self, epoch: Epoch, slot: u32, rows: &mut Option<Vec<ResultRow>>) -> bool {
         let mut state = self.lock();
-        let again = state
-            .published
-            .get(&slot)
-            .is_some_and(|last| epoch <= *last);
-        if again || state.end.is_some() {
-            return true;
-        }
-        let unread = state.unread();
         let new = rows.as_ref().map_or(0, Vec::len);
-        // An epoch larger than the feed goes in alone: waiting would not help.
-        if unread > 0 && unread + new > self.rows_max {
-            return false;
+        match state.takes(epoch, slot, new, self.rows_max) {
+            Takes::Never => return true,
+            Takes::Later => return false,
+            Takes::Now => {}
         }
         state.published.insert(slot, epoch);
         let rows = rows.take().unwrap_or_default();
@@ -187,7 +191,30 @@ impl Feed {
     }
 }
 
+/// Whether rows of an epoch are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Takes {
+    Now,
+    /// There is no room.
+    Later,
+    /// They were taken before, or nobody wants any.
+    Never,
+}
+
 impl State {
+    fn takes(&self, epoch: Epoch, slot: u32, rows: usize, rows_max: usize) -> Takes {
+        let last = self.published.get(&slot);
+        if last.is_some_and(|last| epoch <= *last) || self.end.is_some() {
+            return Takes::Never;
+        }
+        let unread = self.unread();
+        // An epoch larger than the feed goes in alone: waiting would not help.
+        if unread > 0 && unread + rows > rows_max {
+            return Takes::Later;
+        }
+        Takes::Now
+    }
+
     fn next(&self) -> u64 {
         self.first + self.rows.len() as u64
     }

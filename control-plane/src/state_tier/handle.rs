@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use control_stream::JobOwners;
 use coordinator::meta::MetaState;
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::{
@@ -23,7 +24,7 @@ use tokio::{
 use tracing::Span;
 
 use super::{
-    OwnerChanges, ShardOwners, StateNodeSession, StateTierDriver, StateTierStatus,
+    OwnerChanges, StateNodeSession, StateTierDriver, StateTierStatus,
     event::{Event, Reply, Request},
     owners::OwnersByJob,
 };
@@ -95,8 +96,8 @@ impl StateTier {
 
     /// The owners of a job's shards, as far as they are known at the moment.
     #[must_use]
-    pub fn owners(&self, job: JobId) -> Arc<ShardOwners> {
-        self.owners.borrow().get(&job).cloned().unwrap_or_default()
+    pub fn owners(&self, job: JobId) -> Option<Arc<JobOwners>> {
+        self.owners.borrow().get(&job).cloned()
     }
 
     /// Changes of owners, the present ones first.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use coordinator::meta::{JobRecord, MetaState};
 use proto::{
     state_control::OpenShard,
-    types::{Epoch, Generation, JobId, ShardId, SinkId, StateNodeId},
+    types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId, StateNodeId},
 };
 
 /// A job's record as it was when it was last read, with the tier's own changes since.
@@ -15,6 +15,7 @@ pub(super) struct Known {
     pub(super) committed: Epoch,
     pub(super) ended: bool,
     pub(super) has_files: bool,
+    pub(super) key_groups: KeyGroupCount,
     pub(super) shards: u32,
     pub(super) owners: BTreeMap<ShardId, StateNodeId>,
 }
@@ -26,6 +27,7 @@ impl Known {
             committed: record.committed,
             ended: record.outcome.is_some(),
             has_files: record.has_files,
+            key_groups: record.key_groups(),
             shards: record.spec.options.shards,
             owners: record.owners.clone(),
         }

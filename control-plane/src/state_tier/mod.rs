@@ -36,5 +36,5 @@ mod tests;
 pub use driver::StateTierDriver;
 pub use event::StateNodeSession;
 pub use handle::StateTier;
-pub use owners::{OwnerChanges, ShardOwner, ShardOwners};
+pub use owners::OwnerChanges;
 pub use status::{StateNodeStatus, StateTierStatus};

@@ -24,6 +24,11 @@ pub struct Command {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
+    /// Gives the cluster its name among all others, unless it has one.
+    Found {
+        /// The name, drawn at random.
+        cluster_id: String,
+    },
     /// A script was accepted: the catalog as it is after it, and its jobs. All of it counts or
     /// nothing.
     Accept {
@@ -112,6 +117,11 @@ pub enum Change {
 pub enum Answer {
     /// It is done.
     Done,
+    /// This is the cluster's name among all others.
+    Founded {
+        /// The name that was drawn first.
+        cluster_id: String,
+    },
     /// The script counts.
     Accepted {
         /// Its jobs, in order.

@@ -14,6 +14,8 @@ use crate::caps::{ANSWERS_REMEMBERED, JOBS_ACTIVE_MAX, JOBS_ENDED_MAX};
 /// All metadata of a cluster.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct MetaState {
+    /// Tells the cluster from every other, also of the same name; `None` until it was founded.
+    pub cluster_id: Option<String>,
     /// Tables, views and options.
     pub catalog: Catalog,
     /// Jobs that have not ended, and the last ones that have.
@@ -56,6 +58,10 @@ impl MetaState {
 
     fn change(&mut self, change: Change) -> Result<Answer, Refusal> {
         match change {
+            Change::Found { cluster_id } => {
+                let cluster_id = self.cluster_id.get_or_insert(cluster_id).clone();
+                Ok(Answer::Founded { cluster_id })
+            }
             Change::Accept {
                 catalog,
                 statements,

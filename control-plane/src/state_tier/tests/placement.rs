@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::types::{JobId, ShardId};
+use proto::types::{JobId, ShardId, StateNodeId};
 use state_client::{Incarnation, StateControl as _};
 
 use super::{
@@ -10,6 +10,12 @@ use super::{
     setup::{Bed, JOB, is_pending, pass, settle, who},
 };
 use crate::caps::{STATE_NODE_CONNECT, STATE_NODE_RETURN, STATE_NODE_WAIT};
+
+/// The owner of a job's first shard, as those hear it who send requests there.
+fn owner(bed: &Bed, job: JobId) -> StateNodeId {
+    let owners = bed.tier.owners(job).expect("the job is known");
+    owners.owners[&ShardId(0)].node
+}
 
 #[tokio::test(start_paused = true)]
 async fn jobs_spread_over_the_nodes() {
@@ -23,7 +29,7 @@ async fn jobs_spread_over_the_nodes() {
         ..who(1)
     };
     bed.tier.begin(who).await.expect("begun");
-    assert_eq!(bed.tier.owners(other)[&ShardId(0)].node, two.id);
+    assert_eq!(owner(&bed, other), two.id);
     // A node that comes is no reason to move what is well where it is.
     let three = bed.node(3).await;
     bed.begin(2).await.expect("begun");
@@ -58,8 +64,7 @@ async fn jobs_that_begin_at_once_do_not_crowd_one_node() {
     bed.metadata.open();
     first.await.expect("ends").expect("begun");
     second.await.expect("ends").expect("begun");
-    let owner = |job| bed.tier.owners(job)[&ShardId(0)].node;
-    assert_ne!(owner(JOB), owner(other));
+    assert_ne!(owner(&bed, JOB), owner(&bed, other));
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +100,9 @@ async fn shards_wait_for_their_node_and_then_move() {
     bed.begin(1).await.expect("begun");
     let mut changes = bed.tier.owner_changes();
     let (job, owners) = changes.next().await.expect("lives");
-    assert_eq!((job, owners[&ShardId(1)].address.as_str()), (JOB, "sn-2:1"));
+    let owners = owners.expect("there are some");
+    assert_eq!((job, owners.shards), (JOB, 2));
+    assert_eq!(owners.owners[&ShardId(1)].address, "sn-2:1");
     bed.leave(&two).await;
     assert_eq!(bed.degraded().await, "shard_1 waits for sn_2 to come back");
     pass(STATE_NODE_RETURN / 2).await;
@@ -111,6 +118,7 @@ async fn shards_wait_for_their_node_and_then_move() {
     settle().await;
     assert_eq!(one.take(), ["open shard_1 g1 at 0 log [] out []"]);
     let (job, owners) = changes.next().await.expect("lives");
+    let owners = owners.expect("there are some").owners.clone();
     assert_eq!((job, owners[&ShardId(1)].node), (JOB, one.id));
     assert_eq!(bed.degraded().await, "");
     // The old owner lived all the time.
@@ -236,6 +244,6 @@ async fn owners_of_jobs_that_have_gone_are_told_as_none() {
     bed.end(JOB).await;
     bed.tier.drop_job(JOB).await.expect("dropped");
     let (job, owners) = changes.next().await.expect("lives");
-    assert_eq!((job, owners.len()), (JOB, 0));
-    assert!(bed.tier.owners(JOB).is_empty());
+    assert_eq!((job, owners), (JOB, None));
+    assert_eq!(bed.tier.owners(JOB), None);
 }

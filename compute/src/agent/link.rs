@@ -1,0 +1,169 @@
+//! From one stream to the next.
+
+use std::sync::Arc;
+
+use control_stream::{
+    DialConfig, DialError, Dialer, JobOwners, Purpose, Session, WorkerHears, WorkerSays,
+};
+use proto::{control::JobMetrics, types::JobId};
+use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use rpc::Channel;
+use tokio::{sync::watch, time::MissedTickBehavior};
+
+use super::{deliver::Leader, tasks::Tasks};
+use crate::{Figures, WorkerConfig, caps::METRICS_INTERVAL};
+
+/// What a worker's agent is given.
+#[derive(Clone)]
+pub struct AgentConfig {
+    /// How the leader is found.
+    pub dial: DialConfig,
+    /// Is told who serves a job's state, and that a job is gone.
+    pub on_owners: Arc<dyn Fn(JobId, Option<JobOwners>) + Send + Sync>,
+}
+
+/// Why a worker cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The control plane is out of reach for good.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// What hangs cannot be stopped but with the process.
+    #[error("tasks of this worker hang and cannot be stopped: start it again")]
+    Hangs,
+}
+
+/// The worker's end of its control streams.
+pub struct Agent {
+    config: AgentConfig,
+    dialer: Dialer,
+    leader: watch::Sender<Option<Channel>>,
+    figures: watch::Sender<Figures>,
+    random: SmallRng,
+}
+
+/// What is measured of the tasks that run at the moment. Cheap to clone.
+#[derive(Clone)]
+pub struct AgentFigures(watch::Receiver<Figures>);
+
+impl AgentFigures {
+    /// Of all tasks, by job.
+    #[must_use]
+    pub fn all(&self) -> Vec<(JobId, JobMetrics)> {
+        let figures = self.0.borrow().clone();
+        figures.all().into_iter().collect()
+    }
+}
+
+type Stream = Session<WorkerSays, WorkerHears>;
+
+impl Agent {
+    /// An agent that asks nobody yet, and the way to whoever leads. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// When an address or a certificate is malformed.
+    pub fn new(config: AgentConfig) -> Result<(Agent, Leader), DialError> {
+        let dialer = Dialer::new(config.dial.clone())?;
+        let (leader, leads) = watch::channel(None);
+        // Not the dialer's own numbers.
+        let random = SmallRng::seed_from_u64(config.dial.process.rotate_left(32));
+        let agent = Agent {
+            config,
+            dialer,
+            leader,
+            figures: watch::Sender::default(),
+            random,
+        };
+        Ok((agent, Leader(leads)))
+    }
+
+    /// What is measured of the tasks that run at the moment.
+    #[must_use]
+    pub fn figures(&self) -> AgentFigures {
+        AgentFigures(self.figures.subscribe())
+    }
+
+    /// Works for whoever leads, until it cannot.
+    pub async fn run(mut self, worker: WorkerConfig) -> AgentError {
+        let mut before = None;
+        loop {
+            let mut stream = match self.find(&mut before).await {
+                Ok(stream) => stream,
+                Err(error) => return error,
+            };
+            if let Some(before) = before.take()
+                && !Tasks::stop(before).await
+            {
+                return AgentError::Hangs;
+            }
+            tracing::info!("a leader of the control plane has taken this worker");
+            let mut tasks = Tasks::start(&worker);
+            self.figures.send_replace(tasks.figures());
+            self.leader.send_replace(Some(stream.leader.clone()));
+            self.serve(&mut stream, &mut tasks).await;
+            self.leader.send_replace(None);
+            before = Some(tasks);
+        }
+    }
+
+    /// A stream to whoever leads. Tasks of the last one run on meanwhile, as long as the lease lasts.
+    async fn find(&mut self, before: &mut Option<Tasks>) -> Result<Stream, AgentError> {
+        let contact = self.dialer.contact();
+        let lease = self.config.dial.timing.lease;
+        // Small enough for every reader of JSON, large enough never to be drawn twice.
+        let id = self.random.random_range(1..1 << 48);
+        let dial = self.dialer.dial(Purpose::Worker, id);
+        tokio::pin!(dial);
+        loop {
+            let Some(tasks) = before else {
+                return Ok(dial.await?);
+            };
+            tokio::select! {
+                stream = &mut dial => return Ok(stream?),
+                // Nobody is there to hear it; the next leader begins anew.
+                _ = tasks.event() => {}
+                () = contact.lost(lease) => {
+                    tracing::warn!(?lease, "no node of the control plane was heard: tasks stop");
+                    let stopped = match before.take() {
+                        Some(tasks) => tasks.stop().await,
+                        None => true,
+                    };
+                    if !stopped {
+                        return Err(AgentError::Hangs);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries commands and events until the stream ends.
+    async fn serve(&self, stream: &mut Stream, tasks: &mut Tasks) {
+        let mut measure = tokio::time::interval(METRICS_INTERVAL);
+        measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let goes_on = tokio::select! {
+                heard = stream.hear() => match heard {
+                    Some(WorkerHears::Command(command)) => tasks.command(command).await,
+                    Some(WorkerHears::Owners(job, owners)) => {
+                        (self.config.on_owners)(job, owners);
+                        true
+                    }
+                    None => false,
+                },
+                event = tasks.event() => {
+                    if let Some(metrics) = tasks.measure_for(&event) {
+                        stream.say(WorkerSays::Metrics(metrics));
+                    }
+                    stream.say(WorkerSays::Event(event))
+                }
+                _ = measure.tick() => {
+                    let metrics = tasks.measure();
+                    metrics.is_empty() || stream.say(WorkerSays::Metrics(metrics))
+                }
+            };
+            if !goes_on {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Finds the leader and opens a stream to it.
+
+use std::{collections::BTreeMap, marker::PhantomData, time::Duration};
+
+use futures::StreamExt as _;
+use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use rpc::{
+    Channel, ConnectError, Timeouts, Tls, connect,
+    control::Message,
+    control_client,
+    tonic::{Request, Streaming},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    Contact, Hear, Hello, Say, Session, StreamTiming, VERSION, Welcome,
+    caps::{COMPLAINT_INTERVAL, ROUND_PAUSE, ROUND_PAUSE_MAX},
+    decode,
+    outbox::{Outbox, outbox},
+    session::Beats,
+};
+
+/// Who wants a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// A worker.
+    Worker,
+    /// A state node.
+    StateNode,
+}
+
+/// What a process needs to find the leader.
+#[derive(Clone, Debug)]
+pub struct DialConfig {
+    /// Nodes of the control plane, host:port; at least one, and better all.
+    pub control_plane: Vec<String>,
+    /// How they are talked to.
+    pub tls: Tls,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Where other tiers reach this process, host:port.
+    pub address: String,
+    /// Tells this process from every other; also varies its pauses.
+    pub process: u64,
+    /// How long to wait.
+    pub timing: StreamTiming,
+}
+
+/// Why a process will never get a stream.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// It cannot even ask.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// No node is named.
+    #[error("no node of the control plane is named")]
+    NoNodes,
+    /// The leader does not want it.
+    #[error("the control plane refuses this process: {0}")]
+    Refused(String),
+}
+
+/// Finds the leader, again and again.
+pub struct Dialer {
+    config: DialConfig,
+    channels: BTreeMap<String, Channel>,
+    contact: Contact,
+    random: SmallRng,
+    /// Where the leader was last.
+    leader: Option<String>,
+    /// When the log last said that nobody takes the stream.
+    complained: Option<Instant>,
+}
+
+/// What asking one node came to.
+enum Asked<S, H> {
+    Session(Session<S, H>),
+    /// This node may know better.
+    Elsewhere(String),
+    Later(String),
+}
+
+impl Dialer {
+    /// Checks the addresses; asks nobody yet. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// When an address or a certificate is malformed.
+    pub fn new(config: DialConfig) -> Result<Dialer, DialError> {
+        if config.control_plane.is_empty() {
+            return Err(DialError::NoNodes);
+        }
+        let random = SmallRng::seed_from_u64(config.process);
+        let mut dialer = Dialer {
+            channels: BTreeMap::new(),
+            contact: Contact::default(),
+            random,
+            leader: None,
+            complained: None,
+            config,
+        };
+        for address in dialer.config.control_plane.clone() {
+            dialer.channel(&address)?;
+        }
+        Ok(dialer)
+    }
+
+    /// When the control plane was last heard, here and on sessions.
+    #[must_use]
+    pub fn contact(&self) -> Contact {
+        self.contact.clone()
+    }
+
+    /// A stream to the leader; tries until there is one.
+    ///
+    /// # Errors
+    /// When the control plane does not want this process.
+    pub async fn dial<S, H>(
+        &mut self,
+        purpose: Purpose,
+        id: u64,
+    ) -> Result<Session<S, H>, DialError>
+    where
+        S: Serialize,
+        H: DeserializeOwned,
+    {
+        let mut pause = ROUND_PAUSE;
+        loop {
+            let mut why = String::new();
+            for address in self.round() {
+                match self.follow(purpose, id, address).await? {
+                    Ok(session) => {
+                        self.complained = None;
+                        return Ok(session);
+                    }
+                    Err(later) => why = later,
+                }
+            }
+            let quiet = |at: Instant| at.elapsed() < COMPLAINT_INTERVAL;
+            if !self.complained.is_some_and(quiet) {
+                tracing::warn!(why, "no leader of the control plane takes this process");
+                self.complained = Some(Instant::now());
+            }
+            let share = self.random.random_range(0.5..=1.0);
+            tokio::time::sleep(pause.mul_f64(share)).await;
+            pause = (pause * 2).min(ROUND_PAUSE_MAX);
+        }
+    }
+
+    /// Whom to ask, in order: first where the leader was.
+    fn round(&mut self) -> Vec<String> {
+        let nodes = &self.config.control_plane;
+        let start = self.random.random_range(0..nodes.len());
+        let all = nodes.iter().cycle().skip(start).take(nodes.len());
+        let leader = self.leader.take();
+        leader.into_iter().chain(all.cloned()).collect()
+    }
+
+    /// Asks a node, and whom it names.
+    async fn follow<S, H>(
+        &mut self,
+        purpose: Purpose,
+        id: u64,
+        mut address: String,
+    ) -> Result<Result<Session<S, H>, String>, DialError>
+    where
+        S: Serialize,
+        H: DeserializeOwned,
+    {
+        // One that was named may name another when leaders change just now, but not for ever.
+        for _ in 0..3 {
+            match self.ask(purpose, id, &address).await? {
+                Asked::Session(session) => {
+                    self.leader = Some(address);
+                    return Ok(Ok(session));
+                }
+                Asked::Later(why) => return Ok(Err(format!("{address}: {why}"))),
+                Asked::Elsewhere(leader) => address = leader,
+            }
+        }
+        Ok(Err("nodes name each other as the leader".to_owned()))
+    }
+
+    async fn ask<S, H>(
+        &mut self,
+        purpose: Purpose,
+        id: u64,
+        address: &str,
+    ) -> Result<Asked<S, H>, DialError>
+    where
+        S: Serialize,
+        H: DeserializeOwned,
+    {
+        let channel = self.channel(address)?;
+        let (outbox, inbound) = match self.open(purpose, id, channel.clone()).await {
+            Ok(open) => open,
+            Err(why) => return Ok(Asked::Later(why)),
+        };
+        let mut inbound = inbound;
+        let first = timeout(self.config.timing.silence, inbound.message()).await;
+        let first = match first {
+            Ok(Ok(Some(first))) => first,
+            Ok(Ok(None)) => return Ok(Asked::Later("it ends the stream at once".to_owned())),
+            Ok(Err(status)) => return Ok(Asked::Later(status.message().to_owned())),
+            Err(_) => return Ok(Asked::Later("it does not answer".to_owned())),
+        };
+        self.contact.heard();
+        match decode::<Hear<H>>(&first) {
+            Ok(Hear::Welcome(welcome)) => {
+                let session = self.session(welcome, channel, outbox, inbound);
+                Ok(Asked::Session(session))
+            }
+            Ok(Hear::NotLeader {
+                leader: Some(leader),
+            }) => Ok(Asked::Elsewhere(leader)),
+            Ok(Hear::NotLeader { leader: None }) => {
+                Ok(Asked::Later("it knows no leader at the moment".to_owned()))
+            }
+            Ok(Hear::Refused { why, retry: true }) => Ok(Asked::Later(why)),
+            Ok(Hear::Refused { why, retry: false }) => Err(DialError::Refused(why)),
+            Ok(Hear::Beat | Hear::Item(_)) => Ok(Asked::Later("it does not greet".to_owned())),
+            Err(error) => Ok(Asked::Later(error.to_string())),
+        }
+    }
+
+    async fn open(
+        &self,
+        purpose: Purpose,
+        id: u64,
+        channel: Channel,
+    ) -> Result<(Outbox, Streaming<Message>), String> {
+        let (outbox, stream) = outbox();
+        let hello = Hello {
+            version: VERSION,
+            cluster: self.config.cluster.clone(),
+            id,
+            process: self.config.process,
+            address: self.config.address.clone(),
+        };
+        outbox.put(&Say::<()>::Hello(hello));
+        let request = Request::new(stream.boxed());
+        let mut client = control_client(channel);
+        let call = async {
+            match purpose {
+                Purpose::Worker => client.worker(request).await,
+                Purpose::StateNode => client.state_node(request).await,
+            }
+        };
+        let opened = timeout(self.config.timing.silence, call).await;
+        let opened = opened.map_err(|_| "it does not answer".to_owned())?;
+        let opened = opened.map_err(|status| status.message().to_owned())?;
+        Ok((outbox, opened.into_inner()))
+    }
+
+    fn session<S, H>(
+        &self,
+        welcome: Welcome,
+        leader: Channel,
+        outbox: Outbox,
+        inbound: Streaming<Message>,
+    ) -> Session<S, H> {
+        let timing = self.config.timing;
+        Session {
+            welcome,
+            leader,
+            _beats: Beats::start(outbox.clone(), timing),
+            outbox,
+            inbound,
+            timing,
+            heard: Instant::now(),
+            contact: self.contact.clone(),
+            items: PhantomData,
+        }
+    }
+
+    fn channel(&mut self, address: &str) -> Result<Channel, ConnectError> {
+        if let Some(channel) = self.channels.get(address) {
+            return Ok(channel.clone());
+        }
+        let timeouts = Timeouts {
+            connect: Duration::from_secs(1),
+            ..Timeouts::default()
+        };
+        let channel = connect(address, &self.config.tls, timeouts)?;
+        self.channels.insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
+}

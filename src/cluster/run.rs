@@ -1,0 +1,50 @@
+//! What every process of a cluster does around its work.
+
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use control_plane::api::Token;
+use tokio::{net::TcpListener, runtime::Runtime};
+
+use crate::{
+    interrupt::Interrupt,
+    serve::given_token,
+    telemetry::{Telemetry, observe_runtime, serve_metrics},
+};
+
+/// How long everything may take to end after Ctrl-C.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the runtime's tasks may take to end after that.
+const RUNTIME_GRACE: Duration = Duration::from_secs(2);
+
+/// Runs `work` on a runtime of its own. It ends when Ctrl-C is pressed, or with an error.
+pub(super) fn until_stopped<W>(work: impl FnOnce(Interrupt) -> W) -> anyhow::Result<ExitCode>
+where
+    W: Future<Output = anyhow::Result<()>>,
+{
+    let interrupt = Interrupt::listen(INTERRUPT_GRACE).context("failed to wait for Ctrl-C")?;
+    let runtime = Runtime::new().context("failed to start the runtime")?;
+    observe_runtime(runtime.handle());
+    let worked = runtime.block_on(work(interrupt));
+    // Tasks that hang in a foreign call must not keep the process.
+    runtime.shutdown_timeout(RUNTIME_GRACE);
+    worked.map(|()| ExitCode::SUCCESS)
+}
+
+/// Serves `/metrics` at `address`, if there is one, until the process ends.
+pub(super) async fn metrics(
+    address: Option<SocketAddr>,
+    telemetry: &Telemetry,
+) -> anyhow::Result<()> {
+    let Some(address) = address else {
+        return std::future::pending().await;
+    };
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("failed to listen on {address} for metrics"))?;
+    let token = given_token()?.map(|token| Token::new(&token));
+    let stop = std::future::pending();
+    serve_metrics(listener, token, telemetry.scrape(), stop).await?;
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! `millstream worker`: runs tasks, keeps nothing.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use compute::{
+    ExchangeConfig, ExchangeServer, SystemClock, WorkerConfig,
+    agent::{Agent, AgentConfig},
+};
+use control_stream::{DialConfig, JobOwners, StreamTiming};
+use engine::clock::Clock as _;
+use proto::types::JobId;
+use remote_store::{JobRoute, Owner, RemoteConfig, RemoteLimits, RemoteStore, Routes};
+use rpc::{Tls, exchange_server};
+
+use super::{
+    delivery::ToLeader,
+    run::{metrics, until_stopped},
+    tier_args::{ControlPlaneAddresses, TierArgs},
+};
+use crate::{
+    process::{Console, draw_seed},
+    serve::listen_address,
+    telemetry::{Telemetry, observe_operators},
+};
+
+/// Run a worker: it runs tasks of jobs and keeps nothing, so that any number of them may come and
+/// go.
+#[derive(Args, Debug)]
+pub struct WorkerArgs {
+    #[command(flatten)]
+    control_plane: ControlPlaneAddresses,
+    /// Address to listen on for other workers. Port 0: any free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", value_parser = listen_address)]
+    listen: SocketAddr,
+    /// Serve /metrics for Prometheus at this address; on another than a loopback address who asks
+    /// shows MILLSTREAM_TOKEN.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
+    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    tier: TierArgs,
+}
+
+/// Works until Ctrl-C.
+///
+/// # Errors
+/// When the worker cannot start, or cannot go on.
+pub fn run(args: &WorkerArgs, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
+    until_stopped(async |interrupt| {
+        tokio::select! {
+            () = interrupt.asked() => {
+                eprintln!("\nstopping; other workers take over");
+                Ok(())
+            }
+            worked = work(args) => worked,
+            served = metrics(args.metrics, telemetry) => served,
+        }
+    })
+}
+
+async fn work(args: &WorkerArgs) -> anyhow::Result<()> {
+    let tls = args.tier.tls()?;
+    let (listener, address) = args.tier.listen(args.listen).await?;
+    let process = draw_seed();
+    let dial = DialConfig {
+        control_plane: args.control_plane.nodes.clone(),
+        tls: tls.clone(),
+        cluster: args.tier.cluster.clone(),
+        address: address.clone(),
+        process,
+        timing: StreamTiming::default(),
+    };
+    let routes = Routes::default();
+    let known = KnownRoutes::new(routes.clone());
+    let (agent, leader) = Agent::new(AgentConfig {
+        dial,
+        on_owners: Arc::new(move |job, owners| known.change(job, owners)),
+    })?;
+    let store = RemoteStore::new(
+        routes,
+        RemoteConfig {
+            tls: tls.clone(),
+            seed: draw_seed(),
+            limits: RemoteLimits::default(),
+        },
+    );
+    let server = ExchangeServer::default();
+    let clock = Arc::new(SystemClock::default());
+    let config = WorkerConfig {
+        store: Arc::new(store),
+        clock: clock.clone(),
+        print: Arc::new(Console),
+        collect: Arc::new(move |job| {
+            let leader = leader.clone();
+            Arc::new(ToLeader { leader, job })
+        }),
+        exchange: Some(ExchangeConfig::new(
+            server.clone(),
+            tls.clone(),
+            draw_seed(),
+        )),
+    };
+    let figures = agent.figures();
+    observe_operators(move || figures.all(), move || clock.wall_ms());
+    eprintln!(
+        "A worker of cluster `{}` runs; Ctrl-C stops it.",
+        args.tier.cluster
+    );
+    eprintln!("  other workers reach it at {address}");
+    tokio::select! {
+        error = agent.run(config) => Err(error.into()),
+        served = serve(listener, server, tls) => {
+            served?;
+            Err(anyhow!("the worker's server has ended"))
+        }
+    }
+}
+
+async fn serve(
+    listener: tokio::net::TcpListener,
+    server: ExchangeServer,
+    tls: Tls,
+) -> anyhow::Result<()> {
+    let routes = rpc::tonic::service::Routes::new(exchange_server(server));
+    let served = rpc::serve(listener, routes, &tls, std::future::pending()).await;
+    served.context("failed to serve other workers")
+}
+
+/// What is known of where shards are: what the leader leaves out is where it was.
+struct KnownRoutes {
+    routes: Routes,
+    known: Mutex<BTreeMap<JobId, JobRoute>>,
+}
+
+impl KnownRoutes {
+    fn new(routes: Routes) -> KnownRoutes {
+        KnownRoutes {
+            routes,
+            known: Mutex::default(),
+        }
+    }
+
+    fn change(&self, job: JobId, owners: Option<JobOwners>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(now) = owners else {
+            known.remove(&job);
+            return self.routes.remove(job);
+        };
+        let mut owners = known
+            .remove(&job)
+            .map_or_else(BTreeMap::new, |route| route.owners);
+        owners.extend(now.owners.into_iter().map(|(shard, owner)| {
+            let (node, address) = (owner.node, owner.address);
+            (shard, Owner { node, address })
+        }));
+        let route = JobRoute {
+            key_groups: now.key_groups,
+            shards: now.shards,
+            owners,
+        };
+        known.insert(job, route.clone());
+        self.routes.set(job, route);
+    }
+}

@@ -1,0 +1,23 @@
+//! The secret that clients show, as the environment gives it.
+
+use std::env;
+
+use anyhow::bail;
+
+/// Variable that may hold the token.
+const TOKEN_VARIABLE: &str = "MILLSTREAM_TOKEN";
+
+/// The token that the user has set, if any.
+///
+/// # Errors
+/// When it is too short to be one.
+pub(crate) fn given_token() -> anyhow::Result<Option<String>> {
+    match env::var(TOKEN_VARIABLE) {
+        // Set to nothing is as good as not set.
+        Ok(token) if token.is_empty() => Ok(None),
+        Ok(token) if token.len() < 8 => bail!("{TOKEN_VARIABLE} is shorter than 8 characters"),
+        Ok(token) => Ok(Some(token)),
+        Err(env::VarError::NotUnicode(_)) => bail!("{TOKEN_VARIABLE} is not text"),
+        Err(env::VarError::NotPresent) => Ok(None),
+    }
+}
