@@ -61,6 +61,8 @@ pub enum StateOrder {
         previous: Epoch,
         /// Epoch and what it consists of.
         committed: CommittedEpoch,
+        /// W3C trace context of the checkpoint.
+        traceparent: Option<String>,
     },
     /// Output of the sink up to the epoch is outside.
     Published {

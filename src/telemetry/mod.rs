@@ -33,6 +33,7 @@
 //! | `task.freeze` | `checkpoint` | `job`, `task`, `epoch` | the barrier is sent – the task's state is cut |
 //! | `task.stage` | `checkpoint` | `job`, `task`, `epoch` | state is cut – staged at the store |
 //! | `checkpoint.commit` | `checkpoint` | `job`, `epoch`, `bytes` | all is staged – committed |
+//! | `shard.apply` | `checkpoint.commit` | `job`, `shard`, `epoch` | a state node hears of the commit – reads see its rows |
 //!
 //! # Metrics
 //!

@@ -159,11 +159,13 @@ impl TierJob {
             epoch,
             objects,
             reply,
-            ..
+            span,
         } = commit
         else {
             return;
         };
+        // State nodes join what they do to the checkpoint.
+        let _entered = span.enter();
         let trimmed = match answer {
             Answer::Trimmed { objects } => objects,
             other => {

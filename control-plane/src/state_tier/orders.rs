@@ -6,6 +6,7 @@ use proto::{
     state_control::{CommittedEpoch, StateOrder},
     types::{Epoch, JobId, ShardId, SinkId, StateNodeId},
 };
+use rpc::trace_context;
 use state_client::Incarnation;
 use tokio::time::Instant;
 
@@ -128,6 +129,7 @@ impl TierJob {
                 generation: who.generation,
                 previous,
                 committed: committed.clone(),
+                traceparent: trace_context::current(),
             };
             if nodes.order(node, order).is_none() {
                 continue;

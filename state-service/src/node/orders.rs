@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     caps::{REOPEN_PAUSE, REOPEN_PAUSE_MAX},
-    shard::{Kept, Shard, drive},
+    shard::{Commit, Kept, Shard, drive},
 };
 
 type Found = Vec<(LogObject, Option<Arc<Kept<Section>>>)>;
@@ -32,8 +32,9 @@ impl StateNode {
                 job,
                 previous,
                 committed,
+                traceparent,
                 ..
-            } => node.committed(job, previous, &committed),
+            } => node.committed(job, previous, &committed, traceparent.as_deref()),
             StateOrder::Published { job, sink, epoch } => {
                 if let Some(job) = node.known_job(job) {
                     job.change(|state| state.output.published(sink, epoch));
@@ -77,14 +78,25 @@ impl NodeShared {
         }
     }
 
-    fn committed(&self, job: JobId, previous: Epoch, committed: &CommittedEpoch) {
+    fn committed(
+        &self,
+        job: JobId,
+        previous: Epoch,
+        committed: &CommittedEpoch,
+        trace: Option<&str>,
+    ) {
         let Some(job) = self.known_job(job) else {
             return;
         };
         job.change(|state| {
             let found = state.take_kept(committed);
             for shard in state.shards.values() {
-                shard.commit(previous, committed.epoch, found.clone());
+                let commit = Commit {
+                    epoch: committed.epoch,
+                    objects: found.clone(),
+                    trace: trace.map(str::to_owned),
+                };
+                shard.commit(previous, commit);
             }
             if committed.epoch > state.committed {
                 state.committed = committed.epoch;

@@ -772,6 +772,7 @@ async fn a_missed_commit_is_noticed_and_caught_up_with() {
         generation: Generation(1),
         previous: Epoch(2),
         committed,
+        traceparent: None,
     });
     assert!(is_unavailable(world.try_get(world.who, 0, 0, 0, 1).await));
     world.commit(3).await;
@@ -800,6 +801,7 @@ async fn a_node_that_lost_a_shard_cannot_flush_it() {
             epoch: Epoch(2),
             objects: Vec::new(),
         },
+        traceparent: None,
     });
     let key = KeyRequest {
         table: TABLE,

@@ -13,7 +13,9 @@ use proto::{
     state_control::StateReport,
     types::{Epoch, KeyGroup, TableId},
 };
+use rpc::trace_context::span_with_parent;
 use state_client::Section;
+use tracing::{Instrument as _, Span, info_span};
 
 use super::{
     Shard,
@@ -126,15 +128,19 @@ impl Shard {
     /// the shard are in what was committed.
     async fn take_in(&self, entries: Vec<LogEntry>) {
         let read = |entry: LogEntry| async move {
-            let sections = self.sections(&entry).await?;
-            Ok::<_, LogError>((entry, sections))
+            let span = self.apply_span(&entry);
+            let sections = self.sections(&entry).instrument(span.clone()).await?;
+            Ok::<_, LogError>(((entry, sections), span))
         };
         let reading = stream::iter(entries)
             .map(read)
             .buffered(EPOCHS_READ_AT_ONCE);
         match reading.try_collect::<Vec<_>>().await {
             Ok(epochs) => {
+                // Spans end when what they are about is seen.
+                let (epochs, spans): (Vec<_>, Vec<Span>) = epochs.into_iter().unzip();
                 self.change(|state| state.apply(epochs));
+                drop(spans);
                 self.context.grown.notify_one();
             }
             Err(LogError::Damaged(why)) => self.lose(why),
@@ -143,6 +149,16 @@ impl Shard {
                 self.pause(1).await;
             }
         }
+    }
+
+    /// From here to where the epoch is seen by reads. An epoch that is replayed has no trace.
+    fn apply_span(&self, entry: &LogEntry) -> Span {
+        if entry.trace.is_none() {
+            return Span::none();
+        }
+        let (job, shard, epoch) = (self.job, self.id, entry.epoch);
+        let span = info_span!("shard.apply", %job, %shard, %epoch);
+        span_with_parent(span, entry.trace.as_deref())
     }
 
     /// The shard's sections of an epoch: from memory where this node wrote them.

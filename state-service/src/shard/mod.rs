@@ -24,4 +24,4 @@ mod tail;
 pub(crate) use driver::drive;
 pub(crate) use fence::{Fence, Verdict};
 pub(crate) use shard::{Shard, ShardContext};
-pub(crate) use state::{Kept, Load};
+pub(crate) use state::{Commit, Kept, Load};

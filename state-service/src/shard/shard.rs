@@ -8,17 +8,16 @@ use std::sync::{
 
 use object_store::path::Path;
 use proto::{
-    log::LogObject,
     state_control::{OpenShard, StateReport},
     types::{Epoch, JobId, ShardId},
 };
-use state_client::{Section, StateError};
+use state_client::StateError;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout_at},
 };
 
-use super::state::{Kept, Load, OpenState, ShardState};
+use super::state::{Commit, Load, OpenState, ShardState};
 use crate::{
     control::ControlView,
     epoch_log::EpochLog,
@@ -101,7 +100,12 @@ impl Shard {
         let opened = self.change(|state| {
             for entry in &order.log {
                 let objects = entry.objects.iter().map(|object| (object.clone(), None));
-                state.commit(None, entry.epoch, objects.collect())?;
+                let commit = Commit {
+                    epoch: entry.epoch,
+                    objects: objects.collect(),
+                    trace: None,
+                };
+                state.commit(None, commit)?;
             }
             state.order_open(order.generation, order.committed);
             Ok::<(), String>(())
@@ -110,13 +114,8 @@ impl Shard {
     }
 
     /// An epoch is committed.
-    pub(crate) fn commit(
-        &self,
-        previous: Epoch,
-        epoch: Epoch,
-        objects: Vec<(LogObject, Option<Arc<Kept<Section>>>)>,
-    ) {
-        let committed = self.change(|state| state.commit(Some(previous), epoch, objects));
+    pub(crate) fn commit(&self, previous: Epoch, commit: Commit) {
+        let committed = self.change(|state| state.commit(Some(previous), commit));
         if let Err(why) = committed {
             self.lose(why);
         }

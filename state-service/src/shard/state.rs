@@ -39,6 +39,17 @@ pub(crate) struct LogEntry {
     pub(crate) objects: Vec<(LogObject, Option<Arc<Kept<Section>>>)>,
     /// Commits that the shard had heard of before.
     pub(crate) commits: u64,
+    /// Trace context of the checkpoint, where it has just been made.
+    pub(crate) trace: Option<String>,
+}
+
+/// What a shard hears of a committed epoch.
+pub(crate) struct Commit {
+    pub(crate) epoch: Epoch,
+    /// All objects of the epoch, and what the node has of them in memory.
+    pub(crate) objects: Vec<(LogObject, Option<Arc<Kept<Section>>>)>,
+    /// W3C trace context of the checkpoint.
+    pub(crate) trace: Option<String>,
 }
 
 /// What a shard is asked to be.
@@ -162,12 +173,8 @@ impl ShardState {
     }
 
     /// An epoch is committed. `previous` was the one before it, if that is known.
-    pub(super) fn commit(
-        &mut self,
-        previous: Option<Epoch>,
-        epoch: Epoch,
-        objects: Vec<(LogObject, Option<Arc<Kept<Section>>>)>,
-    ) -> Result<(), String> {
+    pub(super) fn commit(&mut self, previous: Option<Epoch>, commit: Commit) -> Result<(), String> {
+        let epoch = commit.epoch;
         let known = self.log.back().map(|entry| entry.epoch);
         if known.is_some_and(|known| epoch <= known) {
             return Ok(());
@@ -194,7 +201,8 @@ impl ShardState {
             LogHolding::Rows(shards) => shards.contains(&self.id),
             LogHolding::Output(_) => false,
         };
-        let objects: Vec<_> = objects
+        let objects: Vec<_> = commit
+            .objects
             .into_iter()
             .filter(|(object, _)| holds_rows(object))
             .collect();
@@ -203,6 +211,7 @@ impl ShardState {
                 epoch,
                 objects,
                 commits,
+                trace: commit.trace,
             });
         }
         Ok(())

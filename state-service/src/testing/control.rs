@@ -317,6 +317,7 @@ impl StateControl for TestControl {
                     generation: who.generation,
                     previous,
                     committed,
+                    traceparent: None,
                 });
             })
         }

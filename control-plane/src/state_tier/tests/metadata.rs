@@ -92,6 +92,7 @@ impl TestMetadata {
     /// Kinds of what was proposed since the last call.
     pub(super) fn take_kinds(&self) -> String {
         let kind = |command: Command| match command.change {
+            Change::Found { .. } => "found",
             Change::Accept { .. } => "accept",
             Change::Cancel { .. } => "cancel",
             Change::Begin { .. } => "begin",

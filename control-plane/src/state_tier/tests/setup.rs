@@ -363,6 +363,7 @@ impl Seen {
                 generation,
                 previous,
                 committed: CommittedEpoch { epoch, objects },
+                ..
             } => {
                 let Some(job) = self.jobs.get_mut(job) else {
                     return;

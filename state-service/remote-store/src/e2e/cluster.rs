@@ -316,6 +316,7 @@ impl StateControl for Cluster {
                     generation: who.generation,
                     previous,
                     committed,
+                    traceparent: None,
                 });
             })
         }
