@@ -33,8 +33,7 @@ impl PublishError {
     /// Whether a new generation may fare better.
     pub(crate) fn retry(&self) -> Retry {
         match self {
-            PublishError::State(error) if error.is_damage() => Retry::Never,
-            PublishError::State(_) => Retry::Always,
+            PublishError::State(error) => engine::task::retry_of(error),
             // It was tried for as long as the user wanted, or cannot succeed.
             PublishError::Sink { .. } => Retry::Never,
         }

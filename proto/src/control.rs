@@ -185,8 +185,11 @@ pub enum Retry {
     /// Something outside failed (a file, a sink). If the job has run it may do so again; the user
     /// of one that never has is told at once.
     IfItRan,
-    /// Millstream itself failed: a task crashed, state was out of reach.
+    /// Millstream itself failed: a task crashed.
     Always,
+    /// Other processes of ours, or the object store, were out of reach: that is no reason ever to
+    /// give the job up.
+    Platform,
 }
 
 /// What happened to a job on a worker.

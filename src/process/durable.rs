@@ -21,7 +21,7 @@ use proto::{
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 use sql::PlanOptions;
 use state_service::{
-    ControlView, EmbeddedStore, ReportReceiver, StateNode,
+    ControlView, EmbeddedStore, PatientStore, ReportReceiver, StateNode,
     object::{ClusterId, Identity, OpenStore, StoreUrl, enter, open},
 };
 use tokio::runtime::Runtime;
@@ -87,8 +87,8 @@ impl Durable {
         let node = start_node(&store, &leading.tier, &background, random.next_u64()).await?;
         let later = local_worker::LaterJobs::default();
         let _ = later.set(leading.jobs.clone());
-        let tasks = Arc::new(EmbeddedStore::new(node.clone()));
-        local_worker::start(tasks, clock, later, leading.workers.clone());
+        let tasks = PatientStore::new(EmbeddedStore::new(node.clone()), random.next_u64());
+        local_worker::start(Arc::new(tasks), clock, later, leading.workers.clone());
         Ok(Durable {
             leading,
             metadata,

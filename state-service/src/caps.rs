@@ -34,3 +34,11 @@ pub(crate) const DELETIONS_AT_ONCE: usize = 16;
 pub(crate) const QUESTIONS_MAX: usize = 64;
 /// How long an answer of the control plane is waited for, with an election in between.
 pub(crate) const QUESTION_WAIT: Duration = Duration::from_secs(15);
+
+/// How long tasks of the same process try to read before they are told that their state is out of
+/// reach.
+pub(crate) const READ_PATIENCE: Duration = Duration::from_secs(60);
+/// First pause before a failed request of tasks of the same process is repeated; it doubles.
+pub(crate) const PATIENT_PAUSE: Duration = Duration::from_millis(20);
+/// Longest of these pauses.
+pub(crate) const PATIENT_PAUSE_MAX: Duration = Duration::from_secs(2);

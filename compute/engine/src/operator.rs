@@ -338,10 +338,9 @@ impl OperatorError {
                 ..
             }
             | OperatorError::Sink(SinkError::Io { .. }) => Retry::IfItRan,
-            OperatorError::State(error) if !error.is_damage() => Retry::Always,
+            OperatorError::State(error) => crate::task::retry_of(error),
             OperatorError::Source { .. }
             | OperatorError::Sink(_)
-            | OperatorError::State(_)
             | OperatorError::Evaluate(_)
             | OperatorError::Arrow(_)
             | OperatorError::Decode { .. }

@@ -10,7 +10,7 @@ use crate::caps::{
 pub(crate) enum Cause {
     /// The job's, or that of what it reads and writes.
     Job,
-    /// A process of ours is gone.
+    /// Ours: a process is gone, or the object store out of reach.
     Platform,
 }
 

@@ -23,5 +23,5 @@ mod task_test;
 
 pub use graph::{Consumer, Graph, GraphBuilder};
 pub use metrics::{TaskMetrics, TimeSplit};
-pub use parts::{TaskCommand, TaskError, TaskEvent, TaskParts};
+pub use parts::{TaskCommand, TaskError, TaskEvent, TaskParts, retry_of};
 pub use run::Task;

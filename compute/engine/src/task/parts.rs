@@ -66,10 +66,21 @@ impl TaskError {
     pub fn retry(&self) -> Retry {
         match self {
             TaskError::Orphaned => Retry::Never,
-            TaskError::State(error) if error.is_damage() => Retry::Never,
-            TaskError::State(_) => Retry::Always,
+            TaskError::State(error) => retry_of(error),
             TaskError::Node(node) => node.source.retry(),
         }
+    }
+}
+
+/// Whether running again from the last checkpoint may help after the state store failed.
+#[must_use]
+pub fn retry_of(error: &StateError) -> Retry {
+    if error.is_damage() {
+        Retry::Never
+    } else if error.is_retryable() {
+        Retry::Platform
+    } else {
+        Retry::Always
     }
 }
 

@@ -1219,3 +1219,59 @@ fn a_job_can_be_cancelled_while_no_worker_is_there() {
         "#]],
     );
 }
+
+#[test]
+fn an_outage_of_the_state_service_never_gives_a_job_up() {
+    let mut job = job(1000, 0);
+    job.handle(Event::Submitted, 0);
+    let worker = WorkerId(1);
+    let running = |job: &mut Job, now_us: u64| {
+        let generation = job.generation();
+        let begun = Event::StateBegun {
+            generation,
+            restored: Epoch::ZERO,
+            first: Epoch(16 * generation.0),
+        };
+        job.handle(begun, now_us);
+        let kind = WorkerEventKind::Running;
+        let event = Event::Worker {
+            worker,
+            generation,
+            kind,
+        };
+        job.handle(event, now_us);
+        assert_eq!(job.state(), JobState::Running, "{generation}");
+    };
+    job.handle(Event::Workers([worker].into()), 0);
+    for round in 0..20_u64 {
+        let now_us = round * 100_000_000;
+        // Tasks cannot read, no state node takes the next generation, commits are not answered.
+        running(&mut job, now_us);
+        let failed = Event::Worker {
+            worker,
+            generation: job.generation(),
+            kind: WorkerEventKind::Failed {
+                task: TaskId(0),
+                error: "no answer".to_owned(),
+                retry: Retry::Platform,
+            },
+        };
+        job.handle(failed, now_us);
+        assert_eq!(job.state(), JobState::Restarting, "{round}");
+        job.handle(Event::Tick, job.wake_at_us().expect("it waits"));
+        let unavailable = |job: &Job| Event::StateFailed {
+            generation: job.generation(),
+            error: "no state node".to_owned(),
+            retryable: true,
+        };
+        let failed = unavailable(&job);
+        job.handle(failed, now_us + 50_000_000);
+        assert!(!job.state().is_terminal(), "{round}");
+        job.handle(Event::Tick, job.wake_at_us().expect("it waits"));
+        running(&mut job, now_us + 80_000_000);
+        let failed = unavailable(&job);
+        job.handle(failed, now_us + 90_000_000);
+        assert!(!job.state().is_terminal(), "{round}");
+        job.handle(Event::Tick, job.wake_at_us().expect("it waits"));
+    }
+}

@@ -35,12 +35,13 @@ impl Job {
             | Phase::Running(_)
             | Phase::Publishing(_) => {
                 self.emit(Effect::Stop);
-                let retryable = match retry {
-                    Retry::Never => false,
-                    Retry::IfItRan => self.has_run,
-                    Retry::Always => true,
+                let cause = match retry {
+                    Retry::Never => None,
+                    Retry::IfItRan => self.has_run.then_some(Cause::Job),
+                    Retry::Always => Some(Cause::Job),
+                    Retry::Platform => Some(Cause::Platform),
                 };
-                if !self.back_off(error, retryable.then_some(Cause::Job), now_us) {
+                if !self.back_off(error, cause, now_us) {
                     self.end(JobState::Failed);
                 }
             }
@@ -57,7 +58,7 @@ impl Job {
             | Phase::Running(_)
             | Phase::Publishing(_) => {
                 let deployed = !self.deployed.is_empty();
-                let cause = retryable.then_some(Cause::Job);
+                let cause = retryable.then_some(Cause::Platform);
                 match (self.back_off(error, cause, now_us), deployed) {
                     (true, true) => self.emit(Effect::Stop),
                     (false, true) => self.stop(JobState::Failed),
