@@ -2,6 +2,7 @@
 
 mod batch;
 mod client;
+mod cluster;
 mod conformance;
 mod durable;
 mod files;

@@ -1,16 +1,20 @@
 //! What the test binaries share: the whole system in one process, faults, data, comparison.
 
+mod cluster;
 pub mod collector;
 mod dev_process;
 pub mod exposition;
 pub mod faults;
+mod member;
 pub mod minio;
 pub mod rows;
 mod run;
 mod tool;
 mod wait;
 
+pub use cluster::{Cluster, ClusterConfig, JobStatus};
 pub use dev_process::DevProcess;
+pub use member::Member;
 pub use run::{RunConfig, RunOutput, run};
 pub use wait::wait_until;
 

@@ -1,0 +1,41 @@
+//! A worker, a state node and the leader are killed in the middle of a job, one after the other.
+
+use tests::Cluster;
+
+use super::{load, start};
+
+/// Kills one process of each tier in turn, and starts it again once the job goes on without it.
+fn kill_each(cluster: &mut Cluster, job: &str) {
+    cluster.wait("both workers run tasks", || {
+        let tasks = cluster.worker_tasks().unwrap_or_default();
+        tasks.len() == 2 && tasks.iter().all(|(_, tasks)| *tasks > 0)
+    });
+    cluster.wait_progress(job);
+    cluster.workers[0].kill();
+    cluster.wait_progress(job);
+    cluster.workers[0].start_again();
+    cluster.wait_whole();
+
+    cluster.state_nodes[0].kill();
+    cluster.wait_progress(job);
+    cluster.state_nodes[0].start_again();
+    cluster.wait_whole();
+
+    let leader = cluster.leader();
+    cluster.nodes[leader].kill();
+    cluster.wait_progress(job);
+    assert_ne!(cluster.leader(), leader);
+    cluster.nodes[leader].start_again();
+    cluster.wait_whole();
+    cluster.wait_progress(job);
+}
+
+#[test]
+fn kills_of_every_tier_lose_nothing_and_double_nothing() {
+    let mut cluster = start();
+    let output = cluster.folder().join("output");
+    let jobs = cluster.execute(&load::statements(&output, 2));
+    kill_each(&mut cluster, &jobs[0]);
+    cluster.wait_state(&jobs[0], "FINISHED");
+    load::check(&output);
+}

@@ -1,0 +1,123 @@
+//! A job that is long enough for what tests do to it, and what it must have written at its end.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde_json::Value;
+
+/// Rows of its source; each has its number.
+const ROWS: i64 = 60_000;
+/// How fast they come, over all tasks.
+const ROWS_PER_SECOND: i64 = 3_000;
+/// Keys that they are counted by.
+const KEYS: i64 = 7;
+/// A row's number is its time in ms.
+const WINDOW_MS: i64 = 1_000;
+
+/// The statements: numbers are copied, counted by key in a changelog, and counted by key in windows,
+/// all by one job at this parallelism.
+pub(super) fn statements(folder: &Path, parallelism: u32) -> String {
+    let last = ROWS - 1;
+    let table = |name: &str, columns: &str, format: &str| {
+        let path = folder.join(name);
+        let path = path.display();
+        format!(
+            "CREATE TABLE {name} ({columns}) WITH ('connector' = 'filesystem', 'path' = '{path}', \
+             'format' = '{format}');\n"
+        )
+    };
+    let sinks = [
+        table("copies", "id BIGINT, negative BIGINT", "json"),
+        table("counts", "k BIGINT, c BIGINT", "debezium-json"),
+        table("windows", "w BIGINT, k BIGINT, c BIGINT", "json"),
+    ];
+    format!(
+        "SET 'execution.checkpointing.interval' = '200 ms';
+         SET 'parallelism.default' = '{parallelism}';
+         CREATE TABLE numbers (id BIGINT, t AS TO_TIMESTAMP_LTZ(id, 3), WATERMARK FOR t AS t)
+           WITH ('connector' = 'datagen', 'rows-per-second' = '{ROWS_PER_SECOND}',
+           'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '{last}');
+         {}
+         BEGIN STATEMENT SET;
+         INSERT INTO copies SELECT id, -id FROM numbers;
+         INSERT INTO counts SELECT id % {KEYS}, COUNT(*) FROM numbers GROUP BY id % {KEYS};
+         INSERT INTO windows SELECT MIN(id) / {WINDOW_MS}, id % {KEYS}, COUNT(*)
+           FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(t), INTERVAL '1' SECOND))
+           GROUP BY window_start, window_end, id % {KEYS};
+         END;",
+        sinks.concat()
+    )
+}
+
+/// Checks what the job has written once it has finished: every result is there exactly once.
+pub(super) fn check(folder: &Path) {
+    let mut copies: Vec<[i64; 2]> = rows(&folder.join("copies"), ["id", "negative"]);
+    copies.sort_unstable();
+    let expected: Vec<[i64; 2]> = (0..ROWS).map(|id| [id, -id]).collect();
+    differ("copies", &copies, &expected);
+
+    let mut windows: Vec<[i64; 3]> = rows(&folder.join("windows"), ["w", "k", "c"]);
+    windows.sort_unstable();
+    let mut expected: BTreeMap<[i64; 2], i64> = BTreeMap::new();
+    for id in 0..ROWS {
+        *expected.entry([id / WINDOW_MS, id % KEYS]).or_default() += 1;
+    }
+    let expected: Vec<[i64; 3]> = expected.iter().map(|([w, k], c)| [*w, *k, *c]).collect();
+    differ("windows", &windows, &expected);
+
+    let counted = (0..KEYS).map(|key| (key, (key..ROWS).step_by(7).count() as i64));
+    assert_eq!(fold(&folder.join("counts")), counted.collect());
+}
+
+/// Complains about the first difference, not about all of sixty thousand.
+fn differ<const N: usize>(table: &str, actual: &[[i64; N]], expected: &[[i64; N]]) {
+    let (found, wanted) = (actual.len(), expected.len());
+    let first = actual.iter().zip(expected).position(|(a, b)| a != b);
+    if let Some(at) = first {
+        let (actual, expected) = (&actual[at], &expected[at]);
+        panic!("{table}: row {at} of {found} is {actual:?}, not {expected:?} of {wanted}");
+    }
+    assert_eq!(found, wanted, "{table}");
+}
+
+/// Lines of a table's files, in the order of the files' names: that of their epochs.
+fn lines(folder: &Path) -> Vec<Value> {
+    let files = fs::read_dir(folder).expect("a folder");
+    let files = files.map(|file| file.expect("a file").path());
+    // One that is killed while it writes a file leaves it under a hidden name.
+    let hidden = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with('.'))
+    };
+    let mut files: Vec<_> = files.filter(|path| !hidden(path)).collect();
+    files.sort();
+    let text: String = files
+        .iter()
+        .map(|file| fs::read_to_string(file).expect("text"))
+        .collect();
+    let lines = text.lines().map(serde_json::from_str);
+    lines.map(|line| line.expect("JSON")).collect()
+}
+
+fn rows<const N: usize>(folder: &Path, columns: [&str; N]) -> Vec<[i64; N]> {
+    let lines = lines(folder);
+    let row = |line: &Value| columns.map(|column| line[column].as_i64().expect("a number"));
+    lines.iter().map(row).collect()
+}
+
+/// Applies a changelog of (k, c); every step must fit the one before.
+fn fold(folder: &Path) -> BTreeMap<i64, i64> {
+    let mut rows: BTreeMap<i64, i64> = BTreeMap::new();
+    for change in lines(folder) {
+        let row = |side: &str| {
+            let row = &change[side];
+            Some((row["k"].as_i64()?, row["c"].as_i64()?))
+        };
+        if let Some((key, count)) = row("before") {
+            assert_eq!(rows.remove(&key), Some(count), "{change}");
+        }
+        if let Some((key, count)) = row("after") {
+            assert_eq!(rows.insert(key, count), None, "{change}");
+        }
+    }
+    rows
+}

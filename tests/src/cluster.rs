@@ -1,0 +1,441 @@
+//! A cluster of real processes on this machine: three nodes of the control plane, two workers, two
+//! state nodes. Tests kill them, hold them up, start them again, and ask any of them over REST.
+
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::{Agent, Body, http::Response};
+
+use crate::{
+    member::{Member, MemberSpec},
+    tool::lasting_ports,
+    wait_until,
+};
+
+/// What takes longer will never be: elections, restarts and moves of state take seconds, on a machine
+/// that has other things to do tens of seconds.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long one request may take; longer than the server's own deadlines.
+const REQUEST_MAX: Duration = Duration::from_secs(30);
+
+/// What they say of themselves, without what libraries do.
+const LOG: &str = "info,openraft=warn,slatedb=warn";
+
+/// Control-plane nodes at first.
+const NODES: usize = 3;
+
+/// Workers, and state nodes.
+const PER_TIER: usize = 2;
+
+/// A running cluster; its processes are killed when it is dropped, and their logs shown if that is
+/// because a test has failed.
+pub struct Cluster {
+    /// Nodes of the control plane; that at `n` has the id `n + 1`.
+    pub nodes: Vec<Member>,
+    /// Workers.
+    pub workers: Vec<Member>,
+    /// State nodes; that at `n` has the id `n + 1`.
+    pub state_nodes: Vec<Member>,
+    agent: Agent,
+    config: ClusterConfig,
+    folder: TempDir,
+}
+
+/// What a cluster is started with.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// The binary.
+    pub program: PathBuf,
+    /// URL of the object store; none: a directory of its own.
+    pub store: Option<String>,
+    /// Environment of every process.
+    pub variables: Vec<(String, String)>,
+}
+
+/// A job as the leader sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JobStatus {
+    /// Its state: `RUNNING`.
+    pub state: String,
+    /// The last committed epoch.
+    pub epoch: u64,
+    /// Grows with every restart.
+    pub generation: u64,
+}
+
+impl Cluster {
+    /// What clients show.
+    const TOKEN: &str = "token-of-tests";
+
+    /// Starts one, and waits until all know each other.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start(config: &ClusterConfig) -> Cluster {
+        // Another process may take a port in between; then there are others.
+        let started = (0..5).find_map(|_| Cluster::try_start(config));
+        let cluster = started.expect("some ports are free");
+        cluster.wait_whole();
+        cluster
+    }
+
+    /// `None`: a port was taken by somebody else.
+    fn try_start(config: &ClusterConfig) -> Option<Cluster> {
+        let mut cluster = Cluster {
+            nodes: Vec::new(),
+            workers: Vec::new(),
+            state_nodes: Vec::new(),
+            agent: agent(),
+            config: config.clone(),
+            folder: tempfile::tempdir().expect("a folder"),
+        };
+        let ports = lasting_ports(NODES + 2 * PER_TIER);
+        let (of_nodes, others) = ports.split_at(NODES);
+        let peers: Vec<String> = (1..)
+            .zip(of_nodes)
+            .map(|(id, port)| format!("{id}=127.0.0.1:{port}"))
+            .collect();
+        let addresses: Vec<String> = of_nodes.iter().map(local).collect();
+        for id in 1..=NODES {
+            let node = cluster.node_spec(id, &peers.join(","), &[]);
+            cluster.nodes.push(Member::start(node));
+        }
+        for (index, port) in others.iter().enumerate() {
+            let id = index / 2 + 1;
+            let tier = match index % 2 {
+                0 => cluster.worker_spec(id, &addresses, &local(port)),
+                _ => cluster.state_node_spec(id, &addresses, &local(port)),
+            };
+            match index % 2 {
+                0 => cluster.workers.push(Member::start(tier)),
+                _ => cluster.state_nodes.push(Member::start(tier)),
+            }
+        }
+        let up = cluster.wait_listening();
+        up.then_some(cluster)
+    }
+
+    fn spec(&self, name: String, arguments: Vec<String>) -> MemberSpec {
+        let own = [
+            ("MILLSTREAM_TOKEN".to_owned(), Self::TOKEN.to_owned()),
+            ("MILLSTREAM_LOG".to_owned(), LOG.to_owned()),
+        ];
+        MemberSpec {
+            name,
+            program: self.config.program.clone(),
+            arguments,
+            variables: own
+                .into_iter()
+                .chain(self.config.variables.clone())
+                .collect(),
+            folder: self.folder.path().to_owned(),
+        }
+    }
+
+    fn node_spec(&self, id: usize, peers: &str, more: &[&str]) -> MemberSpec {
+        let name = format!("control-plane-{id}");
+        let data = self.data_dir(id).display().to_string();
+        let number = id.to_string();
+        let arguments = ["control-plane", "--id", &number, "--peers", peers];
+        let own = ["--data-dir", &data, "--rest", "127.0.0.1:0"];
+        let arguments = arguments.iter().chain(&own).chain(more);
+        let arguments = arguments.map(|argument| (*argument).to_owned()).collect();
+        self.spec(name, arguments)
+    }
+
+    fn worker_spec(&self, id: usize, nodes: &[String], listen: &str) -> MemberSpec {
+        let nodes = nodes.join(",");
+        let arguments = ["worker", "--control-plane", &nodes, "--listen", listen];
+        let arguments = arguments.map(str::to_owned).to_vec();
+        self.spec(format!("worker-{id}"), arguments)
+    }
+
+    fn state_node_spec(&self, id: usize, nodes: &[String], listen: &str) -> MemberSpec {
+        let (number, nodes) = (id.to_string(), nodes.join(","));
+        let here = format!("file://{}", self.folder.path().join("store").display());
+        let store = self.config.store.as_ref().unwrap_or(&here);
+        let arguments = ["state-node", "--id", &number, "--control-plane", &nodes];
+        let own = ["--store", store, "--listen", listen];
+        let arguments = arguments.into_iter().chain(own).map(str::to_owned);
+        self.spec(format!("state-node-{id}"), arguments.collect())
+    }
+
+    /// Whether all processes have come as far as they do without each other.
+    fn wait_listening(&mut self) -> bool {
+        let mut taken = false;
+        let all = wait_until(PATIENCE, || {
+            let members = self.nodes.iter_mut();
+            let mut members = members
+                .chain(&mut self.workers)
+                .chain(&mut self.state_nodes);
+            let ended = members.find_map(|member| member.ended().is_some().then_some(member));
+            if let Some(member) = ended {
+                let log = member.log();
+                let in_use = log.contains("failed to listen") || log.contains("in use");
+                assert!(in_use, "{} ended: {log}", member.name());
+                taken = true;
+            }
+            taken || (0..self.nodes.len()).all(|node| self.url(node).is_some())
+        });
+        assert!(all, "the control plane does not come up");
+        !taken
+    }
+
+    /// Waits until there is a leader that knows all workers and state nodes.
+    ///
+    /// # Panics
+    /// When that does not happen.
+    pub fn wait_whole(&self) {
+        let up = |members: &[Member]| members.iter().filter(|member| member.is_up()).count();
+        let (workers, state_nodes) = (up(&self.workers), up(&self.state_nodes));
+        self.wait("all workers and state nodes are connected", || {
+            self.worker_tasks()
+                .is_some_and(|known| known.len() == workers)
+                && self.connected_state_nodes() == Some(state_nodes)
+        });
+    }
+
+    /// A folder for what tests read and write.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The directory of a control-plane node's log.
+    #[must_use]
+    pub fn data_dir(&self, id: usize) -> PathBuf {
+        self.folder.path().join(format!("data-{id}"))
+    }
+
+    /// Waits until something holds.
+    ///
+    /// # Panics
+    /// When it does not, with `what`.
+    pub fn wait(&self, what: &str, holds: impl FnMut() -> bool) {
+        assert!(wait_until(PATIENCE, holds), "not in time: {what}");
+    }
+
+    /// Executes statements at some node, as soon as there is a leader: the ids of the jobs.
+    ///
+    /// # Panics
+    /// When they are refused.
+    #[must_use]
+    pub fn execute(&self, sql: &str) -> Vec<String> {
+        let mut answered = None;
+        self.wait("statements are taken", || {
+            let node = (0..self.nodes.len()).find(|node| self.url(*node).is_some());
+            let (status, body) = self
+                .execute_at(node.expect("a node"), sql)
+                .expect("an answer");
+            // What is not certain must not be asked for twice.
+            let repeat = status == 503 && !body.contains("it may have happened");
+            answered = (!repeat).then_some((status, body));
+            answered.is_some()
+        });
+        let (status, body) = answered.expect("just answered");
+        assert_eq!(status, 201, "{body}");
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        let results = body["results"].as_array().expect("results");
+        let jobs = results.iter().filter_map(|result| result["job"].as_str());
+        jobs.map(str::to_owned).collect()
+    }
+
+    /// Posts statements to one node: status and body.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn execute_at(&self, node: usize, sql: &str) -> Result<(u16, String), String> {
+        let url = self.url(node).ok_or("it is not up")?;
+        let request = self.agent.post(format!("{url}/v1/statements"));
+        let request = request.header("Authorization", format!("Bearer {}", Self::TOKEN));
+        let request = request.header("Content-Type", "application/json");
+        answer(request.send(json!({ "sql": sql }).to_string()))
+    }
+
+    /// Gets a path from one node: status and body.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn get_at(&self, node: usize, path: &str) -> Result<(u16, String), String> {
+        let url = self.url(node).ok_or("it is not up")?;
+        answer(self.open(&url, path))
+    }
+
+    fn open(&self, url: &str, path: &str) -> Result<Response<Body>, ureq::Error> {
+        let request = self.agent.get(format!("{url}{path}"));
+        let request = request.header("Authorization", format!("Bearer {}", Self::TOKEN));
+        request.call()
+    }
+
+    /// What any node answers; `None` while there is no leader.
+    ///
+    /// # Panics
+    /// When it answers something else than 200 or 503.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let (status, body) = self.ask_any(|url| answer(self.open(url, path))).ok()?;
+        match status {
+            200 => Some(serde_json::from_str(&body).expect("JSON")),
+            503 => None,
+            _ => panic!("{path}: {status} {body}"),
+        }
+    }
+
+    /// The answer of the first node that gives one.
+    fn ask_any(
+        &self,
+        ask: impl Fn(&str) -> Result<(u16, String), String>,
+    ) -> Result<(u16, String), String> {
+        let mut last = Err("no node is up".to_owned());
+        for node in 0..self.nodes.len() {
+            let Some(url) = self.url(node) else { continue };
+            last = ask(&url);
+            if last.as_ref().is_ok_and(|(status, _)| *status != 503) {
+                break;
+            }
+        }
+        last
+    }
+
+    /// Where a node serves clients, if it is up.
+    #[must_use]
+    pub fn url(&self, node: usize) -> Option<String> {
+        let node = self.nodes.get(node).filter(|node| node.is_up())?;
+        let log = node.log();
+        let line = log
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("REST API  "))?;
+        line.split("/v1").next().map(str::to_owned)
+    }
+
+    /// The node that leads; waits until there is one.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use = "or wait for something else"]
+    pub fn leader(&self) -> usize {
+        let mut leader = None;
+        self.wait("a leader", || {
+            leader = self.leader_now();
+            leader.is_some()
+        });
+        leader.expect("just found")
+    }
+
+    fn leader_now(&self) -> Option<usize> {
+        let cluster = self.get("/v1/cluster")?;
+        let nodes = cluster["nodes"].as_array().expect("nodes");
+        let leader = nodes.iter().find(|node| node["leader"] == true)?;
+        let id = leader["id"].as_u64().expect("an id");
+        Some(usize::try_from(id).expect("small") - 1)
+    }
+
+    /// A job, if there is a leader.
+    ///
+    /// # Panics
+    /// When there is no such job.
+    #[must_use]
+    pub fn job(&self, id: &str) -> Option<JobStatus> {
+        let job = self.get(&format!("/v1/jobs/{id}"))?;
+        Some(JobStatus {
+            state: job["state"].as_str().expect("text").to_owned(),
+            epoch: job["committed_epoch"].as_u64().expect("a number"),
+            generation: job["generation"].as_u64().expect("a number"),
+        })
+    }
+
+    /// Waits until a job has come to a state.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait_state(&self, id: &str, state: &str) {
+        let mut last = None;
+        let reached = wait_until(PATIENCE, || {
+            last = self.job(id).or(last.take());
+            last.as_ref().is_some_and(|job| job.state == state)
+        });
+        assert!(reached, "{id} is not {state}: {last:?}");
+    }
+
+    /// Waits until a job that runs has committed some epochs more.
+    ///
+    /// # Panics
+    /// When it does not, or has ended.
+    pub fn wait_progress(&self, id: &str) {
+        let mut first = None;
+        self.wait(&format!("{id} commits"), || {
+            let Some(job) = self.job(id) else {
+                return false;
+            };
+            assert_ne!(job.state, "FINISHED", "the test came too late");
+            job.epoch >= *first.get_or_insert(job.epoch) + 3
+        });
+    }
+
+    /// Addresses of connected workers, with how many tasks each runs; `None`: no leader.
+    ///
+    /// # Panics
+    /// When the answer is not what it should be.
+    #[must_use]
+    pub fn worker_tasks(&self) -> Option<Vec<(String, u64)>> {
+        let answer = self.get("/v1/workers")?;
+        let workers = answer["workers"].as_array().expect("workers").iter();
+        let view = |worker: &Value| {
+            let address = worker["address"].as_str().expect("an address");
+            (
+                address.to_owned(),
+                worker["tasks"].as_u64().expect("a number"),
+            )
+        };
+        Some(workers.map(view).collect())
+    }
+
+    /// How many state nodes are connected; `None`: no leader.
+    ///
+    /// # Panics
+    /// When the answer is not what it should be.
+    #[must_use]
+    pub fn connected_state_nodes(&self) -> Option<usize> {
+        let answer = self.get("/v1/state-nodes")?;
+        let nodes = answer["state_nodes"].as_array().expect("state nodes");
+        let connected = nodes.iter().filter(|node| node["connected"] == true);
+        Some(connected.count())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let members = self.nodes.iter().chain(&self.workers);
+            members.chain(&self.state_nodes).for_each(Member::show);
+        }
+    }
+}
+
+fn local(port: &u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+fn agent() -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        // A process that is killed and starts again has another port.
+        .max_idle_connections(0)
+        .timeout_global(Some(REQUEST_MAX));
+    config.build().into()
+}
+
+fn answer(response: Result<Response<Body>, ureq::Error>) -> Result<(u16, String), String> {
+    let mut response = response.map_err(|error| error.to_string())?;
+    let text = response.body_mut().read_to_string();
+    let text = text.map_err(|error| error.to_string())?;
+    Ok((response.status().as_u16(), text))
+}

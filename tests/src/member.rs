@@ -1,0 +1,168 @@
+//! A process of a cluster, which tests kill, hold up and start again.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use crate::wait_until;
+
+/// How long it may take to end when it must.
+const END_MAX: Duration = Duration::from_secs(60);
+
+/// Lines of its log that are shown when a test fails.
+const LOG_LINES_SHOWN: usize = 60;
+
+/// What every life of a process is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct MemberSpec {
+    pub(crate) name: String,
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) variables: Vec<(String, String)>,
+    /// Where its logs are.
+    pub(crate) folder: PathBuf,
+}
+
+/// A process that may live several times, always with the same arguments; killed when dropped.
+pub struct Member {
+    spec: MemberSpec,
+    process: Option<Child>,
+    lives: u32,
+    held: bool,
+}
+
+impl Member {
+    /// Starts its first life.
+    pub(crate) fn start(spec: MemberSpec) -> Member {
+        let mut member = Member {
+            spec,
+            process: None,
+            lives: 0,
+            held: false,
+        };
+        member.start_again();
+        member
+    }
+
+    /// Its name in logs: `worker-1`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Starts it once more with the same arguments.
+    ///
+    /// # Panics
+    /// When it still runs, or the program does not.
+    pub fn start_again(&mut self) {
+        assert!(self.process.is_none(), "{} still runs", self.spec.name);
+        self.lives += 1;
+        let log = File::create(self.log_path()).expect("a file");
+        let spec = &self.spec;
+        let process = Command::new(&spec.program)
+            .args(&spec.arguments)
+            .envs(spec.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn();
+        self.process = Some(process.expect("the program runs"));
+    }
+
+    /// Kills it as `kill -9` does, and waits until it is gone.
+    ///
+    /// # Panics
+    /// When it has ended by itself before.
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        let ended = process.try_wait().expect("a process");
+        assert!(ended.is_none(), "{} ended: {}", self.name(), self.log());
+        process.kill().expect("killed");
+        process.wait().expect("ended");
+        self.held = false;
+    }
+
+    /// Stops it in the middle of what it does: it holds its connections and says nothing.
+    pub fn hold(&mut self) {
+        self.signal("-STOP");
+        self.held = true;
+    }
+
+    /// Lets it go on as if nothing had happened.
+    pub fn release(&mut self) {
+        self.signal("-CONT");
+        self.held = false;
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it goes on.
+    pub fn wait_ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until(END_MAX, || {
+            status = self.ended();
+            status.is_some()
+        });
+        self.process = None;
+        status.unwrap_or_else(|| panic!("{} goes on: {}", self.name(), self.log()))
+    }
+
+    /// What it has written in its present life, or the last one.
+    ///
+    /// # Panics
+    /// When that cannot be read.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).expect("its output")
+    }
+
+    /// Whether it runs, and is not held up.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.process.is_some() && !self.held
+    }
+
+    /// How it ended, if it did by itself.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.as_mut()?.try_wait().expect("a process")
+    }
+
+    /// The end of its log, for who looks for the cause of a failure.
+    pub(crate) fn show(&self) {
+        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let shown = lines.len().saturating_sub(LOG_LINES_SHOWN);
+        let (name, life) = (&self.spec.name, self.lives);
+        eprintln!("--- {name}, life {life}, from line {shown}");
+        for line in &lines[shown..] {
+            // Options of libraries make lines that hide the others.
+            eprintln!("{}", line.chars().take(400).collect::<String>());
+        }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        let MemberSpec { folder, name, .. } = &self.spec;
+        folder.join(format!("{name}.{}.log", self.lives))
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().expect("it runs");
+        let sent = Command::new("kill")
+            .args([signal, &process.id().to_string()])
+            .status();
+        assert!(sent.expect("kill runs").success());
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
