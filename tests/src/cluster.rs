@@ -2,6 +2,7 @@
 //! state nodes. Tests kill them, hold them up, start them again, and ask any of them over REST.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -198,7 +199,9 @@ impl Cluster {
         self.wait("all workers and state nodes are connected", || {
             self.worker_tasks()
                 .is_some_and(|known| known.len() == workers)
-                && self.connected_state_nodes() == Some(state_nodes)
+                && self
+                    .state_node_shards()
+                    .is_some_and(|known| known.len() == state_nodes)
         });
     }
 
@@ -330,11 +333,19 @@ impl Cluster {
     }
 
     fn leader_now(&self) -> Option<usize> {
-        let cluster = self.get("/v1/cluster")?;
+        (0..self.nodes.len()).find_map(|node| self.leader_told_by(node))
+    }
+
+    /// The node that leads, as some node says.
+    #[must_use]
+    pub fn leader_told_by(&self, node: usize) -> Option<usize> {
+        let (200, cluster) = self.get_at(node, "/v1/cluster").ok()? else {
+            return None;
+        };
+        let cluster: Value = serde_json::from_str(&cluster).expect("JSON");
         let nodes = cluster["nodes"].as_array().expect("nodes");
         let leader = nodes.iter().find(|node| node["leader"] == true)?;
-        let id = leader["id"].as_u64().expect("an id");
-        Some(usize::try_from(id).expect("small") - 1)
+        Some(index(leader["id"].as_u64().expect("an id")))
     }
 
     /// A job, if there is a leader.
@@ -364,18 +375,31 @@ impl Cluster {
         assert!(reached, "{id} is not {state}: {last:?}");
     }
 
-    /// Waits until a job that runs has committed some epochs more.
+    /// Waits until a job that runs has committed some epochs more: what it is then.
     ///
     /// # Panics
     /// When it does not, or has ended.
-    pub fn wait_progress(&self, id: &str) {
-        let mut first = None;
+    pub fn wait_progress(&self, id: &str) -> JobStatus {
+        let (mut first, mut last) = (None, None);
         self.wait(&format!("{id} commits"), || {
-            let Some(job) = self.job(id) else {
+            last = self.job(id);
+            let Some(job) = &last else {
                 return false;
             };
             assert_ne!(job.state, "FINISHED", "the test came too late");
             job.epoch >= *first.get_or_insert(job.epoch) + 3
+        });
+        last.expect("just seen")
+    }
+
+    /// Waits until every worker runs tasks.
+    ///
+    /// # Panics
+    /// When one does not.
+    pub fn wait_all_work(&self) {
+        self.wait("every worker runs tasks", || {
+            let tasks = self.worker_tasks().unwrap_or_default();
+            tasks.len() == self.workers.len() && tasks.iter().all(|(_, tasks)| *tasks > 0)
         });
     }
 
@@ -397,16 +421,36 @@ impl Cluster {
         Some(workers.map(view).collect())
     }
 
-    /// How many state nodes are connected; `None`: no leader.
+    /// State nodes that are connected, with how many shards each serves; `None`: no leader.
     ///
     /// # Panics
     /// When the answer is not what it should be.
     #[must_use]
-    pub fn connected_state_nodes(&self) -> Option<usize> {
+    pub fn state_node_shards(&self) -> Option<BTreeMap<usize, u64>> {
         let answer = self.get("/v1/state-nodes")?;
         let nodes = answer["state_nodes"].as_array().expect("state nodes");
         let connected = nodes.iter().filter(|node| node["connected"] == true);
-        Some(connected.count())
+        let view = |node: &Value| {
+            let id = node["id"].as_str().and_then(|id| id.strip_prefix("sn_"));
+            let id = id.and_then(|id| id.parse().ok()).expect("an id");
+            (index(id), node["shards"].as_u64().expect("a number"))
+        };
+        Some(connected.map(view).collect())
+    }
+
+    /// A state node that serves shards; waits until there is one.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn busy_state_node(&self) -> usize {
+        let mut busy = None;
+        self.wait("a state node serves shards", || {
+            let shards = self.state_node_shards().unwrap_or_default();
+            busy = shards.into_iter().max_by_key(|(_, shards)| *shards);
+            busy.is_some_and(|(_, shards)| shards > 0)
+        });
+        busy.expect("just found").0
     }
 }
 
@@ -417,6 +461,11 @@ impl Drop for Cluster {
             members.chain(&self.state_nodes).for_each(Member::show);
         }
     }
+}
+
+/// Where the process with an id is in its list.
+fn index(id: u64) -> usize {
+    usize::try_from(id).expect("small") - 1
 }
 
 fn local(port: &u16) -> String {

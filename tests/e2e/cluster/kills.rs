@@ -6,19 +6,17 @@ use super::{load, start};
 
 /// Kills one process of each tier in turn, and starts it again once the job goes on without it.
 fn kill_each(cluster: &mut Cluster, job: &str) {
-    cluster.wait("both workers run tasks", || {
-        let tasks = cluster.worker_tasks().unwrap_or_default();
-        tasks.len() == 2 && tasks.iter().all(|(_, tasks)| *tasks > 0)
-    });
+    cluster.wait_all_work();
     cluster.wait_progress(job);
     cluster.workers[0].kill();
     cluster.wait_progress(job);
     cluster.workers[0].start_again();
     cluster.wait_whole();
 
-    cluster.state_nodes[0].kill();
+    let busy = cluster.busy_state_node();
+    cluster.state_nodes[busy].kill();
     cluster.wait_progress(job);
-    cluster.state_nodes[0].start_again();
+    cluster.state_nodes[busy].start_again();
     cluster.wait_whole();
 
     let leader = cluster.leader();

@@ -3,6 +3,7 @@
 
 mod kills;
 mod load;
+mod zombies;
 
 use std::path::Path;
 

@@ -1,0 +1,66 @@
+//! Processes that stop in the middle of what they do, are given up, and go on as if nothing had
+//! happened.
+
+use tests::Cluster;
+
+use super::{load, start};
+
+/// A worker: its tasks run elsewhere before it goes on, and it goes on where it was.
+fn hold_worker(cluster: &mut Cluster, job: &str) {
+    let before = cluster.wait_progress(job);
+    cluster.workers[0].hold();
+    cluster.wait("the worker's tasks run elsewhere", || {
+        let tasks = cluster.worker_tasks().unwrap_or_default();
+        let elsewhere = tasks.len() == 1 && tasks[0].1 > 0;
+        elsewhere
+            && cluster
+                .job(job)
+                .is_some_and(|job| job.generation > before.generation)
+    });
+    cluster.wait_progress(job);
+    cluster.workers[0].release();
+    cluster.wait_whole();
+    cluster.wait_progress(job);
+}
+
+/// A state node: its shards are served by the other one.
+fn hold_state_node(cluster: &mut Cluster, job: &str) {
+    let busy = cluster.busy_state_node();
+    cluster.state_nodes[busy].hold();
+    cluster.wait("its shards move", || {
+        let shards = cluster.state_node_shards().unwrap_or_default();
+        !shards.contains_key(&busy) && shards.values().any(|shards| *shards > 0)
+    });
+    cluster.wait_progress(job);
+    cluster.state_nodes[busy].release();
+    cluster.wait_whole();
+    cluster.wait_progress(job);
+}
+
+/// The leader: another is elected, and the old one follows it when it comes back.
+fn hold_leader(cluster: &mut Cluster, job: &str) {
+    let old = cluster.leader();
+    cluster.nodes[old].hold();
+    cluster.wait_progress(job);
+    assert_ne!(cluster.leader(), old);
+    cluster.nodes[old].release();
+    cluster.wait("all nodes know one leader", || {
+        let told = |node| cluster.leader_told_by(node);
+        told(0).is_some() && told(0) == told(1) && told(1) == told(2)
+    });
+    cluster.wait_whole();
+    cluster.wait_progress(job);
+}
+
+#[test]
+fn processes_that_come_back_from_a_long_pause_change_nothing() {
+    let mut cluster = start();
+    let output = cluster.folder().join("output");
+    let jobs = cluster.execute(&load::statements(&output, 4));
+    cluster.wait_all_work();
+    hold_worker(&mut cluster, &jobs[0]);
+    hold_state_node(&mut cluster, &jobs[0]);
+    hold_leader(&mut cluster, &jobs[0]);
+    cluster.wait_state(&jobs[0], "FINISHED");
+    load::check(&output);
+}
