@@ -168,7 +168,7 @@ impl Statements {
             Prepared::Done(result) => Ok(result),
             Prepared::Job(_) => match entries.next() {
                 Some(entry) => Ok(StatementResult::Job(entry)),
-                None => Err(SubmitError::Closed.into()),
+                None => Err(SubmitError::Interrupted.into()),
             },
         });
         results.collect()

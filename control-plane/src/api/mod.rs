@@ -24,7 +24,7 @@ mod workers;
 
 pub use auth::{Token, guarded};
 pub use backend::Backend;
-pub(crate) use problem::Problem;
+pub(crate) use problem::{Problem, in_doubt};
 pub(crate) use router::open_router;
 pub use router::{openapi, router};
 pub use state_tier::{NoStateNodes, StateNodes};

@@ -66,6 +66,19 @@ impl Problem {
     }
 }
 
+/// Nothing was done: the process is going down, or leads no more.
+fn closing(detail: String) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "server.closing", detail)
+        .hint("nothing has changed; ask again in a few seconds, or another server")
+}
+
+/// Nobody knows whether it was done.
+pub(crate) fn in_doubt(detail: String) -> Problem {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Problem::new(status, "metadata.unavailable", detail)
+        .hint("it may have happened all the same: look before you ask again")
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -107,9 +120,8 @@ impl From<SubmitError> for Problem {
             SubmitError::Refused(_) => Problem::new(StatusCode::CONFLICT, "catalog.moved", detail)
                 .hint("send the statements again"),
             SubmitError::Metadata(error) => error.into(),
-            SubmitError::Closed => {
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "server.closing", detail)
-            }
+            SubmitError::Closed => closing(detail),
+            SubmitError::Interrupted => in_doubt(detail),
         }
     }
 }
@@ -120,10 +132,7 @@ impl From<MetadataError> for Problem {
             MetadataError::Unavailable {
                 indeterminate: true,
                 ..
-            } => (
-                "metadata.unavailable",
-                "it may have happened all the same: look before you ask again",
-            ),
+            } => return in_doubt(error.to_string()),
             MetadataError::Unavailable { .. } | MetadataError::NotLeader { .. } => (
                 "metadata.unavailable",
                 "ask again later; jobs that run go on",
@@ -164,7 +173,8 @@ impl From<JobsError> for Problem {
                 let detail = error.to_string();
                 return Problem::new(StatusCode::CONFLICT, "job.not_ended", detail).hint(hint);
             }
-            JobsError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "server.closing"),
+            JobsError::Closed => return closing(error.to_string()),
+            JobsError::Interrupted => return in_doubt(error.to_string()),
         };
         Problem::new(status, code, error.to_string())
     }

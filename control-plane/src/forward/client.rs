@@ -14,11 +14,14 @@ use futures::StreamExt as _;
 use rpc::{
     Channel, Timeouts, Tls, connect,
     forward::{ForwardReply, ForwardRequest, Head, Header, forward_reply::Part},
-    forward_client,
+    forward_client, is_unsent,
     tonic::{Status, Streaming},
 };
 
-use crate::{api::Problem, caps::REQUEST_BYTES_MAX};
+use crate::{
+    api::{Problem, in_doubt},
+    caps::REQUEST_BYTES_MAX,
+};
 
 /// Headers that belong to one connection.
 const OF_CONNECTION: [HeaderName; 5] = [
@@ -68,15 +71,17 @@ impl Forwarder {
             headers: headers(&head.headers),
             body,
         };
+        let changes = !head.method.is_safe();
+        let failed = |status: Status| match changes && !is_unsent(&status) {
+            true => unanswered(status.message()),
+            false => no_leader(status.message()),
+        };
         let sent = forward_client(channel).send(request).await;
-        let mut replies = sent.map_err(|status| unreachable(&status))?.into_inner();
-        let first = replies
-            .message()
-            .await
-            .map_err(|status| unreachable(&status))?;
+        let mut replies = sent.map_err(failed)?.into_inner();
+        let first = replies.message().await.map_err(failed)?;
         match first.and_then(|reply| reply.part) {
             Some(Part::Head(head)) => response(&head, replies),
-            _ => Err(no_leader("its answer has no beginning")),
+            _ => Err(failed(Status::internal("its answer has no beginning"))),
         }
     }
 
@@ -125,8 +130,11 @@ fn response(head: &Head, replies: Streaming<ForwardReply>) -> Result<Response, P
     built.map_err(|error| no_leader(&error.to_string()))
 }
 
-fn unreachable(status: &Status) -> Problem {
-    no_leader(status.message())
+/// What a client is told whose request has left, and came to nobody knows what.
+fn unanswered(why: &str) -> Problem {
+    in_doubt(format!(
+        "the leader of the control plane has not answered: {why}"
+    ))
 }
 
 /// What a client is told while nobody answers for the cluster.

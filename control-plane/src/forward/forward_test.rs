@@ -132,3 +132,26 @@ async fn without_a_leader_clients_are_told_to_come_back() {
     let (status, body) = ask(&follower(Some(other)), request("GET", "/v1/jobs", "")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
 }
+
+#[tokio::test]
+async fn a_change_that_has_left_and_is_not_answered_may_have_happened() {
+    let doubt = "it may have happened all the same";
+    let nobody = follower(Some("127.0.0.1:1".to_owned()));
+    let (_, body) = ask(&nobody, request("POST", "/v1/statements", "{}")).await;
+    assert!(!body.contains(doubt), "{body}");
+
+    // A leader that dies as soon as it has heard something.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            connection.readable().await.expect("something");
+        }
+    });
+    let dies = follower(Some(address));
+    for (method, doubtful) in [("POST", true), ("DELETE", true), ("GET", false)] {
+        let (status, body) = ask(&dies, request(method, "/v1/jobs/job_1", "")).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(body.contains(doubt), doubtful, "{method}: {body}");
+    }
+}

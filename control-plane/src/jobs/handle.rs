@@ -28,9 +28,12 @@ pub enum SubmitError {
     /// They could not be written down.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
-    /// The process is going down.
-    #[error("the server is shutting down")]
+    /// The process is going down, or leads no more. Nothing was done.
+    #[error("the server is shutting down, or does not lead any more")]
     Closed,
+    /// The same, before there was an answer: it may have been done.
+    #[error("the server stopped leading before it had an answer")]
+    Interrupted,
 }
 
 /// Why a request about a job failed.
@@ -45,9 +48,12 @@ pub enum JobsError {
     /// The wish could not be written down.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
-    /// The process is going down.
-    #[error("the server is shutting down")]
+    /// The process is going down, or leads no more. Nothing was done.
+    #[error("the server is shutting down, or does not lead any more")]
     Closed,
+    /// The same, before there was an answer: it may have been done.
+    #[error("the server stopped leading before it had an answer")]
+    Interrupted,
 }
 
 /// Jobs of this process. Cheap to clone.
@@ -89,7 +95,7 @@ impl Jobs {
     /// Writes a script's effects down and starts its jobs: all or none.
     ///
     /// # Errors
-    /// When it is not accepted; nothing was started then.
+    /// When it is not accepted; nothing was started then, unless the error leaves that open.
     pub async fn accept(&self, script: Script) -> Result<Vec<Arc<JobEntry>>, SubmitError> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Accept {
@@ -99,20 +105,20 @@ impl Jobs {
         };
         let sent = self.requests.send(request).await;
         sent.map_err(|_| SubmitError::Closed)?;
-        answer.await.map_err(|_| SubmitError::Closed)?
+        answer.await.map_err(|_| SubmitError::Interrupted)?
     }
 
     /// Starts a job.
     ///
     /// # Errors
-    /// When it is not accepted; nothing was started then.
+    /// When it is not accepted; nothing was started then, unless the error leaves that open.
     pub async fn submit(&self, spec: JobSpec) -> Result<Arc<JobEntry>, SubmitError> {
         let script = Script {
             catalog: None,
             jobs: vec![spec],
         };
         let mut entries = self.accept(script).await?;
-        entries.pop().ok_or(SubmitError::Closed)
+        entries.pop().ok_or(SubmitError::Interrupted)
     }
 
     /// The job.
@@ -144,7 +150,7 @@ impl Jobs {
         let (reply, answer) = oneshot::channel();
         let sent = self.requests.send(Request::Cancel { job, reply }).await;
         sent.map_err(|_| JobsError::Closed)?;
-        answer.await.map_err(|_| JobsError::Closed)?
+        answer.await.map_err(|_| JobsError::Interrupted)?
     }
 
     /// Forgets a job that has ended, with the rows that were kept of it.
@@ -158,7 +164,7 @@ impl Jobs {
         let (reply, answer) = oneshot::channel();
         let sent = self.requests.send(Request::Forget { job, reply }).await;
         sent.map_err(|_| JobsError::Closed)?;
-        answer.await.map_err(|_| JobsError::Closed)?
+        answer.await.map_err(|_| JobsError::Interrupted)?
     }
 
     /// The workers.

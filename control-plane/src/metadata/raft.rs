@@ -108,13 +108,17 @@ fn propose_error(error: &ProposeError) -> MetadataError {
         ProposeError::NotLeader { leader } => MetadataError::NotLeader {
             leader: leader.as_ref().map(|leader| leader.address.clone()),
         },
-        ProposeError::TooLarge { .. } | ProposeError::Stopped { .. } => closed(error.to_string()),
-        ProposeError::NoQuorum { .. } | ProposeError::Timeout { .. } => {
-            MetadataError::Unavailable {
-                why: error.to_string(),
-                indeterminate: error.is_indeterminate(),
-            }
-        }
+        ProposeError::TooLarge { .. }
+        | ProposeError::Stopped {
+            indeterminate: false,
+            ..
+        } => closed(error.to_string()),
+        ProposeError::NoQuorum { .. }
+        | ProposeError::Timeout { .. }
+        | ProposeError::Stopped { .. } => MetadataError::Unavailable {
+            why: error.to_string(),
+            indeterminate: error.is_indeterminate(),
+        },
     }
 }
 

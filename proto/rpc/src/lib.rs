@@ -28,7 +28,7 @@ pub use retry::{Backoff, RetryPolicy};
 pub use schema::{control, exchange, forward, peer, state};
 pub use serve::{ServeError, serve};
 pub use server::{control_server, exchange_server, forward_server, peer_server, state_server};
-pub use status::{ErrorCode, WireError, from_status, to_status};
+pub use status::{ErrorCode, WireError, from_status, is_unsent, to_status};
 pub use tls::{Mutual, Tls};
 pub use tonic;
 pub use trace::{TraceInject, TraceLayer, TraceService};

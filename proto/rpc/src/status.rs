@@ -89,9 +89,20 @@ impl ErrorCode {
 }
 
 fn is_late(cause: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(cause);
+    has::<tonic::TimeoutExpired>(cause)
+}
+
+/// Whether the request of a call that ended so never left, for there was no connection.
+#[must_use]
+pub fn is_unsent(status: &Status) -> bool {
+    status.source().is_some_and(has::<tonic::ConnectError>)
+}
+
+/// Whether an error is, or was caused by, one of this type.
+fn has<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.is::<tonic::TimeoutExpired>() {
+        if error.is::<E>() {
             return true;
         }
         cause = error.source();
