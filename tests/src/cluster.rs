@@ -3,7 +3,9 @@
 
 use std::{
     collections::BTreeMap,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
     thread,
     time::Duration,
 };
@@ -13,6 +15,7 @@ use tempfile::TempDir;
 use ureq::{Agent, Body, http::Response};
 
 use crate::{
+    exposition::parse,
     member::{Member, MemberSpec},
     tool::lasting_ports,
     wait_until,
@@ -27,6 +30,9 @@ const REQUEST_MAX: Duration = Duration::from_secs(30);
 
 /// What they say of themselves, without what libraries do.
 const LOG: &str = "info,openraft=warn,slatedb=warn";
+
+/// A metric of workers.
+const ROWS_OUT: &str = "millstream_operator_rows_out_total";
 
 /// Control-plane nodes at first.
 const NODES: usize = 3;
@@ -43,6 +49,10 @@ pub struct Cluster {
     pub workers: Vec<Member>,
     /// State nodes; that at `n` has the id `n + 1`.
     pub state_nodes: Vec<Member>,
+    /// Where each worker serves its metrics.
+    metrics: Vec<String>,
+    /// Where each control-plane node is for other nodes.
+    addresses: Vec<String>,
     agent: Agent,
     config: ClusterConfig,
     folder: TempDir,
@@ -93,31 +103,34 @@ impl Cluster {
             nodes: Vec::new(),
             workers: Vec::new(),
             state_nodes: Vec::new(),
+            metrics: Vec::new(),
+            addresses: Vec::new(),
             agent: agent(),
             config: config.clone(),
             folder: tempfile::tempdir().expect("a folder"),
         };
-        let ports = lasting_ports(NODES + 2 * PER_TIER);
+        let ports = lasting_ports(NODES + 3 * PER_TIER);
         let (of_nodes, others) = ports.split_at(NODES);
+        let (of_workers, others) = others.split_at(PER_TIER);
+        let (of_metrics, of_state_nodes) = others.split_at(PER_TIER);
         let peers: Vec<String> = (1..)
             .zip(of_nodes)
             .map(|(id, port)| format!("{id}=127.0.0.1:{port}"))
             .collect();
         let addresses: Vec<String> = of_nodes.iter().map(local).collect();
+        cluster.addresses.clone_from(&addresses);
         for id in 1..=NODES {
             let node = cluster.node_spec(id, &peers.join(","), &[]);
             cluster.nodes.push(Member::start(node));
         }
-        for (index, port) in others.iter().enumerate() {
-            let id = index / 2 + 1;
-            let tier = match index % 2 {
-                0 => cluster.worker_spec(id, &addresses, &local(port)),
-                _ => cluster.state_node_spec(id, &addresses, &local(port)),
-            };
-            match index % 2 {
-                0 => cluster.workers.push(Member::start(tier)),
-                _ => cluster.state_nodes.push(Member::start(tier)),
-            }
+        cluster.metrics = of_metrics.iter().map(local).collect();
+        for (at, port) in of_workers.iter().enumerate() {
+            let worker = cluster.worker_spec(at, &addresses, &local(port));
+            cluster.workers.push(Member::start(worker));
+        }
+        for (at, port) in of_state_nodes.iter().enumerate() {
+            let node = cluster.state_node_spec(at + 1, &addresses, &local(port));
+            cluster.state_nodes.push(Member::start(node));
         }
         let up = cluster.wait_listening();
         up.then_some(cluster)
@@ -151,11 +164,12 @@ impl Cluster {
         self.spec(name, arguments)
     }
 
-    fn worker_spec(&self, id: usize, nodes: &[String], listen: &str) -> MemberSpec {
-        let nodes = nodes.join(",");
+    fn worker_spec(&self, at: usize, nodes: &[String], listen: &str) -> MemberSpec {
+        let (nodes, metrics) = (nodes.join(","), &self.metrics[at]);
         let arguments = ["worker", "--control-plane", &nodes, "--listen", listen];
-        let arguments = arguments.map(str::to_owned).to_vec();
-        self.spec(format!("worker-{id}"), arguments)
+        let arguments = arguments.into_iter().chain(["--metrics", metrics]);
+        let arguments = arguments.map(str::to_owned).collect();
+        self.spec(format!("worker-{}", at + 1), arguments)
     }
 
     fn state_node_spec(&self, id: usize, nodes: &[String], listen: &str) -> MemberSpec {
@@ -172,7 +186,8 @@ impl Cluster {
     fn wait_listening(&mut self) -> bool {
         let mut taken = false;
         let all = wait_until(PATIENCE, || {
-            let members = self.nodes.iter_mut();
+            // Some have been killed before another one comes.
+            let members = self.nodes.iter_mut().filter(|node| node.is_up());
             let mut members = members
                 .chain(&mut self.workers)
                 .chain(&mut self.state_nodes);
@@ -183,7 +198,10 @@ impl Cluster {
                 assert!(in_use, "{} ended: {log}", member.name());
                 taken = true;
             }
-            taken || (0..self.nodes.len()).all(|node| self.url(node).is_some())
+            taken || {
+                let mut nodes = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_up());
+                nodes.all(|node| self.url(node).is_some())
+            }
         });
         assert!(all, "the control plane does not come up");
         !taken
@@ -202,6 +220,68 @@ impl Cluster {
                 && self
                     .state_node_shards()
                     .is_some_and(|known| known.len() == state_nodes)
+        });
+    }
+
+    /// Starts one more node of the control plane, which then waits until it is added: its address.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_node(&mut self) -> String {
+        let id = self.nodes.len() + 1;
+        let present = (1..).zip(&self.addresses).zip(&self.nodes);
+        let present = present.filter(|(_, node)| node.is_up());
+        let present = present.map(|((id, address), _)| format!("{id}={address}"));
+        let peers = present.collect::<Vec<_>>().join(",");
+        for _ in 0..5 {
+            let address = local(&lasting_ports(1)[0]);
+            let spec = self.node_spec(id, &peers, &["--listen", &address]);
+            self.nodes.push(Member::start(spec));
+            if self.wait_listening() {
+                self.addresses.push(address.clone());
+                return address;
+            }
+            self.nodes.pop();
+        }
+        panic!("no port is free");
+    }
+
+    /// What a command of a client prints; `Err`: what it complains about.
+    ///
+    /// # Errors
+    /// When it fails.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn client(&self, arguments: &[&str]) -> Result<String, String> {
+        let urls = (0..self.nodes.len()).filter_map(|node| self.url(node));
+        let output = Command::new(&self.config.program)
+            .args(arguments)
+            .env("MILLSTREAM_URL", urls.collect::<Vec<_>>().join(","))
+            .env("MILLSTREAM_TOKEN", Self::TOKEN)
+            .stdin(Stdio::null())
+            .output();
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = output.expect("it runs");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        match status.success() {
+            true => Ok(text(stdout)),
+            false => Err(text(stderr)),
+        }
+    }
+
+    /// Waits until all control-plane nodes that run know the same leader.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn wait_nodes(&self) {
+        self.wait("all nodes know one leader", || {
+            let nodes = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_up());
+            let told: Vec<_> = nodes.map(|node| self.leader_told_by(node)).collect();
+            told[0].is_some() && told.iter().all(|leader| *leader == told[0])
         });
     }
 
@@ -231,15 +311,17 @@ impl Cluster {
     /// When they are refused.
     #[must_use]
     pub fn execute(&self, sql: &str) -> Vec<String> {
+        let node = (0..self.nodes.len()).find(|node| self.nodes[*node].is_up());
+        let node = node.expect("a node");
         let mut answered = None;
         self.wait("statements are taken", || {
-            let node = (0..self.nodes.len()).find(|node| self.url(*node).is_some());
-            let (status, body) = self
-                .execute_at(node.expect("a node"), sql)
-                .expect("an answer");
-            // What is not certain must not be asked for twice.
-            let repeat = status == 503 && !body.contains("it may have happened");
-            answered = (!repeat).then_some((status, body));
+            // One that still hands requests to a leader that is dead cannot say what became of them.
+            if self.leader_told_by(node).is_none() {
+                return false;
+            }
+            let (status, body) = self.execute_at(node, sql).expect("an answer");
+            let again = status == 503 && !body.contains("it may have happened");
+            answered = (!again).then_some((status, body));
             answered.is_some()
         });
         let (status, body) = answered.expect("just answered");
@@ -269,6 +351,21 @@ impl Cluster {
     pub fn get_at(&self, node: usize, path: &str) -> Result<(u16, String), String> {
         let url = self.url(node).ok_or("it is not up")?;
         answer(self.open(&url, path))
+    }
+
+    /// The objects of an NDJSON answer of one node, as they come.
+    ///
+    /// # Panics
+    /// When it answers something else, or stops in the middle.
+    pub fn lines_at(&self, node: usize, path: &str) -> impl Iterator<Item = Value> + use<> {
+        let url = self.url(node).expect("it is up");
+        let response = self.open(&url, path).expect("an answer");
+        assert_eq!(response.status(), 200);
+        let lines = BufReader::new(response.into_body().into_reader()).lines();
+        let lines = lines.map(|line| line.expect("a line"));
+        // A blank line says that the server is still there.
+        let lines = lines.filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_str(&line).expect("JSON"))
     }
 
     fn open(&self, url: &str, path: &str) -> Result<Response<Body>, ureq::Error> {
@@ -419,6 +516,22 @@ impl Cluster {
             )
         };
         Some(workers.map(view).collect())
+    }
+
+    /// Rows that a worker's operators have given in all, since it started.
+    ///
+    /// # Panics
+    /// When it does not say.
+    #[must_use]
+    pub fn rows_out(&self, worker: usize) -> f64 {
+        let url = format!("http://{}", self.metrics[worker]);
+        let (status, text) = answer(self.open(&url, "/metrics")).expect("metrics");
+        assert_eq!(status, 200, "{text}");
+        let samples = parse(&text).expect("metrics");
+        let rows = samples
+            .iter()
+            .filter(|(name, _)| name.starts_with(ROWS_OUT));
+        rows.map(|(_, value)| value).sum()
     }
 
     /// State nodes that are connected, with how many shards each serves; `None`: no leader.

@@ -98,7 +98,7 @@ fn lines(folder: &Path) -> Vec<Value> {
     lines.map(|line| line.expect("JSON")).collect()
 }
 
-fn rows<const N: usize>(folder: &Path, columns: [&str; N]) -> Vec<[i64; N]> {
+pub(super) fn rows<const N: usize>(folder: &Path, columns: [&str; N]) -> Vec<[i64; N]> {
     let lines = lines(folder);
     let row = |line: &Value| columns.map(|column| line[column].as_i64().expect("a number"));
     lines.iter().map(row).collect()

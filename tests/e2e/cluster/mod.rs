@@ -3,6 +3,8 @@
 
 mod kills;
 mod load;
+mod quorum;
+mod raft;
 mod zombies;
 
 use std::path::Path;

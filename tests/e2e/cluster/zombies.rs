@@ -44,10 +44,7 @@ fn hold_leader(cluster: &mut Cluster, job: &str) {
     cluster.wait_progress(job);
     assert_ne!(cluster.leader(), old);
     cluster.nodes[old].release();
-    cluster.wait("all nodes know one leader", || {
-        let told = |node| cluster.leader_told_by(node);
-        told(0).is_some() && told(0) == told(1) && told(1) == told(2)
-    });
+    cluster.wait_nodes();
     cluster.wait_whole();
     cluster.wait_progress(job);
 }

@@ -1,0 +1,116 @@
+//! Two of three control-plane nodes are gone: nothing is acknowledged, and jobs run on.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tests::Cluster;
+
+use super::{load, start};
+
+/// Within this time the user has an answer, be there a quorum or not.
+const ANSWER_MAX: Duration = Duration::from_secs(25);
+
+/// Posts a statement that cannot be acknowledged. Whether it may have happened all the same.
+fn refused(cluster: &Cluster, node: usize, table: &str) -> bool {
+    let sql = format!("CREATE TABLE {table} (n INT) WITH ('connector' = 'blackhole')");
+    let asked = Instant::now();
+    let (status, body) = cluster.execute_at(node, &sql).expect("an answer");
+    assert!(asked.elapsed() < ANSWER_MAX, "after {:?}", asked.elapsed());
+    assert_eq!(status, 503, "{body}");
+    let problem: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(problem["code"], "metadata.unavailable", "{body}");
+    let detail = problem["detail"].as_str().expect("a reason");
+    assert!(
+        detail.contains("lead") || detail.contains("quorum"),
+        "{body}"
+    );
+    problem["hint"]
+        .as_str()
+        .expect("a hint")
+        .contains("may have happened")
+}
+
+/// Tasks go on though nobody can commit what they do.
+fn tasks_run(cluster: &Cluster) {
+    let rows = |cluster: &Cluster| -> f64 { (0..2).map(|worker| cluster.rows_out(worker)).sum() };
+    let before = rows(cluster);
+    cluster.wait("tasks run", || rows(cluster) > before);
+}
+
+fn is_table(cluster: &Cluster, name: &str) -> bool {
+    let tables = cluster.get("/v1/tables").expect("a leader");
+    let mut tables = tables["tables"].as_array().expect("tables").iter();
+    tables.any(|table| table["name"] == name)
+}
+
+#[test]
+fn without_a_quorum_nothing_is_acknowledged_and_jobs_run_on() {
+    let mut cluster = start();
+    let output = cluster.folder().join("output");
+    let jobs = cluster.execute(&load::statements(&output, 2));
+    cluster.wait_all_work();
+    cluster.wait_progress(&jobs[0]);
+
+    // The leader is left alone.
+    let leader = cluster.leader();
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    others.iter().for_each(|node| cluster.nodes[*node].kill());
+    let perhaps = refused(&cluster, leader, "alone");
+    tasks_run(&cluster);
+    others
+        .iter()
+        .for_each(|node| cluster.nodes[*node].start_again());
+    cluster.wait_whole();
+    assert!(
+        perhaps || !is_table(&cluster, "alone"),
+        "it was told that nothing happened"
+    );
+    cluster.wait_progress(&jobs[0]);
+
+    // A follower is left alone.
+    let leader = cluster.leader();
+    let (follower, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    [leader, other]
+        .iter()
+        .for_each(|node| cluster.nodes[*node].kill());
+    let perhaps = refused(&cluster, follower, "follower");
+    assert!(!perhaps, "a follower has nobody to hand it to");
+    tasks_run(&cluster);
+    [leader, other]
+        .iter()
+        .for_each(|node| cluster.nodes[*node].start_again());
+    cluster.wait_whole();
+    assert!(!is_table(&cluster, "follower"));
+    cluster.wait_state(&jobs[0], "FINISHED");
+    load::check(&output);
+}
+
+#[test]
+fn rows_of_a_select_stream_through_a_node_that_does_not_lead() {
+    let cluster = start();
+    let follower = (cluster.leader() + 1) % 3;
+    let sql =
+        "CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '100',
+                 'fields.n.kind' = 'sequence', 'fields.n.start' = '0', 'fields.n.end' = '1000000');
+               SELECT n, n % 2 FROM numbers";
+    let (status, body) = cluster.execute_at(follower, sql).expect("an answer");
+    assert_eq!(status, 201, "{body}");
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    let results = body["results"][1]["results"].as_str().expect("a path");
+    let mut lines = cluster.lines_at(follower, results);
+    let columns = lines.next().expect("columns");
+    assert_eq!(
+        columns["columns"].as_array().map(Vec::len),
+        Some(2),
+        "{columns}"
+    );
+    // The job does not end: these rows come while it runs.
+    for number in 0..150 {
+        let row = lines.next().expect("a row");
+        assert_eq!(
+            (&row["op"], &row["row"]["n"]),
+            (&"+I".into(), &number.into()),
+            "{row}"
+        );
+    }
+}
