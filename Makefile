@@ -101,5 +101,5 @@ fix: ## Format, and apply what clippy can
 bless: ## Take the present output of golden tests as the right one; read the diff
 	UPDATE_EXPECT=1 INSTA_UPDATE=always $(CARGO) test --workspace --locked
 
-load: build ## Run a load test: make load QUERY=q5
-	$${CARGO_TARGET_DIR:-target}/release/loadtest nexmark --query $(QUERY)
+load: build ## Run a load test: make load QUERY=q5, or with durable state: make load QUERY=q5 DATA_DIR=/tmp
+	$${CARGO_TARGET_DIR:-target}/release/loadtest nexmark --query $(QUERY) $(if $(DATA_DIR),--data-dir $(DATA_DIR))

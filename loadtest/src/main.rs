@@ -1,8 +1,11 @@
 //! Workloads with figures, one JSON object per run. `nexmark` runs the `millstream` binary as a user
 //! would and knows nothing of its insides; `state` drives the state path alone.
 
+mod figures;
 mod nexmark;
+mod place;
 mod report;
+mod server;
 mod state;
 
 use clap::{Parser, Subcommand};

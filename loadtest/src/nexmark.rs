@@ -11,7 +11,11 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use crate::report::{JobReport, RunReport};
+use crate::{
+    place::{Place, PlaceArgs},
+    report::{JobReport, RunReport},
+    server::Server,
+};
 
 const DDL: &str = include_str!("../nexmark/ddl.sql");
 
@@ -55,18 +59,22 @@ pub(crate) struct Options {
     /// Time between checkpoints.
     #[arg(long, default_value = "1s")]
     checkpoint_interval: String,
-    /// Rows per batch; the default is the binary's.
-    #[arg(long)]
+    /// Rows per batch, with state in memory; the default is the binary's.
+    #[arg(long, conflicts_with_all = ["data_dir", "store"])]
     batch_rows: Option<usize>,
     /// The `millstream` binary; by default the one beside this program.
     #[arg(long)]
     binary: Option<PathBuf>,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// What is printed.
 #[derive(Debug, Serialize)]
 struct Figures {
     query: String,
+    /// `memory`, or the URL of what state was kept in durably.
+    store: String,
     events: u64,
     parallelism: u32,
     wall_seconds: f64,
@@ -85,8 +93,30 @@ struct Figures {
 /// Runs the query and prints its figures.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("failed to make a folder for the script")?;
-    let script = folder.path().join("query.sql");
-    let report = folder.path().join("report.json");
+    let place = Place::make(&options.place, &format!("nexmark-{}-", options.query))?;
+    let store = place.as_ref().map(Place::url);
+    let report = match &store {
+        Some(store) => run_durably(options, store, folder.path()),
+        None => run_in_memory(options, folder.path()),
+    };
+    if let Some(place) = place {
+        place.remove()?;
+    }
+    let report = report?;
+    ensure!(
+        report.jobs.len() == 1,
+        "expected one job, ran {}",
+        report.jobs.len()
+    );
+    let store = store.unwrap_or_else(|| "memory".to_owned());
+    let figures = figures(options, store, &report, &report.jobs[0]);
+    println!("{}", serde_json::to_string(&figures)?);
+    Ok(())
+}
+
+/// The script by `millstream run`.
+fn run_in_memory(options: &Options, folder: &Path) -> anyhow::Result<RunReport> {
+    let (script, report) = (folder.join("query.sql"), folder.join("report.json"));
     fs::write(&script, sql(options)?).context("failed to write the script")?;
     let binary = binary(options)?;
     let mut command = Command::new(&binary);
@@ -107,23 +137,25 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         );
     }
     let report = fs::read_to_string(&report).context("failed to read the report")?;
-    let report: RunReport = serde_json::from_str(&report).context("failed to read the report")?;
-    ensure!(
-        report.jobs.len() == 1,
-        "expected one job, ran {}",
-        report.jobs.len()
-    );
-    println!(
-        "{}",
-        serde_json::to_string(&figures(options, &report, &report.jobs[0]))?
-    );
-    Ok(())
+    serde_json::from_str(&report).context("failed to read the report")
 }
 
-fn figures(options: &Options, run: &RunReport, job: &JobReport) -> Figures {
+/// The same script by a server whose state is in `store`.
+fn run_durably(options: &Options, store: &str, folder: &Path) -> anyhow::Result<RunReport> {
+    let script = format!(
+        "SET 'parallelism.default' = '{}';\nSET 'execution.checkpointing.interval' = '{}';\n{}",
+        options.parallelism,
+        options.checkpoint_interval,
+        sql(options)?
+    );
+    Server::start(&binary(options)?, store, folder)?.run(&script)
+}
+
+fn figures(options: &Options, store: String, run: &RunReport, job: &JobReport) -> Figures {
     let events = options.events as f64;
     Figures {
         query: options.query.clone(),
+        store,
         events: options.events,
         parallelism: options.parallelism,
         wall_seconds: run.wall_seconds,

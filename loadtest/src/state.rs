@@ -21,13 +21,14 @@ use state_service::{
     testing::{FaultStore, NodeSetup, Request, RequestKind},
 };
 
+use crate::figures::{cpu_seconds, thread_cpu_seconds};
+
 const JOB: JobId = JobId(1);
 const TABLE: TableId = TableId(0);
 /// An identity is a key of eight bytes; the rest of a row is its value.
 const IDENTITY_BYTES: usize = 8;
 /// Rows that are read back in the end.
 const CHECKED_ROWS: u64 = 10_000;
-const THIS_THREAD: &str = "/proc/thread-self/stat";
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A run over the state path.
@@ -131,7 +132,7 @@ struct Load<'a> {
 impl Load<'_> {
     /// What each task changes in an epoch.
     fn changes(&mut self, epoch: u64, rows: u64) -> Vec<Changes> {
-        let before = cpu_seconds_of(THIS_THREAD);
+        let before = thread_cpu_seconds();
         let tasks = u64::from(self.options.tasks);
         let mut frozen: Vec<FrozenRows> = (0..tasks).map(|_| FrozenRows::default()).collect();
         let value_bytes = self.options.row_bytes - IDENTITY_BYTES;
@@ -158,7 +159,7 @@ impl Load<'_> {
             delta.into_changes(Epoch(epoch), KeyGroupCount::DEFAULT)
         });
         let changes = changes.collect();
-        self.freeze_cpu_seconds += cpu_seconds_of(THIS_THREAD) - before;
+        self.freeze_cpu_seconds += thread_cpu_seconds() - before;
         changes
     }
 
@@ -283,7 +284,7 @@ async fn drive(
         freeze_cpu_seconds: 0.0,
         stage_ms: Vec::new(),
     };
-    let (started, cpu_before) = (tokio::time::Instant::now(), cpu_seconds());
+    let (started, cpu_before) = (tokio::time::Instant::now(), cpu_seconds("self"));
     let epochs = options.rows.div_ceil(options.epoch_rows);
     for epoch in 1..=epochs {
         let before = (epoch - 1) * options.epoch_rows;
@@ -291,7 +292,10 @@ async fn drive(
             .await?;
     }
     node.settle(PATIENCE).await?;
-    let (wall_seconds, cpu_seconds) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu_before);
+    let (wall_seconds, cpu_used) = (
+        started.elapsed().as_secs_f64(),
+        cpu_seconds("self") - cpu_before,
+    );
     let stats: NodeStats = node.stats();
     let count = |kind, path| store.count(Request { kind, path });
     let requests = BTreeMap::from([
@@ -317,8 +321,8 @@ async fn drive(
         keys: options.keys,
         epochs,
         wall_seconds,
-        cpu_seconds,
-        cpu_seconds_per_million_rows: per_million(cpu_seconds),
+        cpu_seconds: cpu_used,
+        cpu_seconds_per_million_rows: per_million(cpu_used),
         freeze_cpu_seconds_per_million_rows: per_million(load.freeze_cpu_seconds),
         stage_ms_p50: load.stage_ms[load.stage_ms.len() / 2],
         stage_ms_max: load.stage_ms.last().copied().unwrap_or_default(),
@@ -348,22 +352,4 @@ fn files(folder: &std::path::Path) -> anyhow::Result<(u64, u64)> {
         }
     }
     Ok(sum)
-}
-
-/// User and system time of this process.
-fn cpu_seconds() -> f64 {
-    cpu_seconds_of("/proc/self/stat")
-}
-
-/// Fields 14 and 15, in ticks of 10 ms.
-fn cpu_seconds_of(stat: &str) -> f64 {
-    let read = || {
-        let stat = fs::read_to_string(stat).ok()?;
-        let (_, fields) = stat.rsplit_once(')')?;
-        let mut times = fields.split_whitespace().skip(11);
-        let user: f64 = times.next()?.parse().ok()?;
-        let system: f64 = times.next()?.parse().ok()?;
-        Some((user + system) / 100.0)
-    };
-    read().unwrap_or_default()
 }
