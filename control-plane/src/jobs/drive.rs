@@ -163,7 +163,7 @@ impl Driver {
                 }
             }
             Request::Cancel { job, reply } => self.in_flight.cancel(job, reply),
-            Request::Forget { job, reply } => self.in_flight.forget(job, reply),
+            Request::Forget { jobs, reply } => self.in_flight.forget(jobs, reply),
         }
     }
 
@@ -192,13 +192,13 @@ impl Driver {
                     self.handle(job, Event::CancelRequested);
                 }
             }
-            Done::Forgotten { job, result, reply } => {
-                if result.is_ok()
-                    && let Some(entry) = self.table.remove(job)
-                {
-                    self.wakes.remove(&job);
-                    // Whoever still reads it holds on to its rows.
-                    entry.feed.iter().for_each(|feed| feed.discard());
+            Done::Forgotten {
+                jobs,
+                result,
+                reply,
+            } => {
+                if result.is_ok() {
+                    jobs.into_iter().for_each(|job| self.forget(job));
                 }
                 let _ = reply.send(result);
             }
@@ -209,6 +209,14 @@ impl Driver {
                 }
             }
             Done::Nothing => {}
+        }
+    }
+
+    fn forget(&mut self, job: JobId) {
+        if let Some(entry) = self.table.remove(job) {
+            self.wakes.remove(&job);
+            // Whoever still reads it holds on to its rows.
+            entry.feed.iter().for_each(|feed| feed.discard());
         }
     }
 

@@ -417,3 +417,21 @@ async fn a_deleted_job_is_known_to_no_driver_any_more() {
     let ids: Vec<JobId> = jobs.list().iter().map(|entry| entry.id).collect();
     assert_eq!(ids, [kept.id]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_several_jobs_all_are_deleted_or_none() {
+    let (jobs, _) = start(Script::default());
+    let ended = jobs.submit(spec()).await.expect("accepted").id;
+    let running = jobs.submit(spec()).await.expect("accepted").id;
+    jobs.cancel(ended).await.expect("it runs");
+    jobs.get(ended).expect("there").ended().await;
+    let both = vec![ended, running];
+    let refused = jobs.delete_all(both.clone()).await;
+    assert_eq!(refused, Err(JobsError::NotEnded(running)));
+    assert_eq!(jobs.list().len(), 2);
+    jobs.cancel(running).await.expect("it runs");
+    jobs.get(running).expect("there").ended().await;
+    assert_eq!(jobs.delete_all(both).await, Ok(()));
+    assert_eq!(jobs.list().len(), 0);
+    assert_eq!(jobs.delete_all(Vec::new()).await, Ok(()));
+}

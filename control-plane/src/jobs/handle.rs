@@ -86,7 +86,7 @@ pub(super) enum Request {
         reply: oneshot::Sender<Result<(), JobsError>>,
     },
     Forget {
-        job: JobId,
+        jobs: Vec<JobId>,
         reply: oneshot::Sender<Result<(), JobsError>>,
     },
 }
@@ -158,11 +158,24 @@ impl Jobs {
     /// # Errors
     /// When there is no such job, or it has not ended.
     pub async fn delete(&self, job: JobId) -> Result<(), JobsError> {
-        if !self.get(job)?.state().is_terminal() {
-            return Err(JobsError::NotEnded(job));
+        self.delete_all(vec![job]).await
+    }
+
+    /// Forgets jobs that have ended, all at once or, when there is an error, none.
+    ///
+    /// # Errors
+    /// As [`Jobs::delete`].
+    pub async fn delete_all(&self, jobs: Vec<JobId>) -> Result<(), JobsError> {
+        for job in &jobs {
+            if !self.get(*job)?.state().is_terminal() {
+                return Err(JobsError::NotEnded(*job));
+            }
+        }
+        if jobs.is_empty() {
+            return Ok(());
         }
         let (reply, answer) = oneshot::channel();
-        let sent = self.requests.send(Request::Forget { job, reply }).await;
+        let sent = self.requests.send(Request::Forget { jobs, reply }).await;
         sent.map_err(|_| JobsError::Closed)?;
         answer.await.map_err(|_| JobsError::Interrupted)?
     }

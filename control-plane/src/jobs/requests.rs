@@ -45,9 +45,9 @@ pub(super) enum Done {
         result: Result<(), JobsError>,
         reply: oneshot::Sender<Result<(), JobsError>>,
     },
-    /// That a job is to be forgotten was written down, or not.
+    /// That jobs are to be forgotten was written down, or not.
     Forgotten {
-        job: JobId,
+        jobs: Vec<JobId>,
         result: Result<(), JobsError>,
         reply: oneshot::Sender<Result<(), JobsError>>,
     },
@@ -141,9 +141,17 @@ impl Requests {
         });
     }
 
-    /// Writes down that a job is to be forgotten.
-    pub(super) fn forget(&mut self, job: JobId, reply: oneshot::Sender<Result<(), JobsError>>) {
-        let answer = self.propose(Change::Forget { job }, PROPOSAL_PATIENCE);
+    /// Writes down that jobs are to be forgotten: all or none.
+    pub(super) fn forget(
+        &mut self,
+        jobs: Vec<JobId>,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    ) {
+        let change = match *jobs {
+            [job] => Change::Forget { job },
+            _ => Change::ForgetAll { jobs: jobs.clone() },
+        };
+        let answer = self.propose(change, PROPOSAL_PATIENCE);
         self.spawn(async move {
             let result = match answer.await {
                 Ok(Answer::Refused(Refusal::NotEnded(job))) => Err(JobsError::NotEnded(job)),
@@ -151,7 +159,11 @@ impl Requests {
                 Ok(_) => Ok(()),
                 Err(error) => Err(error.into()),
             };
-            Done::Forgotten { job, result, reply }
+            Done::Forgotten {
+                jobs,
+                result,
+                reply,
+            }
         });
     }
 

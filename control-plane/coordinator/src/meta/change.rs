@@ -109,6 +109,11 @@ pub enum Change {
         /// Job.
         job: JobId,
     },
+    /// The same of several, all or none: what is known of a script must not be half of it.
+    ForgetAll {
+        /// Jobs that have ended.
+        jobs: Vec<JobId>,
+    },
 }
 
 /// What a change gave.

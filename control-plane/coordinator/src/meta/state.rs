@@ -117,18 +117,8 @@ impl MetaState {
                 self.forget_oldest();
                 Ok(Answer::Done)
             }
-            Change::Forget { job } => {
-                let record = self.ended(job)?;
-                if record.forgotten {
-                    return Err(Refusal::UnknownJob(job));
-                }
-                // Somebody must remember to delete its files.
-                record.forgotten = true;
-                if !record.has_files {
-                    self.jobs.remove(&job);
-                }
-                Ok(Answer::Done)
-            }
+            Change::Forget { job } => self.forget(&[job]),
+            Change::ForgetAll { jobs } => self.forget(&jobs),
         }
     }
 
@@ -196,6 +186,25 @@ impl MetaState {
         record.commit(epoch, objects);
         let objects = record.trim(&BTreeMap::new(), published);
         Ok(Answer::Trimmed { objects })
+    }
+
+    /// The user wants to hear no more of these jobs.
+    fn forget(&mut self, jobs: &[JobId]) -> Result<Answer, Refusal> {
+        for job in jobs {
+            if self.ended(*job)?.forgotten {
+                return Err(Refusal::UnknownJob(*job));
+            }
+        }
+        for job in jobs {
+            if let Some(record) = self.jobs.get_mut(job) {
+                // Somebody must remember to delete its files.
+                record.forgotten = true;
+                if !record.has_files {
+                    self.jobs.remove(job);
+                }
+            }
+        }
+        Ok(Answer::Done)
     }
 
     fn any(&mut self, job: JobId) -> Result<&mut JobRecord, Refusal> {

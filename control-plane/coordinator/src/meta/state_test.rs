@@ -303,6 +303,38 @@ fn a_job_that_the_user_wants_forgotten_stays_until_its_files_are_gone() {
 }
 
 #[test]
+fn jobs_of_a_script_are_forgotten_together_or_not_at_all() {
+    let mut cluster = Cluster::new();
+    cluster.accept(3);
+    let outcome = || Outcome {
+        state: JobState::Finished,
+        error: None,
+        at_ms: 0,
+    };
+    let forget = |jobs: &[u64]| Change::ForgetAll {
+        jobs: jobs.iter().copied().map(JobId).collect(),
+    };
+    for job in [JobId(1), JobId(2)] {
+        cluster.change(Change::End {
+            job,
+            outcome: outcome(),
+        });
+    }
+    cluster.change(Change::Dropped { job: JobId(2) });
+    let before = cluster.state.jobs.clone();
+    for (jobs, why) in [
+        ([1, 2, 3], "job_3 has not ended"),
+        ([2, 1, 4], "job_4 does not exist"),
+    ] {
+        assert_eq!(refused(cluster.change(forget(&jobs))), why);
+        assert_eq!(cluster.state.jobs, before);
+    }
+    assert_eq!(cluster.change(forget(&[1, 2])), Answer::Done);
+    assert!(cluster.state.jobs[&JobId(1)].forgotten);
+    assert!(!cluster.state.jobs.contains_key(&JobId(2)));
+}
+
+#[test]
 fn ended_jobs_are_forgotten_only_when_their_files_are_gone() {
     let mut cluster = Cluster::new();
     let mut ended = Vec::new();

@@ -102,7 +102,7 @@ impl TestMetadata {
             Change::Own { .. } => "own",
             Change::End { .. } => "end",
             Change::Dropped { .. } => "dropped",
-            Change::Forget { .. } => "forget",
+            Change::Forget { .. } | Change::ForgetAll { .. } => "forget",
         };
         let kinds: Vec<&str> = self.take_proposed().into_iter().map(kind).collect();
         kinds.join(" ")
