@@ -14,8 +14,8 @@ use proto::{
     types::{Epoch, JobId, SinkId},
 };
 use state_client::{
-    Begun, CommittedOutput, EpochDelta, Incarnation, MemoryStore, OutputRequest, ReadReply,
-    ReadRequest, ScanReply, ScanRequest, StateControl, StateError, StateStore,
+    Begun, CommittedOutput, Dropped, EpochDelta, Incarnation, MemoryStore, OutputRequest,
+    ReadReply, ReadRequest, ScanReply, ScanRequest, StateControl, StateError, StateStore,
 };
 
 /// A kind of step.
@@ -157,7 +157,7 @@ impl StateControl for FaultyStore {
         self.guard(Step::Published, self.inner.published(who, sink, epoch))
     }
 
-    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<(), StateError>> {
+    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<Dropped, StateError>> {
         self.inner.drop_job(job)
     }
 }

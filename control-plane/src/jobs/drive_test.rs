@@ -24,7 +24,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     JobSpec, JobsError, SelectColumns, WorkerLink,
-    metadata::LocalMetadata,
+    caps::JOBS_ENDED_MAX,
+    metadata::{LocalMetadata, look},
     results::{Chunk, FeedEnd, ResultRow},
     workers::WorkerNews,
 };
@@ -416,6 +417,35 @@ async fn a_deleted_job_is_known_to_no_driver_any_more() {
     let (jobs, _) = start_over(Script::default(), &store, &metadata).await;
     let ids: Vec<JobId> = jobs.list().iter().map(|entry| entry.id).collect();
     assert_eq!(ids, [kept.id]);
+}
+
+/// In memory nobody but the driver knows that nothing of a job is left.
+#[tokio::test(start_paused = true)]
+async fn ended_jobs_do_not_stay_in_memory_for_ever() {
+    let metadata = LocalMetadata::default();
+    let store = MemoryStore::new(KeyGroupCount::DEFAULT);
+    let script = Script {
+        bounded: true,
+        ..Script::default()
+    };
+    let (jobs, _) = start_over(script, &store, &metadata).await;
+    let mut ids = Vec::new();
+    for _ in 0..JOBS_ENDED_MAX + 3 {
+        let entry = jobs.submit(spec()).await.expect("accepted");
+        assert_eq!(entry.ended().await, JobState::Finished);
+        ids.push(entry.id);
+    }
+    let known = || {
+        look(&metadata, |state| {
+            state.jobs.keys().copied().collect::<Vec<JobId>>()
+        })
+    };
+    assert_eq!(known().await.expect("known"), ids[3..]);
+    let (one, rest) = (ids[3], &ids[4..]);
+    jobs.delete(one).await.expect("it has ended");
+    assert_eq!(known().await.expect("known"), *rest);
+    jobs.delete_all(rest.to_vec()).await.expect("all have");
+    assert_eq!(known().await.expect("known"), []);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use coordinator::{
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::types::{Generation, JobId};
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
-use state_client::{Begun, Incarnation, StateControl, StateError};
+use state_client::{Begun, Dropped, Incarnation, StateControl, StateError};
 use tokio::{sync::oneshot, task::JoinSet};
 use tracing::Instrument as _;
 
@@ -171,13 +171,14 @@ impl Requests {
     pub(super) fn end(&mut self, job: JobId, outcome: Outcome) {
         let state = outcome.state;
         let answer = self.propose(Change::End { job, outcome }, END_PATIENCE);
-        let store = Arc::clone(&self.state);
+        let dropped = self.dropped(job);
         self.spawn(async move {
-            if let Err(error) = answer.await {
+            match answer.await {
+                Ok(_) => dropped.await,
                 // Whoever leads next starts the job again and comes to the same end.
-                tracing::error!(%job, %error, "failed to write down the end of a job");
-            } else if let Err(error) = store.drop_job(job).await {
-                tracing::warn!(%job, %error, "failed to tidy up state");
+                Err(error) => {
+                    tracing::error!(%job, %error, "failed to write down the end of a job");
+                }
             }
             Done::Ended(job, state)
         });
@@ -185,13 +186,31 @@ impl Requests {
 
     /// Has the state of a job dropped that had ended before.
     pub(super) fn drop_state(&mut self, job: JobId) {
-        let dropped = self.state.drop_job(job);
+        let dropped = self.dropped(job);
         self.spawn(async move {
-            if let Err(error) = dropped.await {
-                tracing::warn!(%job, %error, "failed to tidy up state");
-            }
+            dropped.await;
             Done::Nothing
         });
+    }
+
+    /// Drops the state of a job that has ended. Where nothing is left of it at once, nobody else
+    /// would say so, and its record would stay for ever.
+    fn dropped(&mut self, job: JobId) -> BoxFuture<'static, ()> {
+        let store = Arc::clone(&self.state);
+        let told = self.propose(Change::Dropped { job }, PROPOSAL_PATIENCE);
+        async move {
+            match store.drop_job(job).await {
+                Ok(Dropped::Gone) => {
+                    if let Err(error) = told.await {
+                        tracing::warn!(%job, %error, "failed to write down that no state is left");
+                    }
+                }
+                // Whoever deletes them says when they are gone.
+                Ok(Dropped::Files) => {}
+                Err(error) => tracing::warn!(%job, %error, "failed to tidy up state"),
+            }
+        }
+        .boxed()
     }
 
     /// Starts the request of an effect; other effects are not for the state service.

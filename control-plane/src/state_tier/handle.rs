@@ -10,13 +10,13 @@ use std::{
 
 use control_stream::JobOwners;
 use coordinator::meta::MetaState;
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use proto::{
     log::LogObject,
     state_control::{LogReferences, StateReport},
     types::{Epoch, JobId, ShardId, SinkId, StateNodeId},
 };
-use state_client::{Begun, Incarnation, StateControl, StateError};
+use state_client::{Begun, Dropped, Incarnation, StateControl, StateError};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
@@ -219,8 +219,9 @@ impl StateControl for StateTier {
 
     /// Answers when the metadata says that the job has ended; its files go as soon as a node can
     /// delete them, whoever leads then.
-    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<(), StateError>> {
-        self.ask(STATE_REQUEST_DEADLINE, |reply| Event::Drop { job, reply })
+    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<Dropped, StateError>> {
+        let asked = self.ask(STATE_REQUEST_DEADLINE, |reply| Event::Drop { job, reply });
+        asked.map_ok(|()| Dropped::Files).boxed()
     }
 }
 

@@ -11,7 +11,7 @@ use proto::{
     state_control::{CommittedEpoch, LogReferences, OpenShard, StateOrder, StateReport},
     types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId},
 };
-use state_client::{Begun, Incarnation, StateControl, StateError};
+use state_client::{Begun, Dropped, Incarnation, StateControl, StateError};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{ControlView, ReportReceiver, StateNode};
@@ -345,14 +345,14 @@ impl StateControl for TestControl {
         .boxed()
     }
 
-    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<(), StateError>> {
+    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<Dropped, StateError>> {
         let control = self.clone();
         async move {
             let mut inner = control.inner();
             inner.jobs.remove(&job);
             let shards = control.shards;
             inner.order(StateOrder::Drop { job, shards });
-            Ok(())
+            Ok(Dropped::Files)
         }
         .boxed()
     }

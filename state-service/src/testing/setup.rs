@@ -12,8 +12,8 @@ use proto::{
     types::{Epoch, JobId, SinkId},
 };
 use state_client::{
-    Begun, CommittedOutput, EpochDelta, Incarnation, OutputRequest, ReadReply, ReadRequest,
-    ScanReply, ScanRequest, StateControl, StateError, StateStore,
+    Begun, CommittedOutput, Dropped, EpochDelta, Incarnation, OutputRequest, ReadReply,
+    ReadRequest, ScanReply, ScanRequest, StateControl, StateError, StateStore,
 };
 use tokio::{runtime::Handle, sync::Mutex};
 
@@ -189,7 +189,7 @@ impl StateControl for RestartingStore {
         self.setup.control.published(who, sink, epoch)
     }
 
-    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<(), StateError>> {
+    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<Dropped, StateError>> {
         self.setup.control.drop_job(job)
     }
 }

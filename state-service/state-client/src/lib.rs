@@ -19,4 +19,6 @@ pub use error::StateError;
 pub use memory::MemoryStore;
 pub use request::{KeyRequest, LoadedRow, ReadReply, ReadRequest, ScanReply, ScanRequest};
 pub use section::{Block, Section, SectionError, StagedOutput};
-pub use store::{Begun, CommittedOutput, Incarnation, OutputRequest, StateControl, StateStore};
+pub use store::{
+    Begun, CommittedOutput, Dropped, Incarnation, OutputRequest, StateControl, StateStore,
+};

@@ -15,7 +15,7 @@ use proto::{
 };
 
 use crate::{
-    Begun, CommittedOutput, EpochDelta, Incarnation, LoadedRow, OutputRequest, ReadReply,
+    Begun, CommittedOutput, Dropped, EpochDelta, Incarnation, LoadedRow, OutputRequest, ReadReply,
     ReadRequest, ScanReply, ScanRequest, Section, StateControl, StateError, StateStore,
     page::{Run, merge},
 };
@@ -216,11 +216,11 @@ impl StateControl for MemoryStore {
         .boxed()
     }
 
-    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<(), StateError>> {
+    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<Dropped, StateError>> {
         let store = self.clone();
         async move {
             store.jobs().remove(&job);
-            Ok(())
+            Ok(Dropped::Gone)
         }
         .boxed()
     }

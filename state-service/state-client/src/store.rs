@@ -96,6 +96,15 @@ pub struct Begun {
     pub first: Epoch,
 }
 
+/// What is left of a job that was dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dropped {
+    /// Nothing: the metadata can be told so.
+    Gone,
+    /// Files. Whoever deletes them tells the metadata when they are gone.
+    Files,
+}
+
 /// What the control plane tells the state service.
 pub trait StateControl: Send + Sync {
     /// A new generation of a job begins from the last committed epoch; what older generations
@@ -119,6 +128,6 @@ pub trait StateControl: Send + Sync {
         epoch: Epoch,
     ) -> BoxFuture<'static, Result<(), StateError>>;
 
-    /// The job is gone: forget everything it has.
-    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<(), StateError>>;
+    /// The job is gone: forget everything it has, now or as soon as that can be.
+    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<Dropped, StateError>>;
 }

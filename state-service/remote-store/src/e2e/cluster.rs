@@ -15,7 +15,7 @@ use proto::{
     types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId, StateNodeId},
 };
 use rpc::{Tls, serve, tonic::service::Routes as Served};
-use state_client::{Begun, Incarnation, StateControl, StateError};
+use state_client::{Begun, Dropped, Incarnation, StateControl, StateError};
 use state_service::{
     ControlView, NodeLimits, StateNode, StateNodeConfig, StateService,
     pages::{PageCache, PageLimits},
@@ -342,7 +342,7 @@ impl StateControl for Cluster {
         .boxed()
     }
 
-    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<(), StateError>> {
+    fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<Dropped, StateError>> {
         let cluster = self.clone();
         async move {
             let mut inner = cluster.inner();
@@ -350,7 +350,7 @@ impl StateControl for Cluster {
             let shards = cluster.shards;
             inner.order_all(&StateOrder::Drop { job, shards });
             cluster.routes.remove(job);
-            Ok(())
+            Ok(Dropped::Files)
         }
         .boxed()
     }
