@@ -11,5 +11,5 @@ pub mod run;
 pub mod serve;
 pub mod telemetry;
 
-pub use process::{Durable, DurableConfig, Process, ProcessConfig};
+pub use process::{Durable, DurableConfig, OpenedStore, Process, ProcessConfig};
 pub use render::lines;

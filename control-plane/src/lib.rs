@@ -26,7 +26,9 @@ pub mod streams;
 pub mod workers;
 
 pub use coordinator::JobState;
-pub use coordinator::meta::{JobSpec, SelectColumns};
+pub use coordinator::meta::{JobRecord, JobSpec, SelectColumns};
 pub use jobs::{Driver, ExceptionRecord, JobEntry, Jobs, JobsError, Script, SubmitError, Tiers};
 pub use links::{StateNodeLink, WorkerLink};
-pub use statements::{StatementResult, Statements, StatementsError, job_options, job_spec};
+pub use statements::{
+    StatementResult, Statements, StatementsError, job_options, job_spec, shortened,
+};

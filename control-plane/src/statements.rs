@@ -261,7 +261,8 @@ pub fn job_spec(
 }
 
 /// A statement in one line of so many characters at most.
-pub(crate) fn shortened(text: &str, characters: usize) -> String {
+#[must_use]
+pub fn shortened(text: &str, characters: usize) -> String {
     let mut line = String::new();
     for word in text.split_whitespace() {
         if !line.is_empty() {

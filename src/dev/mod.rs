@@ -14,15 +14,14 @@ use control_plane::{
 };
 use engine::clock::Clock as _;
 use proto::control::JobOptions;
-use rand::{TryRngCore as _, rngs::OsRng};
 use sql::{PlanOptions, session::Session};
 use tokio::sync::watch;
 
 use crate::{
-    Durable, DurableConfig, Process, ProcessConfig,
+    Durable, DurableConfig, OpenedStore, Process, ProcessConfig,
     interrupt::Interrupt,
     keep::KeepArgs,
-    serve::{RestListener, RestTlsArgs, given_token, listen_address},
+    serve::{RestListener, RestTlsArgs, given_token, listen_address, random_token},
     telemetry::{Telemetry, metrics_router, observe_jobs, observe_runtime},
 };
 
@@ -125,13 +124,12 @@ impl Tiers {
                 durable: None,
             });
         };
-        let durable = Durable::start(DurableConfig {
-            url,
+        let config = DurableConfig {
             defaults,
             token,
             address,
-        });
-        let durable = durable.await?;
+        };
+        let durable = Durable::start(OpenedStore::open(&url).await?, config).await?;
         Ok(Tiers {
             statements: Arc::clone(&durable.leading.statements),
             app: durable.leading.app.clone(),
@@ -171,14 +169,6 @@ fn token() -> anyhow::Result<(String, bool)> {
         Some(token) => Ok((token, true)),
         None => Ok((random_token()?, false)),
     }
-}
-
-fn random_token() -> anyhow::Result<String> {
-    let mut bytes = [0; 24];
-    OsRng
-        .try_fill_bytes(&mut bytes)
-        .context("failed to make a token")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Tells the user how to get in; the only place where the token is shown.

@@ -36,14 +36,49 @@ const METADATA: &str = "meta";
 
 /// What a durable process is started with.
 pub struct DurableConfig {
-    /// Where everything is.
-    pub url: StoreUrl,
     /// How jobs run where SET says nothing else.
     pub defaults: JobOptions,
     /// What clients show.
     pub token: Token,
     /// Where clients reach it.
     pub address: String,
+}
+
+/// A store that this process has taken over, before anything runs over it.
+pub struct OpenedStore {
+    store: OpenStore,
+    identity: Identity,
+    metadata: BucketMetadata,
+    random: SmallRng,
+}
+
+impl OpenedStore {
+    /// Opens the store, which is made if it is empty. A process that has it open must stop.
+    ///
+    /// # Errors
+    /// When the store cannot be used, or is another's.
+    pub async fn open(url: &StoreUrl) -> anyhow::Result<OpenedStore> {
+        let mut random = SmallRng::seed_from_u64(draw_seed());
+        let store = open(url)?;
+        let founding = Identity::new(
+            ClusterId::draw(&mut random),
+            wall_ms(&SystemClock::default()),
+        );
+        let identity = enter(&store, founding, None, random.next_u64()).await?;
+        let metadata = open_metadata(&store, random.next_u64()).await?;
+        Ok(OpenedStore {
+            store,
+            identity,
+            metadata,
+            random,
+        })
+    }
+
+    /// What is remembered there.
+    #[must_use]
+    pub fn metadata(&self) -> &BucketMetadata {
+        &self.metadata
+    }
 }
 
 /// The tiers of a durable process. Dropping it is as good as a crash: nothing that was committed is
@@ -58,25 +93,23 @@ pub struct Durable {
 }
 
 impl Durable {
-    /// Opens the store, which is made if it is empty, and goes on with the jobs that it has.
+    /// Goes on with the jobs that the store has.
     ///
     /// # Errors
-    /// When the store cannot be used, or is another's.
-    pub async fn start(config: DurableConfig) -> anyhow::Result<Durable> {
-        let mut random = SmallRng::seed_from_u64(draw_seed());
+    /// When what is remembered cannot be read.
+    pub async fn start(opened: OpenedStore, config: DurableConfig) -> anyhow::Result<Durable> {
+        let OpenedStore {
+            store,
+            identity,
+            metadata,
+            mut random,
+        } = opened;
         let clock = Arc::new(SystemClock::default());
-        let wall_ms = {
-            let clock = clock.clone();
-            move || u64::try_from(clock.wall_ms()).unwrap_or_default()
-        };
-        let store = open(&config.url)?;
-        let founding = Identity::new(ClusterId::draw(&mut random), wall_ms());
-        let identity = enter(&store, founding, None, random.next_u64()).await?;
-        let metadata = open_metadata(&store, random.next_u64()).await?;
+        let wall = clock.clone();
         let lead = LeaderConfig {
             metadata: Arc::new(metadata.clone()),
             membership: Arc::new(Alone::new(config.address)),
-            wall_ms: Arc::new(wall_ms),
+            wall_ms: Arc::new(move || wall_ms(&wall)),
             plan: PlanOptions::default(),
             defaults: config.defaults,
             token: config.token,
@@ -119,6 +152,10 @@ impl Drop for Durable {
             background.shutdown_background();
         }
     }
+}
+
+fn wall_ms(clock: &SystemClock) -> u64 {
+    u64::try_from(clock.wall_ms()).unwrap_or_default()
 }
 
 async fn open_metadata(store: &OpenStore, nonce: u64) -> anyhow::Result<BucketMetadata> {

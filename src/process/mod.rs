@@ -20,7 +20,7 @@ use proto::types::KeyGroupCount;
 use state_client::{MemoryStore, StateControl, StateStore};
 use tokio::sync::mpsc;
 
-pub use durable::{Durable, DurableConfig};
+pub use durable::{Durable, DurableConfig, OpenedStore};
 pub(crate) use local_worker::Console;
 pub(crate) use state_node::{background_runtime, state_node_config};
 

@@ -2,9 +2,11 @@
 
 mod duration;
 mod input;
+mod kept;
 mod output;
 mod progress;
 mod report;
+mod resume;
 mod script;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -15,10 +17,12 @@ use compute::SystemClock;
 use control_plane::caps::PARALLELISM_MAX;
 use engine::clock::Clock as _;
 use proto::control::JobOptions;
+use state_service::object::StoreUrl;
 
 use crate::{
     Process, ProcessConfig,
     interrupt::{self, Interrupt},
+    keep::KeepArgs,
     telemetry::{observe_jobs, observe_runtime},
 };
 use duration::duration_ms;
@@ -27,6 +31,7 @@ use report::ReportFile;
 pub(crate) use output::Printer;
 pub use output::{Format, Output};
 pub use report::{JobReport, RunReport};
+pub use resume::ScriptChanged;
 pub use script::{Ended, RunError, ScriptOptions, ScriptRun, run_script};
 
 /// How long a job may take to end after Ctrl-C.
@@ -46,7 +51,11 @@ pub enum ResultMode {
 
 /// Run the statements of a file, in order, in one process.
 ///
-/// An INSERT runs until its input ends; a bare SELECT prints its rows. State is kept in memory.
+/// An INSERT runs until its input ends; a bare SELECT prints its rows. Jobs and their state live in
+/// memory and end with the process, unless --data-dir or --store says where to keep them: then the
+/// next run of the same script goes on where this one was stopped, however that was. INSERTs that
+/// have finished are left out, and SELECTs start again. When everything has been executed, the jobs
+/// are forgotten, and a further run starts from the beginning.
 #[derive(Args, Debug)]
 pub struct RunArgs {
     /// File of SQL statements, each ended by a semicolon; `-` is standard input.
@@ -67,6 +76,8 @@ pub struct RunArgs {
     /// Time between checkpoints, such as 500ms or 10s; 0: only one at the end of the input.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration_ms)]
     checkpoint_interval: u64,
+    #[command(flatten)]
+    keep: KeepArgs,
     /// Write figures of the run to this file as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -83,6 +94,7 @@ pub struct SourceError(String);
 /// # Errors
 /// When the file cannot be read, a statement is wrong or a job fails.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let store = args.keep.url()?;
     let script = cli::read_script(&args.file)?;
     // A path that cannot be written must not show only after hours.
     let report = args.report.as_deref().map(ReportFile::open).transpose()?;
@@ -103,16 +115,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     observe_runtime(runtime.handle());
     let clock = report::RunClock::start();
-    let run = runtime.block_on(async {
-        let process = Process::start(ProcessConfig::default());
-        let clock = SystemClock::default();
-        let jobs = process.jobs.clone();
-        observe_jobs(move || Some(jobs.clone()), move || clock.wall_ms());
-        let mut out = tokio::io::stdout();
-        run_script(&process, &script, &options, &mut out, interrupt.asked()).await
-    });
+    let run = runtime.block_on(execute(store.as_ref(), &script, &options, &interrupt));
     // Tasks that hang in a foreign call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
+    let run = run?;
     if let Some(report) = report {
         report.write(&clock.report(run.reports))?;
     }
@@ -123,8 +129,29 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     Ok(match ended {
         Ended::AtEnd | Ended::ReaderGone => ExitCode::SUCCESS,
         Ended::Interrupted => {
-            eprintln!("interrupted: the job was cancelled");
+            match store {
+                Some(_) => eprintln!("interrupted: the next run of this script goes on from here"),
+                None => eprintln!("interrupted: the job was cancelled"),
+            }
             ExitCode::from(interrupt::EXIT_CODE)
         }
     })
+}
+
+/// Executes the script over the store, or else in memory.
+async fn execute(
+    store: Option<&StoreUrl>,
+    script: &str,
+    options: &ScriptOptions,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ScriptRun> {
+    let mut out = tokio::io::stdout();
+    if let Some(url) = store {
+        return kept::run_kept(url, script, options, &mut out, interrupt.asked()).await;
+    }
+    let process = Process::start(ProcessConfig::default());
+    let clock = SystemClock::default();
+    let jobs = process.jobs.clone();
+    observe_jobs(move || Some(jobs.clone()), move || clock.wall_ms());
+    Ok(run_script(&process.jobs, script, options, &mut out, interrupt.asked()).await)
 }

@@ -43,7 +43,7 @@ pub struct JobReport {
     pub checkpoint_ms_p99: f64,
     /// Records that sources could not read.
     pub dead_letters: u64,
-    /// Requests to the object store by kind; empty while state is in memory.
+    /// Requests to the object store by kind; empty, for they are not counted yet.
     pub object_store_requests: BTreeMap<String, u64>,
 }
 

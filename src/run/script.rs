@@ -1,6 +1,7 @@
 //! The statements of a script, one after the other; a job ends before the next statement begins.
 
 use std::{
+    collections::VecDeque,
     io::{self, IsTerminal as _, Write as _},
     pin::{Pin, pin},
     sync::Arc,
@@ -8,12 +9,13 @@ use std::{
 };
 
 use control_plane::{
-    JobEntry, JobSpec, JobState, SubmitError, job_options, job_spec,
+    JobEntry, JobSpec, JobState, Jobs, JobsError, SubmitError, job_options, job_spec,
     results::{Chunk, FeedEnd, Fold, FoldError, ResultRow},
+    shortened,
 };
 use proto::{
     control::JobOptions,
-    types::{DataType, Field},
+    types::{DataType, Epoch, Field, JobId},
 };
 use serde_json::{Value, json};
 use sql::{
@@ -25,12 +27,12 @@ use sql::{
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
-    Format, JobReport, ResultMode,
+    Format, JobReport, ResultMode, ScriptChanged,
     input::unbounded_table,
     output::{Output, Printer, inserts},
     progress::Progress,
+    resume::Step,
 };
-use crate::Process;
 
 #[cfg(test)]
 #[path = "script_test.rs"]
@@ -38,6 +40,9 @@ mod script_test;
 
 /// Time between two looks at a running job's figures.
 const PROGRESS_MS: u64 = 300;
+
+/// Characters of a statement in a word about its job.
+const SQL_CHARS: usize = 60;
 
 /// Records that could not be read and are shown; all are counted.
 const DEAD_LETTERS_TOLD: usize = 3;
@@ -83,6 +88,12 @@ pub enum RunError {
         /// Why.
         cause: String,
     },
+    /// A job of the store is another script's.
+    #[error(transparent)]
+    Changed(#[from] ScriptChanged),
+    /// What the store has of a job cannot be used, or not be forgotten.
+    #[error(transparent)]
+    Jobs(#[from] JobsError),
     /// A result does not fold.
     #[error(transparent)]
     Fold(#[from] FoldError),
@@ -100,18 +111,58 @@ pub struct ScriptRun {
     pub ended: Result<Ended, RunError>,
 }
 
+impl ScriptRun {
+    /// One that came to no job.
+    pub(super) fn failed(error: RunError) -> ScriptRun {
+        ScriptRun {
+            reports: Vec::new(),
+            ended: Err(error),
+        }
+    }
+}
+
+/// What earlier runs of the script have done, and this one.
+pub(super) struct Kept {
+    /// For the first INSERTs of the script.
+    steps: VecDeque<Step>,
+    /// Jobs of the script that have finished; the store remembers them until all have.
+    done: Vec<JobId>,
+}
+
+impl Kept {
+    pub(super) fn new(steps: VecDeque<Step>) -> Kept {
+        Kept {
+            steps,
+            done: Vec::new(),
+        }
+    }
+}
+
 /// Executes the statements; rows go to `out`. When `interrupted` completes, the running job is
 /// cancelled and the rest left out. Ends at the first statement that is wrong and the first job that
 /// fails.
 pub async fn run_script(
-    process: &Process,
+    jobs: &Jobs,
+    script: &str,
+    options: &ScriptOptions,
+    out: &mut Output,
+    interrupted: impl Future<Output = ()>,
+) -> ScriptRun {
+    run_script_over(jobs, None, script, options, out, interrupted).await
+}
+
+/// The same, where `kept` says what of the script is there already.
+pub(super) async fn run_script_over(
+    jobs: &Jobs,
+    kept: Option<Kept>,
     script: &str,
     options: &ScriptOptions,
     out: &mut Output,
     interrupted: impl Future<Output = ()>,
 ) -> ScriptRun {
     let mut run = Run {
-        process,
+        jobs,
+        kept,
         options,
         out,
         reports: Vec::new(),
@@ -129,7 +180,9 @@ pub async fn run_script(
 }
 
 struct Run<'a> {
-    process: &'a Process,
+    jobs: &'a Jobs,
+    /// `None`: jobs end with the process.
+    kept: Option<Kept>,
     options: &'a ScriptOptions,
     out: &'a mut Output,
     reports: Vec<JobReport>,
@@ -171,7 +224,17 @@ impl Run<'_> {
                 return Ok(ended);
             }
         }
+        self.forget_jobs().await?;
         Ok(Ended::AtEnd)
+    }
+
+    /// All has been executed: the next run is a new one.
+    async fn forget_jobs(&mut self) -> Result<(), JobsError> {
+        match self.kept.take() {
+            // At once: half of them would look like a run that was stopped.
+            Some(kept) => self.jobs.delete_all(kept.done).await,
+            None => Ok(()),
+        }
     }
 
     /// A word to a person, beside the results.
@@ -229,8 +292,10 @@ impl Run<'_> {
         mode: ResultMode,
         mut interrupted: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Ended, RunError> {
-        let jobs = &self.process.jobs;
-        let entry = jobs.submit(spec).await?;
+        let jobs = self.jobs;
+        let Some(entry) = self.begin(spec).await? else {
+            return Ok(Ended::AtEnd);
+        };
         let rows_at_the_end = mode == ResultMode::Final && entry.feed.is_some();
         if rows_at_the_end && let Some(table) = unbounded_table(&entry.spec.plan) {
             self.note(&format!(
@@ -261,13 +326,18 @@ impl Run<'_> {
             }
         };
         drop(progress);
-        if !matches!(followed, Ok(Followed::Ended | Followed::Rows(_))) {
-            // An error of the store or the worker is the one that counts.
-            let _ = jobs.cancel(entry.id).await;
+        let interrupted_at_work = matches!(followed, Ok(Followed::Interrupted));
+        // What is kept goes on in the next run, and is not waited for in this one.
+        if !(interrupted_at_work && self.kept.is_some() && entry.feed.is_none()) {
+            if !matches!(followed, Ok(Followed::Ended | Followed::Rows(_))) {
+                // An error of the store or the worker is the one that counts.
+                let _ = jobs.cancel(entry.id).await;
+            }
+            entry.ended().await;
         }
-        entry.ended().await;
         self.reports.push(JobReport::of(jobs, &entry));
         self.tell_dead_letters(&entry);
+        self.keep(&entry).await?;
         match followed? {
             Followed::Ended => Ok(Ended::AtEnd),
             Followed::Interrupted => Ok(Ended::Interrupted),
@@ -276,6 +346,67 @@ impl Run<'_> {
                 unless(interrupted, print).await
             }
         }
+    }
+
+    /// The job of a statement; `None`: an earlier run has finished it.
+    async fn begin(&mut self, spec: JobSpec) -> Result<Option<Arc<JobEntry>>, RunError> {
+        let jobs = self.jobs;
+        let step = match &mut self.kept {
+            Some(kept) if spec.select.is_none() => kept.steps.pop_front(),
+            _ => None,
+        };
+        let Some(step) = step else {
+            return Ok(Some(jobs.submit(spec).await?));
+        };
+        let sql = shortened(&spec.sql, SQL_CHARS);
+        Ok(match step {
+            Step::Skip(job) => {
+                self.note(&format!(
+                    "{job} has finished already, and is left out: {sql}"
+                ));
+                self.kept.iter_mut().for_each(|kept| kept.done.push(job));
+                None
+            }
+            Step::Attach(job, from) => {
+                let entry = jobs.get(job)?;
+                let from = match from {
+                    Epoch::ZERO => "the beginning of its input",
+                    _ => "its last checkpoint",
+                };
+                let options = match entry.spec.options == spec.options {
+                    true => "",
+                    false => " and with the options that it was started with",
+                };
+                self.note(&format!("{job} goes on from {from}{options}: {sql}"));
+                Some(entry)
+            }
+            Step::Again(job, state, cause) => {
+                // First: of two jobs of one statement the next run would not know which counts.
+                jobs.delete(job).await?;
+                let entry = jobs.submit(spec).await?;
+                let state = state.name().to_lowercase();
+                let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
+                let new = entry.id;
+                self.note(&format!(
+                    "{job} is {state}{cause}; {new} starts anew: {sql}"
+                ));
+                Some(entry)
+            }
+        })
+    }
+
+    /// What the store has to remember of a job that was followed.
+    async fn keep(&mut self, entry: &JobEntry) -> Result<(), JobsError> {
+        let Some(kept) = &mut self.kept else {
+            return Ok(());
+        };
+        if entry.feed.is_some() {
+            return self.jobs.delete(entry.id).await;
+        }
+        if entry.state() == JobState::Finished {
+            kept.done.push(entry.id);
+        }
+        Ok(())
     }
 
     fn tell_dead_letters(&self, entry: &JobEntry) {

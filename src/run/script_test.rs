@@ -11,7 +11,7 @@ use proto::control::JobOptions;
 use tokio::{io::AsyncWrite, sync::Notify};
 
 use super::*;
-use crate::ProcessConfig;
+use crate::{Process, ProcessConfig};
 
 fn options() -> ScriptOptions {
     ScriptOptions {
@@ -59,14 +59,14 @@ async fn run_closed(script: &str, gone: bool) -> ScriptRun {
             std::future::pending::<()>().await;
         }
     };
-    run_script(&process, script, &options(), &mut out, interrupted).await
+    run_script(&process.jobs, script, &options(), &mut out, interrupted).await
 }
 
 async fn run(script: &str) -> (String, ScriptRun) {
     let mut out = Vec::new();
     let process = Process::start(ProcessConfig::default());
     let never = std::future::pending();
-    let run = run_script(&process, script, &options(), &mut out, never).await;
+    let run = run_script(&process.jobs, script, &options(), &mut out, never).await;
     (String::from_utf8(out).expect("text"), run)
 }
 

@@ -1,8 +1,9 @@
-//! The secret that clients show, as the environment gives it.
+//! The secret that clients show: as the environment gives it, or drawn.
 
 use std::env;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use rand::{TryRngCore as _, rngs::OsRng};
 
 /// Variable that may hold the token.
 const TOKEN_VARIABLE: &str = "MILLSTREAM_TOKEN";
@@ -20,4 +21,16 @@ pub(crate) fn given_token() -> anyhow::Result<Option<String>> {
         Err(env::VarError::NotUnicode(_)) => bail!("{TOKEN_VARIABLE} is not text"),
         Err(env::VarError::NotPresent) => Ok(None),
     }
+}
+
+/// A token that nobody can guess.
+///
+/// # Errors
+/// When the system has no randomness.
+pub(crate) fn random_token() -> anyhow::Result<String> {
+    let mut bytes = [0; 24];
+    OsRng
+        .try_fill_bytes(&mut bytes)
+        .context("failed to make a token")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

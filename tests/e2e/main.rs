@@ -8,5 +8,6 @@ mod durable;
 mod files;
 mod nexmark;
 mod readme;
+mod run_again;
 mod s3;
 mod telemetry;

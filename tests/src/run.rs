@@ -88,7 +88,7 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
             ..ProcessConfig::default()
         });
         let never = std::future::pending();
-        run_script(&process, script, &options, &mut text, never).await
+        run_script(&process.jobs, script, &options, &mut text, never).await
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match ran.ended {
