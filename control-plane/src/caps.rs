@@ -56,6 +56,17 @@ pub const CHECKPOINTS_LISTED: usize = 100;
 /// How long a change that a user waits for is tried.
 pub const PROPOSAL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the leader may take to answer a request that another node hands on. Longer than all
+/// that it waits for by itself, so that what it has to say about it arrives.
+pub const FORWARD_PATIENCE: Duration = Duration::from_secs(15);
+
+const _: () = assert!(
+    FORWARD_PATIENCE.as_millis() > PROPOSAL_PATIENCE.as_millis()
+        && FORWARD_PATIENCE.as_millis() > MEMBERSHIP_PATIENCE.as_millis()
+        && FORWARD_PATIENCE.as_millis() > STATE_STATUS_PATIENCE.as_millis(),
+    "a request that is handed on must not be given up before the leader gives up",
+);
+
 /// How long a change of the control plane's members may take before its user is told how far it
 /// came. Less than a request to the leader may take.
 pub const MEMBERSHIP_PATIENCE: Duration = Duration::from_secs(8);

@@ -20,7 +20,7 @@ use rpc::{
 
 use crate::{
     api::{Problem, in_doubt},
-    caps::REQUEST_BYTES_MAX,
+    caps::{FORWARD_PATIENCE, REQUEST_BYTES_MAX},
 };
 
 /// Headers that belong to one connection.
@@ -90,8 +90,12 @@ impl Forwarder {
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = connect(address, &self.tls, Timeouts::default())
-            .map_err(|error| no_leader(&error.to_string()))?;
+        let timeouts = Timeouts {
+            call: FORWARD_PATIENCE,
+            ..Timeouts::default()
+        };
+        let channel =
+            connect(address, &self.tls, timeouts).map_err(|error| no_leader(&error.to_string()))?;
         channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
