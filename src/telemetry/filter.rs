@@ -5,11 +5,13 @@
 //! default    errors                  info and above           info and above, ours only
 //! set        MILLSTREAM_LOG          MILLSTREAM_LOG           the same
 //! ```
+//! Libraries that talk much show warnings only, unless MILLSTREAM_LOG names them.
+//!
 //! Logs of what carries telemetry out are never sent to the collector: each would make another.
 
 use std::env;
 
-use tracing::Level;
+use tracing::{Level, level_filters::LevelFilter};
 use tracing_subscriber::{EnvFilter, filter::Targets};
 
 /// Variable that says what is logged.
@@ -30,6 +32,9 @@ const CARRIERS: &[&str] = &[
     "h2",
     "rustls",
 ];
+
+/// Libraries whose work is not the user's; what begins with one of these belongs to it.
+const TALKATIVE: &[&str] = &["slatedb", "openraft", "h2", "hyper", "tonic"];
 
 /// Crates whose spans are kept.
 const OURS: &[&str] = &[
@@ -78,18 +83,31 @@ impl LogFilter {
     pub(super) fn standard_error(&self) -> Result<EnvFilter, LogFilterError> {
         match &self.wanted {
             // Whoever names the exporters wants to see them; else they are summed up elsewhere.
-            Some(wanted) if wanted.contains("opentelemetry") => parse(wanted, ""),
-            Some(wanted) => parse(wanted, ",opentelemetry=off"),
+            Some(wanted) if wanted.contains("opentelemetry") => parse(wanted, &quieted(wanted)),
+            Some(wanted) => parse(wanted, &format!("{},opentelemetry=off", quieted(wanted))),
             None => parse("error", &format!(",opentelemetry=off,{OWN_TARGET}=warn")),
         }
     }
 
     /// For the collector.
     pub(super) fn exported_logs(&self) -> Result<EnvFilter, LogFilterError> {
+        let wanted = self.wanted.as_deref().unwrap_or("info");
         let off = CARRIERS.iter().map(|target| format!(",{target}=off"));
         let off: String = off.collect();
-        parse(self.wanted.as_deref().unwrap_or("info"), &off)
+        parse(wanted, &(quieted(wanted) + &off))
     }
+}
+
+/// Directives that keep talkative libraries to warnings, as far as they would say more and are not
+/// named.
+fn quieted(wanted: &str) -> String {
+    let level = |directive: &str| directive.trim().parse::<LevelFilter>().ok();
+    let general = wanted.split(',').filter_map(level).max();
+    if general.is_none_or(|level| level <= LevelFilter::WARN) {
+        return String::new();
+    }
+    let unnamed = TALKATIVE.iter().filter(|target| !wanted.contains(*target));
+    unnamed.map(|target| format!(",{target}=warn")).collect()
 }
 
 /// Spans that are kept.
@@ -107,6 +125,8 @@ fn parse(wanted: &str, more: &str) -> Result<EnvFilter, LogFilterError> {
 
 #[cfg(test)]
 mod tests {
+    use tracing_subscriber::layer::SubscriberExt as _;
+
     use super::*;
 
     fn filter(wanted: Option<&str>) -> LogFilter {
@@ -124,6 +144,65 @@ mod tests {
                 assert!(shown.contains(&format!("{carrier}=off")), "{shown}");
             }
         }
+    }
+
+    /// The most that a filter lets through of a target: E, W, I, D, T or nothing.
+    fn most(filter: EnvFilter, target: &'static str) -> String {
+        let subscriber = tracing_subscriber::registry().with(filter);
+        tracing::subscriber::with_default(subscriber, || {
+            // One place in the code is one event to a filter: each level and target needs its own.
+            macro_rules! shown {
+                ($($name:literal)*) => {
+                    match target {
+                        $($name => [
+                            tracing::event_enabled!(target: $name, Level::ERROR),
+                            tracing::event_enabled!(target: $name, Level::WARN),
+                            tracing::event_enabled!(target: $name, Level::INFO),
+                            tracing::event_enabled!(target: $name, Level::DEBUG),
+                            tracing::event_enabled!(target: $name, Level::TRACE),
+                        ],)*
+                        _ => panic!("unknown target"),
+                    }
+                };
+            }
+            let shown = shown!("slatedb::compactor" "openraft::core" "hyper_util" "control_plane");
+            let letters = "EWIDT".chars().zip(shown);
+            letters
+                .filter_map(|(letter, on)| on.then_some(letter))
+                .collect()
+        })
+    }
+
+    #[test]
+    fn libraries_are_quiet_unless_named() {
+        let check = |wanted: Option<&str>, shown: [&str; 3]| {
+            let error = || filter(wanted).standard_error().expect("a filter");
+            let targets = ["control_plane", "slatedb::compactor", "hyper_util"];
+            assert_eq!(
+                targets.map(|target| most(error(), target)),
+                shown,
+                "{wanted:?}"
+            );
+        };
+        check(None, ["E", "E", "E"]);
+        check(Some("info"), ["EWI", "EW", "EW"]);
+        check(Some("debug,slatedb=info"), ["EWID", "EWI", "EW"]);
+        check(
+            Some("trace,slatedb=trace,hyper=off"),
+            ["EWIDT", "EWIDT", ""],
+        );
+        // What is quieter than a warning stays so.
+        check(Some("error"), ["E", "E", "E"]);
+        check(Some("off"), ["", "", ""]);
+        check(Some("slatedb=debug"), ["", "EWID", ""]);
+        let exported = |target| most(filter(None).exported_logs().expect("a filter"), target);
+        let targets = [
+            "control_plane",
+            "slatedb::compactor",
+            "openraft::core",
+            "hyper_util",
+        ];
+        assert_eq!(targets.map(exported), ["EWI", "EW", "EW", ""]);
     }
 
     #[test]
