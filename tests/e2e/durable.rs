@@ -1,7 +1,13 @@
 //! A process that keeps its jobs in a directory: killed again and again, it loses nothing and
 //! doubles nothing.
 
-use std::{collections::BTreeMap, ffi::OsStr, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -14,7 +20,11 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_millstream-under-test");
 
 fn start(data: &Path) -> DevProcess {
     let arguments = [OsStr::new("--data-dir"), data.as_os_str()];
-    DevProcess::start_with(Path::new(PROGRAM), &arguments, &[])
+    DevProcess::start_with(
+        Path::new(PROGRAM),
+        &arguments,
+        &[("MILLSTREAM_LOG", "info")],
+    )
 }
 
 /// State and last committed epoch of the only job.
@@ -26,10 +36,23 @@ fn job(dev: &DevProcess) -> (String, u64) {
     (job["state"].as_str().expect("text").to_owned(), epoch)
 }
 
+/// Objects at or below a folder: what a kill leaves of a write that was under way, `name#1`, is none.
+fn objects(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let below = paths.flat_map(|path| match path.is_dir() {
+        true => objects(&path),
+        false => vec![path],
+    });
+    let whole = |path: &PathBuf| !path.to_string_lossy().contains('#');
+    below.filter(whole).collect()
+}
+
 /// Applies a changelog of (k, c) in the order of its files; every step must fit the one before.
 fn fold(folder: &Path) -> BTreeMap<i64, i64> {
-    let files = fs::read_dir(folder).expect("a folder");
-    let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    let mut files = objects(folder);
     files.sort();
     let mut rows: BTreeMap<i64, i64> = BTreeMap::new();
     for file in files {
@@ -83,7 +106,7 @@ fn kills_lose_nothing_and_double_nothing() {
     // Tables are there for the next script, and the job's files are not.
     let (_, _, tables) = dev.get("/v1/tables", true);
     assert!(tables.contains("numbers"), "{tables}");
-    let files = data.join("jobs/1");
-    let gone = || fs::read_dir(&files).map_or(true, |mut files| files.next().is_none());
-    assert!(wait_until(PATIENCE, gone), "files of an ended job stay");
+    let gone = wait_until(PATIENCE, || objects(&data.join("jobs/1")).is_empty());
+    let left = objects(&data.join("jobs/1"));
+    assert!(gone, "files of an ended job stay: {left:?} {}", dev.log());
 }
