@@ -59,6 +59,8 @@ pub(crate) const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) const DELIVERY_PART_BYTES: usize = 1 << 20;
 /// How long the leader may take to take rows: longer than it waits for room at the reader.
 pub(crate) const DELIVERY_ANSWER: Duration = Duration::from_secs(15);
+/// And for each MiB of them, on a slow network.
+pub(crate) const DELIVERY_PER_MIB: Duration = Duration::from_millis(500);
 /// Pause after a delivery that was not taken; doubled up to a limit.
 pub(crate) const DELIVERY_PAUSE: Duration = Duration::from_millis(50);
 /// Longest of these pauses.

@@ -134,7 +134,7 @@ async fn run(
     let mut jobs: BTreeMap<JobId, JobTask> = BTreeMap::new();
     while let Some(command) = commands.recv().await {
         jobs.retain(|_, job| !job.task.is_finished());
-        let (id, generation) = addressee(&command);
+        let (id, generation) = command.addressee();
         let ends = matches!(command, WorkerCommand::Stop { .. });
         let stopped = jobs.get(&id).is_some_and(|job| job.ends);
         let before = if stopped { jobs.remove(&id) } else { None };
@@ -160,10 +160,11 @@ async fn run(
             send(&events, id, generation, kind).await;
         }
     }
-    for (_, job) in jobs {
-        drop(job.commands);
+    // All are told before any is waited for.
+    let tasks: Vec<JoinHandle<()>> = jobs.into_values().map(|job| job.task).collect();
+    for task in tasks {
         // A panic there was reported when it happened.
-        let _ = job.task.await;
+        let _ = task.await;
     }
 }
 
@@ -172,22 +173,6 @@ fn failed(error: &BuildError) -> WorkerEventKind {
         task: TaskId(0),
         retry: error.retry(),
         error: error.to_string(),
-    }
-}
-
-/// Whom a command is for.
-fn addressee(command: &WorkerCommand) -> (JobId, Generation) {
-    match command {
-        WorkerCommand::ListSplits(deployment) | WorkerCommand::Deploy(deployment) => {
-            (deployment.job, deployment.generation)
-        }
-        WorkerCommand::Barrier {
-            job, generation, ..
-        }
-        | WorkerCommand::Committed {
-            job, generation, ..
-        } => (*job, *generation),
-        WorkerCommand::Stop { job } => (*job, Generation::default()),
     }
 }
 

@@ -104,7 +104,15 @@ pub const METADATA_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub const STATE_NODE_RETURN: Duration = Duration::from_millis(500);
 
 /// How long a new leader waits for nodes that own shards to connect to it.
-pub const STATE_NODE_CONNECT: Duration = Duration::from_secs(5);
+/// Longer than they may take to notice that the old one is silent, and to find the new one.
+pub const STATE_NODE_CONNECT: Duration = Duration::from_secs(6);
+
+/// How long a new leader waits for workers to connect to it before it gives them work: else the
+/// first one would get all of it.
+pub const WORKERS_CONNECT: Duration = Duration::from_millis(500);
+
+/// How long it is tried to bind a cluster to its store. Less than a state node waits to be greeted.
+pub const BIND_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a node that is gone is remembered.
 pub const STATE_NODE_REMEMBERED: Duration = Duration::from_secs(600);

@@ -100,6 +100,7 @@ pub struct SplitSpec {
     /// The same data has the same id at every start.
     pub id: String,
     /// What the connector needs to open it.
+    #[serde(with = "crate::hex")]
     pub descriptor: Vec<u8>,
 }
 
@@ -163,6 +164,25 @@ pub enum WorkerCommand {
         /// Job.
         job: JobId,
     },
+}
+
+impl WorkerCommand {
+    /// The job that it is about, and its generation if it is about one; else generation 0.
+    #[must_use]
+    pub fn addressee(&self) -> (JobId, Generation) {
+        match self {
+            WorkerCommand::ListSplits(deployment) | WorkerCommand::Deploy(deployment) => {
+                (deployment.job, deployment.generation)
+            }
+            WorkerCommand::Barrier {
+                job, generation, ..
+            }
+            | WorkerCommand::Committed {
+                job, generation, ..
+            } => (*job, *generation),
+            WorkerCommand::Stop { job } => (*job, Generation::default()),
+        }
+    }
 }
 
 /// What a worker reports.

@@ -5,6 +5,7 @@
 //! of ours.
 
 pub mod control;
+mod hex;
 pub mod log;
 pub mod plan;
 pub mod state;

@@ -8,6 +8,7 @@ use compute::SystemClock;
 use consensus::{Consensus, ConsensusConfig, NodeId, Peer, SnapshotPolicy, StopReason, Timing};
 use control_plane::{
     api::{Token, guarded},
+    caps::WORKERS_CONNECT,
     forward::{Answerer, ForwardService, Forwarder, front, inner},
     leader::{LeaderConfig, Role, elect},
     membership::RaftMembership,
@@ -117,7 +118,7 @@ impl Node {
         let token = token()?;
         let tls = args.tier.tls()?;
         let rest = RestListener::bind(args.rest, args.rest_tls.load()?).await?;
-        let (tiers, _) = args.tier.listen(args.listen()?).await?;
+        let tiers = args.tier.listen(args.listen()?).await?;
         let mut random = SmallRng::seed_from_u64(draw_seed());
         let link = Arc::new(GrpcPeers::new(tls.clone()));
         let config = consensus_config(args, random.next_u64());
@@ -135,6 +136,7 @@ impl Node {
             defaults: JobOptions::default(),
             token: token.clone(),
             cluster_id: ClusterId::draw(&mut random).to_string(),
+            workers_grace: WORKERS_CONNECT,
         };
         let seeds = move || random.next_u64();
         tokio::spawn(elect(consensus.clone(), lead, seeds, roles, answerer));
@@ -173,17 +175,25 @@ impl Node {
         let mut stopped = self.consensus.stopped();
         let mut servers = self.servers.lock().await;
         let served = futures::future::select_all(servers.iter_mut());
-        tokio::select! {
+        let (why, ended) = tokio::select! {
             reason = stopped.wait_for(Option::is_some) => match reason.as_deref() {
-                Ok(Some(reason)) => explain(reason),
-                _ => anyhow!("the node's log has stopped"),
+                Ok(Some(reason)) => (explain(reason), None),
+                _ => (anyhow!("the node's log has stopped"), None),
             },
-            (served, ..) = served => match served {
-                Ok(Err(error)) => error,
-                Ok(Ok(())) => anyhow!("a server has ended"),
-                Err(error) => anyhow!("a server crashed: {error}"),
-            },
+            (served, index, _) = served => {
+                let why = match served {
+                    Ok(Err(error)) => error,
+                    Ok(Ok(())) => anyhow!("a server has ended"),
+                    Err(error) => anyhow!("a server crashed: {error}"),
+                };
+                (why, Some(index))
+            }
+        };
+        // What has ended must not be waited for again.
+        if let Some(index) = ended {
+            drop(servers.swap_remove(index));
         }
+        why
     }
 
     async fn stop(self) {

@@ -8,9 +8,13 @@ use tokio::{net::TcpListener, runtime::Runtime};
 
 use crate::{
     interrupt::Interrupt,
-    serve::given_token,
+    serve::given_secret,
     telemetry::{Telemetry, observe_runtime, serve_metrics},
 };
+
+/// Variable that may hold what those show who ask for metrics. Not the token of the REST API, which
+/// must not travel in plain text.
+const METRICS_TOKEN: &str = "MILLSTREAM_METRICS_TOKEN";
 
 /// How long everything may take to end after Ctrl-C.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
@@ -43,7 +47,7 @@ pub(super) async fn metrics(
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("failed to listen on {address} for metrics"))?;
-    let token = given_token()?.map(|token| Token::new(&token));
+    let token = given_secret(METRICS_TOKEN)?.map(|token| Token::new(&token));
     let stop = std::future::pending();
     serve_metrics(listener, token, telemetry.scrape(), stop).await?;
     Ok(())

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     run::{metrics, until_stopped},
-    tier_args::{ControlPlaneAddresses, TierArgs},
+    tier_args::{ControlPlaneAddresses, ListenArgs, TierArgs},
 };
 use crate::{
     interrupt::Interrupt,
@@ -43,11 +43,10 @@ pub struct StateNodeArgs {
     control_plane: ControlPlaneAddresses,
     #[command(flatten)]
     keep: KeepArgs,
-    /// Address to listen on for workers. Port 0: any free one.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", value_parser = listen_address)]
-    listen: SocketAddr,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// Serve /metrics for Prometheus at this address; on another than a loopback address who asks
-    /// shows MILLSTREAM_TOKEN.
+    /// shows MILLSTREAM_METRICS_TOKEN.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     metrics: Option<SocketAddr>,
     #[command(flatten)]
@@ -87,7 +86,7 @@ async fn serve(
     let url = url.context("a state node needs to know the store: give --store or --data-dir")?;
     let store = open(&url)?;
     let tls = args.tier.tls()?;
-    let (listener, address) = args.tier.listen(args.listen).await?;
+    let (listener, address) = args.listen.bind(&args.tier).await?;
     let dial = DialConfig {
         control_plane: args.control_plane.nodes.clone(),
         tls: tls.clone(),
@@ -102,15 +101,16 @@ async fn serve(
         "State node {} of cluster `{}` looks for the control plane; Ctrl-C stops it.",
         args.id, args.tier.cluster
     );
-    let greeted = tokio::select! {
-        greeted = agent.greet() => greeted?,
+    let cluster_id = tokio::select! {
+        cluster_id = agent.greet() => cluster_id?,
         () = interrupt.asked() => return Ok(()),
     };
     let mut random = SmallRng::seed_from_u64(draw_seed());
-    let cluster = ClusterId::from(greeted.welcome.cluster_id.as_str());
+    let cluster = ClusterId::from(cluster_id.as_str());
     let now = u64::try_from(SystemClock::default().wall_ms()).unwrap_or_default();
     let founding = Identity::new(cluster.clone(), now);
-    enter(&store, founding, Some(&cluster), random.next_u64()).await?;
+    let identity = enter(&store, founding, Some(&cluster), random.next_u64()).await?;
+    let store_id = identity.created_ms.to_string();
     let config = state_node_config(
         &store,
         id,
@@ -121,7 +121,7 @@ async fn serve(
     let (node, reports) = StateNode::start(config, Arc::new(view));
     eprintln!("  it serves {url}; workers reach it at {address}");
     tokio::select! {
-        ended = agent.run(greeted, node.clone(), reports) => match ended? {},
+        ended = agent.run(&cluster_id, store_id, node.clone(), reports) => match ended? {},
         served = serve_tasks(listener, node.clone(), tls) => {
             served?;
             Err(anyhow!("the state node's server has ended"))

@@ -8,15 +8,14 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use rpc::{Mutual, Tls};
+use rpc::{Mutual, ServeError, Tls};
 use tokio::net::TcpListener;
+
+use crate::serve::listen_address;
 
 /// How a process is reached by other tiers, and reaches them.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TierArgs {
-    /// What other tiers call this process, where it is not the address that it listens on.
-    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
-    advertise: Option<String>,
     /// Name of the cluster: the same for all its processes.
     #[arg(
         long,
@@ -74,25 +73,45 @@ impl TierArgs {
         }
     }
 
-    /// Listens for other tiers; the listener, and what others call it.
+    /// Listens for other tiers.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on, or must not be without certificates.
+    pub(super) async fn listen(&self, address: SocketAddr) -> anyhow::Result<TcpListener> {
+        if !address.ip().is_loopback() && matches!(self.tls()?, Tls::None) {
+            return Err(ServeError::Plain { address }.into());
+        }
+        let listener = TcpListener::bind(address).await;
+        listener.with_context(|| format!("failed to listen on {address} for other tiers"))
+    }
+}
+
+/// Where a process listens for other tiers, and what they call it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ListenArgs {
+    /// Address to listen on for other tiers; without certificates a loopback address. Port 0: any
+    /// free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", value_parser = listen_address)]
+    listen: SocketAddr,
+    /// What other tiers call this process, where it is not the address that it listens on.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    advertise: Option<String>,
+}
+
+impl ListenArgs {
+    /// Listens; the listener, and what others call it.
     ///
     /// # Errors
     /// When the address cannot be listened on, or is none that others could use.
-    pub(super) async fn listen(
-        &self,
-        address: SocketAddr,
-    ) -> anyhow::Result<(TcpListener, String)> {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("failed to listen on {address} for other tiers"))?;
+    pub(super) async fn bind(&self, tier: &TierArgs) -> anyhow::Result<(TcpListener, String)> {
+        let listener = tier.listen(self.listen).await?;
         let bound = listener.local_addr().context("failed to listen")?;
         let advertised = match &self.advertise {
             Some(advertised) => advertised.clone(),
-            None if bound.ip().is_unspecified() => {
-                bail!(
-                    "{address} is every address of this machine: say with --advertise which one others are to use"
-                )
-            }
+            None if bound.ip().is_unspecified() => bail!(
+                "{} is every address of this machine: say with --advertise which one others are to use",
+                self.listen
+            ),
             None => bound.to_string(),
         };
         Ok((listener, advertised))

@@ -4,14 +4,14 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use compute::{
     ExchangeConfig, ExchangeServer, SystemClock, WorkerConfig,
-    agent::{Agent, AgentConfig},
+    agent::{Agent, AgentConfig, OwnersListener},
 };
 use control_stream::{DialConfig, JobOwners, StreamTiming};
 use engine::clock::Clock as _;
@@ -22,7 +22,7 @@ use rpc::{Tls, exchange_server};
 use super::{
     delivery::ToLeader,
     run::{metrics, until_stopped},
-    tier_args::{ControlPlaneAddresses, TierArgs},
+    tier_args::{ControlPlaneAddresses, ListenArgs, TierArgs},
 };
 use crate::{
     process::{Console, draw_seed},
@@ -36,11 +36,10 @@ use crate::{
 pub struct WorkerArgs {
     #[command(flatten)]
     control_plane: ControlPlaneAddresses,
-    /// Address to listen on for other workers. Port 0: any free one.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", value_parser = listen_address)]
-    listen: SocketAddr,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// Serve /metrics for Prometheus at this address; on another than a loopback address who asks
-    /// shows MILLSTREAM_TOKEN.
+    /// shows MILLSTREAM_METRICS_TOKEN.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     metrics: Option<SocketAddr>,
     #[command(flatten)]
@@ -66,7 +65,7 @@ pub fn run(args: &WorkerArgs, telemetry: &Telemetry) -> anyhow::Result<ExitCode>
 
 async fn work(args: &WorkerArgs) -> anyhow::Result<()> {
     let tls = args.tier.tls()?;
-    let (listener, address) = args.tier.listen(args.listen).await?;
+    let (listener, address) = args.listen.bind(&args.tier).await?;
     let process = draw_seed();
     let dial = DialConfig {
         control_plane: args.control_plane.nodes.clone(),
@@ -77,11 +76,8 @@ async fn work(args: &WorkerArgs) -> anyhow::Result<()> {
         timing: StreamTiming::default(),
     };
     let routes = Routes::default();
-    let known = KnownRoutes::new(routes.clone());
-    let (agent, leader) = Agent::new(AgentConfig {
-        dial,
-        on_owners: Arc::new(move |job, owners| known.change(job, owners)),
-    })?;
+    let owners = Arc::new(KnownRoutes::new(routes.clone()));
+    let (agent, leader) = Agent::new(AgentConfig { dial, owners })?;
     let store = RemoteStore::new(
         routes,
         RemoteConfig {
@@ -146,8 +142,21 @@ impl KnownRoutes {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, JobRoute>> {
+        // Nothing panics while it is held.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OwnersListener for KnownRoutes {
+    fn begin(&self) {
+        for job in std::mem::take(&mut *self.lock()).into_keys() {
+            self.routes.remove(job);
+        }
+    }
+
     fn change(&self, job: JobId, owners: Option<JobOwners>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.lock();
         let Some(now) = owners else {
             known.remove(&job);
             return self.routes.remove(job);

@@ -1,7 +1,7 @@
 //! All tiers in one process over an object store, a directory for instance: what is committed
 //! outlives the process, and the next start goes on.
 
-use std::{process, sync::Arc};
+use std::{process, sync::Arc, time::Duration};
 
 use compute::SystemClock;
 use control_plane::{
@@ -114,6 +114,8 @@ impl Durable {
             defaults: config.defaults,
             token: config.token,
             cluster_id: identity.cluster.to_string(),
+            // The only one is on its way.
+            workers_grace: Duration::ZERO,
         };
         let leading = Leading::start(lead, random.next_u64()).await?;
         let background = background_runtime()?;

@@ -7,4 +7,4 @@ mod token;
 pub use listener::RestListener;
 pub(crate) use listener::listen_address;
 pub use tls::{RestTls, RestTlsArgs};
-pub(crate) use token::{given_token, random_token};
+pub(crate) use token::{given_secret, given_token, random_token};

@@ -13,12 +13,20 @@ const TOKEN_VARIABLE: &str = "MILLSTREAM_TOKEN";
 /// # Errors
 /// When it is too short to be one.
 pub(crate) fn given_token() -> anyhow::Result<Option<String>> {
-    match env::var(TOKEN_VARIABLE) {
+    given_secret(TOKEN_VARIABLE)
+}
+
+/// The secret in a variable, if any.
+///
+/// # Errors
+/// When it is too short to be one.
+pub(crate) fn given_secret(variable: &str) -> anyhow::Result<Option<String>> {
+    match env::var(variable) {
         // Set to nothing is as good as not set.
-        Ok(token) if token.is_empty() => Ok(None),
-        Ok(token) if token.len() < 8 => bail!("{TOKEN_VARIABLE} is shorter than 8 characters"),
-        Ok(token) => Ok(Some(token)),
-        Err(env::VarError::NotUnicode(_)) => bail!("{TOKEN_VARIABLE} is not text"),
+        Ok(secret) if secret.is_empty() => Ok(None),
+        Ok(secret) if secret.len() < 8 => bail!("{variable} is shorter than 8 characters"),
+        Ok(secret) => Ok(Some(secret)),
+        Err(env::VarError::NotUnicode(_)) => bail!("{variable} is not text"),
         Err(env::VarError::NotPresent) => Ok(None),
     }
 }

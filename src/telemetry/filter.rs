@@ -43,6 +43,8 @@ const OURS: &[&str] = &[
     "consensus",
     "compute",
     "connectors",
+    "control_stream",
+    "remote_store",
     "state_service",
     "state_client",
     "rpc",

@@ -19,7 +19,7 @@ use super::{Scrape, prometheus};
 pub enum MetricsServerError {
     /// Others could read them.
     #[error(
-        "metrics are not served on {0} without a token: it is no loopback address; set MILLSTREAM_TOKEN"
+        "metrics are not served on {0} without a token: it is no loopback address; set MILLSTREAM_METRICS_TOKEN"
     )]
     Open(SocketAddr),
     /// The listener fails.

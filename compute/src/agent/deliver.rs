@@ -1,6 +1,9 @@
 //! Rows of a SELECT on their way to the leader, where its reader is.
 
+use std::time::Duration;
+
 use futures::stream;
+use prost::Message;
 use proto::types::{Epoch, Generation, JobId, RowKind};
 use rpc::{
     Channel, RetryPolicy,
@@ -10,7 +13,9 @@ use rpc::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use crate::caps::{DELIVERY_ANSWER, DELIVERY_PART_BYTES, DELIVERY_PAUSE, DELIVERY_PAUSE_MAX};
+use crate::caps::{
+    DELIVERY_ANSWER, DELIVERY_PART_BYTES, DELIVERY_PAUSE, DELIVERY_PAUSE_MAX, DELIVERY_PER_MIB,
+};
 
 /// The way to whoever leads the control plane, as far as this worker knows.
 #[derive(Clone, Debug)]
@@ -52,22 +57,30 @@ impl Leader {
             pause_min: DELIVERY_PAUSE,
             pause_max: DELIVERY_PAUSE_MAX,
         };
-        let retryable = |status: &Status| status.code() != Code::NotFound;
+        // What the leader refuses for what it is will not pass the next time either.
+        let retryable = |status: &Status| {
+            !matches!(
+                status.code(),
+                Code::NotFound | Code::InvalidArgument | Code::OutOfRange
+            )
+        };
         let seed = delivery.epoch.0 ^ delivery.job.0.rotate_left(32);
-        let attempt = || self.attempt(parts.clone());
+        let bytes: usize = parts.iter().map(Message::encoded_len).sum();
+        let deadline = DELIVERY_ANSWER + DELIVERY_PER_MIB * (bytes >> 20) as u32;
+        let attempt = || self.attempt(parts.clone(), deadline);
         let delivered = policy.run(seed, retryable, attempt).await;
         delivered.map_err(|status| status.message().to_owned())
     }
 
-    async fn attempt(&self, parts: Vec<DeliverPart>) -> Result<(), Status> {
+    async fn attempt(&self, parts: Vec<DeliverPart>, deadline: Duration) -> Result<(), Status> {
         let mut leader = self.0.clone();
         let gone = || Status::not_found("this worker is going down");
         let channel = leader.wait_for(Option::is_some).await;
         let channel = channel.map_err(|_| gone())?.clone().ok_or_else(gone)?;
         let mut request = Request::new(stream::iter(parts));
-        request.set_timeout(DELIVERY_ANSWER);
+        request.set_timeout(deadline);
         let mut client = control_client(channel);
-        let answer = timeout(DELIVERY_ANSWER, client.deliver(request)).await;
+        let answer = timeout(deadline, client.deliver(request)).await;
         let late = || Status::deadline_exceeded("the leader does not take rows");
         answer.map_err(|_| late())?.map(|_| ())
     }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use control_stream::{
-    DialConfig, DialError, Dialer, JobOwners, Purpose, Session, WorkerHears, WorkerSays,
+    DialConfig, DialError, Dialer, JobOwners, Purpose, Put, Session, WorkerHears, WorkerSays,
 };
-use proto::{control::JobMetrics, types::JobId};
-use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use proto::{
+    control::{JobMetrics, Retry, WorkerEvent, WorkerEventKind},
+    types::{JobId, TaskId},
+};
 use rpc::Channel;
 use tokio::{sync::watch, time::MissedTickBehavior};
 
@@ -18,8 +20,17 @@ use crate::{Figures, WorkerConfig, caps::METRICS_INTERVAL};
 pub struct AgentConfig {
     /// How the leader is found.
     pub dial: DialConfig,
-    /// Is told who serves a job's state, and that a job is gone.
-    pub on_owners: Arc<dyn Fn(JobId, Option<JobOwners>) + Send + Sync>,
+    /// Is told who serves jobs' state.
+    pub owners: Arc<dyn OwnersListener>,
+}
+
+/// Is told who serves jobs' state.
+pub trait OwnersListener: Send + Sync {
+    /// A stream begins: nothing that was said before holds.
+    fn begin(&self);
+
+    /// Who serves the job's state from now on; `None`: the job is gone.
+    fn change(&self, job: JobId, owners: Option<JobOwners>);
 }
 
 /// Why a worker cannot go on.
@@ -39,7 +50,6 @@ pub struct Agent {
     dialer: Dialer,
     leader: watch::Sender<Option<Channel>>,
     figures: watch::Sender<Figures>,
-    random: SmallRng,
 }
 
 /// What is measured of the tasks that run at the moment. Cheap to clone.
@@ -65,14 +75,11 @@ impl Agent {
     pub fn new(config: AgentConfig) -> Result<(Agent, Leader), DialError> {
         let dialer = Dialer::new(config.dial.clone())?;
         let (leader, leads) = watch::channel(None);
-        // Not the dialer's own numbers.
-        let random = SmallRng::seed_from_u64(config.dial.process.rotate_left(32));
         let agent = Agent {
             config,
             dialer,
             leader,
             figures: watch::Sender::default(),
-            random,
         };
         Ok((agent, Leader(leads)))
     }
@@ -97,6 +104,7 @@ impl Agent {
                 return AgentError::Hangs;
             }
             tracing::info!("a leader of the control plane has taken this worker");
+            self.config.owners.begin();
             let mut tasks = Tasks::start(&worker);
             self.figures.send_replace(tasks.figures());
             self.leader.send_replace(Some(stream.leader.clone()));
@@ -110,9 +118,7 @@ impl Agent {
     async fn find(&mut self, before: &mut Option<Tasks>) -> Result<Stream, AgentError> {
         let contact = self.dialer.contact();
         let lease = self.config.dial.timing.lease;
-        // Small enough for every reader of JSON, large enough never to be drawn twice.
-        let id = self.random.random_range(1..1 << 48);
-        let dial = self.dialer.dial(Purpose::Worker, id);
+        let dial = self.dialer.dial(Purpose::Worker);
         tokio::pin!(dial);
         loop {
             let Some(tasks) = before else {
@@ -145,7 +151,7 @@ impl Agent {
                 heard = stream.hear() => match heard {
                     Some(WorkerHears::Command(command)) => tasks.command(command).await,
                     Some(WorkerHears::Owners(job, owners)) => {
-                        (self.config.on_owners)(job, owners);
+                        self.config.owners.change(job, owners);
                         true
                     }
                     None => false,
@@ -154,7 +160,7 @@ impl Agent {
                     if let Some(metrics) = tasks.measure_for(&event) {
                         stream.say(WorkerSays::Metrics(metrics));
                     }
-                    stream.say(WorkerSays::Event(event))
+                    say(stream, event)
                 }
                 _ = measure.tick() => {
                     let metrics = tasks.measure();
@@ -166,4 +172,29 @@ impl Agent {
             }
         }
     }
+}
+
+/// Says what has happened; `false`: the stream has ended. What is too large to be said fails its job,
+/// and no other.
+fn say(stream: &Stream, event: WorkerEvent) -> bool {
+    let (job, generation) = (event.job, event.generation);
+    let bytes = match stream.say_bounded(WorkerSays::Event(event)) {
+        Put::Done => return true,
+        Put::Gone => return false,
+        Put::TooLarge(bytes) => bytes,
+    };
+    let error = format!(
+        "a report of the job has {bytes} bytes, which is too much to be sent: does a source list \
+         hundreds of thousands of files? Give it fewer and larger ones"
+    );
+    let kind = WorkerEventKind::Failed {
+        task: TaskId(0),
+        error,
+        retry: Retry::Never,
+    };
+    stream.say(WorkerSays::Event(WorkerEvent {
+        job,
+        generation,
+        kind,
+    }))
 }

@@ -11,4 +11,4 @@ mod link;
 mod tasks;
 
 pub use deliver::{Delivery, DeliveryRow, Leader};
-pub use link::{Agent, AgentConfig, AgentError, AgentFigures};
+pub use link::{Agent, AgentConfig, AgentError, AgentFigures, OwnersListener};

@@ -59,13 +59,20 @@ impl Tasks {
     }
 
     /// Figures as they are when an event is told after which somebody looks at the last ones.
-    pub(super) fn measure_for(&self, event: &WorkerEvent) -> Option<BTreeMap<JobId, JobMetrics>> {
+    pub(super) fn measure_for(
+        &mut self,
+        event: &WorkerEvent,
+    ) -> Option<BTreeMap<JobId, JobMetrics>> {
         let is_last = matches!(
             event.kind,
             WorkerEventKind::Failed { .. } | WorkerEventKind::Published { .. }
         );
         let metrics = is_last.then(|| self.worker.metrics(event.job))?;
-        (!metrics.is_empty()).then(|| BTreeMap::from([(event.job, metrics)]))
+        if metrics.is_empty() {
+            return None;
+        }
+        self.measured.insert(event.job);
+        Some(BTreeMap::from([(event.job, metrics)]))
     }
 
     /// Stops all tasks; `false`: some hang.

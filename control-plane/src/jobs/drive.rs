@@ -1,7 +1,11 @@
 //! The event loop: one closed set of events in, `coordinator`'s effects carried out. It alone
 //! changes jobs, and it never waits for anything but the next event.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use coordinator::{
     Effect, Event, Job, JobFacts, JobState,
@@ -52,6 +56,8 @@ pub struct Driver {
     metadata: Arc<dyn Metadata>,
     table: Arc<JobTable>,
     traces: JobTraces,
+    /// Until when workers may come before jobs are told of them.
+    gathering: Option<Instant>,
     /// When jobs want a tick.
     wakes: BTreeMap<JobId, u64>,
     wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -80,6 +86,7 @@ impl Jobs {
             metadata,
             table,
             traces: JobTraces::default(),
+            gathering: None,
             wakes: BTreeMap::new(),
             wall_ms: tiers.wall_ms,
             seed: tiers.seed,
@@ -91,11 +98,13 @@ impl Jobs {
 
 impl Driver {
     /// Takes over the jobs that the metadata knows, before any other is accepted: those that have
-    /// not ended start again from their last checkpoint.
+    /// not ended start again from their last checkpoint. They wait `grace` for workers to come, so
+    /// that the first one does not get all of their tasks.
     ///
     /// # Errors
     /// When the metadata cannot be read.
-    pub async fn recover(&mut self) -> Result<(), MetadataError> {
+    pub async fn recover(&mut self, grace: Duration) -> Result<(), MetadataError> {
+        self.gathering = (!grace.is_zero()).then(|| Instant::now() + grace);
         let records = look(&*self.metadata, |state| {
             state.jobs.values().cloned().collect::<Vec<JobRecord>>()
         });
@@ -124,6 +133,8 @@ impl Driver {
         loop {
             let wake = self.wakes.values().min().copied();
             let wake_at = self.started + Duration::from_micros(wake.unwrap_or_default());
+            let gathered = self.gathering;
+            let gathered_at = gathered.unwrap_or(self.started);
             tokio::select! {
                 request = self.requests.recv() => match request {
                     Some(request) => self.on_request(request),
@@ -135,6 +146,10 @@ impl Driver {
                 },
                 done = self.in_flight.next() => self.on_done(done),
                 () = tokio::time::sleep_until(wake_at), if wake.is_some() => self.tick(),
+                () = tokio::time::sleep_until(gathered_at), if gathered.is_some() => {
+                    self.gathering = None;
+                    self.tell_workers();
+                }
             }
         }
     }
@@ -253,7 +268,7 @@ impl Driver {
         };
         let seed = self.seed.wrapping_add(job.0);
         let mut core = Job::of_record(facts, record, seed);
-        core.handle(Event::Workers(self.workers.ids()), self.now_us());
+        core.handle(Event::Workers(self.workers_known()), self.now_us());
         let entry = Arc::new(JobEntry::new(record, core, self.now_us()));
         self.table.insert(entry.clone());
         self.traces.submitted(job, trace);
@@ -272,7 +287,19 @@ impl Driver {
                 self.workers.remove(worker);
             }
         }
-        let ids = self.workers.ids();
+        self.tell_workers();
+    }
+
+    /// Workers as jobs may know them.
+    fn workers_known(&self) -> BTreeSet<WorkerId> {
+        match self.gathering {
+            Some(_) => BTreeSet::new(),
+            None => self.workers.ids(),
+        }
+    }
+
+    fn tell_workers(&mut self) {
+        let ids = self.workers_known();
         for entry in self.table.list() {
             if !entry.core().state().is_terminal() {
                 self.handle(entry.id, Event::Workers(ids.clone()));

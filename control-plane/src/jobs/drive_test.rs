@@ -176,7 +176,10 @@ async fn start_over(
     metadata: &LocalMetadata,
 ) -> (Jobs, Arc<AtomicU32>) {
     let (jobs, mut driver, deployed) = build(script, store, metadata);
-    driver.recover().await.expect("it can be read");
+    driver
+        .recover(std::time::Duration::ZERO)
+        .await
+        .expect("it can be read");
     tokio::spawn(driver.run());
     (jobs, deployed)
 }

@@ -186,6 +186,11 @@ impl Jobs {
         &self.workers
     }
 
+    /// Waits until nobody drives jobs any more.
+    pub async fn ended(&self) {
+        self.requests.closed().await;
+    }
+
     /// Cancels every job and waits until all have ended.
     pub async fn shut_down(&self) {
         for entry in self.list() {

@@ -51,7 +51,7 @@ pub async fn elect<M: Machine>(
                 roles.send_replace(Role::Leader(Arc::clone(&leading)));
                 tokio::select! {
                     changed = leadership.changed() => if changed.is_err() { return },
-                    () = leading.tier.ended() => {}
+                    () = leading.ended() => {}
                     _ = stopped.wait_for(Option::is_some) => return,
                 }
                 tracing::info!("this node does not lead any more");

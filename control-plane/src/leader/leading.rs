@@ -1,6 +1,12 @@
 //! All that runs while a process leads, and ends with its leadership.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::Router;
 use coordinator::meta::{Answer, Change};
@@ -11,9 +17,10 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use crate::{
     Jobs, Statements, Tiers,
     api::{Backend, Token, router},
-    caps::{NEWS_QUEUE, PROPOSAL_PATIENCE},
+    caps::{BIND_PATIENCE, NEWS_QUEUE, PROPOSAL_PATIENCE},
     membership::Membership,
     metadata::{Metadata, MetadataError, look, propose},
+    results::FeedEnd,
     state_tier::StateTier,
     workers::WorkerNews,
 };
@@ -35,6 +42,8 @@ pub struct LeaderConfig {
     pub token: Token,
     /// The cluster's name among all others, should it have none yet: drawn at random.
     pub cluster_id: String,
+    /// How long jobs wait for workers to connect before they run on those that have.
+    pub workers_grace: Duration,
 }
 
 /// Why a process cannot lead.
@@ -49,6 +58,20 @@ pub enum LeadError {
     /// The log is not what this build knows.
     #[error("the metadata's log gave an answer that does not fit: {0}")]
     Answer(String),
+}
+
+/// Why a state node is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreRefused {
+    /// Its store is not the cluster's.
+    #[error(
+        "its store is not the one that the cluster's state is in (which is {0}): give all state nodes \
+         the same --store"
+    )]
+    Other(String),
+    /// It cannot be known.
+    #[error("{0}")]
+    Later(String),
 }
 
 /// A leadership. Dropping it ends its loops; jobs go on at their workers until another leader
@@ -66,6 +89,9 @@ pub struct Leading {
     pub workers: mpsc::Sender<WorkerNews>,
     /// What clients are answered.
     pub app: Router,
+    metadata: Arc<dyn Metadata>,
+    /// Varies the numbers of proposals.
+    requests: AtomicU64,
     loops: Loops,
 }
 
@@ -90,7 +116,7 @@ impl Leading {
             seed: seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15,
         });
         let mut loops = Loops(vec![tier_loop]);
-        driver.recover().await?;
+        driver.recover(config.workers_grace).await?;
         loops.0.push(tokio::spawn(driver.run()));
         let catalog = look(&*metadata, |state| state.catalog.clone()).await?;
         let statements =
@@ -108,13 +134,55 @@ impl Leading {
             statements,
             tier,
             workers,
+            metadata,
+            requests: AtomicU64::new(seed.rotate_left(16)),
             loops,
         })
     }
 
-    /// Ends its loops, whoever still holds it.
+    /// Binds the cluster to the store that a state node has, if it is bound to none.
+    ///
+    /// # Errors
+    /// Why the node is not wanted, or cannot be taken at the moment.
+    pub(crate) async fn bind_store(&self, store: &str) -> Result<(), StoreRefused> {
+        let later = |error: MetadataError| StoreRefused::Later(error.to_string());
+        let known = look(&*self.metadata, |state| state.store_id.clone()).await;
+        let bound = match known.map_err(later)? {
+            Some(bound) => bound,
+            None => {
+                let store_id = store.to_owned();
+                let request = self.requests.fetch_add(1, Ordering::Relaxed);
+                let change = Change::Bind { store_id };
+                let answer = propose(&self.metadata, request, change, BIND_PATIENCE).await;
+                match answer.map_err(later)? {
+                    Answer::Bound { store_id } => store_id,
+                    answer => return Err(StoreRefused::Later(format!("{answer:?}"))),
+                }
+            }
+        };
+        match bound == store {
+            true => Ok(()),
+            false => Err(StoreRefused::Other(bound)),
+        }
+    }
+
+    /// Waits until one of its loops has ended.
+    pub async fn ended(&self) {
+        tokio::select! {
+            () = self.tier.ended() => {}
+            () = self.jobs.ended() => {}
+        }
+    }
+
+    /// Ends its loops, whoever still holds it. Whoever reads rows is told that there will be no more.
     pub fn stop(&self) {
         self.loops.stop();
+        for entry in self.jobs.list() {
+            if let Some(feed) = &entry.feed {
+                let why = "the leader of the control plane has changed: ask again";
+                feed.end(FeedEnd::Broken(why.to_owned()));
+            }
+        }
     }
 }
 

@@ -4,4 +4,5 @@ mod elect;
 mod leading;
 
 pub use elect::{Role, elect};
+pub(crate) use leading::StoreRefused;
 pub use leading::{LeadError, LeaderConfig, Leading};

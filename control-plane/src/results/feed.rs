@@ -209,7 +209,7 @@ impl State {
         }
         let unread = self.unread();
         // An epoch larger than the feed goes in alone: waiting would not help.
-        if unread > 0 && unread + rows > rows_max {
+        if unread > 0 && unread.saturating_add(rows) > rows_max {
             return Takes::Later;
         }
         Takes::Now

@@ -182,7 +182,7 @@ impl TierJob {
         }
         let owns = known.owners.values().any(|owner| *owner == node);
         if let Dropping::Told(told) = &mut self.dropping
-            && owns
+            && (owns || told.contains(&node))
         {
             let shards = known.shards;
             if nodes

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{places::Place, service::ControlService};
-use crate::leader::{Leading, Role};
+use crate::leader::{Leading, Role, StoreRefused};
 
 /// What became of who came.
 pub(super) enum Greeted {
@@ -62,6 +62,13 @@ pub(super) async fn greet(
         );
         return Ok(not(&Hear::Refused { why, retry: true }));
     };
+    if let Some(store) = &hello.store
+        && let Err(refused) = leading.bind_store(store).await
+    {
+        let retry = matches!(refused, StoreRefused::Later(_));
+        let why = refused.to_string();
+        return Ok(not(&Hear::Refused { why, retry }));
+    }
     let (outbox, replies) = outbox();
     outbox.put(&Hear::<()>::Welcome(Welcome {
         cluster_id: leading.cluster_id.clone(),

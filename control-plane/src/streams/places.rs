@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::watch;
@@ -10,12 +13,14 @@ use tokio::sync::watch;
 /// The places that are held. Cheap to clone; all clones are one.
 pub(super) struct Places<P> {
     held: Arc<Mutex<BTreeMap<P, Held>>>,
+    streams: Arc<AtomicU64>,
 }
 
 impl<P> Clone for Places<P> {
     fn clone(&self) -> Self {
         Places {
             held: Arc::clone(&self.held),
+            streams: Arc::clone(&self.streams),
         }
     }
 }
@@ -24,13 +29,14 @@ impl<P> Default for Places<P> {
     fn default() -> Self {
         Places {
             held: Arc::default(),
+            streams: Arc::default(),
         }
     }
 }
 
 struct Held {
     process: u64,
-    /// Tells the stream from others of the same place.
+    /// Tells the stream from all others.
     number: u64,
     ended: watch::Sender<bool>,
 }
@@ -64,7 +70,7 @@ impl<P: Ord + Clone + Send + Sync + 'static> Places<P> {
         if before.is_some_and(|before| before.process != process) {
             return None;
         }
-        let number = before.map_or(0, |before| before.number + 1);
+        let number = self.streams.fetch_add(1, Ordering::Relaxed);
         let (ended, receiver) = watch::channel(false);
         let now = Held {
             process,
@@ -115,5 +121,16 @@ mod tests {
         assert!(second.taken().now_or_never().is_none());
         drop(second);
         assert!(places.take(1, 8).is_some());
+    }
+
+    #[test]
+    fn a_place_that_was_free_in_between_is_not_freed_by_a_stream_from_before() {
+        let places = Places::default();
+        let slow = places.take(1, 7).expect("free");
+        drop(places.take(1, 7).expect("its own"));
+        let mut now = places.take(1, 9).expect("free");
+        drop(slow);
+        assert!(now.taken().now_or_never().is_none());
+        assert!(places.take(1, 8).is_none());
     }
 }

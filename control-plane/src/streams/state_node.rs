@@ -11,6 +11,10 @@ use crate::{caps::STATE_QUESTIONS_MAX, state_tier::StateTier};
 
 /// Serves a stream that was greeted until it ends.
 pub(super) async fn serve(mut stream: Stream) {
+    if stream.hello.store.is_none() {
+        // It knows now whose its store must be, and comes again with one.
+        return;
+    }
     let tier = stream.leading.tier.clone();
     let id = StateNodeId(stream.hello.id);
     let tell = stream.teller();

@@ -5,11 +5,12 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use control_stream::{Hear, Outbox, WorkerHears, WorkerSays};
+use control_stream::{Hear, Outbox, Put, WorkerHears, WorkerSays};
 use proto::{
-    control::{JobMetrics, WorkerCommand},
-    types::{JobId, WorkerId},
+    control::{JobMetrics, Retry, WorkerCommand, WorkerEvent, WorkerEventKind},
+    types::{JobId, TaskId, WorkerId},
 };
+use tokio::sync::mpsc;
 
 use super::greet::Stream;
 use crate::{
@@ -19,14 +20,37 @@ use crate::{
 
 /// The way to a worker, and what it said last of its measurements.
 struct Link {
+    id: WorkerId,
     outbox: Outbox,
+    news: mpsc::Sender<WorkerNews>,
     metrics: RwLock<BTreeMap<JobId, JobMetrics>>,
 }
 
 impl WorkerLink for Link {
     fn send(&self, command: WorkerCommand) {
+        let (job, generation) = command.addressee();
+        let command = Hear::Item(WorkerHears::Command(command));
         // One that does not take it has lost its stream: the loss is told as such.
-        let _ = self.outbox.put(&Hear::Item(WorkerHears::Command(command)));
+        let Put::TooLarge(bytes) = self.outbox.put_bounded(&command) else {
+            return;
+        };
+        let error = format!(
+            "the job's plan and what it is to read have {bytes} bytes, which is too much to be sent \
+             to a worker: does a source list hundreds of thousands of files?"
+        );
+        let kind = WorkerEventKind::Failed {
+            task: TaskId(0),
+            error,
+            retry: Retry::Never,
+        };
+        let event = WorkerEvent {
+            job,
+            generation,
+            kind,
+        };
+        // The driver, who is calling, must not wait for itself.
+        let (news, id) = (self.news.clone(), self.id);
+        tokio::spawn(async move { news.send(WorkerNews::Event(id, event)).await });
     }
 
     fn metrics(&self, job: JobId) -> JobMetrics {
@@ -51,7 +75,9 @@ impl Link {
 pub(super) async fn serve(mut stream: Stream) {
     let id = WorkerId(stream.hello.id);
     let link = Arc::new(Link {
+        id,
         outbox: stream.outbox.clone(),
+        news: stream.leading.workers.clone(),
         metrics: RwLock::default(),
     });
     let joined = WorkerNews::Joined(Worker {

@@ -1,6 +1,6 @@
 //! Finds the leader and opens a stream to it.
 
-use std::{collections::BTreeMap, marker::PhantomData, time::Duration};
+use std::{collections::BTreeMap, marker::PhantomData};
 
 use futures::StreamExt as _;
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     Contact, Hear, Hello, Say, Session, StreamTiming, VERSION, Welcome,
-    caps::{COMPLAINT_INTERVAL, ROUND_PAUSE, ROUND_PAUSE_MAX},
+    caps::{CALL_MAX, COMPLAINT_INTERVAL, ROUND_PAUSE, ROUND_PAUSE_MAX},
     decode,
     outbox::{Outbox, outbox},
     session::Beats,
@@ -24,10 +24,10 @@ use crate::{
 /// Who wants a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
-    /// A worker.
+    /// A worker; each attempt draws a number of its own.
     Worker,
-    /// A state node.
-    StateNode,
+    /// The state node of this number.
+    StateNode(u64),
 }
 
 /// What a process needs to find the leader.
@@ -69,6 +69,10 @@ pub struct Dialer {
     random: SmallRng,
     /// Where the leader was last.
     leader: Option<String>,
+    /// A node that fell silent, or does not answer: others are asked first.
+    silent: Option<String>,
+    /// Whose store the process has, once it knows.
+    store: Option<String>,
     /// When the log last said that nobody takes the stream.
     complained: Option<Instant>,
 }
@@ -96,6 +100,8 @@ impl Dialer {
             contact: Contact::default(),
             random,
             leader: None,
+            silent: None,
+            store: None,
             complained: None,
             config,
         };
@@ -115,11 +121,7 @@ impl Dialer {
     ///
     /// # Errors
     /// When the control plane does not want this process.
-    pub async fn dial<S, H>(
-        &mut self,
-        purpose: Purpose,
-        id: u64,
-    ) -> Result<Session<S, H>, DialError>
+    pub async fn dial<S, H>(&mut self, purpose: Purpose) -> Result<Session<S, H>, DialError>
     where
         S: Serialize,
         H: DeserializeOwned,
@@ -128,7 +130,7 @@ impl Dialer {
         loop {
             let mut why = String::new();
             for address in self.round() {
-                match self.follow(purpose, id, address).await? {
+                match self.follow(purpose, address).await? {
                     Ok(session) => {
                         self.complained = None;
                         return Ok(session);
@@ -151,16 +153,26 @@ impl Dialer {
     fn round(&mut self) -> Vec<String> {
         let nodes = &self.config.control_plane;
         let start = self.random.random_range(0..nodes.len());
-        let all = nodes.iter().cycle().skip(start).take(nodes.len());
-        let leader = self.leader.take();
-        leader.into_iter().chain(all.cloned()).collect()
+        let mut round: Vec<String> = self.leader.take().into_iter().collect();
+        for node in nodes.iter().cycle().skip(start).take(nodes.len()) {
+            if !round.contains(node) {
+                round.push(node.clone());
+            }
+        }
+        let silent = self.silent.take();
+        round.sort_by_key(|node| Some(node) == silent.as_ref());
+        round
+    }
+
+    /// Says from now on whose store the process has.
+    pub fn set_store(&mut self, store: String) {
+        self.store = Some(store);
     }
 
     /// Asks a node, and whom it names.
     async fn follow<S, H>(
         &mut self,
         purpose: Purpose,
-        id: u64,
         mut address: String,
     ) -> Result<Result<Session<S, H>, String>, DialError>
     where
@@ -169,9 +181,10 @@ impl Dialer {
     {
         // One that was named may name another when leaders change just now, but not for ever.
         for _ in 0..3 {
-            match self.ask(purpose, id, &address).await? {
+            match self.ask(purpose, &address).await? {
                 Asked::Session(session) => {
                     self.leader = Some(address);
+                    self.silent = None;
                     return Ok(Ok(session));
                 }
                 Asked::Later(why) => return Ok(Err(format!("{address}: {why}"))),
@@ -181,28 +194,28 @@ impl Dialer {
         Ok(Err("nodes name each other as the leader".to_owned()))
     }
 
-    async fn ask<S, H>(
-        &mut self,
-        purpose: Purpose,
-        id: u64,
-        address: &str,
-    ) -> Result<Asked<S, H>, DialError>
+    async fn ask<S, H>(&mut self, purpose: Purpose, address: &str) -> Result<Asked<S, H>, DialError>
     where
         S: Serialize,
         H: DeserializeOwned,
     {
         let channel = self.channel(address)?;
-        let (outbox, inbound) = match self.open(purpose, id, channel.clone()).await {
+        let (outbox, mut inbound) = match self.open(purpose, channel.clone()).await {
             Ok(open) => open,
-            Err(why) => return Ok(Asked::Later(why)),
+            Err(why) => {
+                self.silent = Some(address.to_owned());
+                return Ok(Asked::Later(why));
+            }
         };
-        let mut inbound = inbound;
-        let first = timeout(self.config.timing.silence, inbound.message()).await;
+        let first = timeout(self.config.timing.greeting, inbound.message()).await;
         let first = match first {
             Ok(Ok(Some(first))) => first,
             Ok(Ok(None)) => return Ok(Asked::Later("it ends the stream at once".to_owned())),
             Ok(Err(status)) => return Ok(Asked::Later(status.message().to_owned())),
-            Err(_) => return Ok(Asked::Later("it does not answer".to_owned())),
+            Err(_) => {
+                self.silent = Some(address.to_owned());
+                return Ok(Asked::Later("it does not answer".to_owned()));
+            }
         };
         self.contact.heard();
         match decode::<Hear<H>>(&first) {
@@ -224,16 +237,22 @@ impl Dialer {
     }
 
     async fn open(
-        &self,
+        &mut self,
         purpose: Purpose,
-        id: u64,
         channel: Channel,
     ) -> Result<(Outbox, Streaming<Message>), String> {
         let (outbox, stream) = outbox();
+        let id = match purpose {
+            // Small enough for every reader of JSON, large enough never to be drawn twice: two
+            // streams of one process must not be taken for each other.
+            Purpose::Worker => self.random.random_range(1..1 << 48),
+            Purpose::StateNode(id) => id,
+        };
         let hello = Hello {
             version: VERSION,
             cluster: self.config.cluster.clone(),
             id,
+            store: self.store.clone(),
             process: self.config.process,
             address: self.config.address.clone(),
         };
@@ -243,10 +262,10 @@ impl Dialer {
         let call = async {
             match purpose {
                 Purpose::Worker => client.worker(request).await,
-                Purpose::StateNode => client.state_node(request).await,
+                Purpose::StateNode(_) => client.state_node(request).await,
             }
         };
-        let opened = timeout(self.config.timing.silence, call).await;
+        let opened = timeout(self.config.timing.greeting, call).await;
         let opened = opened.map_err(|_| "it does not answer".to_owned())?;
         let opened = opened.map_err(|status| status.message().to_owned())?;
         Ok((outbox, opened.into_inner()))
@@ -278,8 +297,8 @@ impl Dialer {
             return Ok(channel.clone());
         }
         let timeouts = Timeouts {
-            connect: Duration::from_secs(1),
-            ..Timeouts::default()
+            connect: self.config.timing.greeting,
+            call: CALL_MAX,
         };
         let channel = connect(address, &self.config.tls, timeouts)?;
         self.channels.insert(address.to_owned(), channel.clone());

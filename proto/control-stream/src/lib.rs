@@ -30,6 +30,6 @@ pub use message::{
     Answer, Hear, Hello, JobOwners, NodeHears, NodeSays, Question, Say, ShardOwner, VERSION,
     Welcome, WorkerHears, WorkerSays,
 };
-pub use outbox::{Outbox, OutboxStream, outbox};
+pub use outbox::{Outbox, OutboxStream, Put, outbox};
 pub use session::Session;
 pub use timing::StreamTiming;

@@ -61,6 +61,8 @@ pub struct Hello {
     pub process: u64,
     /// Where other tiers reach it, as host:port.
     pub address: String,
+    /// Which store a state node has. Without it, it is only told whose the store must be.
+    pub store: Option<String>,
 }
 
 /// What the leader says to who is welcome.

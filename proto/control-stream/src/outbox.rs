@@ -10,12 +10,12 @@ use std::{
 };
 
 use futures::Stream;
-use rpc::control::Message;
+use rpc::{caps::MESSAGE_BYTES_MAX, control::Message};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    caps::{OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX},
+    caps::{MESSAGE_OVERHEAD, OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX},
     encode,
 };
 
@@ -27,7 +27,18 @@ pub struct Outbox {
     cut: watch::Sender<bool>,
 }
 
-/// Where they come out, in order. Ends when the outbox is cut or gone.
+/// What became of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Put {
+    /// It waits to be sent.
+    Done,
+    /// The stream has ended.
+    Gone,
+    /// It was not sent, having so many bytes; the stream goes on.
+    TooLarge(usize),
+}
+
+/// Where they come out, in order. Ends when the outbox is gone.
 pub struct OutboxStream {
     messages: mpsc::Receiver<Message>,
     bytes: Arc<AtomicUsize>,
@@ -49,18 +60,28 @@ pub fn outbox() -> (Outbox, OutboxStream) {
 impl Outbox {
     /// Puts a message; `false`: the other side is gone, or so far behind that it counts as gone.
     pub fn put<T: Serialize>(&self, message: &T) -> bool {
+        self.put_bounded(message) == Put::Done
+    }
+
+    /// As [`Outbox::put`], but a message that is too large to travel is told from a stream that has
+    /// ended.
+    pub fn put_bounded<T: Serialize>(&self, message: &T) -> Put {
         if *self.cut.borrow() {
-            return false;
+            return Put::Gone;
         }
         let message = encode(message);
         let length = message.json.len();
+        if length > MESSAGE_BYTES_MAX - MESSAGE_OVERHEAD {
+            return Put::TooLarge(length);
+        }
         let before = self.bytes.fetch_add(length, Ordering::Relaxed);
         let fits = before == 0 || before + length <= OUTBOX_BYTES_MAX;
         let put = fits && self.messages.try_send(message).is_ok();
-        if !put {
-            self.cut();
+        if put {
+            return Put::Done;
         }
-        put
+        self.cut();
+        Put::Gone
     }
 
     /// Ends the stream.
@@ -115,14 +136,16 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_but_a_single_message_always_fits() {
+    fn bytes_are_bounded_and_what_cannot_travel_is_refused() {
         let (outbox, mut stream) = outbox();
-        let large = "x".repeat(OUTBOX_BYTES_MAX + 1);
-        assert!(outbox.put(&large));
-        assert!(stream.next().now_or_never().is_some());
-        let half = "x".repeat(OUTBOX_BYTES_MAX / 2 + 1);
+        let large = "x".repeat(MESSAGE_BYTES_MAX);
+        assert!(matches!(outbox.put_bounded(&large), Put::TooLarge(_)));
+        let half = "x".repeat(OUTBOX_BYTES_MAX / 3 + 1);
         assert!(outbox.put(&half));
-        assert!(!outbox.put(&half));
+        assert!(outbox.put(&half));
+        assert!(stream.next().now_or_never().is_some());
+        assert!(outbox.put(&half));
+        assert_eq!(outbox.put_bounded(&half), Put::Gone);
     }
 
     #[test]

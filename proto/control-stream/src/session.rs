@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{Contact, Hear, Outbox, Say, StreamTiming, Welcome, decode};
+use crate::{Contact, Hear, Outbox, Put, Say, StreamTiming, Welcome, decode};
 
 /// One stream to the leader. Ends when it is dropped.
 pub struct Session<S, H> {
@@ -30,6 +30,11 @@ impl<S: Serialize, H: DeserializeOwned> Session<S, H> {
     /// Says something; `false`: the stream has ended.
     pub fn say(&self, item: S) -> bool {
         self.outbox.put(&Say::Item(item))
+    }
+
+    /// As [`Session::say`], but what is too large to travel is told from a stream that has ended.
+    pub fn say_bounded(&self, item: S) -> Put {
+        self.outbox.put_bounded(&Say::Item(item))
     }
 
     /// What the leader says next; `None`: the stream has ended. May be dropped and called again.

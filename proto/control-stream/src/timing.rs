@@ -9,6 +9,8 @@ pub struct StreamTiming {
     pub beat: Duration,
     /// How long a silent side counts as living.
     pub silence: Duration,
+    /// How long a node may take to say whether it takes a stream, before another is asked.
+    pub greeting: Duration,
     /// How long a worker may run its tasks without a word from any node of the control plane.
     pub lease: Duration,
 }
@@ -18,6 +20,7 @@ impl Default for StreamTiming {
         StreamTiming {
             beat: Duration::from_millis(750),
             silence: Duration::from_secs(3),
+            greeting: Duration::from_millis(1500),
             lease: Duration::from_secs(10),
         }
     }

@@ -67,35 +67,44 @@ impl NodeAgent {
         Ok((agent, view))
     }
 
-    /// The first stream, before there is a node: its welcome says whose store the node must have.
+    /// The cluster's name among all others, which its store must carry.
     ///
     /// # Errors
     /// When the control plane does not want this node.
-    pub async fn greet(&mut self) -> Result<Session<NodeSays, NodeHears>, AgentError> {
-        Ok(self.dialer.dial(Purpose::StateNode, self.id.0).await?)
+    pub async fn greet(&mut self) -> Result<String, AgentError> {
+        Ok(self.dial().await?.welcome.cluster_id)
     }
 
-    /// Works for whoever leads, until it cannot. `stream` is that of the greeting.
+    async fn dial(&mut self) -> Result<Stream, AgentError> {
+        Ok(self.dialer.dial(Purpose::StateNode(self.id.0)).await?)
+    }
+
+    /// Works for whoever leads, until it cannot. `cluster` is what [`NodeAgent::greet`] said, `store`
+    /// tells the node's store from every other.
     ///
     /// # Errors
     /// Always: it has no other end.
     pub async fn run(
         mut self,
-        mut stream: Session<NodeSays, NodeHears>,
+        cluster: &str,
+        store: String,
         node: StateNode,
         mut reports: ReportReceiver,
     ) -> Result<Infallible, AgentError> {
-        let before = stream.welcome.cluster_id.clone();
+        self.dialer.set_store(store);
         loop {
+            let mut stream = self.dial().await?;
+            let now = &stream.welcome.cluster_id;
+            if now != cluster {
+                return Err(AgentError::OtherCluster {
+                    now: now.clone(),
+                    before: cluster.to_owned(),
+                });
+            }
             tracing::info!("a leader of the control plane has taken this state node");
             self.serve(&mut stream, &node, &mut reports).await;
             // What was asked on the stream is not answered any more.
             self.pending.clear();
-            stream = self.greet().await?;
-            let now = stream.welcome.cluster_id.clone();
-            if now != before {
-                return Err(AgentError::OtherCluster { now, before });
-            }
         }
     }
 
@@ -135,6 +144,9 @@ impl NodeAgent {
 
     fn ask(&mut self, stream: &Stream, asked: Asked) -> bool {
         self.pending.retain(|_, reply| !reply.is_closed());
+        if asked.reply.is_closed() {
+            return true;
+        }
         self.questions += 1;
         let number = self.questions;
         self.pending.insert(number, asked.reply);

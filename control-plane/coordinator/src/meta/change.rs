@@ -29,6 +29,11 @@ pub enum Change {
         /// The name, drawn at random.
         cluster_id: String,
     },
+    /// Binds the cluster to the store that its state is in, unless it is bound to one.
+    Bind {
+        /// Tells the store from every other.
+        store_id: String,
+    },
     /// A script was accepted: the catalog as it is after it, and its jobs. All of it counts or
     /// nothing.
     Accept {
@@ -126,6 +131,11 @@ pub enum Answer {
     Founded {
         /// The name that was drawn first.
         cluster_id: String,
+    },
+    /// This is the store that the cluster's state is in.
+    Bound {
+        /// Tells the store from every other.
+        store_id: String,
     },
     /// The script counts.
     Accepted {

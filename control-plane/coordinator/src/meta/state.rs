@@ -16,6 +16,8 @@ use crate::caps::{ANSWERS_REMEMBERED, JOBS_ACTIVE_MAX, JOBS_ENDED_MAX};
 pub struct MetaState {
     /// Tells the cluster from every other, also of the same name; `None` until it was founded.
     pub cluster_id: Option<String>,
+    /// The store that state is in; `None` until the first state node has one.
+    pub store_id: Option<String>,
     /// Tables, views and options.
     pub catalog: Catalog,
     /// Jobs that have not ended, and the last ones that have.
@@ -61,6 +63,10 @@ impl MetaState {
             Change::Found { cluster_id } => {
                 let cluster_id = self.cluster_id.get_or_insert(cluster_id).clone();
                 Ok(Answer::Founded { cluster_id })
+            }
+            Change::Bind { store_id } => {
+                let store_id = self.store_id.get_or_insert(store_id).clone();
+                Ok(Answer::Bound { store_id })
             }
             Change::Accept {
                 catalog,
@@ -144,7 +150,8 @@ impl MetaState {
     fn begin(&mut self, job: JobId, generation: Generation) -> Result<Answer, Refusal> {
         let record = self.running(job)?;
         let current = record.generation;
-        if generation == current.next() {
+        // One in between was asked for and given up before it began.
+        if generation > current {
             record.begin(generation);
         } else if generation != current {
             return Err(Refusal::Fenced {

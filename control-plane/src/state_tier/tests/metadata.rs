@@ -93,6 +93,7 @@ impl TestMetadata {
     pub(super) fn take_kinds(&self) -> String {
         let kind = |command: Command| match command.change {
             Change::Found { .. } => "found",
+            Change::Bind { .. } => "bind",
             Change::Accept { .. } => "accept",
             Change::Cancel { .. } => "cancel",
             Change::Begin { .. } => "begin",
