@@ -21,7 +21,7 @@ CARGO := cargo
 DEV_ARGS ?=
 QUERY ?= q0
 
-.PHONY: help deps tools build dev test verify fix bless load
+.PHONY: help deps tools build dev cluster test verify fix bless load
 
 help: ## List the goals
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
@@ -83,6 +83,10 @@ build: deps ## Build the release binaries: target/release/millstream and loadtes
 dev: deps ## Start everything in one process with a demo job; Ctrl-C stops it
 	@$(CARGO) build --locked --bin millstream
 	@exec $${CARGO_TARGET_DIR:-target}/debug/millstream dev --demo $(DEV_ARGS)
+
+cluster: deps ## Start 3 control-plane, 2 worker and 2 state-node processes here; Ctrl-C stops them
+	@$(CARGO) build --locked --bin millstream
+	@MILLSTREAM=$${CARGO_TARGET_DIR:-target}/debug/millstream exec scripts/cluster
 
 test: tools verify ## All tests, after installing what they need
 

@@ -1,11 +1,14 @@
-//! Ctrl-C: the first asks for an orderly end, the second ends the process, and so does time.
+//! Ctrl-C, or SIGTERM: the first asks for an orderly end, the second ends the process, and so does time.
 //!
 //! It waits on threads of its own: the runtime's may all be busy, or stuck in a write to a pipe that
 //! nobody reads.
 
 use std::{io, process, thread, time::Duration};
 
-use signal_hook::{consts::SIGINT, iterator::Signals};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
 use tokio::sync::watch;
 
 /// What a shell expects of a program that Ctrl-C ended.
@@ -20,7 +23,8 @@ impl Interrupt {
     // The runtime is what may be stuck; no simulation presses keys.
     #[allow(clippy::disallowed_methods)]
     pub(crate) fn listen(grace: Duration) -> io::Result<Interrupt> {
-        let mut signals = Signals::new([SIGINT])?;
+        // A service manager ends a process by the second one.
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let (asked, receiver) = watch::channel(false);
         thread::spawn(move || {
             let mut presses = signals.forever();

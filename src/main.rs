@@ -17,12 +17,14 @@ Environment:
   MILLSTREAM_CA        Authority of https servers, where this system does not trust it
   MILLSTREAM_TLS_CERT  Certificate of a server's REST API [default: none, on loopback only]
   MILLSTREAM_TLS_KEY   Its private key
-  MILLSTREAM_LOG       What is logged: off, error, warn, info, debug or trace [default: error]
+  MILLSTREAM_LOG       What is logged: off, error, warn, info, debug or trace [default: error; of
+                       processes of a cluster: info]
+  MILLSTREAM_CLUSTER_… Certificates and name of a cluster; `worker --help` and others explain them
   OTEL_...             Where servers and `run` send traces, metrics and logs over OTLP, such as
                        OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 [default: nowhere]
 
 Exit codes:
-  0 success, 1 failure, 2 wrong arguments, 130 ended by Ctrl-C";
+  0 success, 1 failure, 2 wrong arguments, 130 ended by Ctrl-C or SIGTERM";
 
 /// Streaming SQL in the dialect of Flink: run a script, or a server with a REST API.
 #[derive(Parser)]
@@ -51,9 +53,9 @@ fn main() -> ExitCode {
     let telemetry = match &arguments.command {
         Command::Run(_) => telemetry::start(&ProcessIdentity::unnamed("millstream-run")),
         Command::Dev(_) => telemetry::start(&ProcessIdentity::unnamed("millstream-dev")),
-        Command::ControlPlane(arguments) => telemetry::start(&arguments.identity()),
-        Command::Worker(_) => telemetry::start(&ProcessIdentity::unnamed("millstream-worker")),
-        Command::StateNode(arguments) => telemetry::start(&arguments.identity()),
+        Command::ControlPlane(arguments) => telemetry::start_server(&arguments.identity()),
+        Command::Worker(_) => telemetry::start_server(&ProcessIdentity::unnamed("millstream-worker")),
+        Command::StateNode(arguments) => telemetry::start_server(&arguments.identity()),
         Command::Sql(_)
         | Command::Jobs(_)
         | Command::Workers(_)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            standard error          collector: logs          collector: spans
-//! default    errors                  info and above           info and above, ours only
+//! default    errors; servers: info   info and above           info and above, ours only
 //! set        MILLSTREAM_LOG          MILLSTREAM_LOG           the same
 //! ```
 //! Libraries that talk much show warnings only, unless MILLSTREAM_LOG names them.
@@ -66,16 +66,18 @@ pub enum LogFilterError {
 pub(super) struct LogFilter {
     /// What the variable says.
     wanted: Option<String>,
+    /// Whether somebody watches a server that runs for long.
+    is_server: bool,
 }
 
 impl LogFilter {
-    pub(super) fn from_environment() -> Result<LogFilter, LogFilterError> {
+    pub(super) fn from_environment(is_server: bool) -> Result<LogFilter, LogFilterError> {
         let wanted = match env::var(LOG_VARIABLE) {
             Ok(wanted) if !wanted.trim().is_empty() => Some(wanted),
             Ok(_) | Err(env::VarError::NotPresent) => None,
             Err(env::VarError::NotUnicode(_)) => return Err(LogFilterError::NotText),
         };
-        let filter = LogFilter { wanted };
+        let filter = LogFilter { wanted, is_server };
         filter.standard_error()?;
         Ok(filter)
     }
@@ -87,6 +89,9 @@ impl LogFilter {
             // Whoever names the exporters wants to see them; else they are summed up elsewhere.
             Some(wanted) if wanted.contains("opentelemetry") => parse(wanted, &quieted(wanted)),
             Some(wanted) => parse(wanted, &format!("{},opentelemetry=off", quieted(wanted))),
+            None if self.is_server => {
+                parse("info", &format!("{},opentelemetry=off", quieted("info")))
+            }
             None => parse("error", &format!(",opentelemetry=off,{OWN_TARGET}=warn")),
         }
     }
@@ -134,6 +139,7 @@ mod tests {
     fn filter(wanted: Option<&str>) -> LogFilter {
         LogFilter {
             wanted: wanted.map(str::to_owned),
+            is_server: false,
         }
     }
 

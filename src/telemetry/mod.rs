@@ -76,4 +76,4 @@ pub use process_metrics::observe_runtime;
 pub use route::{MetricsServerError, metrics_router, serve_metrics};
 pub use scrape::Scrape;
 pub use settings::SettingsError;
-pub use start::{StartError, Telemetry, start, start_log};
+pub use start::{StartError, Telemetry, start, start_log, start_server};

@@ -69,7 +69,18 @@ pub struct Telemetry {
 /// # Errors
 /// When a variable of the environment asks for what there is not.
 pub fn start(identity: &ProcessIdentity) -> Result<Telemetry, StartError> {
-    let log_filter = LogFilter::from_environment()?;
+    start_with(identity, LogFilter::from_environment(false)?)
+}
+
+/// As [`start`], for a process of a cluster: what it does is logged unless the user asks for less.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_server(identity: &ProcessIdentity) -> Result<Telemetry, StartError> {
+    start_with(identity, LogFilter::from_environment(true)?)
+}
+
+fn start_with(identity: &ProcessIdentity, log_filter: LogFilter) -> Result<Telemetry, StartError> {
     let settings = ExportSettings::read(|name| env::var(name).ok())?;
     let resource = identity.resource();
     let mut telemetry = Telemetry::default();
@@ -111,7 +122,7 @@ pub fn start(identity: &ProcessIdentity) -> Result<Telemetry, StartError> {
 /// # Errors
 /// When it is not clear what should be logged.
 pub fn start_log() -> Result<Telemetry, StartError> {
-    subscribe(&LogFilter::from_environment()?, &Exporters::default())?;
+    subscribe(&LogFilter::from_environment(false)?, &Exporters::default())?;
     Ok(Telemetry::default())
 }
 
