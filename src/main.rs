@@ -54,7 +54,9 @@ fn main() -> ExitCode {
         Command::Run(_) => telemetry::start(&ProcessIdentity::unnamed("millstream-run")),
         Command::Dev(_) => telemetry::start(&ProcessIdentity::unnamed("millstream-dev")),
         Command::ControlPlane(arguments) => telemetry::start_server(&arguments.identity()),
-        Command::Worker(_) => telemetry::start_server(&ProcessIdentity::unnamed("millstream-worker")),
+        Command::Worker(_) => {
+            telemetry::start_server(&ProcessIdentity::unnamed("millstream-worker"))
+        }
         Command::StateNode(arguments) => telemetry::start_server(&arguments.identity()),
         Command::Sql(_)
         | Command::Jobs(_)

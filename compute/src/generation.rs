@@ -27,7 +27,7 @@ use crate::{
     exchange::{Expected, LinkError, Links, ReceiveLink, SendLink},
     publish::PublishLoop,
     report::Reporter,
-    task_spans::TaskSpans,
+    task_spans::{TaskSpans, TracedStore},
     wiring::Wiring,
     worker::WorkerConfig,
 };
@@ -222,11 +222,15 @@ impl RunningGeneration {
         let spans = Arc::new(TaskSpans::new(deployment.job, id));
         self.spans.push(Arc::clone(&spans));
         let mut report = task_events(id, reporter.clone(), Arc::clone(restoring));
+        let store = Arc::new(TracedStore {
+            store: Arc::clone(&config.store),
+            spans: Arc::clone(&spans),
+        });
         let events = Box::new(move |event| {
             spans.on_event(&event);
             report(event);
         });
-        let parts = task.into_parts(config, deployment, receiver, events, metrics);
+        let parts = task.into_parts(config, store, deployment, receiver, events, metrics);
         let reporter = reporter.clone();
         self.tasks.spawn(async move {
             // A broken invariant kills the task, not the worker.

@@ -9,13 +9,21 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use engine::task::TaskEvent;
-use proto::types::{Epoch, JobId, TaskId};
+use futures::{FutureExt as _, future::BoxFuture};
+use proto::{
+    log::LogObject,
+    types::{Epoch, JobId, TaskId},
+};
 use rpc::trace_context::span_with_parent;
-use tracing::{Span, info_span};
+use state_client::{
+    CommittedOutput, EpochDelta, Incarnation, OutputRequest, ReadReply, ReadRequest, ScanReply,
+    ScanRequest, StateError, StateStore,
+};
+use tracing::{Instrument as _, Span, info_span};
 
 /// Epochs whose spans are open. A task that has fallen silent must not gather more.
 const EPOCHS_MAX: usize = 8;
@@ -37,6 +45,48 @@ struct EpochSpan {
     parent: String,
     /// What the task is at.
     span: Span,
+}
+
+/// A task's store, whose staging is part of the checkpoint's trace, also on state nodes.
+pub(crate) struct TracedStore {
+    pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) spans: Arc<TaskSpans>,
+}
+
+impl StateStore for TracedStore {
+    fn read(
+        &self,
+        who: Incarnation,
+        request: ReadRequest,
+    ) -> BoxFuture<'static, Result<ReadReply, StateError>> {
+        self.store.read(who, request)
+    }
+
+    fn scan(
+        &self,
+        who: Incarnation,
+        request: ScanRequest,
+    ) -> BoxFuture<'static, Result<ScanReply, StateError>> {
+        self.store.scan(who, request)
+    }
+
+    fn stage(
+        &self,
+        who: Incarnation,
+        delta: EpochDelta,
+    ) -> BoxFuture<'static, Result<Vec<LogObject>, StateError>> {
+        let span = self.spans.of_epoch(delta.epoch);
+        let staged = span.in_scope(|| self.store.stage(who, delta));
+        staged.instrument(span).boxed()
+    }
+
+    fn committed_output(
+        &self,
+        who: Incarnation,
+        request: OutputRequest,
+    ) -> BoxFuture<'static, Result<Vec<CommittedOutput>, StateError>> {
+        self.store.committed_output(who, request)
+    }
 }
 
 impl TaskSpans {
@@ -80,6 +130,13 @@ impl TaskSpans {
         if open.epochs.len() > EPOCHS_MAX {
             open.epochs.pop_first();
         }
+    }
+
+    /// What the task is at in an epoch.
+    fn of_epoch(&self, epoch: Epoch) -> Span {
+        let open = self.lock();
+        let open = open.epochs.get(&epoch);
+        open.map_or_else(Span::none, |open| open.span.clone())
     }
 
     fn frozen(&self, epoch: Epoch) {

@@ -32,6 +32,7 @@
 //! | `checkpoint` | | `job`, `generation`, `epoch` | barrier – commit; an error if it never comes |
 //! | `task.freeze` | `checkpoint` | `job`, `task`, `epoch` | the barrier is sent – the task's state is cut |
 //! | `task.stage` | `checkpoint` | `job`, `task`, `epoch` | state is cut – staged at the store |
+//! | `epoch_log.write` | `task.stage`, by way of the call | `job`, `epoch` | the first delta of an epoch is at a state node – all are in the object store |
 //! | `checkpoint.commit` | `checkpoint` | `job`, `epoch`, `bytes` | all is staged – committed |
 //! | `shard.apply` | `checkpoint.commit` | `job`, `shard`, `epoch` | a state node hears of the commit – reads see its rows |
 //!

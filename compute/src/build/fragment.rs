@@ -16,7 +16,7 @@ use proto::{
     plan::{Exchange, Fragment, Node, PlanError, fields, input::From, partitioning::Kind},
     types::{Field, KeyGroupCount},
 };
-use state_client::{Cut, Incarnation};
+use state_client::{Cut, Incarnation, StateStore};
 use tokio::runtime::Handle;
 
 use super::{
@@ -46,6 +46,7 @@ impl BuiltTask {
     pub(crate) fn into_parts(
         self,
         config: &WorkerConfig,
+        store: Arc<dyn StateStore>,
         deployment: &Deployment,
         commands: mpsc::Receiver<TaskCommand>,
         events: Box<dyn FnMut(TaskEvent) + Send>,
@@ -67,7 +68,7 @@ impl BuiltTask {
             gate: self.gate,
             entries: self.entries,
             output: self.output,
-            store: Arc::clone(&config.store),
+            store,
             spawn: Arc::new(RuntimeSpawn(Handle::current())),
             clock: Arc::clone(&config.clock),
             timer: Arc::new(RuntimeTimer),

@@ -18,6 +18,8 @@ mod greet;
 mod places;
 mod service;
 mod state_node;
+#[cfg(test)]
+mod streams_test;
 mod worker;
 
 pub use service::{ControlConfig, ControlService};

@@ -10,8 +10,10 @@ use proto::{
     log::LogObject,
     types::{Epoch, Generation, ShardId, TaskId},
 };
+use rpc::trace_context;
 use state_client::{EpochDelta, Incarnation, Section, StateError};
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span, info_span};
 
 use super::{
     StateNode,
@@ -85,8 +87,13 @@ impl StateNode {
             Staging::Wait => {}
             Staging::Write => {
                 let (node, job) = (node.clone(), job.clone());
+                // One of the tasks whose deltas are in the object shows it in its trace.
+                let span = match trace_context::current() {
+                    Some(_) => info_span!("epoch_log.write", job = %who.job, %epoch),
+                    None => Span::none(),
+                };
                 let writing = async move { node.write_epoch(&job, who, epoch).await };
-                self.shared.context.tasks.spawn(writing);
+                self.shared.context.tasks.spawn(writing.instrument(span));
             }
             Staging::Full => {
                 let why = "too much waits to be written to the object store".to_owned();
