@@ -20,11 +20,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_millstream-under-test");
 
 fn start(data: &Path) -> DevProcess {
     let arguments = [OsStr::new("--data-dir"), data.as_os_str()];
-    DevProcess::start_with(
-        Path::new(PROGRAM),
-        &arguments,
-        &[("MILLSTREAM_LOG", "info")],
-    )
+    DevProcess::start_with(Path::new(PROGRAM), &arguments, &[])
 }
 
 /// State and last committed epoch of the only job.
