@@ -99,9 +99,7 @@ impl<S: StateStore + Clone + 'static> StateStore for PatientStore<S> {
         who: Incarnation,
         request: OutputRequest,
     ) -> BoxFuture<'static, Result<Vec<CommittedOutput>, StateError>> {
-        self.retried(None, move |store| {
-            store.committed_output(who, request.clone())
-        })
+        self.retried(None, move |store| store.committed_output(who, request))
     }
 }
 
