@@ -27,6 +27,10 @@ pub struct OpenShard {
     pub job: JobId,
     /// Shard, which the node owns from now on.
     pub shard: ShardId,
+    /// How often the shard was given to a node, this time included. A node that has the shard open
+    /// since an earlier time was not its only owner meanwhile: it opens it anew.
+    #[serde(default)]
+    pub ownership: u64,
     /// Generation of the job.
     pub generation: Generation,
     /// Key groups of the job.

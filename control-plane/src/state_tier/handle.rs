@@ -123,18 +123,22 @@ impl StateTier {
         found.map_err(|_| StateError::UnknownJob(job))
     }
 
-    /// The owner of a shard: read from the metadata after the call, never remembered.
+    /// The owner of a shard: read from the metadata after the call, never remembered. Shards of a job
+    /// of which nothing is left, or that is not known, are nobody's.
     ///
     /// # Errors
-    /// When there is no such job, or the metadata does not answer.
+    /// When the metadata does not answer.
     pub async fn owner(
         &self,
         job: JobId,
         shard: ShardId,
     ) -> Result<Option<StateNodeId>, StateError> {
-        let owner =
-            move |state: &MetaState| Some(state.jobs.get(&job)?.owners.get(&shard).copied());
-        self.look(owner).await?.ok_or(StateError::UnknownJob(job))
+        let owner = move |state: &MetaState| {
+            let record = state.jobs.get(&job)?;
+            let is_there = record.outcome.is_none() || record.has_files;
+            is_there.then(|| record.owners.get(&shard).copied())?
+        };
+        self.look(owner).await
     }
 
     async fn look<T: Send + 'static>(

@@ -220,6 +220,24 @@ impl NodeShared {
         self.jobs().remove(&job)
     }
 
+    /// Lets a job go of which no shard is here. Orders that come meanwhile find it gone.
+    pub(crate) fn remove_if_empty(&self, job: &Arc<Job>) {
+        let mut jobs = self.jobs();
+        let empty = job.change(|state| {
+            let empty = state.shards.is_empty();
+            state.gone |= empty;
+            empty
+        });
+        if !empty {
+            return;
+        }
+        if (jobs.get(&job.id)).is_some_and(|known| Arc::ptr_eq(known, job)) {
+            jobs.remove(&job.id);
+        }
+        drop(jobs);
+        self.forget(job);
+    }
+
     pub(crate) fn all_jobs(&self) -> Vec<Arc<Job>> {
         self.jobs().values().cloned().collect()
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     caps::{REOPEN_PAUSE, REOPEN_PAUSE_MAX},
-    shard::{Commit, Kept, Shard, drive},
+    shard::{Commit, Kept, Shard, ShardContext, drive},
 };
 
 type Found = Vec<(LogObject, Option<Arc<Kept<Section>>>)>;
@@ -49,32 +49,25 @@ impl StateNode {
 
 impl NodeShared {
     fn open(&self, order: &OpenShard) {
-        let Some(job) = self.job_or_new(order.job) else {
-            return;
-        };
-        let new = job.change(|state| {
-            if order.generation < state.fence.held() {
-                return None;
+        // A job may go between being found and being changed, with the last of its shards.
+        while let Some(job) = self.job_or_new(order.job) {
+            let Ok(opened) = job.change(|state| state.open(order, &self.context)) else {
+                continue;
+            };
+            let Some((shard, before)) = opened else {
+                return;
+            };
+            if let Some(before) = &before {
+                before.unwant();
             }
-            if state.fence.hold(order.generation) {
-                state.begin_generation();
-            }
-            state.cut = Some((order.key_groups, order.shards));
-            state.committed = state.committed.max(order.committed);
-            if order.shard == ShardId(0) {
-                state.output.set_owed(&order.output, state.committed);
-            }
-            let known = state.shards.get(&order.shard).cloned();
-            let shard = known.clone().unwrap_or_else(|| {
-                let shard = Arc::new(Shard::new(self.context.clone(), order));
-                state.shards.insert(order.shard, shard.clone());
-                shard
+            self.context.tasks.spawn(async move {
+                // Two writers of this node would fence each other.
+                if let Some(before) = before {
+                    before.ended().await;
+                }
+                drive(shard).await;
             });
-            shard.order_open(order);
-            known.is_none().then_some(shard)
-        });
-        if let Some(shard) = new {
-            self.context.tasks.spawn(drive(shard));
+            return;
         }
     }
 
@@ -113,15 +106,25 @@ impl NodeShared {
         let Some(job) = self.known_job(id) else {
             return;
         };
-        let (closed, empty) =
-            job.change(|state| (state.shards.remove(&shard), state.shards.is_empty()));
-        if let Some(closed) = closed {
+        if let Some(closed) = job.change(|state| state.shards.remove(&shard)) {
             closed.unwant();
         }
-        if empty {
-            self.remove_job(id);
-            self.forget(&job);
+        self.remove_if_empty(&job);
+    }
+
+    /// Closes a shard, unless it was ordered to be served since it had had so many orders.
+    pub(super) fn close_unless_ordered(&self, job: &Arc<Job>, shard: &Arc<Shard>, orders: u64) {
+        let closed = job.change(|state| {
+            let present = state.shards.get(&shard.id);
+            let is_it = present.is_some_and(|present| Arc::ptr_eq(present, shard));
+            let closed = is_it && shard.orders() == orders;
+            closed.then(|| state.shards.remove(&shard.id)).flatten()
+        });
+        if let Some(closed) = closed {
+            tracing::warn!(job = %job.id, shard = %shard.id, "closed a shard that is not ours");
+            closed.unwant();
         }
+        self.remove_if_empty(job);
     }
 
     fn drop_job(self: &Arc<Self>, id: JobId) {
@@ -161,7 +164,48 @@ impl NodeShared {
     }
 }
 
+/// The job has left the node.
+struct Gone;
+
+/// A shard that was opened, and the one whose place it takes.
+type Replaced = (Arc<Shard>, Option<Arc<Shard>>);
+
 impl JobState {
+    /// Takes in that a shard is to be served; a shard that has to be driven from now on. What was
+    /// opened for an earlier ownership may be of any age: nothing of it is used.
+    fn open(
+        &mut self,
+        order: &OpenShard,
+        context: &Arc<ShardContext>,
+    ) -> Result<Option<Replaced>, Gone> {
+        if self.gone {
+            return Err(Gone);
+        }
+        let known = self.shards.get(&order.shard).cloned();
+        let ownership = known.as_ref().map(|known| known.ownership);
+        if order.generation < self.fence.held() || ownership > Some(order.ownership) {
+            return Ok(None);
+        }
+        if self.fence.hold(order.generation) {
+            self.begin_generation();
+        }
+        self.cut = Some((order.key_groups, order.shards));
+        self.committed = self.committed.max(order.committed);
+        if order.shard == ShardId(0) {
+            self.output.set_owed(&order.output, self.committed);
+        }
+        if let Some(known) = &known
+            && ownership == Some(order.ownership)
+        {
+            known.order_open(order);
+            return Ok(None);
+        }
+        let shard = Arc::new(Shard::new(context.clone(), order));
+        shard.order_open(order);
+        self.shards.insert(order.shard, shard.clone());
+        Ok(Some((shard, known)))
+    }
+
     /// Forgets what older generations staged.
     fn begin_generation(&mut self) {
         self.stages.clear();

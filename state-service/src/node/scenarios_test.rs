@@ -824,6 +824,32 @@ async fn a_node_that_lost_a_shard_cannot_flush_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_comes_back_to_a_node_is_read_anew() {
+    let mut world = World::new(never_flushed()).await;
+    world.apply(1, rows(1, &[(0, 1, "1")])).await;
+    assert_eq!(world.get(1, 0, 0, 1).await, ["1"]);
+    // Nobody hears of the first node, and it hears of nothing: its shards move to the second.
+    let first = world.node.clone();
+    world.setup.limits = flushed_after(1);
+    world.node = world.setup.start();
+    world.apply(2, rows(2, &[(0, 1, "2")])).await;
+    world.durable(0, 2).await;
+    // The second dies. The control plane has forgotten who had the shards before.
+    world.setup.control.disconnect();
+    world.node.stop().await;
+    let reports = first.shared.context.reports.receiver();
+    world.setup.control.connect(&first, reports);
+    world.node = first;
+    assert_eq!(world.get(2, 0, 0, 1).await, ["2"]);
+    // What it has open since is not opened again for an order that is only repeated.
+    world.setup.control.open(JOB);
+    world.apply(3, rows(3, &[(0, 1, "3")])).await;
+    assert_eq!(world.get(3, 0, 0, 1).await, ["3"]);
+    world.restart().await;
+    assert_eq!(world.get(3, 0, 0, 1).await, ["3"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_that_is_not_the_nodes_is_not_opened() {
     let mut world = World::new(never_flushed()).await;
     world.setup.control.set_disowned(true);
@@ -859,6 +885,39 @@ async fn of_a_dropped_job_no_file_is_left() {
     let dropped = |r: &StateReport| *r == StateReport::Dropped { job: JOB };
     world.setup.control.reported(dropped).await;
     assert_eq!(world.files("").await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_that_were_lost_unheard_are_closed_by_the_next_sweep() {
+    let mut world = World::new(never_flushed()).await;
+    world.apply(1, rows(1, &[(0, 1, "1")])).await;
+    assert_eq!(world.get(1, 0, 0, 1).await, ["1"]);
+    let node = world.node.shared.clone();
+    let job = node.known_job(JOB).expect("open");
+    node.close_foreign(&job).await.expect("an answer");
+    assert_eq!(
+        job.look_shards().len(),
+        SHARDS as usize,
+        "its own stay open"
+    );
+    // An order that comes while the control plane is being asked is newer than the answer.
+    let shards = job.look_shards();
+    let asked: Vec<u64> = shards.iter().map(|shard| shard.orders()).collect();
+    world.setup.control.open(JOB);
+    for (shard, orders) in shards.iter().zip(asked) {
+        node.close_unless_ordered(&job, shard, orders);
+    }
+    assert_eq!(job.look_shards().len(), SHARDS as usize);
+    // The job is dropped while the node hears of nothing.
+    world.setup.control.disconnect();
+    let dropped = world.setup.control.drop_job(JOB).await;
+    dropped.expect("dropped");
+    node.close_foreign(&job).await.expect("an answer");
+    for shard in shards {
+        shard.ended().await;
+    }
+    assert!(node.all_jobs().is_empty());
+    assert_eq!(world.node.stats().shards, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,11 @@
 //! Now and then: looks for files in the logs of the jobs whose first shard is here that a crash left
-//! behind.
+//! behind, and for shards that moved, or were dropped, while the node could not hear of it.
 
 use std::{sync::Arc, time::Duration};
 
 use proto::types::{JobId, ShardId};
 
-use super::{StateNode, node::NodeShared};
+use super::{StateNode, job::Job, node::NodeShared};
 use crate::epoch_log::{LogError, collect_orphans};
 
 /// Sweeps until the node stops.
@@ -16,6 +16,10 @@ pub(super) async fn run(node: Arc<NodeShared>) {
         .await
     {
         for job in node.all_jobs() {
+            if let Err(why) = node.close_foreign(&job).await {
+                tracing::warn!(job = %job.id, why, "whose shards are open here is not known");
+                continue;
+            }
             if !job.look(|state| state.shards.contains_key(&ShardId(0))) {
                 continue;
             }
@@ -45,6 +49,18 @@ impl Stopping {
 impl NodeShared {
     pub(super) fn stopping(self: &Arc<Self>) -> Stopping {
         Stopping(self.clone())
+    }
+
+    /// Closes shards that are not this node's: it has missed that it lost them.
+    pub(super) async fn close_foreign(&self, job: &Arc<Job>) -> Result<(), String> {
+        for shard in job.look_shards() {
+            // It may be given to this node after the answer was true.
+            let orders = shard.orders();
+            if !self.context.control.owns(job.id, shard.id).await? {
+                self.close_unless_ordered(job, &shard, orders);
+            }
+        }
+        Ok(())
     }
 
     async fn sweep(&self, job: JobId) -> Result<usize, LogError> {

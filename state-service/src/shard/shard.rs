@@ -55,6 +55,8 @@ impl ShardContext {
 pub(crate) struct Shard {
     pub(crate) job: JobId,
     pub(crate) id: ShardId,
+    /// For which ownership it was opened.
+    pub(crate) ownership: u64,
     pub(super) context: Arc<ShardContext>,
     state: Mutex<ShardState>,
     changed: watch::Sender<()>,
@@ -68,6 +70,7 @@ impl Shard {
         Shard {
             job: order.job,
             id: order.shard,
+            ownership: order.ownership,
             context,
             state: Mutex::new(state),
             changed: watch::channel(()).0,
@@ -111,6 +114,11 @@ impl Shard {
             Ok::<(), String>(())
         });
         debug_assert!(opened.is_ok(), "without a predecessor there is no gap");
+    }
+
+    /// How often the control plane wanted it served.
+    pub(crate) fn orders(&self) -> u64 {
+        self.look(|state| state.orders)
     }
 
     /// An epoch is committed.
@@ -231,6 +239,10 @@ impl Shard {
     }
 
     pub(super) fn report_failed(&self, error: String, retryable: bool) {
+        // What becomes of a shard that was left is no news: its next owner may be this node.
+        if !self.look(|state| state.wanted) {
+            return;
+        }
         self.context.reports.send(StateReport::Failed {
             job: self.job,
             shard: self.id,

@@ -59,6 +59,8 @@ pub(super) struct ShardState {
     pub(super) key_groups: KeyGroupCount,
     pub(super) shards: u32,
     pub(super) generation: Generation,
+    /// How often the control plane wanted it served.
+    pub(super) orders: u64,
     /// Whether the node is to serve it.
     pub(super) wanted: bool,
     /// Requests wait until so much is applied.
@@ -145,6 +147,7 @@ impl ShardState {
             key_groups,
             shards,
             generation: Generation::default(),
+            orders: 0,
             wanted: true,
             ready_at: Epoch::ZERO,
             committed: Epoch::ZERO,
@@ -161,6 +164,7 @@ impl ShardState {
 
     /// The shard is to be served by a generation, from `committed` on.
     pub(super) fn order_open(&mut self, generation: Generation, committed: Epoch) {
+        self.orders += 1;
         if generation < self.generation {
             return;
         }

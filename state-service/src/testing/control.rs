@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
@@ -15,6 +16,9 @@ use state_client::{Begun, Dropped, Incarnation, StateControl, StateError};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{ControlView, ReportReceiver, StateNode};
+
+/// How long a report is waited for that must come.
+const REPORT_WAIT: Duration = Duration::from_secs(60);
 
 /// A control plane of one node. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -30,6 +34,8 @@ struct Inner {
     listener: Option<JoinHandle<()>>,
     jobs: BTreeMap<JobId, Record>,
     reports: Vec<StateReport>,
+    /// How often the shards were given to a node.
+    ownership: u64,
     disowned: bool,
     trimming: bool,
 }
@@ -74,6 +80,7 @@ impl TestControl {
         });
         let mut inner = self.inner();
         inner.node = Some(node.clone());
+        inner.ownership += 1;
         if let Some(before) = inner.listener.replace(listener) {
             before.abort();
         }
@@ -129,7 +136,16 @@ impl TestControl {
     }
 
     /// Waits for a report; those from before count.
+    ///
+    /// # Panics
+    /// When it does not come within [`REPORT_WAIT`].
     pub async fn reported(&self, wanted: impl Fn(&StateReport) -> bool) {
+        let reported = tokio::time::timeout(REPORT_WAIT, self.heard_of(wanted)).await;
+        let reports = || self.reports();
+        assert!(reported.is_ok(), "no such report came: {:?}", reports());
+    }
+
+    async fn heard_of(&self, wanted: impl Fn(&StateReport) -> bool) {
         let mut heard = self.heard.subscribe();
         loop {
             heard.mark_unchanged();
@@ -215,6 +231,7 @@ impl Inner {
             self.order(StateOrder::Open(OpenShard {
                 job,
                 shard: ShardId(shard),
+                ownership: self.ownership,
                 generation: record.generation,
                 key_groups: KeyGroupCount::DEFAULT,
                 shards,
@@ -359,8 +376,9 @@ impl StateControl for TestControl {
 }
 
 impl ControlView for TestControl {
-    fn owns(&self, _job: JobId, _shard: ShardId) -> BoxFuture<'static, Result<bool, String>> {
-        let owns = !self.inner().disowned;
+    fn owns(&self, job: JobId, _shard: ShardId) -> BoxFuture<'static, Result<bool, String>> {
+        let inner = self.inner();
+        let owns = !inner.disowned && inner.jobs.contains_key(&job);
         async move { Ok(owns) }.boxed()
     }
 

@@ -95,6 +95,9 @@ pub struct JobRecord {
     pub published: BTreeMap<SinkId, Epoch>,
     /// The state node of each shard.
     pub owners: BTreeMap<ShardId, StateNodeId>,
+    /// How often each shard was given an owner.
+    #[serde(default)]
+    pub ownerships: BTreeMap<ShardId, u64>,
 }
 
 impl JobRecord {
@@ -116,6 +119,7 @@ impl JobRecord {
             durable: BTreeMap::new(),
             published: BTreeMap::new(),
             owners: BTreeMap::new(),
+            ownerships: BTreeMap::new(),
         }
     }
 
@@ -152,6 +156,7 @@ impl JobRecord {
         OpenShard {
             job: self.id,
             shard,
+            ownership: self.ownerships.get(&shard).copied().unwrap_or_default(),
             generation: self.generation,
             key_groups: self.key_groups(),
             shards: self.spec.options.shards,
@@ -181,6 +186,14 @@ impl JobRecord {
     pub(super) fn begin(&mut self, generation: Generation) {
         self.generation = generation;
         self.first = Epoch::first_of_generation(self.committed, self.first, self.committed);
+    }
+
+    /// Shards belong to these nodes from now on.
+    pub(super) fn own(&mut self, owners: BTreeMap<ShardId, StateNodeId>) {
+        for shard in owners.keys() {
+            *self.ownerships.entry(*shard).or_default() += 1;
+        }
+        self.owners.extend(owners);
     }
 
     pub(super) fn commit(&mut self, epoch: Epoch, objects: Vec<LogObject>) {

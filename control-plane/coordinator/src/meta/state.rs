@@ -106,7 +106,7 @@ impl MetaState {
                 Ok(Answer::Trimmed { objects })
             }
             Change::Own { job, owners } => {
-                self.running(job)?.owners.extend(owners);
+                self.running(job)?.own(owners);
                 Ok(Answer::Done)
             }
             Change::End { job, outcome } => {

@@ -6,7 +6,7 @@ use proto::{
     control::JobOptions,
     log::{LogHolding, LogObject},
     plan::Plan,
-    types::{Epoch, Generation, JobId, ShardId, SinkId},
+    types::{Epoch, Generation, JobId, ShardId, SinkId, StateNodeId},
 };
 
 use super::*;
@@ -89,6 +89,14 @@ impl Cluster {
             objects,
             published: BTreeMap::new(),
         })
+    }
+
+    fn own(&mut self, shard: u32, node: u64) {
+        let owned = self.change(Change::Own {
+            job: JOB,
+            owners: BTreeMap::from([(ShardId(shard), StateNodeId(node))]),
+        });
+        assert_eq!(owned, Answer::Done);
     }
 
     fn durable(&mut self, shard: u32, epoch: u64) -> Answer {
@@ -239,6 +247,25 @@ fn the_owner_of_a_shard_is_told_what_it_lacks() {
     assert_eq!(epochs(2), [17]);
     let output = |shard| cluster.record().open_shard(ShardId(shard)).output.len();
     assert_eq!([output(0), output(1)], [2, 0]);
+}
+
+#[test]
+fn an_owner_is_told_how_often_the_shard_was_given_away() {
+    let mut cluster = Cluster::with_job();
+    let numbers = |cluster: &Cluster| {
+        let number = |shard| cluster.record().open_shard(ShardId(shard)).ownership;
+        [number(0), number(1)]
+    };
+    assert_eq!(numbers(&cluster), [0, 0]);
+    for (shard, node, numbers_then) in [(0, 1, [1, 0]), (0, 2, [2, 0]), (1, 2, [2, 1])] {
+        cluster.own(shard, node);
+        assert_eq!(numbers(&cluster), numbers_then);
+    }
+    // Back where it was before.
+    cluster.own(0, 1);
+    assert_eq!(numbers(&cluster), [3, 1]);
+    cluster.begin(1);
+    assert_eq!(numbers(&cluster), [3, 1]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Generations and commits: what counts, and in which order nodes hear of it.
 
-use proto::types::{Epoch, Generation};
+use proto::{
+    state_control::StateReport,
+    types::{Epoch, Generation},
+};
 use state_client::{Begun, StateError};
 
 use super::{
@@ -482,4 +485,20 @@ async fn what_the_log_is_made_of_is_read_when_it_is_asked_for() {
     let unknown = proto::types::JobId(9);
     let none = bed.tier.references(unknown).await;
     assert_eq!(none, Err(StateError::UnknownJob(unknown)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_of_what_is_gone_are_nobodys() {
+    let bed = Bed::new(1).await;
+    let node = bed.node(1).await;
+    bed.begin(1).await.expect("begun");
+    let owner = |job| bed.tier.owner(job, proto::types::ShardId(0));
+    bed.end(JOB).await;
+    assert_eq!(owner(JOB).await, Ok(Some(node.id)), "it has files");
+    bed.tier.drop_job(JOB).await.expect("ended");
+    settle().await;
+    bed.report(&node, StateReport::Dropped { job: JOB }).await;
+    assert!(bed.record(JOB).await.is_some(), "it is still listed");
+    assert_eq!(owner(JOB).await, Ok(None));
+    assert_eq!(owner(proto::types::JobId(9)).await, Ok(None));
 }

@@ -7,7 +7,7 @@ use state_client::{Incarnation, StateControl as _};
 
 use super::{
     metadata::Door,
-    setup::{Bed, JOB, is_pending, pass, settle, who},
+    setup::{Bed, FakeNode, JOB, is_pending, pass, settle, who},
 };
 use crate::caps::{STATE_NODE_CONNECT, STATE_NODE_RETURN, STATE_NODE_WAIT};
 
@@ -129,6 +129,30 @@ async fn shards_wait_for_their_node_and_then_move() {
     assert_eq!(two.take(), [""; 0]);
     one.take();
     bed.check_knowledge(&[&one, &two]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_gets_a_shard_back_can_tell_that_it_was_anothers() {
+    let bed = Bed::new(1).await;
+    let one = bed.node(1).await;
+    bed.begin(1).await.expect("begun");
+    let number = |node: &FakeNode| node.seen().jobs[&JOB].shards[&ShardId(0)].ownership;
+    assert_eq!(number(&one), 1);
+    let two = bed.node(2).await;
+    // It is out of reach, and lives: it keeps the shard open.
+    bed.leave(&one).await;
+    bed.pass_return().await;
+    assert_eq!(bed.owners().await, [2]);
+    assert_eq!(number(&two), 2);
+    // Another leader, who does not know that the first node ever had it.
+    bed.driver.abort();
+    bed.leave(&two).await;
+    let bed = Bed::over(bed.metadata.clone(), 2);
+    bed.join(&one).await;
+    assert_eq!(number(&one), 1);
+    pass(STATE_NODE_CONNECT).await;
+    assert_eq!(bed.owners().await, [1]);
+    assert_eq!(number(&one), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -281,6 +281,7 @@ pub(super) struct SeenJob {
 
 #[derive(Default)]
 pub(super) struct SeenShard {
+    pub(super) ownership: u64,
     pub(super) committed: Epoch,
     pub(super) objects: BTreeSet<String>,
 }
@@ -347,12 +348,16 @@ impl Seen {
             StateOrder::Open(open) => {
                 let job = self.jobs.entry(open.job).or_default();
                 let shard = job.shards.entry(open.shard).or_default();
-                if open.generation < job.generation || open.committed < shard.committed {
+                if open.generation < job.generation
+                    || open.committed < shard.committed
+                    || open.ownership < shard.ownership
+                {
                     self.wrong.push(format!("goes back: {}", shown(order)));
                     return;
                 }
                 job.generation = open.generation;
                 shard.committed = open.committed;
+                shard.ownership = open.ownership;
                 let objects = open.log.iter().flat_map(|epoch| &epoch.objects);
                 shard
                     .objects

@@ -41,6 +41,8 @@ pub(super) struct Cluster {
 struct Inner {
     nodes: BTreeMap<StateNodeId, Node>,
     owners: BTreeMap<ShardId, StateNodeId>,
+    /// How often shards have moved.
+    moves: u64,
     jobs: BTreeMap<JobId, Record>,
 }
 
@@ -152,6 +154,7 @@ impl Cluster {
     pub(super) fn move_shards(&self, from: u64, to: u64) {
         let (from, to) = (StateNodeId(from), StateNodeId(to));
         let mut inner = self.inner();
+        inner.moves += 1;
         let mut moved = Vec::new();
         for (shard, owner) in &mut inner.owners {
             if *owner == from {
@@ -245,6 +248,7 @@ impl Inner {
             let order = StateOrder::Open(OpenShard {
                 job,
                 shard: *shard,
+                ownership: self.moves,
                 generation: record.generation,
                 key_groups: KeyGroupCount::DEFAULT,
                 shards,
