@@ -1,7 +1,5 @@
 //! What a state node of this program is started with.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 use proto::types::StateNodeId;
 use state_service::{
@@ -30,7 +28,7 @@ pub(crate) fn state_node_config(
     seed: u64,
 ) -> StateNodeConfig {
     StateNodeConfig {
-        store: Arc::clone(&store.store),
+        store: store.clone(),
         root: store.prefix.to_string(),
         node: id.to_string(),
         seed,

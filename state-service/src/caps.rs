@@ -8,6 +8,14 @@ pub(crate) const LINGER: Duration = Duration::from_millis(20);
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Longest of these pauses.
 pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A request to the object store that takes longer than this is a sign of trouble.
+pub(crate) const SLOW_ANSWER: Duration = Duration::from_secs(2);
+/// So long after its last sign trouble is over, if the store has answered since. Longer than it
+/// takes to notice that the next request is slow.
+pub(crate) const TROUBLE_QUIET: Duration = Duration::from_secs(3);
+/// So long after its last sign it is over though nobody has asked since. Longer than all pauses
+/// between attempts.
+pub(crate) const TROUBLE_FORGOTTEN: Duration = Duration::from_secs(30);
 /// Attempts of a request that somebody waits for.
 pub(crate) const ATTEMPTS_MAX: u32 = 6;
 /// Pause before a shard that failed is opened again; it doubles each time.

@@ -26,6 +26,7 @@ mod shard;
 mod tasks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod watched;
 
 pub use control::ControlView;
 pub use embedded::EmbeddedStore;

@@ -1,5 +1,5 @@
 //! Requests to the object store as all of the node makes them: each has a deadline, each failed
-//! one is repeated after a growing, jittered pause, and trouble that lasts is reported.
+//! one is repeated after a growing, jittered pause.
 
 use std::{
     future::Future,
@@ -12,7 +12,8 @@ use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 
 use crate::{
     caps::{RETRY_PAUSE, RETRY_PAUSE_MAX},
-    health::Health,
+    health::{Health, Kind},
+    object::OpenStore,
 };
 
 /// Why a request failed for good.
@@ -54,6 +55,7 @@ pub(crate) enum Patience<'a> {
 /// The object store, with manners.
 pub(crate) struct Objects {
     pub(crate) store: Arc<dyn ObjectStore>,
+    open: OpenStore,
     attempt_deadline: Duration,
     health: Health,
     random: Mutex<SmallRng>,
@@ -61,13 +63,14 @@ pub(crate) struct Objects {
 
 impl Objects {
     pub(crate) fn new(
-        store: Arc<dyn ObjectStore>,
+        open: OpenStore,
         attempt_deadline: Duration,
         health: Health,
         seed: u64,
     ) -> Self {
         Objects {
-            store,
+            store: open.store.clone(),
+            open,
             attempt_deadline,
             health,
             random: Mutex::new(SmallRng::seed_from_u64(seed)),
@@ -84,7 +87,6 @@ impl Objects {
     where
         Fut: Future<Output = Result<T, Trouble>>,
     {
-        let mut trouble = None;
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -94,10 +96,14 @@ impl Objects {
                     return Err(ObjectError::Missing(path));
                 }
                 Ok(Err(Trouble::Store(error))) => {
-                    let why = error.to_string();
+                    let why = self.open.explain(&error).line;
                     ObjectError::Unavailable { doing, why }
                 }
-                Ok(Err(Trouble::Damaged(why))) => ObjectError::Damaged(why),
+                Ok(Err(Trouble::Damaged(why))) => {
+                    // The store takes its answer for a good one.
+                    self.health.failed(Kind::Get, || why.clone());
+                    ObjectError::Damaged(why)
+                }
                 Err(_) => {
                     let why = format!("no answer within {:?}", self.attempt_deadline);
                     ObjectError::Unavailable { doing, why }
@@ -109,10 +115,6 @@ impl Objects {
                 Patience::Attempts(_) | Patience::While(_) => {}
             }
             tracing::warn!(%error, attempt, "request to the object store failed, it is repeated");
-            // One failed request is no news.
-            if attempt > 1 && trouble.is_none() {
-                trouble = Some(self.health.trouble(&error.to_string()));
-            }
             tokio::time::sleep(self.pause(attempt, RETRY_PAUSE, RETRY_PAUSE_MAX)).await;
         }
     }

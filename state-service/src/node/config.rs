@@ -2,18 +2,20 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use object_store::ObjectStore;
 use slatedb::db_cache::DbCache;
 use slatedb_common::clock::SystemClock;
 use tokio::runtime::Handle;
 
-use crate::pages::{PageCache, PageLimits};
+use crate::{
+    object::OpenStore,
+    pages::{PageCache, PageLimits},
+};
 
 /// What a state node is given.
 #[derive(Clone)]
 pub struct StateNodeConfig {
     /// The object store.
-    pub store: Arc<dyn ObjectStore>,
+    pub store: OpenStore,
     /// Path in it below which everything lies.
     pub root: String,
     /// Name of the node, another one than those of all others.

@@ -26,6 +26,7 @@ use crate::{
     reports::{ReportReceiver, Reports},
     shard::{Shard, ShardContext},
     tasks::Tasks,
+    watched::WatchedStore,
 };
 
 /// A state node. Cheap to clone; when the last clone goes, the node stops as if it had crashed.
@@ -63,15 +64,18 @@ impl StateNode {
     /// the runtime it is called on.
     #[must_use]
     pub fn start(
-        config: StateNodeConfig,
+        mut config: StateNodeConfig,
         control: Arc<dyn ControlView>,
     ) -> (StateNode, ReportReceiver) {
         let reports = Reports::default();
         let root = Path::from(config.root.as_str());
+        let health = Health::new(reports.clone());
+        let watched = WatchedStore::new(config.store.clone(), health.clone());
+        config.store = config.store.with_store(Arc::new(watched));
         let objects = Arc::new(Objects::new(
             config.store.clone(),
             config.limits.attempt_deadline,
-            Health::new(reports.clone()),
+            health,
             config.seed.wrapping_add(1),
         ));
         let limits = &config.limits;

@@ -720,6 +720,23 @@ async fn staging_outlives_an_outage_and_the_node_says_that_it_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushes_that_fail_are_told_as_trouble_of_the_store() {
+    let mut world = World::new(flushed_after(1)).await;
+    assert!(world.get(0, 0, 0, 1).await.is_empty());
+    world.faults.fail(SHARD_PUT, 0, u64::MAX, Fault::Before);
+    world.apply(1, rows(1, &[(0, 1, "1")])).await;
+    let why = Some("memory: injected before the request".to_owned());
+    let degraded = StateReport::Degraded { why };
+    let control = world.setup.control.clone();
+    control.reported(|report| *report == degraded).await;
+    world.faults.heal();
+    let well = StateReport::Degraded { why: None };
+    control.reported(|report| *report == well).await;
+    world.durable(0, 1).await;
+    assert_eq!(world.get(1, 0, 0, 1).await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_much_that_waits_is_refused_and_nothing_is_lost() {
     let limits = NodeLimits {
         stage_wait: Duration::from_millis(50),

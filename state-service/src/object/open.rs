@@ -5,7 +5,7 @@
 //! computing (measured on a virtual disk, 1 KiB to 1 MiB: 0.3-0.5 ms without), and objects are
 //! few: one per epoch and node, and the LSM's.
 
-use std::{fmt, io, path, sync::Arc};
+use std::{fmt, io, path, sync::Arc, time::Duration};
 
 use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory, path::Path};
 
@@ -73,6 +73,16 @@ impl OpenStore {
         StoreError {
             fault: Fault::Other,
             line: format!("{} {why}", self.target.place()),
+        }
+    }
+
+    /// That it does not answer though `waited` have passed.
+    #[must_use]
+    pub fn slow(&self, waited: Duration) -> StoreError {
+        let (place, seconds) = (self.target.place(), waited.as_secs_f64());
+        StoreError {
+            fault: Fault::Unreachable,
+            line: format!("{place} answers slowly: a request has waited for more than {seconds} s"),
         }
     }
 

@@ -111,7 +111,7 @@ impl Shard {
                 "{}/jobs/{}/shards/{}",
                 self.context.root, self.job.0, self.id.0
             ),
-            store: node.store.clone(),
+            store: node.store.store.clone(),
             key_groups,
             range: key_groups.range(self.id.0, shards),
             block_cache: (node.block_cache.clone())

@@ -54,6 +54,10 @@ pub enum Fault {
     Delay(Duration),
     /// It never comes back.
     Hang,
+    /// The store has too much to do, as S3 says it.
+    Throttled,
+    /// The disk is full, as a directory says it.
+    Full,
 }
 
 /// An object store with faults. Cheap to clone; all clones are one.
@@ -179,6 +183,8 @@ impl FaultStore {
         }
         match fault {
             Some(Fault::Before) => return Err(injected("before")),
+            Some(Fault::Throttled) => return Err(throttled()),
+            Some(Fault::Full) => return Err(full()),
             Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::After | Fault::Truncate) | None => {}
@@ -231,6 +237,23 @@ fn injected(when: &str) -> object_store::Error {
     object_store::Error::Generic {
         store: "faults",
         source: format!("injected {when} the request").into(),
+    }
+}
+
+fn throttled() -> object_store::Error {
+    let answer = "Server returned non-2xx status code: 503 Service Unavailable: \
+                  <Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message>\
+                  </Error>";
+    object_store::Error::Generic {
+        store: "S3",
+        source: answer.into(),
+    }
+}
+
+fn full() -> object_store::Error {
+    object_store::Error::Generic {
+        store: "LocalFileSystem",
+        source: std::io::Error::from(std::io::ErrorKind::StorageFull).into(),
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::{runtime::Handle, sync::Mutex};
 use super::TestControl;
 use crate::{
     EmbeddedStore, NodeLimits, StateNode, StateNodeConfig,
+    object::{StoreUrl, open},
     pages::{PageCache, PageLimits},
 };
 
@@ -62,8 +63,9 @@ impl NodeSetup {
     #[must_use]
     pub fn start_unconnected(&self) -> (StateNode, crate::ReportReceiver) {
         let seed = self.starts.fetch_add(1, Ordering::Relaxed);
+        let memory = open(&StoreUrl::Memory).expect("memory is there");
         let config = StateNodeConfig {
-            store: self.store.clone(),
+            store: memory.with_store(self.store.clone()),
             root: "state".to_owned(),
             node: "test".to_owned(),
             seed,

@@ -18,6 +18,7 @@ use rpc::{Tls, serve, tonic::service::Routes as Served};
 use state_client::{Begun, Dropped, Incarnation, StateControl, StateError};
 use state_service::{
     ControlView, NodeLimits, StateNode, StateNodeConfig, StateService,
+    object::{StoreUrl, open},
     pages::{PageCache, PageLimits},
     testing::FaultStore,
 };
@@ -94,8 +95,9 @@ impl Cluster {
 
     fn start_node(&self, id: StateNodeId) {
         let faults = FaultStore::new(self.objects.clone());
+        let memory = open(&StoreUrl::Memory).expect("memory is there");
         let config = StateNodeConfig {
-            store: Arc::new(faults.clone()) as Arc<dyn ObjectStore>,
+            store: memory.with_store(Arc::new(faults.clone())),
             root: "state".to_owned(),
             node: id.to_string(),
             seed: id.0,
