@@ -63,6 +63,7 @@ impl OpenedStore {
         let founding = Identity::new(
             ClusterId::draw(&mut random),
             wall_ms(&SystemClock::default()),
+            &mut random,
         );
         let identity = enter(&store, founding, None, random.next_u64()).await?;
         let metadata = open_metadata(&store, random.next_u64()).await?;

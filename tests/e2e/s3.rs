@@ -9,7 +9,7 @@ use coordinator::meta::{Answer, Change, Command};
 use futures::TryStreamExt as _;
 use object_store::ObjectStore as _;
 use state_service::object::{
-    ClusterId, Fault, Identity, OpenStore, StoreError, StoreUrl, enter, open,
+    ClusterId, FORMAT, Fault, Identity, OpenStore, StoreError, StoreUrl, enter, open,
 };
 use tests::minio::Minio;
 
@@ -25,7 +25,12 @@ fn opened(minio: &Minio, url: &str, other: &[(&str, &str)]) -> OpenStore {
 }
 
 fn identity(name: &str) -> Identity {
-    Identity::new(ClusterId::from(name), 0)
+    Identity {
+        format: FORMAT,
+        cluster: ClusterId::from(name),
+        store: format!("the store of {name}"),
+        created_ms: 0,
+    }
 }
 
 async fn entered(open: &OpenStore, name: &str, nonce: u64) -> Result<Identity, StoreError> {

@@ -48,6 +48,9 @@ pub struct Identity {
     pub format: u32,
     /// Cluster.
     pub cluster: ClusterId,
+    /// Tells the store from every other, also of the same cluster: drawn at random when it was made.
+    #[serde(default)]
+    pub store: String,
     /// When it was made, in ms since 1970.
     pub created_ms: u64,
 }
@@ -55,10 +58,11 @@ pub struct Identity {
 impl Identity {
     /// That of a cluster whose first start this may be.
     #[must_use]
-    pub fn new(cluster: ClusterId, created_ms: u64) -> Identity {
+    pub fn new(cluster: ClusterId, created_ms: u64, random: &mut impl Rng) -> Identity {
         Identity {
             format: FORMAT,
             cluster,
+            store: format!("{:032x}", random.random::<u128>()),
             created_ms,
         }
     }
@@ -143,7 +147,12 @@ fn parse(open: &OpenStore, bytes: &[u8]) -> Result<Identity, StoreError> {
         );
         return Err(open.refuse(&why));
     }
-    serde_json::from_slice(bytes).map_err(damaged)
+    let mut identity: Identity = serde_json::from_slice(bytes).map_err(damaged)?;
+    if identity.store.is_empty() {
+        // Made before stores had ids: the only one of its cluster.
+        identity.store = identity.cluster.to_string();
+    }
+    Ok(identity)
 }
 
 /// Some object that is no probe's.

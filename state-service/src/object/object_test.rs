@@ -135,7 +135,8 @@ fn directory(folder: &tempfile::TempDir) -> OpenStore {
 }
 
 fn identity(seed: u64) -> Identity {
-    Identity::new(ClusterId::draw(&mut StdRng::seed_from_u64(seed)), seed)
+    let mut random = StdRng::seed_from_u64(seed);
+    Identity::new(ClusterId::draw(&mut random), seed, &mut random)
 }
 
 /// A random number, as callers draw it.
@@ -274,6 +275,22 @@ async fn the_first_who_comes_founds_the_cluster_and_the_others_join_it() {
         let found = enter(&open, identity(99), Some(&first.cluster), nonce()).await;
         assert_eq!(found.as_ref(), Ok(first));
     }
+    // One from before stores had ids has its cluster's.
+    let old = memory();
+    let content = r#"{"format":1,"cluster":"one","created_ms":7}"#;
+    put(&old, IDENTITY, content).await;
+    let found = enter(&old, identity(9), None, nonce()).await.expect("in");
+    assert_eq!((found.store.as_str(), found.created_ms), ("one", 7));
+    // Two stores of a cluster can be told apart.
+    let mut random = StdRng::seed_from_u64(1);
+    let (cluster, stores) = (ClusterId::from("one"), [memory(), memory()]);
+    let [one, other] = stores.map(|open| {
+        let founding = Identity::new(cluster.clone(), 0, &mut random);
+        async move { enter(&open, founding, None, nonce()).await.expect("in") }
+    });
+    let (one, other) = (one.await, other.await);
+    assert_eq!(one.cluster, other.cluster);
+    assert_ne!(one.store, other.store);
 }
 
 #[tokio::test]
