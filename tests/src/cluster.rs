@@ -338,7 +338,15 @@ impl Cluster {
     /// When it does not answer.
     pub fn execute_at(&self, node: usize, sql: &str) -> Result<(u16, String), String> {
         let url = self.url(node).ok_or("it is not up")?;
-        let request = self.agent.post(format!("{url}/v1/statements"));
+        Cluster::execute_at_url(&url, sql)
+    }
+
+    /// The same where the node is known to be, even if it is held up at the moment.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub fn execute_at_url(url: &str, sql: &str) -> Result<(u16, String), String> {
+        let request = agent().post(format!("{url}/v1/statements"));
         let request = request.header("Authorization", format!("Bearer {}", Self::TOKEN));
         let request = request.header("Content-Type", "application/json");
         answer(request.send(json!({ "sql": sql }).to_string()))
@@ -459,6 +467,17 @@ impl Cluster {
         })
     }
 
+    /// Whether there is a table of this name.
+    ///
+    /// # Panics
+    /// When there is no leader.
+    #[must_use]
+    pub fn has_table(&self, name: &str) -> bool {
+        let tables = self.get("/v1/tables").expect("a leader");
+        let mut tables = tables["tables"].as_array().expect("tables").iter();
+        tables.any(|table| table["name"] == name)
+    }
+
     /// Waits until a job has come to a state.
     ///
     /// # Panics
@@ -518,19 +537,20 @@ impl Cluster {
         Some(workers.map(view).collect())
     }
 
-    /// Rows that a worker's operators have given in all, since it started.
+    /// Rows that a job's operators on a worker have given in all, since it started there.
     ///
     /// # Panics
     /// When it does not say.
     #[must_use]
-    pub fn rows_out(&self, worker: usize) -> f64 {
+    pub fn rows_out(&self, worker: usize, job: &str) -> f64 {
         let url = format!("http://{}", self.metrics[worker]);
         let (status, text) = answer(self.open(&url, "/metrics")).expect("metrics");
         assert_eq!(status, 200, "{text}");
         let samples = parse(&text).expect("metrics");
+        let job = format!("job=\"{job}\"");
         let rows = samples
             .iter()
-            .filter(|(name, _)| name.starts_with(ROWS_OUT));
+            .filter(|(name, _)| name.starts_with(ROWS_OUT) && name.contains(&job));
         rows.map(|(_, value)| value).sum()
     }
 

@@ -1,8 +1,8 @@
 //! A worker, a state node and the leader are killed in the middle of a job, one after the other.
 
-use tests::{Cluster, minio::Minio};
+use tests::{Cluster, Member, minio::Minio};
 
-use super::{load, start, start_over};
+use super::{load::Load, start, start_over};
 
 /// Kills one process of each tier in turn, and starts it again once the job goes on without it.
 fn kill_each(cluster: &mut Cluster, job: &str) {
@@ -29,11 +29,9 @@ fn kill_each(cluster: &mut Cluster, job: &str) {
 }
 
 fn kill_under_load(cluster: &mut Cluster) {
-    let output = cluster.folder().join("output");
-    let jobs = cluster.execute(&load::statements(&output, 2));
-    kill_each(cluster, &jobs[0]);
-    cluster.wait_state(&jobs[0], "FINISHED");
-    load::check(&output);
+    let load = Load::start(cluster, 20, 2);
+    kill_each(cluster, &load.job);
+    load.finish(cluster);
 }
 
 #[test]
@@ -55,4 +53,24 @@ async fn kills_of_every_tier_lose_nothing_and_double_nothing_on_s3() {
         kill_under_load(&mut cluster);
     });
     killed.await.expect("no panic");
+}
+
+#[test]
+fn without_any_control_plane_workers_stop_by_themselves_and_go_on_when_it_is_back() {
+    let mut cluster = start();
+    let load = Load::start(&cluster, 12, 4);
+    cluster.wait_all_work();
+    cluster.wait_progress(&load.job);
+    cluster.nodes.iter_mut().for_each(Member::kill);
+    cluster.wait("workers stop their tasks", || {
+        let mut workers = cluster.workers.iter();
+        workers.all(|worker| {
+            worker
+                .log()
+                .contains("no node of the control plane was heard")
+        })
+    });
+    cluster.nodes.iter_mut().for_each(Member::start_again);
+    cluster.wait_whole();
+    load.finish(&cluster);
 }

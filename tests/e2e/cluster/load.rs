@@ -1,22 +1,69 @@
 //! A job that is long enough for what tests do to it, and what it must have written at its end.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
+use tests::Cluster;
 
-/// Rows of its source; each has its number.
-const ROWS: i64 = 60_000;
-/// How fast they come, over all tasks.
+/// How fast rows come, over all tasks.
 const ROWS_PER_SECOND: i64 = 3_000;
 /// Keys that they are counted by.
 const KEYS: i64 = 7;
 /// A row's number is its time in ms.
 const WINDOW_MS: i64 = 1_000;
 
-/// The statements: numbers are copied, counted by key in a changelog, and counted by key in windows,
-/// all by one job at this parallelism.
-pub(super) fn statements(folder: &Path, parallelism: u32) -> String {
-    let last = ROWS - 1;
+/// A job in a cluster: numbers are copied, counted by key in a changelog, and counted by key in
+/// windows.
+pub(super) struct Load {
+    /// Its id.
+    pub(super) job: String,
+    folder: PathBuf,
+    rows: i64,
+}
+
+impl Load {
+    /// Starts it. Undisturbed it would take so many seconds.
+    pub(super) fn start(cluster: &Cluster, seconds: i64, parallelism: u32) -> Load {
+        let folder = cluster.folder().join("output");
+        let rows = seconds * ROWS_PER_SECOND;
+        let mut jobs = cluster.execute(&statements(&folder, rows, parallelism));
+        Load {
+            job: jobs.remove(0),
+            folder,
+            rows,
+        }
+    }
+
+    /// Waits until it has finished, and checks that every result is outside exactly once.
+    pub(super) fn finish(&self, cluster: &Cluster) {
+        cluster.wait_state(&self.job, "FINISHED");
+        let rows_of = |table: &str| self.folder.join(table);
+        let mut copies: Vec<[i64; 2]> = rows(&rows_of("copies"), ["id", "negative"]);
+        copies.sort_unstable();
+        let expected: Vec<[i64; 2]> = (0..self.rows).map(|id| [id, -id]).collect();
+        differ("copies", &copies, &expected);
+
+        let mut windows: Vec<[i64; 3]> = rows(&rows_of("windows"), ["w", "k", "c"]);
+        windows.sort_unstable();
+        let mut expected: BTreeMap<[i64; 2], i64> = BTreeMap::new();
+        for id in 0..self.rows {
+            *expected.entry([id / WINDOW_MS, id % KEYS]).or_default() += 1;
+        }
+        let expected: Vec<[i64; 3]> = expected.iter().map(|([w, k], c)| [*w, *k, *c]).collect();
+        differ("windows", &windows, &expected);
+
+        let count = |key| (0..self.rows).filter(|id| id % KEYS == key).count();
+        let counted = (0..KEYS).map(|key| (key, i64::try_from(count(key)).expect("small")));
+        assert_eq!(fold(&rows_of("counts")), counted.collect());
+    }
+}
+
+fn statements(folder: &Path, rows: i64, parallelism: u32) -> String {
+    let last = rows - 1;
     let table = |name: &str, columns: &str, format: &str| {
         let path = folder.join(name);
         let path = path.display();
@@ -46,26 +93,6 @@ pub(super) fn statements(folder: &Path, parallelism: u32) -> String {
          END;",
         sinks.concat()
     )
-}
-
-/// Checks what the job has written once it has finished: every result is there exactly once.
-pub(super) fn check(folder: &Path) {
-    let mut copies: Vec<[i64; 2]> = rows(&folder.join("copies"), ["id", "negative"]);
-    copies.sort_unstable();
-    let expected: Vec<[i64; 2]> = (0..ROWS).map(|id| [id, -id]).collect();
-    differ("copies", &copies, &expected);
-
-    let mut windows: Vec<[i64; 3]> = rows(&folder.join("windows"), ["w", "k", "c"]);
-    windows.sort_unstable();
-    let mut expected: BTreeMap<[i64; 2], i64> = BTreeMap::new();
-    for id in 0..ROWS {
-        *expected.entry([id / WINDOW_MS, id % KEYS]).or_default() += 1;
-    }
-    let expected: Vec<[i64; 3]> = expected.iter().map(|([w, k], c)| [*w, *k, *c]).collect();
-    differ("windows", &windows, &expected);
-
-    let counted = (0..KEYS).map(|key| (key, (key..ROWS).step_by(7).count() as i64));
-    assert_eq!(fold(&folder.join("counts")), counted.collect());
 }
 
 /// Complains about the first difference, not about all of sixty thousand.
