@@ -285,6 +285,12 @@ impl Cluster {
         });
     }
 
+    /// All processes.
+    pub fn members(&mut self) -> Vec<&mut Member> {
+        let members = self.nodes.iter_mut().chain(&mut self.workers);
+        members.chain(&mut self.state_nodes).collect()
+    }
+
     /// A folder for what tests read and write.
     #[must_use]
     pub fn folder(&self) -> &Path {

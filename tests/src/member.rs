@@ -126,6 +126,12 @@ impl Member {
         self.process.is_some() && !self.held
     }
 
+    /// Whether it is held up.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// How it ended, if it did by itself.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.process.as_mut()?.try_wait().expect("a process")
