@@ -4,7 +4,7 @@ use proto::{
     state_control::StateReport,
     types::{Epoch, Generation},
 };
-use state_client::{Begun, StateError};
+use state_client::{Begun, StateControl as _, StateError};
 
 use super::{
     metadata::{Door, Fault},
