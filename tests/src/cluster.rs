@@ -246,6 +246,19 @@ impl Cluster {
         panic!("no port is free");
     }
 
+    /// Starts one more state node over another store than the others have.
+    pub fn start_foreign_state_node(&mut self) -> &mut Member {
+        let store = format!("file://{}", self.folder.path().join("foreign").display());
+        let mut spec = self.state_node_spec(PER_TIER + 1, &self.addresses, "127.0.0.1:0");
+        let mut arguments = spec.arguments.iter_mut();
+        let _option = arguments.find(|argument| *argument == "--store");
+        if let Some(given) = arguments.next() {
+            *given = store;
+        }
+        self.state_nodes.push(Member::start(spec));
+        self.state_nodes.last_mut().expect("just started")
+    }
+
     /// What a command of a client prints; `Err`: what it complains about.
     ///
     /// # Errors
@@ -367,16 +380,16 @@ impl Cluster {
         answer(self.open(&url, path))
     }
 
-    /// The objects of an NDJSON answer of one node, as they come.
+    /// The objects of an NDJSON answer of one node, as they come, until it breaks off.
     ///
     /// # Panics
-    /// When it answers something else, or stops in the middle.
+    /// When it answers something else.
     pub fn lines_at(&self, node: usize, path: &str) -> impl Iterator<Item = Value> + use<> {
         let url = self.url(node).expect("it is up");
         let response = self.open(&url, path).expect("an answer");
         assert_eq!(response.status(), 200);
         let lines = BufReader::new(response.into_body().into_reader()).lines();
-        let lines = lines.map(|line| line.expect("a line"));
+        let lines = lines.map_while(Result::ok);
         // A blank line says that the server is still there.
         let lines = lines.filter(|line| !line.is_empty());
         lines.map(|line| serde_json::from_str(&line).expect("JSON"))

@@ -5,6 +5,7 @@ mod kills;
 mod load;
 mod quorum;
 mod raft;
+mod select;
 mod storm;
 mod zombies;
 

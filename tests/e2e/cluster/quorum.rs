@@ -86,33 +86,3 @@ fn without_a_quorum_nothing_is_acknowledged_and_jobs_run_on() {
     );
     load.finish(&cluster);
 }
-
-#[test]
-fn rows_of_a_select_stream_through_a_node_that_does_not_lead() {
-    let cluster = start();
-    let follower = (cluster.leader() + 1) % 3;
-    let sql =
-        "CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '100',
-                 'fields.n.kind' = 'sequence', 'fields.n.start' = '0', 'fields.n.end' = '1000000');
-               SELECT n, n % 2 FROM numbers";
-    let (status, body) = cluster.execute_at(follower, sql).expect("an answer");
-    assert_eq!(status, 201, "{body}");
-    let body: Value = serde_json::from_str(&body).expect("JSON");
-    let results = body["results"][1]["results"].as_str().expect("a path");
-    let mut lines = cluster.lines_at(follower, results);
-    let columns = lines.next().expect("columns");
-    assert_eq!(
-        columns["columns"].as_array().map(Vec::len),
-        Some(2),
-        "{columns}"
-    );
-    // The job does not end: these rows come while it runs.
-    for number in 0..150 {
-        let row = lines.next().expect("a row");
-        assert_eq!(
-            (&row["op"], &row["row"]["n"]),
-            (&"+I".into(), &number.into()),
-            "{row}"
-        );
-    }
-}

@@ -150,3 +150,19 @@ fn a_node_that_lost_its_disk_returns_under_another_id() {
     acknowledged.check(&cluster);
     acknowledged.check_output(&cluster);
 }
+
+#[test]
+fn a_state_node_over_another_store_ends_with_one_line() {
+    let mut cluster = start();
+    let foreign = cluster.start_foreign_state_node();
+    assert_eq!(foreign.wait_ended().code(), Some(1));
+    let log = foreign.log();
+    let mut errors = log.lines().filter(|line| line.starts_with("error"));
+    let error = errors.next().expect("a line");
+    assert!(
+        error.contains("give all state nodes the same --store"),
+        "{log}"
+    );
+    assert_eq!(errors.next(), None);
+    cluster.wait_whole();
+}
