@@ -1,10 +1,11 @@
 //! Two of three control-plane nodes are gone: nothing is acknowledged, and jobs run on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use control_stream::StreamTiming;
 use serde_json::Value;
 use tests::Cluster;
+use tokio::time::Instant;
 
 use super::{load::Load, start};
 

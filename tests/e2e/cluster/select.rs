@@ -1,9 +1,10 @@
 //! Rows of a SELECT, read at a node that does not lead, until the leader dies.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tests::Cluster;
+use tokio::time::Instant;
 
 use super::start;
 

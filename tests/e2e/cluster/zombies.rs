@@ -46,11 +46,13 @@ fn hold_leader(cluster: &mut Cluster, job: &str) {
     let url = cluster.url(old).expect("it is up");
     cluster.nodes[old].hold();
     let sql = "CREATE TABLE late (n INT) WITH ('connector' = 'blackhole')";
-    let asked = thread::spawn(move || Cluster::execute_at_url(&url, sql));
-    cluster.wait_progress(job);
-    assert_ne!(cluster.leader(), old);
-    cluster.nodes[old].release();
-    let answer = asked.join().expect("no panic");
+    let answer = thread::scope(|scope| {
+        let asked = scope.spawn(|| Cluster::execute_at_url(&url, sql));
+        cluster.wait_progress(job);
+        assert_ne!(cluster.leader(), old);
+        cluster.nodes[old].release();
+        asked.join().expect("no panic")
+    });
     cluster.wait_nodes();
     cluster.wait_whole();
     match answer {
