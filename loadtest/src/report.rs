@@ -28,6 +28,7 @@ pub(crate) struct JobReport {
     pub(crate) checkpoint_ms_p50: f64,
     /// From barrier to commit.
     pub(crate) checkpoint_ms_p99: f64,
-    /// Requests to the object store by kind.
+    /// Requests to the object store by kind; none where state is in memory.
+    #[serde(default)]
     pub(crate) object_store_requests: BTreeMap<String, u64>,
 }

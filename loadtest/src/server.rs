@@ -170,8 +170,18 @@ impl Server {
             checkpoints: checkpoints.count,
             checkpoint_ms_p50: checkpoints.p50_ms,
             checkpoint_ms_p99: checkpoints.p99_ms,
-            object_store_requests: BTreeMap::new(),
+            object_store_requests: self.requests()?,
         })
+    }
+
+    /// Requests to the object store by kind, of all that the server does for jobs' state.
+    fn requests(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let request = self.agent.get(format!("{}/metrics", self.url));
+        let response = request
+            .header("Authorization", format!("Bearer {}", self.token))
+            .call();
+        let text = response?.body_mut().read_to_string()?;
+        Ok(requests(&text))
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
@@ -227,9 +237,22 @@ fn introduction(log: &str) -> Option<(String, String)> {
     Some((url.strip_suffix("/v1")?.to_owned(), token))
 }
 
+/// The series of the metric that counts requests, by operation.
+fn requests(metrics: &str) -> BTreeMap<String, u64> {
+    let series = metrics.lines().filter_map(|line| {
+        let rest = line.strip_prefix("millstream_object_store_requests_total{")?;
+        let (labels, value) = rest.split_once("} ")?;
+        let (_, operation) = labels.split_once("operation=\"")?;
+        let operation = operation.split('"').next()?;
+        let value = value.split_whitespace().next()?.parse::<f64>().ok()?;
+        Some((operation.to_owned(), value as u64))
+    });
+    series.collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::introduction;
+    use super::*;
 
     #[test]
     fn a_server_is_known_once_it_has_said_all() {
@@ -239,5 +262,14 @@ mod tests {
         assert_eq!(introduction(log), Some(known));
         let cut = log.find("metrics").expect("it is there");
         assert_eq!(introduction(&log[..cut]), None);
+    }
+
+    #[test]
+    fn requests_are_read_from_metrics() {
+        let metrics = "# TYPE x counter\n\
+            millstream_object_store_requests_total{operation=\"put\",a=\"b\"} 12\n\
+            millstream_object_store_requests_total{operation=\"get\"} 3\nother 4\n";
+        let expected = [("get".to_owned(), 3), ("put".to_owned(), 12)];
+        assert_eq!(requests(metrics), BTreeMap::from(expected));
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     keep::KeepArgs,
     process::{background_runtime, draw_seed, state_node_config},
     serve::listen_address,
-    telemetry::{ProcessIdentity, Telemetry},
+    telemetry::{ProcessIdentity, Telemetry, observe_state_node},
 };
 
 /// Merged pages that are kept for reads.
@@ -119,6 +119,7 @@ async fn serve(
         random.next_u64(),
     );
     let (node, reports) = StateNode::start(config, Arc::new(view));
+    observe_state_node(node.clone());
     eprintln!("  it serves {url}; workers reach it at {address}");
     tokio::select! {
         ended = agent.run(&cluster_id, store_id, node.clone(), reports) => match ended? {},

@@ -22,7 +22,7 @@ use crate::{
     interrupt::Interrupt,
     keep::KeepArgs,
     serve::{RestListener, RestTlsArgs, given_token, listen_address, random_token},
-    telemetry::{Telemetry, metrics_router, observe_jobs, observe_runtime},
+    telemetry::{Telemetry, metrics_router, observe_jobs, observe_runtime, observe_state_node},
 };
 
 /// How long open connections may take to end after Ctrl-C.
@@ -130,6 +130,7 @@ impl Tiers {
             address,
         };
         let durable = Durable::start(OpenedStore::open(&url).await?, config).await?;
+        observe_state_node(durable.state_node().clone());
         Ok(Tiers {
             statements: Arc::clone(&durable.leading.statements),
             app: durable.leading.app.clone(),

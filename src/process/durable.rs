@@ -138,6 +138,12 @@ impl Durable {
         self.metadata.closed().await
     }
 
+    /// Its state node.
+    #[must_use]
+    pub fn state_node(&self) -> &StateNode {
+        &self.node
+    }
+
     /// Stops without losing anything that is committed; jobs go on at the next start.
     pub async fn stop(mut self) {
         self.leading.stop();

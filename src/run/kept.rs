@@ -12,7 +12,11 @@ use super::{
     resume::{KeptJob, resume},
     script::{Kept, run_script_over},
 };
-use crate::{Durable, DurableConfig, OpenedStore, serve::random_token, telemetry::observe_jobs};
+use crate::{
+    Durable, DurableConfig, OpenedStore,
+    serve::random_token,
+    telemetry::{observe_jobs, observe_state_node},
+};
 
 /// Executes the script as [`super::run_script`] does, from where an earlier run over the store was
 /// stopped. When `interrupted` completes, the running INSERT is left as it is: the next run goes on
@@ -49,6 +53,7 @@ pub(super) async fn run_kept(
         address: String::new(),
     };
     let durable = Durable::start(opened, config).await?;
+    observe_state_node(durable.state_node().clone());
     let jobs = durable.leading.jobs.clone();
     let clock = SystemClock::default();
     let observed = jobs.clone();

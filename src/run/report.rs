@@ -43,8 +43,6 @@ pub struct JobReport {
     pub checkpoint_ms_p99: f64,
     /// Records that sources could not read.
     pub dead_letters: u64,
-    /// Requests to the object store by kind; empty, for they are not counted yet.
-    pub object_store_requests: BTreeMap<String, u64>,
 }
 
 impl JobReport {
@@ -59,7 +57,6 @@ impl JobReport {
             checkpoint_ms_p50: ms(summary.p50_us),
             checkpoint_ms_p99: ms(summary.p99_us),
             dead_letters: entry.dead_letters().0,
-            object_store_requests: BTreeMap::new(),
         }
     }
 }

@@ -52,6 +52,8 @@
 //! | `millstream.job.checkpoint.duration` | job | seconds that the last one took |
 //! | `millstream.job.checkpoint.size` | job | bytes of log objects that the last one committed |
 //! | `millstream.job.state` | job, state | 1 for the state it is in |
+//! | `millstream.state.{shards, tail, files, files.level0, flushed, compactions}` | | of a state node: shards; bytes in memory and in files; what the open shards did |
+//! | `millstream.object_store.requests` | operation | of a state node |
 //! | `millstream.runtime.{busy, threads}` | | seconds at work; threads |
 //! | `process.cpu.time`, `process.memory.usage` | cpu.mode | of the process |
 
@@ -67,6 +69,7 @@ mod route;
 mod scrape;
 mod settings;
 mod start;
+mod state_metrics;
 mod watched;
 
 pub use export::ExportError;
@@ -78,3 +81,4 @@ pub use route::{MetricsServerError, metrics_router, serve_metrics};
 pub use scrape::Scrape;
 pub use settings::SettingsError;
 pub use start::{StartError, Telemetry, start, start_log, start_server};
+pub use state_metrics::observe_state_node;

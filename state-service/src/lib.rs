@@ -34,3 +34,4 @@ pub use node::{NodeLimits, NodeStats, StateNode, StateNodeConfig};
 pub use patient::PatientStore;
 pub use reports::ReportReceiver;
 pub use server::StateService;
+pub use watched::StoreRequests;

@@ -1,7 +1,15 @@
 //! The object store as a node uses it: whatever a request is for, how it fares is told to the node's
 //! health. So the log, flushes, reads and maintenance of pages are seen alike, each attempt of them.
 
-use std::{fmt, ops::Range, pin::pin, sync::Arc};
+use std::{
+    fmt,
+    ops::Range,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,11 +32,65 @@ use crate::{
 pub(crate) struct WatchedStore {
     open: OpenStore,
     health: Health,
+    counts: Arc<Counts>,
+}
+
+/// Requests since the node began, by kind.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    puts: AtomicU64,
+    gets: AtomicU64,
+    deletes: AtomicU64,
+    lists: AtomicU64,
+}
+
+impl Counts {
+    fn one_more(&self, kind: Kind) {
+        let count = match kind {
+            Kind::Put => &self.puts,
+            Kind::Get => &self.gets,
+            Kind::Delete => &self.deletes,
+            Kind::List => &self.lists,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// As they are now.
+    pub(crate) fn read(&self) -> StoreRequests {
+        StoreRequests {
+            puts: self.puts.load(Ordering::Relaxed),
+            gets: self.gets.load(Ordering::Relaxed),
+            deletes: self.deletes.load(Ordering::Relaxed),
+            lists: self.lists.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Requests to the object store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StoreRequests {
+    /// Objects or parts of them written, copies too.
+    pub puts: u64,
+    /// Objects or ranges of them read, or looked for.
+    pub gets: u64,
+    /// Objects deleted.
+    pub deletes: u64,
+    /// Lists begun.
+    pub lists: u64,
 }
 
 impl WatchedStore {
     pub(crate) fn new(open: OpenStore, health: Health) -> Self {
-        WatchedStore { open, health }
+        WatchedStore {
+            open,
+            health,
+            counts: Arc::default(),
+        }
+    }
+
+    /// What is counted of requests.
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
     }
 
     fn store(&self) -> &Arc<dyn ObjectStore> {
@@ -100,11 +162,13 @@ struct Upload {
 #[async_trait]
 impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.store.counts.one_more(Kind::Put);
         let (store, put) = (self.store.clone(), self.upload.put_part(data));
         async move { store.watch(Kind::Put, put).await }.boxed()
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
+        self.store.counts.one_more(Kind::Put);
         let complete = self.upload.complete();
         self.store.watch(Kind::Put, complete).await
     }
@@ -134,6 +198,7 @@ impl ObjectStore for WatchedStore {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
+        self.counts.one_more(Kind::Put);
         let put = self.store().put_opts(location, payload, options);
         self.watch(Kind::Put, put).await
     }
@@ -143,6 +208,7 @@ impl ObjectStore for WatchedStore {
         location: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
+        self.counts.one_more(Kind::Put);
         let put = self.store().put_multipart_opts(location, options);
         let upload = self.watch(Kind::Put, put).await?;
         let store = self.clone();
@@ -150,6 +216,7 @@ impl ObjectStore for WatchedStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.counts.one_more(Kind::Get);
         let get = self.store().get_opts(location, options);
         let mut got = self.watch(Kind::Get, get).await?;
         got.payload = match got.payload {
@@ -162,6 +229,7 @@ impl ObjectStore for WatchedStore {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.counts.one_more(Kind::Get);
         let get = self.store().get_ranges(location, ranges);
         self.watch(Kind::Get, get).await
     }
@@ -170,10 +238,13 @@ impl ObjectStore for WatchedStore {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.watch_each(Kind::Delete, self.store().delete_stream(locations))
+        let counts = self.counts();
+        let counted = locations.inspect(move |_| counts.one_more(Kind::Delete));
+        self.watch_each(Kind::Delete, self.store().delete_stream(counted.boxed()))
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.counts.one_more(Kind::List);
         self.watch_each(Kind::List, self.store().list(prefix))
     }
 
@@ -182,16 +253,19 @@ impl ObjectStore for WatchedStore {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.counts.one_more(Kind::List);
         let listed = self.store().list_with_offset(prefix, offset);
         self.watch_each(Kind::List, listed)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.counts.one_more(Kind::List);
         let list = self.store().list_with_delimiter(prefix);
         self.watch(Kind::List, list).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.counts.one_more(Kind::Put);
         let copy = self.store().copy_opts(from, to, options);
         self.watch(Kind::Put, copy).await
     }

@@ -120,12 +120,21 @@ impl Driver {
                 (None, Desired::Cancel) => self.handle(record.id, Event::CancelRequested),
                 // Its rows were for a reader of the process that had it.
                 (None, Desired::Run) if record.spec.select.is_some() => {
+                    self.say_abandoned(record.id);
                     self.handle(record.id, Event::CancelRequested);
                 }
                 (None, Desired::Run) => self.handle(record.id, Event::Submitted),
             }
         }
         Ok(())
+    }
+
+    /// Tells whoever asks for the rows of a SELECT why there are none.
+    fn say_abandoned(&self, job: JobId) {
+        if let Some(feed) = self.table.get(job).and_then(|entry| entry.feed.clone()) {
+            let why = "the server that had its rows has stopped or leads no more: ask again";
+            feed.end(FeedEnd::Broken(why.to_owned()));
+        }
     }
 
     /// Drives jobs until every [`Jobs`] handle is gone.

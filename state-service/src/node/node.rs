@@ -26,7 +26,7 @@ use crate::{
     reports::{ReportReceiver, Reports},
     shard::{Shard, ShardContext},
     tasks::Tasks,
-    watched::WatchedStore,
+    watched::{Counts, WatchedStore},
 };
 
 /// A state node. Cheap to clone; when the last clone goes, the node stops as if it had crashed.
@@ -41,6 +41,7 @@ pub(crate) struct NodeShared {
     jobs: Mutex<BTreeMap<JobId, Arc<Job>>>,
     jobs_changed: watch::Sender<()>,
     pub(crate) names: Mutex<LogNames>,
+    pub(crate) requests: Arc<Counts>,
     /// Deltas that wait to be written.
     pub(crate) staged: Budget,
     /// Written sections that are not committed.
@@ -71,6 +72,7 @@ impl StateNode {
         let root = Path::from(config.root.as_str());
         let health = Health::new(reports.clone());
         let watched = WatchedStore::new(config.store.clone(), health.clone());
+        let requests = watched.counts();
         config.store = config.store.with_store(Arc::new(watched));
         let objects = Arc::new(Objects::new(
             config.store.clone(),
@@ -103,6 +105,7 @@ impl StateNode {
             jobs: Mutex::default(),
             jobs_changed: watch::channel(()).0,
             names: Mutex::new(names),
+            requests,
             staged,
             kept,
             output,

@@ -6,7 +6,7 @@ use state_client::StateError;
 use tokio::time::Instant;
 
 use super::StateNode;
-use crate::pages::PageStats;
+use crate::{StoreRequests, pages::PageStats};
 
 /// What a node has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,6 +29,8 @@ pub struct NodeStats {
     pub file_bytes: u64,
     /// Flushed files that await compaction.
     pub l0_files: usize,
+    /// Requests to the object store since the node began.
+    pub requests: StoreRequests,
 }
 
 impl NodeStats {
@@ -47,7 +49,10 @@ impl StateNode {
     /// What the node has and did.
     #[must_use]
     pub fn stats(&self) -> NodeStats {
-        let mut stats = NodeStats::default();
+        let mut stats = NodeStats {
+            requests: self.shared.requests.read(),
+            ..NodeStats::default()
+        };
         for job in self.shared.all_jobs() {
             for shard in job.look_shards() {
                 let load = shard.load();
