@@ -242,6 +242,20 @@ impl Cluster {
         self.state_nodes.last_mut().expect("just started")
     }
 
+    /// Starts one more worker, in another environment than the others have; it ends when it is
+    /// dropped.
+    #[must_use]
+    pub fn start_stranger(&self, name: &str, variables: Vec<(String, String)>) -> Member {
+        let nodes = self.addresses.join(",");
+        let arguments = ["worker", "--control-plane", &nodes];
+        let arguments = arguments.map(str::to_owned).to_vec();
+        let mut spec = self.spec(name.to_owned(), arguments);
+        let own = &self.config.variables;
+        spec.variables.retain(|variable| !own.contains(variable));
+        spec.variables.extend(variables);
+        Member::start(spec)
+    }
+
     /// What a command of a client prints; `Err`: what it complains about.
     ///
     /// # Errors

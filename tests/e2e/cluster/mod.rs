@@ -7,6 +7,7 @@ mod quorum;
 mod raft;
 mod select;
 mod storm;
+mod tls;
 mod zombies;
 
 use std::path::Path;
