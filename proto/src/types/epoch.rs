@@ -60,3 +60,27 @@ impl fmt::Display for Generation {
         write!(f, "g{}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_begins_above_all_three_that_may_have_been_named() {
+        for (committed, first, restored, expected) in [
+            (0, 0, 0, 16),
+            // Each of the three is the highest once.
+            (100, 20, 30, 116),
+            (20, 100, 30, 116),
+            (20, 30, 100, 116),
+            // A job that goes back to an old checkpoint never uses the epochs in between again.
+            (100, 90, 40, 116),
+            // One that was copied from another job's checkpoint begins above that one's.
+            (0, 0, 100, 116),
+        ] {
+            let begun = Epoch::first_of_generation(Epoch(committed), Epoch(first), Epoch(restored));
+            let case = (committed, first, restored);
+            assert_eq!(begun, Epoch(expected), "{case:?}");
+        }
+    }
+}
