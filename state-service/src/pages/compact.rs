@@ -115,8 +115,11 @@ impl Shared {
     pub(super) async fn compact(&self) -> Result<Weights, PageError> {
         let limits = &self.config.limits;
         let weights = Arc::new(Mutex::new(Weights::default()));
+        // First what is durable: no view that comes later can be of before that.
+        let durable = self.durable_layout();
         let filters = PageFilters {
-            durable: self.durable_layout(),
+            viewed: self.viewed_layouts(),
+            durable,
             page_bytes_max: limits.page_bytes_max,
             weights: weights.clone(),
         };

@@ -11,7 +11,8 @@ use state_client::KeyRequest;
 
 use super::{
     PageError, PageStore,
-    testing::{Link, Model, assert_same, config, key_groups, maintain_all, open},
+    store::View,
+    testing::{Link, Model, Seen, assert_same, config, key_groups, maintain_all, open},
 };
 
 const TABLES: u32 = 2;
@@ -29,6 +30,15 @@ struct Case {
     epoch: u64,
     hashes: Vec<u64>,
     namespaces: (i64, i64),
+    /// What a reader holds on to while others write.
+    held: Option<Held>,
+}
+
+/// A view, what it must show, and for how many more steps it is held.
+struct Held {
+    view: View,
+    model: Model,
+    steps: u32,
 }
 
 impl Case {
@@ -50,6 +60,7 @@ impl Case {
             history: BTreeMap::new(),
             epoch: 0,
             namespaces: (0, 3),
+            held: None,
         }
     }
 
@@ -124,6 +135,7 @@ impl Case {
     }
 
     async fn reopen(&mut self, close: bool) -> Epoch {
+        self.held = None;
         if close {
             self.store.close().await.expect("closing works");
         }
@@ -181,6 +193,7 @@ impl Case {
 
     /// Another node opens the shard; this one notices at its next write to the store.
     async fn fence(&mut self) {
+        self.held = None;
         let old = self.store.clone();
         let link = Link::new(&self.bucket);
         let (store, _) = open(&config(Arc::new(link.clone()), &self.path, 1)).await;
@@ -200,8 +213,7 @@ impl Case {
         };
         let path = format!("clone/{}-{}", self.epoch, self.random.random::<u32>());
         let cloned = config(Arc::new(Link::new(&self.bucket)), &path, 5);
-        let made = PageStore::clone_from(&cloned, &self.path, epoch).await;
-        made.expect("cloning works");
+        self.make_clone(&path, epoch).await;
         let (store, opened) = open(&cloned).await;
         assert_eq!(opened.durable, epoch);
         assert_same(&store, &self.history[&epoch], 2000, TABLES).await;
@@ -210,6 +222,7 @@ impl Case {
             store.close().await.expect("closing works");
         } else {
             self.path = path;
+            self.held = None;
             self.store.close().await.expect("closing works");
             self.store = store;
             self.model = self.history[&epoch].clone();
@@ -217,9 +230,65 @@ impl Case {
         }
     }
 
-    async fn check(&mut self) {
-        let bytes_max = [400, 4000, 100_000][self.random.random_range(0..3)];
-        assert_same(&self.store, &self.model, bytes_max, TABLES).await;
+    /// Clones the shard. Who does it may die on the way; another then begins again.
+    async fn make_clone(&mut self, path: &str, epoch: Epoch) {
+        if self.random.random_bool(0.6) {
+            let mut link = Link::new(&self.bucket);
+            link.lose_answer = self.random.random_bool(0.3);
+            link.cut_after(self.random.random_range(0..6));
+            let dying = config(Arc::new(link), path, 5);
+            let made = PageStore::clone_from(&dying, &self.path, epoch);
+            let made = tokio::time::timeout(Duration::from_millis(15), made).await;
+            if matches!(made, Ok(Ok(()))) {
+                return;
+            }
+        }
+        let config = config(Arc::new(Link::new(&self.bucket)), path, 5);
+        let made = PageStore::clone_from(&config, &self.path, epoch).await;
+        made.expect("cloning works");
+    }
+
+    /// A reader takes a view and does not read yet.
+    async fn hold(&mut self) {
+        let view = self.store.shared.view().await.expect("readable");
+        self.held = Some(Held {
+            view,
+            model: self.model.clone(),
+            steps: self.random.random_range(1..=5),
+        });
+    }
+
+    /// What the held view shows has not changed.
+    async fn check_held(&mut self) {
+        let mut requests = self.requests();
+        let bytes_max = [400, 4000][self.random.random_range(0..2)];
+        let Some(mut held) = self.held.take() else {
+            return;
+        };
+        let closed = Model {
+            marks: self.model.marks.clone(),
+            ..Model::default()
+        };
+        held.model.apply(&closed);
+        let is_open = |request: &KeyRequest| {
+            let of = (request.table, key_groups().of_hash(request.hash));
+            closed.marks.get(&of) <= Some(&request.namespace)
+        };
+        requests.retain(is_open);
+        let seen = Seen {
+            store: &self.store,
+            view: Some(&held.view),
+            marks: Some(&closed.marks),
+        };
+        assert_same(seen, &held.model, bytes_max, TABLES).await;
+        assert_read(seen, &held.model, &requests).await;
+        held.steps -= 1;
+        if held.steps > 0 {
+            self.held = Some(held);
+        }
+    }
+
+    fn requests(&mut self) -> Vec<KeyRequest> {
         let mut requests = Vec::new();
         for _ in 0..20 {
             let sub: Option<u64> = match self.random.random_bool(0.3) {
@@ -236,23 +305,14 @@ impl Case {
                 sub,
             });
         }
-        let replies = self.store.read(&requests).await.expect("reading works");
-        for (request, rows) in requests.iter().zip(replies) {
-            let rows: Vec<(Bytes, u64, Bytes)> = rows
-                .into_iter()
-                .filter_map(|row| Some((row.identity, row.epoch.0, row.value?)))
-                .collect();
-            let key_group: KeyGroup = key_groups().of_hash(request.hash);
-            let expected: Vec<_> = (self.model.live(request.table, key_group).into_iter())
-                .filter(|row| row.namespace == request.namespace && row.hash == request.hash)
-                .filter(|row| {
-                    let sub = request.sub.map(u64::to_be_bytes);
-                    sub.is_none_or(|sub| row.identity.starts_with(&sub))
-                })
-                .filter_map(|row| Some((row.identity, row.epoch.0, row.value?)))
-                .collect();
-            assert_eq!(rows, expected, "{request:?}");
-        }
+        requests
+    }
+
+    async fn check(&mut self) {
+        let bytes_max = [400, 4000, 100_000][self.random.random_range(0..3)];
+        assert_same(&self.store, &self.model, bytes_max, TABLES).await;
+        let requests = self.requests();
+        assert_read((&self.store).into(), &self.model, &requests).await;
     }
 
     /// Pages go deeper, or those that stayed behind follow, before their time.
@@ -270,6 +330,9 @@ impl Case {
     }
 
     async fn step(&mut self) {
+        if self.held.is_none() && self.random.random_bool(0.4) {
+            self.hold().await;
+        }
         if self.random.random_bool(0.15) {
             self.reshape().await;
         }
@@ -294,7 +357,30 @@ impl Case {
             94..97 => self.fence().await,
             _ => self.clone_at_checkpoint().await,
         }
+        // The newest first: what that leaves in the cache is not the view's.
         self.check().await;
+        self.check_held().await;
+    }
+}
+
+/// Asserts that reads answer what the model has.
+async fn assert_read(seen: Seen<'_>, model: &Model, requests: &[KeyRequest]) {
+    let replies = seen.read(requests).await.expect("reading works");
+    for (request, rows) in requests.iter().zip(replies) {
+        let rows: Vec<(Bytes, u64, Bytes)> = rows
+            .into_iter()
+            .filter_map(|row| Some((row.identity, row.epoch.0, row.value?)))
+            .collect();
+        let key_group: KeyGroup = key_groups().of_hash(request.hash);
+        let expected: Vec<_> = (model.live(request.table, key_group).into_iter())
+            .filter(|row| row.namespace == request.namespace && row.hash == request.hash)
+            .filter(|row| {
+                let sub = request.sub.map(u64::to_be_bytes);
+                sub.is_none_or(|sub| row.identity.starts_with(&sub))
+            })
+            .filter_map(|row| Some((row.identity, row.epoch.0, row.value?)))
+            .collect();
+        assert_eq!(rows, expected, "{request:?}");
     }
 }
 

@@ -56,12 +56,15 @@ impl Weight {
 /// Makes the filters of one compaction.
 pub(super) struct PageFilters {
     pub(super) durable: Arc<Layout>,
+    /// What readers work with: to one from before, a page may still have a parent.
+    pub(super) viewed: Vec<Arc<Layout>>,
     pub(super) page_bytes_max: usize,
     pub(super) weights: Arc<Mutex<Weights>>,
 }
 
 struct PageFilter {
     durable: Arc<Layout>,
+    viewed: Vec<Arc<Layout>>,
     page_bytes_max: usize,
     weights: Arc<Mutex<Weights>>,
     /// Nothing lies below the run that is written.
@@ -78,6 +81,7 @@ impl CompactionFilterSupplier for PageFilters {
     ) -> Result<Box<dyn CompactionFilter>, CompactionFilterError> {
         Ok(Box::new(PageFilter {
             durable: self.durable.clone(),
+            viewed: self.viewed.clone(),
             page_bytes_max: self.page_bytes_max,
             weights: self.weights.clone(),
             is_lowest: context.is_dest_last_run,
@@ -104,6 +108,12 @@ impl CompactionFilter for PageFilter {
 }
 
 impl PageFilter {
+    /// Whether nobody finds older rows of the page in its parent.
+    fn is_lowest_page(&self, page: &PageKey) -> bool {
+        let mut layouts = self.viewed.iter().chain([&self.durable]);
+        layouts.all(|layout| layout.is_lowest(page))
+    }
+
     fn decide(
         &self,
         page: &PageKey,
@@ -121,7 +131,7 @@ impl PageFilter {
         }
         let damaged = |error| CompactionFilterError::FilterError(Box::new(error));
         let run = Run::open(bytes.clone()).map_err(damaged)?;
-        if !run.is_base() && !self.durable.is_lowest(page) {
+        if !run.is_base() && !self.is_lowest_page(page) {
             // Older rows may lie in its parent: its delete marks are still needed.
             self.weigh(page, &run);
             return Ok(Keep);

@@ -1,7 +1,7 @@
 //! Point reads: requests grouped by page, each page fetched once, all from one snapshot.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     ops::Range,
     sync::atomic::Ordering,
 };
@@ -35,57 +35,67 @@ impl PageStore {
         }
         let reading = async {
             let view = shared.view().await?;
-            let pages_of = |request: &KeyRequest| {
-                let mut pages = Vec::with_capacity(2);
-                let KeyRequest {
-                    table,
-                    namespace,
-                    hash,
-                    sub,
-                } = *request;
-                view.layout
-                    .pages_of(table, namespace, hash, sub, |page| pages.push(page));
-                pages
-            };
-            let wanted: Vec<Vec<PageKey>> = requests.iter().map(pages_of).collect();
-            let images = shared.images(&view, wanted.iter().flatten()).await?;
-            let answer = |(request, pages): (&KeyRequest, Vec<PageKey>)| {
-                answer(request, pages.iter().map(|page| &images[page]))
-            };
-            Ok(requests.iter().zip(wanted).map(answer).collect())
+            shared.read_at(&view, requests).await
         };
         within(shared.config.limits.deadline, "reading", reading).await
     }
 }
 
 impl Shared {
+    /// Rows of each request as of the view, however old that is.
+    pub(super) async fn read_at(
+        &self,
+        view: &View,
+        requests: &[KeyRequest],
+    ) -> Result<Vec<Vec<PageRow>>, PageError> {
+        let pages_of = |request: &KeyRequest| {
+            let mut pages = Vec::with_capacity(2);
+            let KeyRequest {
+                table,
+                namespace,
+                hash,
+                sub,
+            } = *request;
+            view.layout
+                .pages_of(table, namespace, hash, sub, |page| pages.push(page));
+            pages
+        };
+        let wanted: Vec<Vec<PageKey>> = requests.iter().map(pages_of).collect();
+        let images = self.images(view, wanted.iter().flatten()).await?;
+        let answer = |(request, pages): (&KeyRequest, Vec<PageKey>)| {
+            answer(request, pages.iter().map(|page| &images[page]))
+        };
+        Ok(requests.iter().zip(wanted).map(answer).collect())
+    }
+
     /// Images of pages, those that do not exist empty.
     async fn images<'a>(
         &self,
         view: &View,
         wanted: impl Iterator<Item = &'a PageKey>,
     ) -> Result<BTreeMap<PageKey, Run>, PageError> {
-        let mut images = BTreeMap::new();
-        let mut missing = Vec::new();
-        for page in wanted {
-            let Entry::Vacant(entry) = images.entry(*page) else {
-                continue;
-            };
-            let cached = match &self.cache {
-                Some(cache) => cache.get(&page.encode()).await,
-                None => None,
-            };
-            match cached {
-                Some(image) => {
-                    self.counters.cached_pages.fetch_add(1, Ordering::Relaxed);
-                    entry.insert(image);
-                }
-                None => {
-                    entry.insert(self.absent.clone());
-                    missing.push(*page);
+        let mut images: BTreeMap<PageKey, Run> = BTreeMap::new();
+        let wanted: BTreeSet<PageKey> = wanted.copied().collect();
+        if let Some(cache) = &self.cache {
+            for page in &wanted {
+                if let Some(image) = cache.get(&page.encode()).await {
+                    images.insert(*page, image);
                 }
             }
+            // What is kept is as new as the last write. Rows that it moved from one page to another
+            // would be in neither, if one was kept and the other is read from before.
+            if !images.is_empty() && !self.is_latest(view).await {
+                images.clear();
+            }
         }
+        let cached = images.len() as u64;
+        self.counters
+            .cached_pages
+            .fetch_add(cached, Ordering::Relaxed);
+        let missing: Vec<PageKey> = wanted
+            .into_iter()
+            .filter(|page| !images.contains_key(page))
+            .collect();
         self.counters
             .fetched_pages
             .fetch_add(missing.len() as u64, Ordering::Relaxed);

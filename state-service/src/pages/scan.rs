@@ -54,38 +54,12 @@ impl PageStore {
         bytes_max: usize,
     ) -> Result<PageScan, PageError> {
         let shared = &*self.shared;
-        let mut gathered = Gathered {
-            rows: Vec::new(),
-            bytes: 0,
-            bytes_max,
-            after: cursor.map(decode_cursor).transpose()?,
-        };
         let scanning = async {
             let view = shared.view().await?;
-            let open_from = view.layout.open_from(table, key_group);
-            let resumed = gathered.after.as_ref().map(|after| after.0);
-            let mut next = namespace.or(resumed).unwrap_or(i64::MIN).max(open_from);
-            loop {
-                let found = match namespace {
-                    Some(namespace) => (namespace >= open_from).then_some(namespace),
-                    None => next_namespace(&view, table, key_group, next).await?,
-                };
-                let Some(found) = found else {
-                    return Ok(None);
-                };
-                let first = PageKey::first(key_group, table, found, 0);
-                if shared.scan_namespace(&view, first, &mut gathered).await? {
-                    return Ok(gathered.cursor());
-                }
-                match (namespace, found.checked_add(1)) {
-                    (None, Some(after)) => next = after,
-                    _ => return Ok(None),
-                }
-            }
+            let of = (table, key_group, namespace);
+            shared.scan_at(&view, of, cursor, bytes_max).await
         };
-        let cursor = within(shared.config.limits.deadline, "scanning", scanning).await?;
-        let rows = gathered.rows;
-        Ok(PageScan { rows, cursor })
+        within(shared.config.limits.deadline, "scanning", scanning).await
     }
 }
 
@@ -103,6 +77,44 @@ async fn next_namespace(
 }
 
 impl Shared {
+    /// The next rows of a table in a key group, of one namespace or of all, as of the view.
+    pub(super) async fn scan_at(
+        &self,
+        view: &View,
+        (table, key_group, namespace): (TableId, KeyGroup, Option<i64>),
+        cursor: Option<Bytes>,
+        bytes_max: usize,
+    ) -> Result<PageScan, PageError> {
+        let mut gathered = Gathered {
+            rows: Vec::new(),
+            bytes: 0,
+            bytes_max,
+            after: cursor.map(decode_cursor).transpose()?,
+        };
+        let open_from = view.layout.open_from(table, key_group);
+        let resumed = gathered.after.as_ref().map(|after| after.0);
+        let mut next = namespace.or(resumed).unwrap_or(i64::MIN).max(open_from);
+        let cursor = loop {
+            let found = match namespace {
+                Some(namespace) => (namespace >= open_from).then_some(namespace),
+                None => next_namespace(view, table, key_group, next).await?,
+            };
+            let Some(found) = found else {
+                break None;
+            };
+            let first = PageKey::first(key_group, table, found, 0);
+            if self.scan_namespace(view, first, &mut gathered).await? {
+                break gathered.cursor();
+            }
+            match (namespace, found.checked_add(1)) {
+                (None, Some(after)) => next = after,
+                _ => break None,
+            }
+        };
+        let rows = gathered.rows;
+        Ok(PageScan { rows, cursor })
+    }
+
     /// Gathers rows of one namespace; whether there are enough.
     async fn scan_namespace(
         &self,

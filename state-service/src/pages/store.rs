@@ -2,6 +2,7 @@
 //! layout and a snapshot at one point (the gate) and then go on without anyone.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc, Mutex as StdMutex, PoisonError,
@@ -68,6 +69,7 @@ pub(super) struct Shared {
     pub(super) maintenance: Mutex<()>,
     /// As of the last completed flush: what compactions may rely on.
     durable: StdMutex<Arc<Layout>>,
+    views: Arc<Views>,
     pub(super) rewriting: StdMutex<Rewriting>,
     pub(super) cache: Option<ShardCache>,
     pub(super) absent: Run,
@@ -105,6 +107,35 @@ pub(super) struct View {
     pub(super) layout: Arc<Layout>,
     pub(super) snapshot: Arc<DbSnapshot>,
     pub(super) version: u64,
+    _hold: Hold,
+}
+
+/// The layouts of all views.
+#[derive(Default)]
+struct Views {
+    held: StdMutex<BTreeMap<u64, Arc<Layout>>>,
+    next: AtomicU64,
+}
+
+/// A view's place among them, until it is dropped.
+struct Hold {
+    views: Arc<Views>,
+    number: u64,
+}
+
+impl Views {
+    fn hold(self: &Arc<Self>, layout: &Arc<Layout>) -> Hold {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        locked(&self.held).insert(number, layout.clone());
+        let views = self.clone();
+        Hold { views, number }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        locked(&self.views.held).remove(&self.number);
+    }
 }
 
 /// A write batch and the pages it touches.
@@ -157,6 +188,7 @@ impl Shared {
             maintenance: Mutex::new(()),
             rewriting: StdMutex::new(Rewriting::resumed(&layout)),
             durable: StdMutex::new(layout),
+            views: Arc::default(),
             cache,
             absent: Run::open(absent).expect("the builder writes runs"),
             broken: StdMutex::new(None),
@@ -193,11 +225,29 @@ impl Shared {
             self.check_writable()?;
         }
         let snapshot = self.db.snapshot().map_err(PageError::of("reading"))?;
+        // Still behind the gate: a compaction sees either the view or no later layout than it.
+        let hold = self.views.hold(&published.layout);
         Ok(View {
             layout: published.layout.clone(),
             snapshot,
             version: published.version,
+            _hold: hold,
         })
+    }
+
+    /// The layouts that readers work with at the moment.
+    pub(super) fn viewed_layouts(&self) -> Vec<Arc<Layout>> {
+        let held = locked(&self.views.held);
+        let mut layouts: Vec<Arc<Layout>> = held.values().cloned().collect();
+        drop(held);
+        layouts.sort_unstable_by_key(Arc::as_ptr);
+        layouts.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        layouts
+    }
+
+    /// Whether nothing was written since.
+    pub(super) async fn is_latest(&self, view: &View) -> bool {
+        self.gate.read().await.version == view.version
     }
 
     /// Keeps images that were read from the view, unless a write came between.

@@ -21,12 +21,15 @@ use object_store::{
 };
 use proto::types::{Epoch, KeyGroup, KeyGroupCount, KeyGroupRange, TableId};
 use state_client::{
-    Block,
+    Block, KeyRequest,
     page::{RowRef, RunBuilder},
 };
 use tokio::runtime::Handle;
 
-use super::{FlushBatch, Opened, PageCache, PageLimits, PageRow, PageStore, PageStoreConfig};
+use super::{
+    FlushBatch, Opened, PageCache, PageError, PageLimits, PageRow, PageScan, PageStore,
+    PageStoreConfig, store::View,
+};
 
 /// The object store as one process reaches it.
 #[derive(Debug, Clone)]
@@ -276,17 +279,70 @@ impl Model {
     }
 }
 
+/// What reads of a test see: the newest, or what was there when a view was taken.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) store: &'a PageStore,
+    pub(super) view: Option<&'a View>,
+    /// What was closed since the view was taken may be gone from it: nobody asks for it any more.
+    pub(super) marks: Option<&'a BTreeMap<(TableId, KeyGroup), i64>>,
+}
+
+impl<'a> From<&'a PageStore> for Seen<'a> {
+    fn from(store: &'a PageStore) -> Self {
+        Seen {
+            store,
+            view: None,
+            marks: None,
+        }
+    }
+}
+
+impl Seen<'_> {
+    pub(super) async fn read(
+        &self,
+        requests: &[KeyRequest],
+    ) -> Result<Vec<Vec<PageRow>>, PageError> {
+        match self.view {
+            Some(view) => self.store.shared.read_at(view, requests).await,
+            None => self.store.read(requests).await,
+        }
+    }
+
+    async fn scan(
+        &self,
+        table: TableId,
+        key_group: KeyGroup,
+        cursor: Option<Bytes>,
+        bytes_max: usize,
+    ) -> Result<PageScan, PageError> {
+        let (store, of) = (self.store, (table, key_group, None));
+        let mut scan = match self.view {
+            Some(view) => store.shared.scan_at(view, of, cursor, bytes_max).await?,
+            None => {
+                store
+                    .scan(table, key_group, None, cursor, bytes_max)
+                    .await?
+            }
+        };
+        let mark = self.marks.and_then(|marks| marks.get(&(table, key_group)));
+        scan.rows.retain(|row| mark <= Some(&row.namespace));
+        Ok(scan)
+    }
+}
+
 /// Every row of a table in a key group, by scans of about `bytes_max` bytes.
 pub(super) async fn scan_all(
-    store: &PageStore,
+    seen: impl Into<Seen<'_>>,
     table: TableId,
     key_group: KeyGroup,
     bytes_max: usize,
 ) -> Vec<PageRow> {
+    let seen = seen.into();
     let mut rows = Vec::new();
     let mut cursor = None;
     loop {
-        let scan = store.scan(table, key_group, None, cursor, bytes_max).await;
+        let scan = seen.scan(table, key_group, cursor, bytes_max).await;
         let scan = scan.expect("the shard can be scanned");
         rows.extend(scan.rows);
         cursor = scan.cursor;
@@ -297,11 +353,17 @@ pub(super) async fn scan_all(
 }
 
 /// Asserts that a store has exactly the model's rows, and scans them in order.
-pub(super) async fn assert_same(store: &PageStore, model: &Model, bytes_max: usize, tables: u32) {
+pub(super) async fn assert_same(
+    seen: impl Into<Seen<'_>>,
+    model: &Model,
+    bytes_max: usize,
+    tables: u32,
+) {
+    let seen = seen.into();
     let range: KeyGroupRange = key_groups().range(0, 1);
     for table in (0..tables).map(TableId) {
         for key_group in range.iter() {
-            let mut rows = scan_all(store, table, key_group, bytes_max).await;
+            let mut rows = scan_all(seen, table, key_group, bytes_max).await;
             let order = |row: &PageRow| (row.namespace, row.hash, row.identity.clone());
             assert!(rows.is_sorted_by(|a, b| order(a) < order(b)), "scan order");
             for row in rows.iter().filter(|row| row.value.is_none()) {
