@@ -127,6 +127,10 @@ async fn serve(
             served?;
             Err(anyhow!("the state node's server has ended"))
         }
+        why = store.full() => {
+            node.stop().await;
+            Err(anyhow!("{why}"))
+        }
         () = interrupt.asked() => {
             eprintln!("\nstopping; other state nodes take over");
             node.stop().await;

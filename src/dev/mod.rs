@@ -83,7 +83,7 @@ async fn serve(args: &DevArgs, telemetry: &Telemetry, interrupt: &Interrupt) -> 
     let demo = args.demo.then(|| tokio::spawn(demo::run(statements)));
 
     let interrupted = interrupt.asked();
-    let taken_over = tiers.until_stopped(interrupted).await;
+    let stopped_by = tiers.until_stopped(interrupted).await;
     drop((stop, stopped));
     let wait = Duration::from_millis(SHUTDOWN_MS);
     // The demo's last rows may be for a pipe that nobody reads any more.
@@ -99,7 +99,7 @@ async fn serve(args: &DevArgs, telemetry: &Telemetry, interrupt: &Interrupt) -> 
         // A client holds on to its connection; it has had its time.
         Err(_) => Ok(()),
     }?;
-    taken_over.map_or(Ok(()), |why| bail!("{why}"))
+    stopped_by.map_or(Ok(()), |why| bail!("{why}"))
 }
 
 /// What jobs run on.
@@ -138,7 +138,7 @@ impl Tiers {
         })
     }
 
-    /// Runs until the user wants no more, or another process has taken the store over: why.
+    /// Runs until the user wants no more, or the process cannot go on: why.
     async fn until_stopped(self, interrupted: impl Future<Output = ()>) -> Option<String> {
         let Some(durable) = self.durable else {
             interrupted.await;
@@ -149,7 +149,7 @@ impl Tiers {
         };
         let why = tokio::select! {
             () = interrupted => None,
-            why = durable.taken_over() => Some(why),
+            why = durable.cannot_go_on() => Some(why),
         };
         if why.is_none() {
             eprintln!("\nstopping; the next start goes on with the jobs");

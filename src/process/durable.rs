@@ -58,8 +58,15 @@ impl OpenedStore {
     /// # Errors
     /// When the store cannot be used, or is another's.
     pub async fn open(url: &StoreUrl) -> anyhow::Result<OpenedStore> {
+        OpenedStore::of(open(url)?).await
+    }
+
+    /// Takes a store over that is open.
+    ///
+    /// # Errors
+    /// When the store cannot be used, or is another's.
+    pub async fn of(store: OpenStore) -> anyhow::Result<OpenedStore> {
         let mut random = SmallRng::seed_from_u64(draw_seed());
-        let store = open(url)?;
         let founding = Identity::new(
             ClusterId::draw(&mut random),
             wall_ms(&SystemClock::default()),
@@ -87,6 +94,7 @@ impl OpenedStore {
 pub struct Durable {
     /// What leads.
     pub leading: Leading,
+    store: OpenStore,
     metadata: BucketMetadata,
     node: StateNode,
     /// Where state is flushed and tidied up; requests are not served there.
@@ -127,15 +135,20 @@ impl Durable {
         local_worker::start(Arc::new(tasks), clock, later, leading.workers.clone());
         Ok(Durable {
             leading,
+            store,
             metadata,
             node,
             background: Some(background),
         })
     }
 
-    /// Waits until this process must stop, since another one has taken the store over; why.
-    pub async fn taken_over(&self) -> String {
-        self.metadata.closed().await
+    /// Waits until this process must stop: another one has taken the store over, or its disk is full;
+    /// which, in one line.
+    pub async fn cannot_go_on(&self) -> String {
+        tokio::select! {
+            why = self.metadata.closed() => why,
+            why = self.store.full() => why,
+        }
     }
 
     /// Its state node.

@@ -67,7 +67,7 @@ pub(super) async fn run_kept(
     };
     let ran = tokio::select! {
         ran = run => Ok(ran),
-        why = durable.taken_over() => Err(why),
+        why = durable.cannot_go_on() => Err(why),
     };
     durable.stop().await;
     match ran {

@@ -6,12 +6,25 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
+use control_plane::{Statements, api::Token};
+use coordinator::JobState;
+use millstream::{Durable, DurableConfig, OpenedStore};
+use proto::{
+    control::JobOptions,
+    types::{Epoch, JobId},
+};
 use serde_json::Value;
+use state_service::{
+    object::{OpenStore, StoreUrl, open},
+    testing::{Fault, FaultStore, Request, RequestKind},
+};
 use tempfile::TempDir;
 use tests::{DevProcess, wait_until};
+use tokio::time::timeout;
 
 /// A test that takes longer has hung.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -69,11 +82,9 @@ fn fold(folder: &Path) -> BTreeMap<i64, i64> {
     rows
 }
 
-#[test]
-fn kills_lose_nothing_and_double_nothing() {
-    let folder = TempDir::new().expect("a folder");
-    let (data, output) = (folder.path().join("data"), folder.path().join("output"));
-    let script = format!(
+/// A job of some seconds that counts 20,000 numbers by their remainder.
+fn counting(output: &Path) -> String {
+    format!(
         "SET 'execution.checkpointing.interval' = '100 ms';
          SET 'parallelism.default' = '2';
          CREATE TABLE numbers (id BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '5000',
@@ -82,7 +93,20 @@ fn kills_lose_nothing_and_double_nothing() {
            'path' = '{}', 'format' = 'debezium-json');
          INSERT INTO counts SELECT id % 7, COUNT(*) FROM numbers GROUP BY id % 7",
         output.display()
-    );
+    )
+}
+
+/// What it has counted in the end.
+fn counted() -> BTreeMap<i64, i64> {
+    let count = |key| (0..20_000).filter(|id| id % 7 == key).count() as i64;
+    (0..7).map(|key| (key, count(key))).collect()
+}
+
+#[test]
+fn kills_lose_nothing_and_double_nothing() {
+    let folder = TempDir::new().expect("a folder");
+    let (data, output) = (folder.path().join("data"), folder.path().join("output"));
+    let script = counting(&output);
     let mut dev = start(&data);
     let _ = dev.execute(&script, "");
     let mut epoch = 0;
@@ -97,12 +121,66 @@ fn kills_lose_nothing_and_double_nothing() {
     }
     let finished = wait_until(PATIENCE, || job(&dev).0 == "FINISHED");
     assert!(finished, "{:?} {}", job(&dev), dev.log());
-    let expected = (0..7).map(|key| (key, (0..20_000).filter(|id| id % 7 == key).count() as i64));
-    assert_eq!(fold(&output), expected.collect());
+    assert_eq!(fold(&output), counted());
     // Tables are there for the next script, and the job's files are not.
     let (_, _, tables) = dev.get("/v1/tables", true);
     assert!(tables.contains("numbers"), "{tables}");
     let gone = wait_until(PATIENCE, || objects(&data.join("jobs/1")).is_empty());
     let left = objects(&data.join("jobs/1"));
     assert!(gone, "files of an ended job stay: {left:?} {}", dev.log());
+}
+
+async fn start_on(store: OpenStore) -> Durable {
+    let opened = OpenedStore::of(store).await.expect("it is ours");
+    let config = DurableConfig {
+        defaults: JobOptions::default(),
+        token: Token::new("a-token"),
+        address: "127.0.0.1:1".to_owned(),
+    };
+    Durable::start(opened, config).await.expect("it starts")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_stops_the_process_and_with_room_it_goes_on() {
+    let folder = TempDir::new().expect("a folder");
+    let (data, output) = (folder.path().join("data"), folder.path().join("output"));
+    let directory = || open(&StoreUrl::File(data.clone())).expect("open");
+    let faults = FaultStore::new(directory().store);
+    let durable = start_on(directory().with_store(Arc::new(faults.clone()))).await;
+    let statements: Arc<Statements> = durable.leading.statements.clone();
+    let executed = statements.execute(&counting(&output)).await;
+    executed.expect("accepted");
+    let job = statements.jobs().get(JobId(1)).expect("the job");
+    let begun = timeout(PATIENCE, async {
+        while job.committed() == Epoch::ZERO {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    begun.await.expect("an epoch is committed");
+    let put = Request {
+        kind: RequestKind::Put,
+        path: "",
+    };
+    faults.fail(put, 0, u64::MAX, Fault::Full);
+    let why = timeout(PATIENCE, durable.cannot_go_on()).await;
+    let line = format!(
+        "directory `{}` has no space left: make room, then start again",
+        data.display()
+    );
+    assert_eq!(why.as_deref(), Ok(line.as_str()));
+    let stopped = timeout(PATIENCE, durable.stop()).await;
+    stopped.expect("it stops");
+    let committed = job.committed();
+    drop((job, statements));
+    // Somebody has made room.
+    let durable = start_on(directory()).await;
+    let job = durable.leading.jobs.get(JobId(1)).expect("it is there");
+    assert!(
+        job.committed() >= committed,
+        "what was committed is forgotten"
+    );
+    let ended = timeout(PATIENCE, job.ended()).await;
+    assert_eq!(ended, Ok(JobState::Finished));
+    assert_eq!(fold(&output), counted());
+    durable.stop().await;
 }

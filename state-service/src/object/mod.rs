@@ -8,6 +8,7 @@
 mod directory;
 mod enter;
 mod error;
+mod full;
 mod identity;
 #[cfg(test)]
 mod object_test;

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     ObjectStoreExt as _, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
@@ -190,6 +190,38 @@ async fn a_probe_leaves_nothing_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     for open in [memory(), directory(&folder)] {
         put(&open, "mine", "x").await;
+        #[tokio::test]
+        async fn a_write_that_finds_a_directorys_disk_full_is_told_in_one_line() {
+            let folder = tempfile::tempdir().expect("a folder");
+            let open = directory(&folder);
+            let faults = FaultStore::new(open.store.clone());
+            let faulty = open.with_store(Arc::new(faults.clone()));
+            let any = Request {
+                kind: RequestKind::Put,
+                path: "part",
+            };
+            let path = open.path("part");
+            faults.fail(any, 0, 1, testing::Fault::Before);
+            faulty.store.put(&path, "x".into()).await.expect_err("no");
+            assert!(open.full().now_or_never().is_none(), "it has another fault");
+            // The second part of an upload does not fit.
+            faults.fail(any, 2, 1, testing::Fault::Full);
+            let mut upload = faulty.store.put_multipart(&path).await.expect("begun");
+            upload.put_part("x".into()).await.expect("it fits");
+            upload.put_part("y".into()).await.expect_err("full");
+            let line = format!(
+                "directory `{}` has no space left: make room, then start again",
+                folder.path().join("data").display()
+            );
+            assert_eq!(open.full().await, line);
+            // A bucket is looked after by others.
+            let memory = memory();
+            let faulty = memory.with_store(Arc::new(faults.clone()));
+            faults.fail(any, 0, 1, testing::Fault::Full);
+            faulty.store.put(&path, "x".into()).await.expect_err("full");
+            assert!(memory.full().now_or_never().is_none());
+        }
+
         probe(&open, nonce()).await.expect("fit");
         assert_eq!(objects(&open).await, ["mine"]);
     }

@@ -12,6 +12,7 @@ use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory, path::
 use super::{
     directory::DirectoryStore,
     error::{Fault, StoreError, Target},
+    full::{Full, FullStore},
     s3::S3Bucket,
     url::StoreUrl,
 };
@@ -38,15 +39,31 @@ pub struct OpenStore {
     /// What it is.
     pub kind: StoreKind,
     target: Target,
+    /// Of a directory.
+    full: Option<Full>,
 }
 
 impl OpenStore {
     /// A store that somebody else has opened, a wrapped one for instance.
     #[must_use]
     pub fn with_store(&self, store: Arc<dyn ObjectStore>) -> OpenStore {
+        let store = match self.full.clone() {
+            Some(full) => Arc::new(FullStore::new(store, full)),
+            None => store,
+        };
         OpenStore {
             store,
             ..self.clone()
+        }
+    }
+
+    /// Waits until a write finds no space left on the disk of a directory; what to do, in one line.
+    /// Whoever works on the directory stops then: what was acknowledged is there, and nothing that
+    /// waits makes room. A bucket's operator makes room while its users wait.
+    pub async fn full(&self) -> String {
+        match &self.full {
+            Some(full) => full.found().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -115,6 +132,7 @@ pub fn open(url: &StoreUrl) -> Result<OpenStore, StoreError> {
             prefix: Path::default(),
             kind: StoreKind::Memory,
             target: Target::Memory,
+            full: None,
         }),
         StoreUrl::File(directory) => open_directory(directory),
         StoreUrl::S3(bucket) => open_bucket(bucket),
@@ -131,11 +149,14 @@ fn open_directory(directory: &path::Path) -> Result<OpenStore, StoreError> {
     made.map_err(|error| target.explain_io(&error))?;
     let store = LocalFileSystem::new_with_prefix(directory);
     let store = store.map_err(|error| target.explain(&error))?;
+    let full = Full::new(target.clone());
+    let directory: Arc<dyn ObjectStore> = Arc::new(DirectoryStore::new(store));
     Ok(OpenStore {
-        store: Arc::new(DirectoryStore::new(store)),
+        store: Arc::new(FullStore::new(directory, full.clone())),
         prefix: Path::default(),
         kind: StoreKind::Directory,
         target,
+        full: Some(full),
     })
 }
 
@@ -149,5 +170,6 @@ fn open_bucket(bucket: &S3Bucket) -> Result<OpenStore, StoreError> {
         prefix: bucket.prefix.clone(),
         kind: StoreKind::S3,
         target,
+        full: None,
     })
 }
