@@ -13,7 +13,7 @@ use rpc::Tls;
 use state_service::{
     StateNode, StateService,
     agent::NodeAgent,
-    object::{ClusterId, Identity, enter, open},
+    object::{ClusterId, Identity, Keeper, enter, open},
 };
 use tokio::runtime::Runtime;
 
@@ -108,7 +108,7 @@ async fn serve(
     let mut random = SmallRng::seed_from_u64(draw_seed());
     let cluster = ClusterId::from(cluster_id.as_str());
     let now = u64::try_from(SystemClock::default().wall_ms()).unwrap_or_default();
-    let founding = Identity::new(cluster.clone(), now, &mut random);
+    let founding = Identity::new(cluster.clone(), Keeper::Cluster, now, &mut random);
     let identity = enter(&store, founding, Some(&cluster), random.next_u64()).await?;
     let store_id = identity.store;
     let config = state_node_config(

@@ -22,7 +22,7 @@ use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 use sql::PlanOptions;
 use state_service::{
     ControlView, EmbeddedStore, PatientStore, ReportReceiver, StateNode,
-    object::{ClusterId, Identity, OpenStore, StoreUrl, enter, open},
+    object::{ClusterId, Identity, Keeper, OpenStore, StoreUrl, enter, open},
 };
 use tokio::runtime::Runtime;
 
@@ -69,6 +69,7 @@ impl OpenedStore {
         let mut random = SmallRng::seed_from_u64(draw_seed());
         let founding = Identity::new(
             ClusterId::draw(&mut random),
+            Keeper::Embedded,
             wall_ms(&SystemClock::default()),
             &mut random,
         );

@@ -184,3 +184,25 @@ async fn a_full_disk_stops_the_process_and_with_room_it_goes_on() {
     assert_eq!(fold(&output), counted());
     durable.stop().await;
 }
+
+#[test]
+fn the_store_of_a_cluster_is_left_alone() {
+    let folder = TempDir::new().expect("a folder");
+    let identity = r#"{"format":1,"cluster":"c","store":"s","metadata":"cluster","created_ms":1}"#;
+    fs::write(folder.path().join("millstream.json"), identity).expect("written");
+    let dev = std::process::Command::new(PROGRAM)
+        .args(["dev", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder.path())
+        .output()
+        .expect("it runs");
+    assert_eq!(dev.status.code(), Some(1));
+    let line = format!(
+        "error: directory `{}` belongs to a cluster, whose control plane keeps the metadata of its \
+         jobs: use another prefix or directory",
+        folder.path().display()
+    );
+    let said = String::from_utf8(dev.stderr).expect("text");
+    assert_eq!(said.trim_end(), line);
+    let left: Vec<_> = fs::read_dir(folder.path()).expect("a folder").collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}

@@ -29,6 +29,7 @@ fn identity(name: &str) -> Identity {
         format: FORMAT,
         cluster: ClusterId::from(name),
         store: format!("the store of {name}"),
+        metadata: None,
         created_ms: 0,
     }
 }

@@ -16,7 +16,8 @@ pub const ENTER_MAX: Duration = Duration::from_secs(120);
 /// is another's, or no store of ours, is left as it is. `nonce` is drawn at random.
 ///
 /// # Errors
-/// When it cannot be used, is not fit, or is not that of `expected`.
+/// When it cannot be used, is not fit, is not that of `expected`, or its metadata is kept elsewhere
+/// than `founding` says.
 pub async fn enter(
     open: &OpenStore,
     founding: Identity,
@@ -25,17 +26,16 @@ pub async fn enter(
 ) -> Result<Identity, StoreError> {
     let enter = async {
         let found = Identity::read(open).await?;
-        if let (Some(found), Some(expected)) = (&found, expected) {
-            found.check(open, expected)?;
+        if let Some(found) = &found {
+            found.check(open, &founding, expected)?;
         }
         probe(open, nonce).await?;
         let identity = match found {
             Some(found) => found,
-            None => founding.make(open).await?,
+            None => founding.clone().make(open).await?,
         };
-        if let Some(expected) = expected {
-            identity.check(open, expected)?;
-        }
+        // Somebody else may have been faster.
+        identity.check(open, &founding, expected)?;
         Ok(identity)
     };
     let entered = tokio::time::timeout(ENTER_MAX, enter).await;

@@ -41,6 +41,16 @@ impl fmt::Display for ClusterId {
     }
 }
 
+/// Who keeps the metadata of what is in a store: numbers of jobs, owners of shards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keeper {
+    /// One process with all tiers, in the store itself.
+    Embedded,
+    /// The control plane of a cluster.
+    Cluster,
+}
+
 /// Whose a store is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Identity {
@@ -51,6 +61,9 @@ pub struct Identity {
     /// Tells the store from every other, also of the same cluster: drawn at random when it was made.
     #[serde(default)]
     pub store: String,
+    /// Who keeps its metadata; `None`: it was made before that was written down.
+    #[serde(default)]
+    pub metadata: Option<Keeper>,
     /// When it was made, in ms since 1970.
     pub created_ms: u64,
 }
@@ -58,11 +71,17 @@ pub struct Identity {
 impl Identity {
     /// That of a cluster whose first start this may be.
     #[must_use]
-    pub fn new(cluster: ClusterId, created_ms: u64, random: &mut impl Rng) -> Identity {
+    pub fn new(
+        cluster: ClusterId,
+        metadata: Keeper,
+        created_ms: u64,
+        random: &mut impl Rng,
+    ) -> Identity {
         Identity {
             format: FORMAT,
             cluster,
             store: format!("{:032x}", random.random::<u128>()),
+            metadata: Some(metadata),
             created_ms,
         }
     }
@@ -116,11 +135,31 @@ impl Identity {
         Err(open.refuse(&format!("lets nobody make `{IDENTITY}`")))
     }
 
-    /// Whether it is whom we expect.
-    pub(super) fn check(&self, open: &OpenStore, expected: &ClusterId) -> Result<(), StoreError> {
-        if self.cluster == *expected {
-            return Ok(());
+    /// Whether it is whom we expect: of `expected`, and used in the way of `ours`. Two who number jobs
+    /// on their own would destroy each other's shards.
+    pub(super) fn check(
+        &self,
+        open: &OpenStore,
+        ours: &Identity,
+        expected: Option<&ClusterId>,
+    ) -> Result<(), StoreError> {
+        if let (Some(found), Some(wanted)) = (self.metadata, ours.metadata)
+            && found != wanted
+        {
+            return Err(open.refuse(match found {
+                Keeper::Embedded => {
+                    "belongs to a single process (`dev`), which keeps the metadata of its jobs in \
+                     it: give the cluster another prefix or directory"
+                }
+                Keeper::Cluster => {
+                    "belongs to a cluster, whose control plane keeps the metadata of its jobs: use \
+                     another prefix or directory"
+                }
+            }));
         }
+        let Some(expected) = expected.filter(|expected| self.cluster != **expected) else {
+            return Ok(());
+        };
         let found = &self.cluster;
         let why = format!(
             "belongs to cluster {found}, and this process to {expected}: give each its own store"

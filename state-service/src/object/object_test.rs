@@ -136,7 +136,12 @@ fn directory(folder: &tempfile::TempDir) -> OpenStore {
 
 fn identity(seed: u64) -> Identity {
     let mut random = StdRng::seed_from_u64(seed);
-    Identity::new(ClusterId::draw(&mut random), seed, &mut random)
+    Identity::new(
+        ClusterId::draw(&mut random),
+        Keeper::Cluster,
+        seed,
+        &mut random,
+    )
 }
 
 /// A random number, as callers draw it.
@@ -186,42 +191,42 @@ async fn a_directory_is_made_and_no_file_is_taken_for_one() {
 }
 
 #[tokio::test]
+async fn a_write_that_finds_a_directorys_disk_full_is_told_in_one_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = directory(&folder);
+    let faults = FaultStore::new(open.store.clone());
+    let faulty = open.with_store(Arc::new(faults.clone()));
+    let any = Request {
+        kind: RequestKind::Put,
+        path: "part",
+    };
+    let path = open.path("part");
+    faults.fail(any, 0, 1, testing::Fault::Before);
+    faulty.store.put(&path, "x".into()).await.expect_err("no");
+    assert!(open.full().now_or_never().is_none(), "it has another fault");
+    // The second part of an upload does not fit.
+    faults.fail(any, 2, 1, testing::Fault::Full);
+    let mut upload = faulty.store.put_multipart(&path).await.expect("begun");
+    upload.put_part("x".into()).await.expect("it fits");
+    upload.put_part("y".into()).await.expect_err("full");
+    let line = format!(
+        "directory `{}` has no space left: make room, then start again",
+        folder.path().join("data").display()
+    );
+    assert_eq!(open.full().await, line);
+    // A bucket is looked after by others.
+    let memory = memory();
+    let faulty = memory.with_store(Arc::new(faults.clone()));
+    faults.fail(any, 0, 1, testing::Fault::Full);
+    faulty.store.put(&path, "x".into()).await.expect_err("full");
+    assert!(memory.full().now_or_never().is_none());
+}
+
+#[tokio::test]
 async fn a_probe_leaves_nothing_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     for open in [memory(), directory(&folder)] {
         put(&open, "mine", "x").await;
-        #[tokio::test]
-        async fn a_write_that_finds_a_directorys_disk_full_is_told_in_one_line() {
-            let folder = tempfile::tempdir().expect("a folder");
-            let open = directory(&folder);
-            let faults = FaultStore::new(open.store.clone());
-            let faulty = open.with_store(Arc::new(faults.clone()));
-            let any = Request {
-                kind: RequestKind::Put,
-                path: "part",
-            };
-            let path = open.path("part");
-            faults.fail(any, 0, 1, testing::Fault::Before);
-            faulty.store.put(&path, "x".into()).await.expect_err("no");
-            assert!(open.full().now_or_never().is_none(), "it has another fault");
-            // The second part of an upload does not fit.
-            faults.fail(any, 2, 1, testing::Fault::Full);
-            let mut upload = faulty.store.put_multipart(&path).await.expect("begun");
-            upload.put_part("x".into()).await.expect("it fits");
-            upload.put_part("y".into()).await.expect_err("full");
-            let line = format!(
-                "directory `{}` has no space left: make room, then start again",
-                folder.path().join("data").display()
-            );
-            assert_eq!(open.full().await, line);
-            // A bucket is looked after by others.
-            let memory = memory();
-            let faulty = memory.with_store(Arc::new(faults.clone()));
-            faults.fail(any, 0, 1, testing::Fault::Full);
-            faulty.store.put(&path, "x".into()).await.expect_err("full");
-            assert!(memory.full().now_or_never().is_none());
-        }
-
         probe(&open, nonce()).await.expect("fit");
         assert_eq!(objects(&open).await, ["mine"]);
     }
@@ -317,7 +322,7 @@ async fn the_first_who_comes_founds_the_cluster_and_the_others_join_it() {
     let mut random = StdRng::seed_from_u64(1);
     let (cluster, stores) = (ClusterId::from("one"), [memory(), memory()]);
     let [one, other] = stores.map(|open| {
-        let founding = Identity::new(cluster.clone(), 0, &mut random);
+        let founding = Identity::new(cluster.clone(), Keeper::Cluster, 0, &mut random);
         async move { enter(&open, founding, None, nonce()).await.expect("in") }
     });
     let (one, other) = (one.await, other.await);
@@ -358,6 +363,47 @@ async fn a_store_of_another_cluster_or_version_is_refused_and_left_alone() {
         assert_eq!(refused(&open, ours.clone(), None).await, line);
         let left = open.store.get(&open.path(IDENTITY)).await.expect("there");
         assert_eq!(left.bytes().await.expect("read"), content.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_and_a_single_process_do_not_share_a_store() {
+    let kept_by = |keeper| Identity {
+        metadata: Some(keeper),
+        ..identity(1)
+    };
+    for (first, second, line) in [
+        (
+            Keeper::Cluster,
+            Keeper::Embedded,
+            "memory belongs to a cluster, whose control plane keeps the metadata of its jobs: use \
+             another prefix or directory",
+        ),
+        (
+            Keeper::Embedded,
+            Keeper::Cluster,
+            "memory belongs to a single process (`dev`), which keeps the metadata of its jobs in \
+             it: give the cluster another prefix or directory",
+        ),
+    ] {
+        let open = memory();
+        let made = enter(&open, kept_by(first), None, nonce()).await;
+        let made = made.expect("in");
+        // Even the same cluster's name does not help.
+        for expected in [None, Some(&made.cluster)] {
+            assert_eq!(refused(&open, kept_by(second), expected).await, line);
+        }
+        assert_eq!(objects(&open).await, [IDENTITY]);
+        let again = enter(&open, kept_by(first), None, nonce()).await;
+        assert_eq!(again.expect("in"), made);
+        // Who comes at the same time and is second.
+        let open = memory();
+        let race = (
+            enter(&open, kept_by(first), None, nonce()),
+            enter(&open, kept_by(second), None, nonce()),
+        );
+        let (one, other) = futures::join!(race.0, race.1);
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
     }
 }
 
