@@ -148,7 +148,7 @@ impl Identity {
         {
             return Err(open.refuse(match found {
                 Keeper::Embedded => {
-                    "belongs to a single process (`dev`), which keeps the metadata of its jobs in \
+                    "belongs to a single process (`dev`, `run`), which keeps the metadata of its jobs in \
                      it: give the cluster another prefix or directory"
                 }
                 Keeper::Cluster => {

@@ -382,7 +382,7 @@ async fn a_cluster_and_a_single_process_do_not_share_a_store() {
         (
             Keeper::Embedded,
             Keeper::Cluster,
-            "memory belongs to a single process (`dev`), which keeps the metadata of its jobs in \
+            "memory belongs to a single process (`dev`, `run`), which keeps the metadata of its jobs in \
              it: give the cluster another prefix or directory",
         ),
     ] {
