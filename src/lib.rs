@@ -11,5 +11,7 @@ pub mod run;
 pub mod serve;
 pub mod telemetry;
 
-pub use process::{Durable, DurableConfig, OpenedStore, Process, ProcessConfig};
+pub use process::{
+    Durable, DurableConfig, OpenedStore, Process, ProcessConfig, join_tier, state_node_config,
+};
 pub use render::lines;

@@ -12,21 +12,16 @@ use control_plane::{
     state_tier::StateTier,
 };
 use engine::clock::Clock as _;
-use futures::{FutureExt as _, future::BoxFuture};
-use proto::{
-    control::JobOptions,
-    state_control::{LogReferences, StateOrder},
-    types::{JobId, ShardId, StateNodeId},
-};
+use proto::{control::JobOptions, types::StateNodeId};
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 use sql::PlanOptions;
 use state_service::{
-    ControlView, EmbeddedStore, PatientStore, ReportReceiver, StateNode,
+    EmbeddedStore, PatientStore, StateNode,
     object::{ClusterId, Identity, Keeper, OpenStore, StoreUrl, enter, open},
 };
 use tokio::runtime::Runtime;
 
-use super::{background_runtime, draw_seed, local_worker, state_node_config};
+use super::{background_runtime, draw_seed, join_tier, local_worker, state_node_config};
 
 /// Merged pages that are kept for reads.
 const PAGE_CACHE_BYTES: u64 = 64 << 20;
@@ -129,7 +124,7 @@ impl Durable {
         };
         let leading = Leading::start(lead, random.next_u64()).await?;
         let background = background_runtime()?;
-        let node = start_node(&store, &leading.tier, &background, random.next_u64()).await?;
+        let node = start_node(&store, &leading.tier, &background, random.next_u64()).await;
         let later = local_worker::LaterJobs::default();
         let _ = later.set(leading.jobs.clone());
         let tasks = PatientStore::new(EmbeddedStore::new(node.clone()), random.next_u64());
@@ -200,66 +195,10 @@ async fn start_node(
     tier: &StateTier,
     background: &Runtime,
     seed: u64,
-) -> anyhow::Result<StateNode> {
+) -> StateNode {
     // The same at every start, so that the shards are its at once. Another process with this id
     // has lost the metadata's log to us, and the shards to whoever opened them last.
     let id = StateNodeId(0);
     let config = state_node_config(store, id, background.handle(), PAGE_CACHE_BYTES, seed);
-    let view = Arc::new(TierView {
-        tier: tier.clone(),
-        node: id,
-    });
-    let (node, reports) = StateNode::start(config, view);
-    let orders = node.clone();
-    let link = move |order: StateOrder| {
-        orders.order(order);
-        true
-    };
-    let session = tier.join(id, String::new(), Arc::new(link)).await;
-    let tier = tier.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            () = report(reports, tier.clone(), session) => {}
-            () = tier.ended() => {}
-        }
-    });
-    Ok(node)
-}
-
-async fn report(
-    mut reports: ReportReceiver,
-    tier: StateTier,
-    session: control_plane::state_tier::StateNodeSession,
-) {
-    loop {
-        let report = reports.recv().await;
-        tier.report(session, report).await;
-    }
-}
-
-/// The control plane as the node of the same process asks it.
-struct TierView {
-    tier: StateTier,
-    node: StateNodeId,
-}
-
-impl ControlView for TierView {
-    fn owns(&self, job: JobId, shard: ShardId) -> BoxFuture<'static, Result<bool, String>> {
-        let (tier, node) = (self.tier.clone(), self.node);
-        async move {
-            let owner = tier.owner(job, shard).await;
-            let owner = owner.map_err(|error| error.to_string())?;
-            Ok(owner == Some(node))
-        }
-        .boxed()
-    }
-
-    fn log_references(&self, job: JobId) -> BoxFuture<'static, Result<LogReferences, String>> {
-        let tier = self.tier.clone();
-        async move {
-            let references = tier.references(job).await;
-            references.map_err(|error| error.to_string())
-        }
-        .boxed()
-    }
+    join_tier(tier, id, String::new(), config).await
 }
