@@ -6,7 +6,7 @@ use std::{
 };
 
 use tests::{
-    RunConfig,
+    RunConfig, Store,
     faults::{Fault, Step},
     run,
 };
@@ -43,14 +43,21 @@ fn table(name: &str, columns: &str, path: &Path, format: &str) -> String {
     )
 }
 
-#[test]
-fn every_insert_appends() {
+/// The tests of this file are cheap: each runs over every store.
+fn over(store: Store) -> RunConfig {
+    RunConfig {
+        store,
+        ..RunConfig::default()
+    }
+}
+
+fn check_appends(store: Store) {
     let root = tempfile::tempdir().expect("a folder");
     let ddl = table("o", "(a INT)", root.path(), "csv");
     let set = "BEGIN STATEMENT SET; INSERT INTO o VALUES (3); INSERT INTO o VALUES (4); END;";
     let script = format!("{ddl}INSERT INTO o VALUES (1); INSERT INTO o VALUES (2); {set}");
     for _ in 0..2 {
-        run(&script, &RunConfig::default()).expect("a run");
+        run(&script, &over(store)).expect("a run");
     }
     let mut rows: Vec<String> = text(root.path()).lines().map(str::to_owned).collect();
     rows.sort();
@@ -58,7 +65,12 @@ fn every_insert_appends() {
 }
 
 #[test]
-fn a_publication_that_is_repeated_adds_nothing() {
+fn every_insert_appends() {
+    check_appends(Store::Memory);
+    check_appends(Store::Embedded);
+}
+
+fn check_publication(store: Store) {
     let root = tempfile::tempdir().expect("a folder");
     let ddl = table("o", "(a INT)", root.path(), "csv");
     let script = format!("{ddl}INSERT INTO o VALUES (1), (2);");
@@ -68,7 +80,7 @@ fn a_publication_that_is_repeated_adds_nothing() {
             nth: 1,
             after: false,
         }],
-        ..RunConfig::default()
+        ..over(store)
     };
     let output = run(&script, &config).expect("a run");
     assert_eq!(output.faults, 1);
@@ -76,13 +88,18 @@ fn a_publication_that_is_repeated_adds_nothing() {
 }
 
 #[test]
-fn files_have_the_names_of_the_table() {
+fn a_publication_that_is_repeated_adds_nothing() {
+    check_publication(Store::Memory);
+    check_publication(Store::Embedded);
+}
+
+fn check_names(store: Store) {
     let check = |columns: &str, format: &str, expected: &str| {
         let root = tempfile::tempdir().expect("a folder");
         let ddl = table("o", columns, root.path(), format);
         let script =
             format!("{ddl}INSERT INTO o SELECT x, ROW(x, z) FROM (VALUES (1, 'p')) AS v (x, z);");
-        run(&script, &RunConfig::default()).expect(format);
+        run(&script, &over(store)).expect(format);
         assert_eq!(text(root.path()), expected, "{format}");
     };
     let columns = "(a INT, r ROW<b INT, c STRING>)";
@@ -95,4 +112,10 @@ fn files_have_the_names_of_the_table() {
     );
     let partitioned = format!("{columns} PARTITIONED BY (a)");
     check(&partitioned, "json", "{\"r\":{\"b\":1,\"c\":\"p\"}}\n");
+}
+
+#[test]
+fn files_have_the_names_of_the_table() {
+    check_names(Store::Memory);
+    check_names(Store::Embedded);
 }

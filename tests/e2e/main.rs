@@ -11,4 +11,5 @@ mod readme;
 mod requests;
 mod run_again;
 mod s3;
+mod state;
 mod telemetry;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, io::Read as _, path::Path};
 
 use tests::{
-    RunConfig, data,
+    RunConfig, Store, data,
     faults::{Fault, Step},
     root, rows, run,
 };
@@ -104,9 +104,10 @@ fn one_task_with_a_crash() {
     });
 }
 
-#[test]
-fn four_tasks_with_crashes() {
-    check_all(&RunConfig {
+/// Four tasks that lose what they do, and answers that get lost.
+fn crashes(store: Store) -> RunConfig {
+    RunConfig {
+        store,
         parallelism: 4,
         batch_rows: 200,
         checkpoint_interval_ms: 10,
@@ -128,5 +129,15 @@ fn four_tasks_with_crashes() {
             },
         ],
         ..RunConfig::default()
-    });
+    }
+}
+
+#[test]
+fn four_tasks_with_crashes() {
+    check_all(&crashes(Store::Memory));
+}
+
+#[test]
+fn four_tasks_with_crashes_over_a_state_node() {
+    check_all(&crashes(Store::Embedded));
 }

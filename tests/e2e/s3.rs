@@ -13,7 +13,8 @@ use state_service::object::{
 };
 use tests::minio::Minio;
 
-fn opened(minio: &Minio, url: &str, other: &[(&str, &str)]) -> OpenStore {
+/// A store in a bucket; the environment says what `other` does not.
+pub(super) fn opened(minio: &Minio, url: &str, other: &[(&str, &str)]) -> OpenStore {
     let variables = minio.variables();
     let url = StoreUrl::parse(url, &|name| {
         let given = other.iter().find(|(known, _)| *known == name);

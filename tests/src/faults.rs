@@ -14,8 +14,8 @@ use proto::{
     types::{Epoch, JobId, SinkId},
 };
 use state_client::{
-    Begun, CommittedOutput, Dropped, EpochDelta, Incarnation, MemoryStore, OutputRequest,
-    ReadReply, ReadRequest, ScanReply, ScanRequest, StateControl, StateError, StateStore,
+    Begun, CommittedOutput, Dropped, EpochDelta, Incarnation, OutputRequest, ReadReply,
+    ReadRequest, ScanReply, ScanRequest, StateControl, StateError, StateStore,
 };
 
 /// A kind of step.
@@ -48,10 +48,11 @@ pub struct Fault {
     pub after: bool,
 }
 
-/// A [`MemoryStore`] with faults.
+/// A store with faults, and its control side.
 #[derive(Clone)]
 pub struct FaultyStore {
-    inner: MemoryStore,
+    store: Arc<dyn StateStore>,
+    control: Arc<dyn StateControl>,
     faults: Arc<Vec<Fault>>,
     counts: Arc<[AtomicU64; 7]>,
     struck: Arc<AtomicU64>,
@@ -60,9 +61,14 @@ pub struct FaultyStore {
 impl FaultyStore {
     /// A store that fails at these steps.
     #[must_use]
-    pub fn new(inner: MemoryStore, faults: Vec<Fault>) -> Self {
+    pub fn new(
+        store: Arc<dyn StateStore>,
+        control: Arc<dyn StateControl>,
+        faults: Vec<Fault>,
+    ) -> Self {
         FaultyStore {
-            inner,
+            store,
+            control,
             faults: Arc::new(faults),
             counts: Arc::default(),
             struck: Arc::default(),
@@ -106,7 +112,7 @@ impl StateStore for FaultyStore {
         who: Incarnation,
         request: ReadRequest,
     ) -> BoxFuture<'static, Result<ReadReply, StateError>> {
-        self.guard(Step::Read, self.inner.read(who, request))
+        self.guard(Step::Read, self.store.read(who, request))
     }
 
     fn scan(
@@ -114,7 +120,7 @@ impl StateStore for FaultyStore {
         who: Incarnation,
         request: ScanRequest,
     ) -> BoxFuture<'static, Result<ScanReply, StateError>> {
-        self.guard(Step::Scan, self.inner.scan(who, request))
+        self.guard(Step::Scan, self.store.scan(who, request))
     }
 
     fn stage(
@@ -122,7 +128,7 @@ impl StateStore for FaultyStore {
         who: Incarnation,
         delta: EpochDelta,
     ) -> BoxFuture<'static, Result<Vec<LogObject>, StateError>> {
-        self.guard(Step::Stage, self.inner.stage(who, delta))
+        self.guard(Step::Stage, self.store.stage(who, delta))
     }
 
     fn committed_output(
@@ -130,13 +136,13 @@ impl StateStore for FaultyStore {
         who: Incarnation,
         request: OutputRequest,
     ) -> BoxFuture<'static, Result<Vec<CommittedOutput>, StateError>> {
-        self.guard(Step::Output, self.inner.committed_output(who, request))
+        self.guard(Step::Output, self.store.committed_output(who, request))
     }
 }
 
 impl StateControl for FaultyStore {
     fn begin(&self, who: Incarnation) -> BoxFuture<'static, Result<Begun, StateError>> {
-        self.guard(Step::Begin, self.inner.begin(who))
+        self.guard(Step::Begin, self.control.begin(who))
     }
 
     fn commit(
@@ -145,7 +151,7 @@ impl StateControl for FaultyStore {
         epoch: Epoch,
         objects: Vec<LogObject>,
     ) -> BoxFuture<'static, Result<(), StateError>> {
-        self.guard(Step::Commit, self.inner.commit(who, epoch, objects))
+        self.guard(Step::Commit, self.control.commit(who, epoch, objects))
     }
 
     fn published(
@@ -154,11 +160,11 @@ impl StateControl for FaultyStore {
         sink: SinkId,
         epoch: Epoch,
     ) -> BoxFuture<'static, Result<(), StateError>> {
-        self.guard(Step::Published, self.inner.published(who, sink, epoch))
+        self.guard(Step::Published, self.control.published(who, sink, epoch))
     }
 
     fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<Dropped, StateError>> {
-        self.inner.drop_job(job)
+        self.control.drop_job(job)
     }
 }
 

@@ -9,6 +9,7 @@ mod member;
 pub mod minio;
 pub mod rows;
 mod run;
+mod store;
 mod tool;
 mod wait;
 
@@ -16,6 +17,7 @@ pub use cluster::{Cluster, ClusterConfig, JobStatus};
 pub use dev_process::DevProcess;
 pub use member::Member;
 pub use run::{RunConfig, RunOutput, run};
+pub use store::{StartedStore, Store};
 pub use wait::wait_until;
 
 use std::path::{Path, PathBuf};

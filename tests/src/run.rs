@@ -6,14 +6,18 @@ use millstream::{
     Process, ProcessConfig,
     run::{Format, ResultMode, RunError, ScriptOptions, run_script},
 };
-use proto::{control::JobOptions, types::KeyGroupCount};
-use state_client::MemoryStore;
+use proto::control::JobOptions;
 
-use crate::faults::{CrashClock, Fault, FaultyStore};
+use crate::{
+    faults::{CrashClock, Fault, FaultyStore},
+    store::{StartedStore, Store},
+};
 
 /// How a script is run.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
+    /// Where state is.
+    pub store: Store,
     /// Tasks per operator.
     pub parallelism: u32,
     /// Rows per batch.
@@ -30,6 +34,7 @@ pub struct RunConfig {
 impl Default for RunConfig {
     fn default() -> Self {
         RunConfig {
+            store: Store::Memory,
             parallelism: 1,
             batch_rows: 4096,
             checkpoint_interval_ms: 1000,
@@ -62,10 +67,6 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    let store = FaultyStore::new(
-        MemoryStore::new(KeyGroupCount::DEFAULT),
-        config.faults.clone(),
-    );
     let options = ScriptOptions {
         result: Some(ResultMode::Final),
         format: Format::Tsv,
@@ -79,16 +80,21 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
     };
     let clock = Arc::new(CrashClock::new(config.crash_at_look));
     let mut text = Vec::new();
-    let ran = runtime.block_on(async {
+    let (ran, faults) = runtime.block_on(async {
+        let started = StartedStore::start(config.store).await;
+        let (tasks, control) = (started.tasks.clone(), started.control.clone());
+        let store = FaultyStore::new(tasks, control, config.faults.clone());
         let process = Process::start(ProcessConfig {
             store: Arc::new(store.clone()),
             control: Arc::new(store.clone()),
+            metadata: started.metadata.clone(),
             clock: clock.clone(),
             seed: 1,
-            ..ProcessConfig::default()
         });
         let never = std::future::pending();
-        run_script(&process.jobs, script, &options, &mut text, never).await
+        let ran = run_script(&process.jobs, script, &options, &mut text, never).await;
+        started.stop().await;
+        (ran, store.struck() + clock.struck())
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match ran.ended {
@@ -96,7 +102,7 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
             let text = String::from_utf8(text).map_err(|error| error.to_string())?;
             Ok(RunOutput {
                 text,
-                faults: store.struck() + clock.struck(),
+                faults,
                 checkpoints: ran.reports.iter().map(|report| report.checkpoints).sum(),
                 looks: clock.looks(),
             })

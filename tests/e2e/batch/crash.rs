@@ -7,7 +7,7 @@ use std::{
 };
 
 use proptest::strategy::{Strategy as _, ValueTree as _};
-use tests::{RunConfig, faults::Fault, rows, run};
+use tests::{RunConfig, Store, faults::Fault, rows, run};
 
 use super::{
     STEPS, runner,
@@ -64,7 +64,7 @@ fn ways(plain: &RunConfig, looks: u64, look_step: usize) -> Vec<RunConfig> {
 
 /// Runs the script that `script` makes of the tables' DDL and an empty folder in every way, and
 /// wants the same rows.
-fn crash_everywhere(script: impl Fn(&str, &Path) -> String + Sync, look_step: usize) {
+fn crash_everywhere(store: Store, script: impl Fn(&str, &Path) -> String + Sync, look_step: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let ddl = input().write(folder.path());
     let outcome = |way: &RunConfig| {
@@ -78,6 +78,7 @@ fn crash_everywhere(script: impl Fn(&str, &Path) -> String + Sync, look_step: us
         }
     };
     let plain = RunConfig {
+        store,
         parallelism: 2,
         batch_rows: 7,
         checkpoint_interval_ms: 1,
@@ -103,21 +104,38 @@ fn crash_everywhere(script: impl Fn(&str, &Path) -> String + Sync, look_step: us
     assert!(struck as usize > ways.len() / 2, "only {struck} faults");
 }
 
+/// The query as a SELECT.
+fn select(ddl: &str, _: &Path) -> String {
+    format!("{ddl}{QUERY};")
+}
+
+/// The query's changes in files of the folder, and a SELECT of them.
+fn insert(ddl: &str, folder: &Path) -> String {
+    let path = folder.join("out");
+    format!(
+        "{ddl}CREATE TABLE changes (c0 BIGINT, c1 BIGINT, c2 BIGINT) WITH ('connector' = \
+         'filesystem', 'path' = '{}', 'format' = 'debezium-json');\n\
+         INSERT INTO changes {QUERY};\nSELECT * FROM changes;",
+        path.display()
+    )
+}
+
 #[test]
 fn a_crash_at_any_step_changes_nothing() {
-    crash_everywhere(|ddl, _| format!("{ddl}{QUERY};"), 5);
+    crash_everywhere(Store::Memory, select, 5);
+}
+
+#[test]
+fn a_crash_at_any_step_changes_nothing_over_a_state_node() {
+    crash_everywhere(Store::Embedded, select, 60);
 }
 
 #[test]
 fn files_hold_every_change_once_wherever_a_crash_comes() {
-    let script = |ddl: &str, folder: &Path| {
-        let path = folder.join("out");
-        format!(
-            "{ddl}CREATE TABLE changes (c0 BIGINT, c1 BIGINT, c2 BIGINT) WITH ('connector' = \
-             'filesystem', 'path' = '{}', 'format' = 'debezium-json');\n\
-             INSERT INTO changes {QUERY};\nSELECT * FROM changes;",
-            path.display()
-        )
-    };
-    crash_everywhere(script, 20);
+    crash_everywhere(Store::Memory, insert, 20);
+}
+
+#[test]
+fn files_hold_every_change_once_wherever_a_crash_comes_over_a_state_node() {
+    crash_everywhere(Store::Embedded, insert, 100);
 }

@@ -23,7 +23,7 @@ use proptest::{
 use relation::{Dialect, Relation};
 use tables::Tables;
 use tests::{
-    RunConfig,
+    RunConfig, Store,
     faults::{Fault, Step},
     rows, run,
 };
@@ -61,7 +61,7 @@ const STEPS: [Step; 7] = [
 ];
 
 /// How one run differs from the next.
-fn config() -> impl Strategy<Value = RunConfig> {
+fn config(store: Store) -> impl Strategy<Value = RunConfig> {
     let fault = (select(&STEPS[..]), 1..9_u64, any::<bool>());
     let fault = fault.prop_map(|(step, nth, after)| Fault { step, nth, after });
     let stage = (1..9_u64, any::<bool>()).prop_map(|(nth, after)| Fault {
@@ -76,7 +76,8 @@ fn config() -> impl Strategy<Value = RunConfig> {
         prop::option::weighted(0.6, 1..LOOKS),
     )
         .prop_map(
-            |((parallelism, batch_rows), interval_ms, faults, crash)| RunConfig {
+            move |((parallelism, batch_rows), interval_ms, faults, crash)| RunConfig {
+                store,
                 parallelism,
                 batch_rows,
                 checkpoint_interval_ms: interval_ms,
@@ -115,15 +116,15 @@ fn check(tables: &Tables, query: &Relation, ways: &[RunConfig]) -> Result<(u64, 
     })
 }
 
-#[test]
-fn a_bounded_run_gives_the_batch_result() {
+/// Runs random queries over random tables in random ways.
+fn check_all(store: Store, cases: u64) {
     let (checkpoints, faults) = (AtomicU64::new(0), AtomicU64::new(0));
     let strategy = (
         tables::tables(),
         strategy::relation(),
-        prop::collection::vec(config(), RUNS),
+        prop::collection::vec(config(store), RUNS),
     );
-    let mut runner = runner(60);
+    let mut runner = runner(cases);
     let result = runner.run(&strategy, |(tables, query, ways)| {
         let (epochs, struck) = check(&tables, &query, &ways).map_err(TestCaseError::fail)?;
         checkpoints.fetch_add(epochs, Ordering::Relaxed);
@@ -143,4 +144,14 @@ fn a_bounded_run_gives_the_batch_result() {
         checkpoints > runs,
         "only {checkpoints} checkpoints in {runs} runs"
     );
+}
+
+#[test]
+fn a_bounded_run_gives_the_batch_result() {
+    check_all(Store::Memory, 60);
+}
+
+#[test]
+fn a_bounded_run_gives_the_batch_result_over_a_state_node() {
+    check_all(Store::Embedded, 24);
 }

@@ -28,6 +28,11 @@ pub(super) struct Check {
     pub(super) committed: Mutex<Epoch>,
 }
 
+/// The epoch of this number in a history: not before the first one that a generation may use.
+pub(super) fn epoch(number: u64) -> Epoch {
+    Epoch(Epoch::GENERATION_GAP + number)
+}
+
 /// (namespace, hash, identity, value)
 pub(super) type Change<'a> = (i64, u64, &'a [u8], Option<&'a [u8]>);
 
@@ -48,7 +53,7 @@ impl Check {
         }
     }
 
-    pub(super) fn changes(epoch: u64, changes: &[Change<'_>]) -> Changes {
+    pub(super) fn changes(number: u64, changes: &[Change<'_>]) -> Changes {
         let groups = KeyGroupCount::DEFAULT;
         let mut sorted = changes.to_vec();
         sorted.sort_unstable_by_key(|c| (groups.of_hash(c.1), c.0, c.1, c.2));
@@ -58,7 +63,7 @@ impl Check {
             run.push(RowRef {
                 hash,
                 identity,
-                epoch,
+                epoch: epoch(number).0,
                 value,
             });
         }
@@ -75,13 +80,13 @@ impl Check {
     }
 
     /// A task's delta; `tasks` of them make the epoch.
-    pub(super) fn delta(&self, epoch: u64, task: u32, tasks: u32, changes: Changes) -> EpochDelta {
+    pub(super) fn delta(&self, number: u64, task: u32, tasks: u32, changes: Changes) -> EpochDelta {
         let cut = Cut {
             key_groups: KeyGroupCount::DEFAULT,
             shards: SHARDS,
             tasks,
         };
-        EpochDelta::new(self.who, Epoch(epoch), TaskId(task), cut, changes)
+        EpochDelta::new(self.who, epoch(number), TaskId(task), cut, changes)
     }
 
     /// Begins the generation of `who`; the epoch that it starts from.
@@ -102,8 +107,8 @@ impl Check {
         log.entry(epoch).or_default().extend(objects);
     }
 
-    pub(super) async fn commit(&self, epoch: u64) {
-        let epoch = Epoch(epoch);
+    pub(super) async fn commit(&self, number: u64) {
+        let epoch = epoch(number);
         let objects = self.log.lock().expect("not poisoned").remove(&epoch);
         let objects = objects.unwrap_or_default().into_iter().collect();
         let committed = self.control.commit(self.who, epoch, objects).await;
@@ -115,10 +120,10 @@ impl Check {
         *self.committed.lock().expect("not poisoned")
     }
 
-    pub(super) async fn apply(&self, epoch: u64, changes: &[Change<'_>]) {
-        let changes = Self::changes(epoch, changes);
-        self.stage(self.delta(epoch, 0, 1, changes)).await;
-        self.commit(epoch).await;
+    pub(super) async fn apply(&self, number: u64, changes: &[Change<'_>]) {
+        let changes = Self::changes(number, changes);
+        self.stage(self.delta(number, 0, 1, changes)).await;
+        self.commit(number).await;
     }
 
     pub(super) async fn read(&self, namespace: i64, hash: u64, sub: Option<u64>) -> Vec<LoadedRow> {

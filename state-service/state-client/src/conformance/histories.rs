@@ -5,7 +5,7 @@ use proto::types::{Epoch, Generation, KeyGroup, KeyGroupCount, SinkId};
 
 use super::{
     TABLE,
-    check::{Change, Check},
+    check::{Change, Check, epoch},
 };
 use crate::{Changes, KeyRequest, LoadedRow, OutputRequest, ReadRequest, StagedOutput, StateError};
 
@@ -55,7 +55,7 @@ impl Check {
         let fenced = |error: Option<StateError>| matches!(error, Some(StateError::Fenced { .. }));
         assert!(fenced(self.store.stage(old, delta).await.err()));
         assert!(fenced(
-            self.control.commit(old, Epoch(1), Vec::new()).await.err()
+            self.control.commit(old, epoch(1), Vec::new()).await.err()
         ));
         assert!(fenced(self.control.begin(old).await.err()));
         let read = ReadRequest {
@@ -70,7 +70,7 @@ impl Check {
         let old = Self::changes(2, &[(0, 5, b"a", Some(b"old"))]);
         self.stage(self.delta(2, 0, 1, old)).await;
         self.who.generation = Generation(2);
-        assert_eq!(self.begin_next().await, Epoch(1));
+        assert_eq!(self.begin_next().await, epoch(1));
         self.apply(18, &[(0, 6, b"b", Some(b"new"))]).await;
         assert_eq!(self.values(0, 5).await, ["a=1"]);
         assert_eq!(self.values(0, 6).await, ["b=new"]);
@@ -135,9 +135,9 @@ impl Check {
 
     pub(super) async fn output_is_kept_until_published(self) {
         let (sink, other) = (SinkId(1), SinkId(2));
-        for epoch in 1..4 {
+        for number in 1..4 {
             for task in 0..2 {
-                let bytes = Bytes::from(format!("{epoch}.{task}"));
+                let bytes = Bytes::from(format!("{number}.{task}"));
                 let output = |sink| StagedOutput {
                     sink,
                     slot: task,
@@ -147,16 +147,16 @@ impl Check {
                     staged: vec![output(sink), output(other)],
                     ..Changes::default()
                 };
-                self.stage(self.delta(epoch, task, 2, changes)).await;
+                self.stage(self.delta(number, task, 2, changes)).await;
             }
-            if epoch < 3 {
-                self.commit(epoch).await;
+            if number < 3 {
+                self.commit(number).await;
             }
         }
         let request = |sink, after, bytes_max| OutputRequest {
             sink,
-            after: Epoch(after),
-            up_to: Epoch(2),
+            after: epoch(after),
+            up_to: epoch(2),
             bytes_max,
         };
         let ask = |request| self.store.committed_output(self.who, request);
@@ -176,7 +176,7 @@ impl Check {
         let first = ask(request(sink, 0, 1)).await.expect("output");
         assert_eq!(texts(first), ["1.0", "1.1"]);
         self.control
-            .published(self.who, sink, Epoch(1))
+            .published(self.who, sink, epoch(1))
             .await
             .expect("published");
         assert_eq!(texts(owed(0).await.expect("output")), ["2.0", "2.1"]);
@@ -207,7 +207,7 @@ impl Check {
             sub: None,
         };
         let request = ReadRequest {
-            min_epoch: Epoch(2),
+            min_epoch: epoch(2),
             keys: vec![key],
         };
         // It is refused, or waits for the commit; it never answers from before.

@@ -14,14 +14,15 @@ use check::Check;
 /// A store under test and its control side.
 pub type Pair = (Arc<dyn StateStore>, Arc<dyn StateControl>);
 
-const JOB: JobId = JobId(7);
 const TABLE: TableId = TableId(3);
 /// Two hashes of one key group and one of another.
 const HASHES: [u64; 3] = [5, 6, u64::MAX];
+/// The job.
+pub const JOB: JobId = JobId(7);
 /// Shards of the job.
 pub const SHARDS: u32 = 4;
 
-/// Runs the whole suite; `store` makes a fresh store each time, for jobs of 256 key groups and
+/// Runs the whole suite; `store` makes a fresh store each time, for [`JOB`] of 256 key groups and
 /// [`SHARDS`] shards.
 pub async fn all(store: impl Fn() -> Pair) {
     Check::begin(store())
