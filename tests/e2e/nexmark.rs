@@ -1,6 +1,11 @@
 //! Flink's answers to Nexmark's queries over 20,000 events (`tests/data/nexmark-20k`).
 
-use std::{collections::BTreeMap, fs, io::Read as _, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use tests::{
     RunConfig, Store, data,
@@ -9,7 +14,7 @@ use tests::{
 };
 
 /// Queries whose operators exist.
-const QUERIES: &[&str] = &[
+pub(super) const QUERIES: &[&str] = &[
     "q0", "q1", "q2", "q3", "q4", "q5", "q7", "q8", "q14", "q15", "q16", "q17", "q20", "q21", "q22",
 ];
 
@@ -37,36 +42,54 @@ fn escaped(tsv: &str) -> String {
 
 /// The query as a bare SELECT over the events in a file.
 fn script(query: &str, events: &Path) -> String {
-    let folder = root().join("loadtest/nexmark");
-    let ddl = fs::read_to_string(folder.join("ddl.sql")).expect("the tables");
+    let [_, insert] = insert(query, "");
+    let (_, select) = insert.split_once('\n').expect("a SELECT");
+    format!("{}\n{select}", event_tables(events))
+}
+
+fn check(query: &str, events: &Path, config: &RunConfig) -> Result<(), String> {
+    let output = run(&script(query, events), config)?;
+    compare(query, &output.text).map_err(|error| format!("{error} (faults: {})", output.faults))
+}
+
+/// Compares the rows that a query gave, as TSV, with Flink's.
+pub(super) fn compare(query: &str, text: &str) -> Result<(), String> {
+    let expected = data(&format!("nexmark-20k/expected/{query}.tsv.gz"));
+    let expected = escaped(&unzip(&expected));
+    let expected = rows::sorted_rows(&expected, 1);
+    rows::compare(&rows::sorted_rows(text, 1), &expected, &[])
+}
+
+/// Writes the events to a file in the folder: its path.
+pub(super) fn write_events(folder: &Path) -> PathBuf {
+    let events = folder.join("events.jsonl");
+    fs::write(&events, unzip(&data("nexmark-20k/events.jsonl.gz"))).expect("written");
+    events
+}
+
+/// The statements that make tables of the events.
+pub(super) fn event_tables(events: &Path) -> String {
+    let ddl = fs::read_to_string(root().join("loadtest/nexmark/ddl.sql")).expect("the tables");
     let source = format!(
         "'connector' = 'filesystem', 'path' = '{}', 'format' = 'json', \
          'json.timestamp-format.standard' = 'SQL'",
         events.display()
     );
-    let sql = fs::read_to_string(folder.join(format!("{query}.sql"))).expect("a query");
-    let insert = format!("INSERT INTO nexmark_{query}\n");
-    let (_, select) = sql.split_once(&insert).expect("an INSERT");
-    format!("{}\n{select}", ddl.replace("{WITH}", &source))
+    ddl.replace("{WITH}", &source)
 }
 
-fn check(query: &str, events: &Path, config: &RunConfig) -> Result<(), String> {
-    let output = run(&script(query, events), config)?;
-    let expected = escaped(&unzip(&data(&format!(
-        "nexmark-20k/expected/{query}.tsv.gz"
-    ))));
-    rows::compare(
-        &rows::sorted_rows(&output.text, 1),
-        &rows::sorted_rows(&expected, 1),
-        &[],
-    )
-    .map_err(|error| format!("{error} (faults: {})", output.faults))
+/// The query's table, with these options, and its INSERT.
+pub(super) fn insert(query: &str, options: &str) -> [String; 2] {
+    let sql = root().join(format!("loadtest/nexmark/{query}.sql"));
+    let sql = fs::read_to_string(sql).expect("a query");
+    let (table, insert) = sql.split_once("INSERT INTO").expect("an INSERT");
+    let table = table.replace("{WITH}", options);
+    [table, format!("INSERT INTO{insert}")]
 }
 
 fn check_all(config: &RunConfig) {
     let folder = tempfile::tempdir().expect("a folder");
-    let events = folder.path().join("events.jsonl");
-    fs::write(&events, unzip(&data("nexmark-20k/events.jsonl.gz"))).expect("written");
+    let events = write_events(folder.path());
     let mut failures = BTreeMap::new();
     for query in QUERIES {
         if let Err(error) = check(query, &events, config) {

@@ -27,7 +27,7 @@ const LEAVE_MAX: Duration = Duration::from_secs(10);
 const CALLER: &str = "0af7651916cd43dd8448eb211c80319c";
 
 /// Counts for ever, in two tasks behind two others, with checkpoints.
-const JOB: &str = "
+pub(super) const JOB: &str = "
     SET 'parallelism.default' = '2';
     SET 'execution.checkpointing.interval' = '200ms';
     CREATE TABLE numbers (n BIGINT) WITH (
@@ -40,7 +40,8 @@ fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_millstream-under-test"))
 }
 
-fn named<'a>(spans: &'a [CollectedSpan], name: &str) -> Vec<&'a CollectedSpan> {
+/// Spans of this name.
+pub(super) fn named<'a>(spans: &'a [CollectedSpan], name: &str) -> Vec<&'a CollectedSpan> {
     spans.iter().filter(|span| span.name == name).collect()
 }
 
@@ -51,7 +52,8 @@ fn child<'a>(spans: &'a [CollectedSpan], parent: &CollectedSpan, name: &str) -> 
     found[0]
 }
 
-fn children<'a>(
+/// The children of this name.
+pub(super) fn children<'a>(
     spans: &'a [CollectedSpan],
     parent: &CollectedSpan,
     name: &str,
@@ -63,7 +65,7 @@ fn children<'a>(
 }
 
 /// Checkpoints that have come with all that belongs to them.
-fn whole_checkpoints(spans: &[CollectedSpan]) -> Vec<&CollectedSpan> {
+pub(super) fn whole_checkpoints(spans: &[CollectedSpan]) -> Vec<&CollectedSpan> {
     let checkpoints = named(spans, "checkpoint").into_iter();
     let is_whole = |span: &&CollectedSpan| {
         let tasks = |name| children(spans, span, name).len();

@@ -1,5 +1,4 @@
-//! A cluster of real processes on this machine: three nodes of the control plane, two workers, two
-//! state nodes. Tests kill them, hold them up, start them again, and ask any of them over REST.
+//! A cluster of real processes on this machine: nodes of the control plane, workers, state nodes. Tests kill them, hold them up, start them again, and ask any of them over REST.
 
 mod ask;
 
@@ -28,12 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// What they say of themselves, without what libraries do.
 const LOG: &str = "info,openraft=warn,slatedb=warn";
 
-/// Control-plane nodes at first.
-const NODES: usize = 3;
-
-/// Workers, and state nodes.
-const PER_TIER: usize = 2;
-
 /// A running cluster; its processes are killed when it is dropped, and their logs shown if that is
 /// because a test has failed.
 pub struct Cluster {
@@ -57,6 +50,10 @@ pub struct Cluster {
 pub struct ClusterConfig {
     /// The binary.
     pub program: PathBuf,
+    /// Control-plane nodes at first: 1, 3 or 5.
+    pub nodes: usize,
+    /// Workers, and state nodes.
+    pub per_tier: usize,
     /// URL of the object store; none: a directory of its own.
     pub store: Option<String>,
     /// Environment of every process.
@@ -92,17 +89,18 @@ impl Cluster {
             config: config.clone(),
             folder: tempfile::tempdir().expect("a folder"),
         };
-        let ports = lasting_ports(NODES + 3 * PER_TIER);
-        let (of_nodes, others) = ports.split_at(NODES);
-        let (of_workers, others) = others.split_at(PER_TIER);
-        let (of_metrics, of_state_nodes) = others.split_at(PER_TIER);
+        let (nodes, per_tier) = (config.nodes, config.per_tier);
+        let ports = lasting_ports(nodes + 3 * per_tier);
+        let (of_nodes, others) = ports.split_at(nodes);
+        let (of_workers, others) = others.split_at(per_tier);
+        let (of_metrics, of_state_nodes) = others.split_at(per_tier);
         let peers: Vec<String> = (1..)
             .zip(of_nodes)
             .map(|(id, port)| format!("{id}=127.0.0.1:{port}"))
             .collect();
         let addresses: Vec<String> = of_nodes.iter().map(local).collect();
         cluster.addresses.clone_from(&addresses);
-        for id in 1..=NODES {
+        for id in 1..=nodes {
             let node = cluster.node_spec(id, &peers.join(","), &[]);
             cluster.nodes.push(Member::start(node));
         }
@@ -232,7 +230,8 @@ impl Cluster {
     /// Starts one more state node over another store than the others have.
     pub fn start_foreign_state_node(&mut self) -> &mut Member {
         let store = format!("file://{}", self.folder.path().join("foreign").display());
-        let mut spec = self.state_node_spec(PER_TIER + 1, &self.addresses, "127.0.0.1:0");
+        let mut spec =
+            self.state_node_spec(self.config.per_tier + 1, &self.addresses, "127.0.0.1:0");
         let mut arguments = spec.arguments.iter_mut();
         let _option = arguments.find(|argument| *argument == "--store");
         if let Some(given) = arguments.next() {
@@ -299,6 +298,12 @@ impl Cluster {
     pub fn members(&mut self) -> Vec<&mut Member> {
         let members = self.nodes.iter_mut().chain(&mut self.workers);
         members.chain(&mut self.state_nodes).collect()
+    }
+
+    /// Where the control-plane nodes are for other processes.
+    #[must_use]
+    pub fn control_plane(&self) -> String {
+        self.addresses.join(",")
     }
 
     /// A folder for what tests read and write.

@@ -10,7 +10,8 @@ mod strategy;
 mod tables;
 
 use std::{
-    env,
+    env, fs,
+    path::Path,
     sync::atomic::{AtomicU64, Ordering},
     thread,
 };
@@ -18,6 +19,7 @@ use std::{
 use proptest::{
     prelude::*,
     sample::select,
+    strategy::ValueTree as _,
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
 };
 use relation::{Dialect, Relation};
@@ -114,6 +116,44 @@ fn check(tables: &Tables, query: &Relation, ways: &[RunConfig]) -> Result<(u64, 
         }
         Ok(sum)
     })
+}
+
+/// A query over tables in files.
+pub(super) struct Case {
+    /// The statements that make the tables `a`, `b` and `u`.
+    pub(super) ddl: String,
+    /// Its columns, as a table is declared with.
+    pub(super) columns: String,
+    /// The query.
+    pub(super) select: String,
+    /// What the batch engine answers: sorted rows of TSV.
+    pub(super) rows: Vec<String>,
+}
+
+/// Random queries over random tables whose files are below the folder; each has some rows.
+pub(super) fn some_cases(count: usize, folder: &Path) -> Vec<Case> {
+    let mut runner = runner(1);
+    let strategy = (tables::tables(), strategy::relation());
+    let mut cases = Vec::new();
+    while cases.len() < count {
+        let tree = strategy.new_tree(&mut runner).expect("a case");
+        let (tables, query) = tree.current();
+        let rows = sqlite::rows(&tables, &query).filter(|rows| rows.len() > 5);
+        let Some(rows) = rows else {
+            continue;
+        };
+        let folder = folder.join(format!("case-{}", cases.len()));
+        fs::create_dir(&folder).expect("a folder");
+        let columns = query.columns().into_iter().enumerate();
+        let columns = columns.map(|(at, column)| format!("c{at} {}", column.name()));
+        cases.push(Case {
+            ddl: tables.write(&folder),
+            columns: columns.collect::<Vec<_>>().join(", "),
+            select: query.sql(Dialect::Flink),
+            rows,
+        });
+    }
+    cases
 }
 
 /// Runs random queries over random tables in random ways.

@@ -19,6 +19,17 @@ pub(super) enum Type {
     Time,
 }
 
+impl Type {
+    /// Its name in Flink's dialect.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Type::Int => "BIGINT",
+            Type::Text => "STRING",
+            Type::Time => "TIMESTAMP(3)",
+        }
+    }
+}
+
 /// A choice of a column.
 pub(super) type Choice = u8;
 

@@ -7,7 +7,9 @@ mod quorum;
 mod raft;
 mod select;
 mod storm;
+mod suites;
 mod tls;
+mod trace;
 mod zombies;
 
 use std::path::Path;
@@ -19,10 +21,21 @@ fn start() -> Cluster {
 }
 
 fn start_over(store: Option<String>, variables: Vec<(String, String)>) -> Cluster {
-    let program = Path::new(env!("CARGO_BIN_EXE_millstream-under-test"));
     Cluster::start(&ClusterConfig {
-        program: program.to_owned(),
         store,
         variables,
+        ..config()
     })
+}
+
+/// Three nodes of the control plane, two workers, two state nodes, over a directory.
+pub(super) fn config() -> ClusterConfig {
+    let program = Path::new(env!("CARGO_BIN_EXE_millstream-under-test"));
+    ClusterConfig {
+        program: program.to_owned(),
+        nodes: 3,
+        per_tier: 2,
+        store: None,
+        variables: Vec::new(),
+    }
 }

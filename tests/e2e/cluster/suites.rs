@@ -1,0 +1,106 @@
+//! Queries of the suites, from files to files over separate processes: what they write is what one
+//! process gives.
+
+use std::{collections::BTreeMap, path::Path};
+
+use tests::{Cluster, RunConfig, rows, run};
+
+use super::start;
+use crate::{batch, nexmark};
+
+/// Random queries.
+const CASES: usize = 12;
+
+/// How all jobs run; the catalog remembers it.
+const OPTIONS: &str = "SET 'parallelism.default' = '4';
+    SET 'execution.checkpointing.interval' = '200 ms';";
+
+/// Options of a table of changes in files below the folder.
+fn changes(folder: &Path, name: &str) -> String {
+    format!(
+        "'connector' = 'filesystem', 'path' = '{}', 'format' = 'debezium-json'",
+        folder.join(name).display()
+    )
+}
+
+/// A job that writes a table.
+struct Written {
+    job: String,
+    /// The table's name and declaration.
+    table: (String, String),
+}
+
+impl Written {
+    /// Starts the statements' only job.
+    fn start(cluster: &Cluster, statements: &str, table: (String, String)) -> Written {
+        let jobs = cluster.execute(statements);
+        assert_eq!(jobs.len(), 1, "{statements}");
+        let job = jobs[0].clone();
+        Written { job, table }
+    }
+
+    /// The rows at its end, as one process reads them from its files: TSV.
+    fn rows(&self, cluster: &Cluster) -> Result<String, String> {
+        cluster.wait_state(&self.job, "FINISHED");
+        let (name, table) = &self.table;
+        let script = format!("{table}\nSELECT * FROM {name};");
+        Ok(run(&script, &RunConfig::default())?.text)
+    }
+}
+
+#[test]
+fn random_queries_give_the_batch_result() {
+    let cluster = start();
+    let output = cluster.folder().join("output");
+    let _none = cluster.execute(OPTIONS);
+    let cases = batch::some_cases(CASES, cluster.folder());
+    let mut jobs = Vec::new();
+    for (number, case) in cases.iter().enumerate() {
+        let name = format!("out_{number}");
+        let table = format!(
+            "CREATE TABLE {name} ({}) WITH ({});",
+            case.columns,
+            changes(&output, &name)
+        );
+        let statements = format!(
+            "{}{table}\nINSERT INTO {name} {};\nDROP TABLE a;\nDROP TABLE b;\nDROP TABLE u;",
+            case.ddl, case.select
+        );
+        jobs.push(Written::start(&cluster, &statements, (name, table)));
+    }
+    let mut failures = BTreeMap::new();
+    for (case, job) in cases.iter().zip(&jobs) {
+        let same = job
+            .rows(&cluster)
+            .and_then(|text| rows::compare(&rows::sorted_rows(&text, 1), &case.rows, &[]));
+        if let Err(error) = same {
+            failures.insert(&case.select, error);
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn nexmark_gives_flinks_answers() {
+    let cluster = start();
+    let output = cluster.folder().join("output");
+    let events = nexmark::write_events(cluster.folder());
+    let tables = nexmark::event_tables(&events);
+    let _none = cluster.execute(&format!("{OPTIONS}\n{tables}"));
+    let job = |query: &&str| {
+        let [table, insert] = nexmark::insert(query, &changes(&output, query));
+        let statements = format!("{table}\n{insert}");
+        let name = format!("nexmark_{query}");
+        Written::start(&cluster, &statements, (name, table))
+    };
+    let jobs: Vec<Written> = nexmark::QUERIES.iter().map(job).collect();
+    let mut failures = BTreeMap::new();
+    for (query, job) in nexmark::QUERIES.iter().zip(&jobs) {
+        let same = job.rows(&cluster);
+        let same = same.and_then(|text| nexmark::compare(query, &text));
+        if let Err(error) = same {
+            failures.insert(query, error);
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
