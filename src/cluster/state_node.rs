@@ -84,9 +84,10 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let url = args.keep.url()?;
     let url = url.context("a state node needs to know the store: give --store or --data-dir")?;
-    let store = open(&url)?;
     let tls = args.tier.tls()?;
     let (listener, address) = args.listen.bind(&args.tier).await?;
+    // Makes a directory, which a start that is refused must not leave.
+    let store = open(&url)?;
     let dial = DialConfig {
         control_plane: args.control_plane.nodes.clone(),
         tls: tls.clone(),

@@ -8,6 +8,7 @@ mod durable;
 mod files;
 mod nexmark;
 mod readme;
+mod refused;
 mod requests;
 mod run_again;
 mod s3;

@@ -39,7 +39,8 @@ async fn entered(open: &OpenStore, name: &str, nonce: u64) -> Result<Identity, S
     enter(open, identity(name), None, nonce).await
 }
 
-async fn objects(open: &OpenStore) -> Vec<String> {
+/// Names of all objects.
+pub(super) async fn objects(open: &OpenStore) -> Vec<String> {
     let listed = open.store.list(None).map_ok(|object| object.location);
     let listed: Vec<_> = listed.try_collect().await.expect("a list");
     listed.iter().map(ToString::to_string).collect()
