@@ -1,17 +1,25 @@
 //! Runs scripts as `millstream run` does, in this process.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use control_plane::{JobEntry, Jobs};
 use millstream::{
     Process, ProcessConfig,
     run::{Format, ResultMode, RunError, ScriptOptions, run_script},
 };
 use proto::control::JobOptions;
+use tokio::time::timeout;
 
 use crate::{
     faults::{CrashClock, Fault, FaultyStore},
     store::{StartedStore, Store},
 };
+
+/// A script that takes longer has hung.
+const RUN_MAX: Duration = Duration::from_secs(180);
+
+/// How long what is under way may take to end.
+const STOP_MAX: Duration = Duration::from_secs(60);
 
 /// How a script is run.
 #[derive(Clone, Debug)]
@@ -92,11 +100,15 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
             seed: 1,
         });
         let never = std::future::pending();
-        let ran = run_script(&process.jobs, script, &options, &mut text, never).await;
-        started.stop().await;
+        let ran = run_script(&process.jobs, script, &options, &mut text, never);
+        let ran = timeout(RUN_MAX, ran).await;
+        let ran = ran.map_err(|_| format!("it does not end: {}", jobs(&process.jobs)));
+        let stopped = timeout(STOP_MAX, started.stop()).await;
+        assert!(stopped.is_ok(), "the state node does not stop");
         (ran, store.struck() + clock.struck())
     });
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    let ran = ran?;
     match ran.ended {
         Ok(_) => {
             let text = String::from_utf8(text).map_err(|error| error.to_string())?;
@@ -110,4 +122,18 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
         Err(RunError::Sql(error)) => Err(error.render(script)),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// What becomes of jobs, for who looks for the cause of a failure.
+fn jobs(jobs: &Jobs) -> String {
+    let job = |entry: &Arc<JobEntry>| {
+        let (id, state, generation) = (entry.id, entry.state(), entry.generation());
+        let (committed, waits_for) = (entry.committed(), entry.waits_for());
+        let (exceptions, last) = (entry.exceptions(), entry.checkpoints(3));
+        format!(
+            "{id} is {state:?} in {generation}, committed {committed}, waits for {waits_for:?}; \
+             {exceptions:#?} {last:#?}"
+        )
+    };
+    jobs.list().iter().map(job).collect::<Vec<_>>().join("\n")
 }
