@@ -298,14 +298,6 @@ async fn drive(
     );
     let stats: NodeStats = node.stats();
     let count = |kind, path| store.count(Request { kind, path });
-    let requests = BTreeMap::from([
-        ("log_put", count(RequestKind::Put, "/log/").0),
-        ("log_get", count(RequestKind::Get, "/log/").0),
-        ("shard_put", count(RequestKind::Put, "/shards/").0),
-        ("shard_get", count(RequestKind::Get, "/shards/").0),
-        ("list", count(RequestKind::List, "").0),
-        ("delete", count(RequestKind::Delete, "").0),
-    ]);
     let (log, shards) = (
         count(RequestKind::Put, "/log/"),
         count(RequestKind::Put, "/shards/"),
@@ -328,7 +320,7 @@ async fn drive(
         stage_ms_max: load.stage_ms.last().copied().unwrap_or_default(),
         log_bytes_written: log.1,
         shard_bytes_written: shards.1,
-        requests,
+        requests: requests(&store),
         files,
         file_bytes,
         flushes: stats.flushes,
@@ -336,6 +328,19 @@ async fn drive(
         rewritten_pages: stats.rewritten_pages,
         checked_rows,
     })
+}
+
+/// Requests by what they were for.
+fn requests(store: &FaultStore) -> BTreeMap<&'static str, u64> {
+    let count = |kind, path| store.count(Request { kind, path }).0;
+    BTreeMap::from([
+        ("log_put", count(RequestKind::Put, "/log/")),
+        ("log_get", count(RequestKind::Get, "/log/")),
+        ("shard_put", count(RequestKind::Put, "/shards/")),
+        ("shard_get", count(RequestKind::Get, "/shards/")),
+        ("list", count(RequestKind::List, "")),
+        ("delete", count(RequestKind::Delete, "")),
+    ])
 }
 
 /// Files below a folder and their bytes.
