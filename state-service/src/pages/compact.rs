@@ -153,6 +153,7 @@ impl Shared {
                 Ok(Ok(())) => PageError::deadline(DOING),
                 Err(error) => PageError::Reopen(error.to_string()),
             }),
+            why = self.broken() => Err(why),
             () = tokio::time::sleep(limits.compaction_deadline) => Err(PageError::deadline(DOING)),
         };
         if !running.is_finished() {

@@ -14,6 +14,8 @@ use object_store::{ObjectStore as _, memory::InMemory};
 use proto::types::{Epoch, KeyGroup, TableId};
 use state_client::{KeyRequest, page::Run};
 
+use crate::testing::{Fault, FaultStore, Request, RequestKind};
+
 use super::{
     PageError, PageStore, PageStoreConfig,
     kv::{LowWaterMarkRecord, PageKey},
@@ -524,6 +526,43 @@ async fn closing_flushes_nothing() {
     let layout = shard.store.shared.layout().await;
     let depths = layout.depths_of(TABLE, 0).expect("it has rows");
     assert_eq!(depths.min, depths.max, "what was not flushed is gone");
+}
+
+#[tokio::test]
+async fn closing_ends_a_compaction() {
+    let mut shard = Shard::new().await;
+    let faults = FaultStore::new(Arc::new(shard.link.clone()));
+    shard.config.store = Arc::new(faults.clone());
+    shard.config.limits.deadline = Duration::from_millis(400);
+    // Nobody waits for that long.
+    shard.config.limits.compaction_deadline = Duration::from_secs(600);
+    (shard.store, _) = open(&shard.config).await;
+    for epoch in 1..=3 {
+        shard.flush(epoch, &rows(0..100, epoch, Some(b"v"))).await;
+    }
+    let files = Request {
+        kind: RequestKind::Put,
+        path: ".sst",
+    };
+    faults.reset_counts();
+    faults.fail(files, 0, u64::MAX, Fault::Hang);
+    let store = shard.store.clone();
+    let maintained = tokio::spawn(async move { store.maintain(Vec::new()).await });
+    while faults.count(files).0 == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let in_time = Duration::from_secs(5);
+    let closed = tokio::time::timeout(in_time, shard.store.close()).await;
+    closed.expect("in time").expect("closing works");
+    let maintained = tokio::time::timeout(in_time, maintained).await;
+    let maintained = maintained.expect("in time").expect("no panic");
+    assert!(
+        matches!(maintained, Err(PageError::Reopen(_))),
+        "{maintained:?}"
+    );
+    faults.heal();
+    assert_eq!(shard.crash().await, Epoch(3));
+    shard.check().await;
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use proto::types::Epoch;
 use slatedb::{Db, DbSnapshot, WriteBatch, config::CloseOptions};
 use state_client::page::{Run, RunBuilder};
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::{Mutex, RwLock, watch};
 
 use super::{
     cache::{PageKeyBytes, ShardCache},
@@ -74,7 +74,7 @@ pub(super) struct Shared {
     pub(super) cache: Option<ShardCache>,
     pub(super) absent: Run,
     /// Why nothing can be written any more.
-    broken: StdMutex<Option<PageError>>,
+    broken: watch::Sender<Option<PageError>>,
     unreadable: AtomicBool,
     pub(super) counters: Counters,
 }
@@ -191,7 +191,7 @@ impl Shared {
             views: Arc::default(),
             cache,
             absent: Run::open(absent).expect("the builder writes runs"),
-            broken: StdMutex::new(None),
+            broken: watch::channel(None).0,
             unreadable: AtomicBool::new(false),
             counters: Counters::default(),
         };
@@ -297,12 +297,25 @@ impl Shared {
 
     /// Nothing can be written any more; the first reason stays.
     pub(super) fn set_broken(&self, error: PageError) -> PageError {
-        locked(&self.broken).get_or_insert_with(|| error.clone());
+        self.broken.send_if_modified(|broken| {
+            let first = broken.is_none();
+            broken.get_or_insert_with(|| error.clone());
+            first
+        });
         error
     }
 
+    /// Waits until nothing can be written any more: why.
+    pub(super) async fn broken(&self) -> PageError {
+        let mut broken = self.broken.subscribe();
+        // The sender is ours.
+        drop(broken.wait_for(Option::is_some).await);
+        let why = self.check_writable().err();
+        why.unwrap_or_else(|| PageError::Reopen("the store was closed".to_owned()))
+    }
+
     pub(super) fn check_writable(&self) -> Result<(), PageError> {
-        match &*locked(&self.broken) {
+        match &*self.broken.borrow() {
             None => Ok(()),
             Some(PageError::Fenced) => Err(PageError::Fenced),
             Some(error) => Err(PageError::Reopen(error.to_string())),
@@ -377,12 +390,14 @@ impl PageStore {
     /// epoch log.
     ///
     /// # Errors
-    /// When closing takes longer than the deadline; the store is unusable all the same.
+    /// When closing takes longer than the deadline, beside that of maintenance; the store is unusable all the same.
     pub async fn close(&self) -> Result<(), PageError> {
         let shared = self.shared.clone();
         self.detached(async move {
             let closed = PageError::Reopen("the store was closed".to_string());
             shared.set_broken(closed);
+            // It ends now. What went on would write files that nobody expects any more.
+            drop(shared.maintenance.lock().await);
             let options = CloseOptions::default().with_flush_type(None);
             within(shared.config.limits.deadline, "closing", async {
                 let closed = shared.db.close_with_options(options).await;
