@@ -138,7 +138,7 @@ impl TestControl {
     /// Waits for a report; those from before count.
     ///
     /// # Panics
-    /// When it does not come within [`REPORT_WAIT`].
+    /// When it does not come within a minute.
     pub async fn reported(&self, wanted: impl Fn(&StateReport) -> bool) {
         let reported = tokio::time::timeout(REPORT_WAIT, self.heard_of(wanted)).await;
         let reports = || self.reports();
