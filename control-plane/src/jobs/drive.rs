@@ -307,11 +307,35 @@ impl Driver {
         }
     }
 
+    /// Tells a job who is there; that it lost tasks by it is one of its exceptions.
+    fn handle_workers(&mut self, entry: &Arc<JobEntry>, ids: BTreeSet<WorkerId>) {
+        let (before, generation) = {
+            let core = entry.core();
+            (core.state(), core.generation())
+        };
+        self.handle(entry.id, Event::Workers(ids));
+        let (now, error) = {
+            let core = entry.core();
+            (core.state(), core.last_error().map(str::to_owned))
+        };
+        if now == JobState::Restarting
+            && before != JobState::Restarting
+            && let Some(error) = error
+        {
+            entry.push_exception(ExceptionRecord {
+                at_us: self.now_us(),
+                generation,
+                task: None,
+                error,
+            });
+        }
+    }
+
     fn tell_workers(&mut self) {
         let ids = self.workers_known();
         for entry in self.table.list() {
             if !entry.core().state().is_terminal() {
-                self.handle(entry.id, Event::Workers(ids.clone()));
+                self.handle_workers(&entry, ids.clone());
             }
         }
     }

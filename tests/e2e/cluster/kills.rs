@@ -10,6 +10,9 @@ fn kill_each(cluster: &mut Cluster, job: &str) {
     cluster.wait_progress(job);
     cluster.workers[0].kill();
     cluster.wait_progress(job);
+    let exceptions = cluster.get(&format!("/v1/jobs/{job}/exceptions"));
+    let exceptions = exceptions.expect("a leader").to_string();
+    assert!(exceptions.contains("is gone"), "{exceptions}");
     cluster.workers[0].start_again();
     cluster.wait_whole();
 
