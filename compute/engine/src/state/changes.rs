@@ -146,3 +146,123 @@ impl Changes {
         (self.marks.capacity() + self.changed.capacity()) * 4
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use proto::types::{Epoch, KeyGroupCount, TableId};
+    use state_client::page::Run;
+
+    use super::*;
+    use crate::state::delta::{StateDelta, TableDelta};
+
+    /// Values by slot, which is the row's identity as well.
+    type Rows = BTreeMap<u32, u8>;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(u32, u8),
+        Delete(u32),
+        Freeze,
+        Encode(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            6 => (0..6_u32, any::<u8>()).prop_map(|(slot, value)| Step::Set(slot, value)),
+            2 => (0..6_u32).prop_map(Step::Delete),
+            1 => Just(Step::Freeze),
+            3 => (0..3_usize).prop_map(Step::Encode),
+        ];
+        prop::collection::vec(step, 1..120)
+    }
+
+    fn encode(rows: &Rows) -> impl Fn(u32, &mut FrozenRows) + '_ {
+        |slot, out| {
+            let value = rows[&slot];
+            let identity = |out: &mut Vec<u8>| out.extend(slot.to_be_bytes());
+            out.push(
+                slot.into(),
+                identity,
+                Some(|out: &mut Vec<u8>| out.push(value)),
+            );
+        }
+    }
+
+    /// A table, and what whoever reads its epochs has.
+    #[derive(Default)]
+    struct Table {
+        changes: Changes,
+        now: Rows,
+        /// As of the epoch that is being encoded.
+        frozen: Option<Rows>,
+        saved: Rows,
+    }
+
+    impl Table {
+        fn step(&mut self, step: Step) {
+            let Table { changes, now, .. } = self;
+            match step {
+                Step::Set(slot, value) => {
+                    changes.reserve(slot as usize + 1);
+                    changes.touch(slot, encode(now));
+                    now.insert(slot, value);
+                }
+                Step::Delete(slot) if now.contains_key(&slot) => {
+                    let identity = |out: &mut Vec<u8>| out.extend(slot.to_be_bytes());
+                    changes.delete(slot, slot.into(), identity, encode(now));
+                    now.remove(&slot);
+                }
+                Step::Delete(_) => {}
+                Step::Freeze => {
+                    self.save();
+                    self.changes.freeze();
+                    self.frozen = Some(self.now.clone());
+                }
+                Step::Encode(rows) => drop(changes.encode(rows, encode(now))),
+            }
+        }
+
+        /// Ends the epoch that is being encoded: it leads to what was there when it was frozen.
+        fn save(&mut self) {
+            let Some(frozen) = self.frozen.take() else {
+                return;
+            };
+            while !self.changes.encode(1, encode(&self.now)) {}
+            let table = TableDelta {
+                table: TableId(1),
+                namespace: 0,
+                rows: self.changes.take(),
+            };
+            let delta = StateDelta {
+                tables: vec![table],
+                ..StateDelta::default()
+            };
+            let blocks = delta.into_changes(Epoch(1), KeyGroupCount::DEFAULT).blocks;
+            for block in blocks {
+                for row in Run::open(block.run).expect("a run").iter() {
+                    let slot = u32::from_be_bytes(row.identity.try_into().expect("a slot"));
+                    match row.value {
+                        Some(value) => self.saved.insert(slot, value[0]),
+                        None => self.saved.remove(&slot),
+                    };
+                }
+            }
+            assert_eq!(self.saved, frozen);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_epoch_holds_what_was_there_when_it_was_frozen_whatever_changes_meanwhile(
+            steps in steps()
+        ) {
+            let mut table = Table::default();
+            for step in steps.into_iter().chain([Step::Freeze, Step::Freeze]) {
+                table.step(step);
+            }
+        }
+    }
+}
