@@ -1,6 +1,7 @@
 //! Clusters of real processes: whatever is killed or held up, results are outside exactly once, and
 //! what was acknowledged is there.
 
+mod drops;
 mod kills;
 mod load;
 mod quorum;
