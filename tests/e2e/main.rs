@@ -7,6 +7,7 @@ mod conformance;
 mod durable;
 mod files;
 mod nexmark;
+mod outage;
 mod readme;
 mod refused;
 mod requests;
