@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rpc::RetryPolicy;
+
 /// How long the deltas of an epoch wait for those of other tasks, to share an object with them.
 pub(crate) const LINGER: Duration = Duration::from_millis(20);
 /// First pause before a failed request to the object store is repeated; it doubles each time.
@@ -46,7 +48,10 @@ pub(crate) const QUESTION_WAIT: Duration = Duration::from_secs(15);
 /// How long tasks of the same process try to read before they are told that their state is out of
 /// reach.
 pub(crate) const READ_PATIENCE: Duration = Duration::from_secs(60);
-/// First pause before a failed request of tasks of the same process is repeated; it doubles.
-pub(crate) const PATIENT_PAUSE: Duration = Duration::from_millis(20);
-/// Longest of these pauses.
-pub(crate) const PATIENT_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Pauses before a failed request of tasks of the same process is repeated. How often is for time to
+/// say, not for a count.
+pub(crate) const PATIENT_PAUSES: RetryPolicy = RetryPolicy {
+    attempts: u32::MAX,
+    pause_min: Duration::from_millis(20),
+    pause_max: Duration::from_secs(2),
+};

@@ -3,24 +3,29 @@
 //! As `remote-store` does it for nodes of other processes: staging goes on for as long as it takes,
 //! since a job whose object store is down falls behind and does not fail; reads end after a while.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::log::LogObject;
-use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use state_client::{
     CommittedOutput, EpochDelta, Incarnation, OutputRequest, ReadReply, ReadRequest, ScanReply,
     ScanRequest, StateError, StateStore,
 };
 use tokio::time::Instant;
 
-use crate::caps::{PATIENT_PAUSE, PATIENT_PAUSE_MAX, READ_PATIENCE};
+use crate::caps::{PATIENT_PAUSES, READ_PATIENCE};
 
 /// A store that tries again what another store could not do at the moment.
 #[derive(Clone)]
 pub struct PatientStore<S> {
     store: S,
-    seed: Arc<std::sync::atomic::AtomicU64>,
+    seed: Arc<AtomicU64>,
 }
 
 impl<S: StateStore + Clone> PatientStore<S> {
@@ -42,22 +47,22 @@ impl<S: StateStore + Clone> PatientStore<S> {
         S: 'static,
     {
         let store = self.store.clone();
-        let seed = self.seed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let seed = self.seed.fetch_add(1, Ordering::Relaxed);
         async move {
             let deadline = patience.map(|patience| Instant::now() + patience);
-            let mut pause = PATIENT_PAUSE;
-            let mut random = None;
+            let mut pauses = PATIENT_PAUSES.backoff(seed);
             loop {
                 let error = match attempt(&store).await {
                     Err(error) if error.is_retryable() => error,
                     answer => return answer,
                 };
-                if deadline.is_some_and(|deadline| Instant::now() + pause > deadline) {
-                    return Err(error);
+                let in_time = |pause: &Duration| {
+                    deadline.is_none_or(|deadline| Instant::now() + *pause <= deadline)
+                };
+                match pauses.next().filter(in_time) {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => return Err(error),
                 }
-                let random = random.get_or_insert_with(|| SmallRng::seed_from_u64(seed));
-                tokio::time::sleep(pause.mul_f64(random.random_range(0.5..=1.0))).await;
-                pause = (pause * 2).min(PATIENT_PAUSE_MAX);
             }
         }
         .boxed()
@@ -105,7 +110,7 @@ impl<S: StateStore + Clone + 'static> StateStore for PatientStore<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use proto::types::{Epoch, Generation, JobId, SinkId, TaskId};
 

@@ -1,10 +1,5 @@
 //! Hands a request to the leader.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
-
 use axum::{
     body::{Body, to_bytes},
     http::{HeaderName, HeaderValue, Request, StatusCode, header, response::Builder},
@@ -12,7 +7,7 @@ use axum::{
 };
 use futures::StreamExt as _;
 use rpc::{
-    Channel, Timeouts, Tls, connect,
+    Channels, Timeouts, Tls,
     forward::{ForwardReply, ForwardRequest, Head, Header, forward_reply::Part},
     forward_client, is_unsent,
     tonic::{Status, Streaming},
@@ -34,19 +29,17 @@ const OF_CONNECTION: [HeaderName; 5] = [
 
 /// The way to whoever leads. Cheap to clone.
 #[derive(Clone)]
-pub struct Forwarder {
-    tls: Tls,
-    channels: Arc<Mutex<BTreeMap<String, Channel>>>,
-}
+pub struct Forwarder(Channels);
 
 impl Forwarder {
     /// With `tls` on every connection.
     #[must_use]
     pub fn new(tls: Tls) -> Forwarder {
-        Forwarder {
-            tls,
-            channels: Arc::default(),
-        }
+        let timeouts = Timeouts {
+            call: FORWARD_PATIENCE,
+            ..Timeouts::default()
+        };
+        Forwarder(Channels::new(tls, timeouts))
     }
 
     /// The answer of the leader at `address`, or a problem that says why there is none.
@@ -58,7 +51,8 @@ impl Forwarder {
     }
 
     async fn try_send(&self, address: &str, request: Request<Body>) -> Result<Response, Problem> {
-        let channel = self.channel(address)?;
+        let channel = self.0.to(address);
+        let channel = channel.map_err(|error| no_leader(&error.to_string()))?;
         let (head, body) = request.into_parts();
         let body = to_bytes(body, REQUEST_BYTES_MAX).await.map_err(|_| {
             let detail = format!("the request has more than {REQUEST_BYTES_MAX} bytes");
@@ -83,21 +77,6 @@ impl Forwarder {
             Some(Part::Head(head)) => response(&head, replies),
             _ => Err(failed(Status::internal("its answer has no beginning"))),
         }
-    }
-
-    fn channel(&self, address: &str) -> Result<Channel, Problem> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = channels.get(address) {
-            return Ok(channel.clone());
-        }
-        let timeouts = Timeouts {
-            call: FORWARD_PATIENCE,
-            ..Timeouts::default()
-        };
-        let channel =
-            connect(address, &self.tls, timeouts).map_err(|error| no_leader(&error.to_string()))?;
-        channels.insert(address.to_owned(), channel.clone());
-        Ok(channel)
     }
 }
 

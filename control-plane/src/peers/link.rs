@@ -1,45 +1,26 @@
 //! The way to the other nodes.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
-
 use bytes::Bytes;
 use consensus::{Peer, PeerError, PeerLink, PeerRequest};
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, ready},
+};
 use rpc::{
-    Channel, ErrorCode, Timeouts, Tls, connect,
+    Channels, ErrorCode, Timeouts, Tls,
     peer::CallRequest,
     peer_client,
     tonic::{Request, Status},
 };
 
 /// Reaches nodes by their addresses, over one connection each.
-pub struct GrpcPeers {
-    tls: Tls,
-    channels: Mutex<BTreeMap<String, Channel>>,
-}
+pub struct GrpcPeers(Channels);
 
 impl GrpcPeers {
     /// With `tls` on every connection.
     #[must_use]
     pub fn new(tls: Tls) -> GrpcPeers {
-        GrpcPeers {
-            tls,
-            channels: Mutex::default(),
-        }
-    }
-
-    fn channel(&self, address: &str) -> Result<Channel, PeerError> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = channels.get(address) {
-            return Ok(channel.clone());
-        }
-        let channel = connect(address, &self.tls, Timeouts::default())
-            .map_err(|error| PeerError::Unreachable(error.to_string()))?;
-        channels.insert(address.to_owned(), channel.clone());
-        Ok(channel)
+        GrpcPeers(Channels::new(tls, Timeouts::default()))
     }
 }
 
@@ -49,9 +30,11 @@ impl PeerLink for GrpcPeers {
         to: &Peer,
         request: PeerRequest,
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
-        let channel = match self.channel(&to.address) {
+        let channel = match self.0.to(&to.address) {
             Ok(channel) => channel,
-            Err(error) => return async move { Err(error) }.boxed(),
+            Err(error) => {
+                return ready(Err(PeerError::Unreachable(error.to_string()))).boxed();
+            }
         };
         async move {
             let mut call = Request::new(CallRequest { body: request.body });

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     deliver::Deliveries,
-    greet::{self, Greeted},
+    greet::{self, Greeted, Stream},
     places::Places,
     state_node, worker,
 };
@@ -72,6 +72,20 @@ impl ControlService {
 
 type Replies = BoxStream<'static, Result<Message, Status>>;
 
+/// What is answered to who was greeted; if it is welcome, it is served from now on.
+fn begin<F>(greeted: Greeted, serve: impl FnOnce(Stream) -> F) -> Replies
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    match greeted {
+        Greeted::Taken(stream, replies) => {
+            tokio::spawn(serve(stream));
+            replies.map(Ok).boxed()
+        }
+        Greeted::Not(reply) => futures::stream::iter([Ok(reply)]).boxed(),
+    }
+}
+
 #[async_trait]
 impl Control for ControlService {
     type WorkerStream = Replies;
@@ -84,13 +98,7 @@ impl Control for ControlService {
         let greeted = greet::greet(self, request.into_inner(), |hello| {
             self.workers.take(hello.address.clone(), hello.process)
         });
-        Ok(Response::new(match greeted.await? {
-            Greeted::Taken(stream, replies) => {
-                tokio::spawn(worker::serve(stream));
-                replies.map(Ok).boxed()
-            }
-            Greeted::Not(reply) => futures::stream::iter([Ok(reply)]).boxed(),
-        }))
+        Ok(Response::new(begin(greeted.await?, worker::serve)))
     }
 
     async fn state_node(
@@ -100,13 +108,7 @@ impl Control for ControlService {
         let greeted = greet::greet(self, request.into_inner(), |hello| {
             self.state_nodes.take(hello.id, hello.process)
         });
-        Ok(Response::new(match greeted.await? {
-            Greeted::Taken(stream, replies) => {
-                tokio::spawn(state_node::serve(stream));
-                replies.map(Ok).boxed()
-            }
-            Greeted::Not(reply) => futures::stream::iter([Ok(reply)]).boxed(),
-        }))
+        Ok(Response::new(begin(greeted.await?, state_node::serve)))
     }
 
     async fn deliver(

@@ -1,11 +1,11 @@
 //! Finds the leader and opens a stream to it.
 
-use std::{collections::BTreeMap, marker::PhantomData};
+use std::marker::PhantomData;
 
 use futures::StreamExt as _;
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use rpc::{
-    Channel, ConnectError, Timeouts, Tls, connect,
+    Channel, Channels, ConnectError, Timeouts, Tls,
     control::Message,
     control_client,
     tonic::{Request, Streaming},
@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     Contact, Hear, Hello, Say, Session, StreamTiming, VERSION, Welcome,
-    caps::{CALL_MAX, COMPLAINT_INTERVAL, ROUND_PAUSE, ROUND_PAUSE_MAX},
+    caps::{CALL_MAX, COMPLAINT_INTERVAL, ROUND_PAUSES},
     decode,
     outbox::{Outbox, outbox},
     session::Beats,
@@ -64,13 +64,12 @@ pub enum DialError {
 /// Finds the leader, again and again.
 pub struct Dialer {
     config: DialConfig,
-    channels: BTreeMap<String, Channel>,
+    channels: Channels,
     contact: Contact,
     random: SmallRng,
-    /// Where the leader was last.
-    leader: Option<String>,
-    /// A node that fell silent, or does not answer: others are asked first.
-    silent: Option<String>,
+    /// The node whose stream was the last, or who did not answer: of all the least likely to lead, and
+    /// if it still does, others say so.
+    doubted: Option<String>,
     /// Whose store the process has, once it knows.
     store: Option<String>,
     /// When the log last said that nobody takes the stream.
@@ -94,19 +93,22 @@ impl Dialer {
         if config.control_plane.is_empty() {
             return Err(DialError::NoNodes);
         }
+        let timeouts = Timeouts {
+            connect: config.timing.greeting,
+            call: CALL_MAX,
+        };
         let random = SmallRng::seed_from_u64(config.process);
-        let mut dialer = Dialer {
-            channels: BTreeMap::new(),
+        let dialer = Dialer {
+            channels: Channels::new(config.tls.clone(), timeouts),
             contact: Contact::default(),
             random,
-            leader: None,
-            silent: None,
+            doubted: None,
             store: None,
             complained: None,
             config,
         };
-        for address in dialer.config.control_plane.clone() {
-            dialer.channel(&address)?;
+        for address in &dialer.config.control_plane {
+            dialer.channels.to(address)?;
         }
         Ok(dialer)
     }
@@ -126,7 +128,7 @@ impl Dialer {
         S: Serialize,
         H: DeserializeOwned,
     {
-        let mut pause = ROUND_PAUSE;
+        let mut pauses = ROUND_PAUSES.backoff(self.random.random());
         loop {
             let mut why = String::new();
             for address in self.round() {
@@ -143,24 +145,17 @@ impl Dialer {
                 tracing::warn!(why, "no leader of the control plane takes this process");
                 self.complained = Some(Instant::now());
             }
-            let share = self.random.random_range(0.5..=1.0);
-            tokio::time::sleep(pause.mul_f64(share)).await;
-            pause = (pause * 2).min(ROUND_PAUSE_MAX);
+            tokio::time::sleep(pauses.next().unwrap_or_default()).await;
         }
     }
 
-    /// Whom to ask, in order: first where the leader was.
+    /// Whom to ask, in order.
     fn round(&mut self) -> Vec<String> {
-        let nodes = &self.config.control_plane;
-        let start = self.random.random_range(0..nodes.len());
-        let mut round: Vec<String> = self.leader.take().into_iter().collect();
-        for node in nodes.iter().cycle().skip(start).take(nodes.len()) {
-            if !round.contains(node) {
-                round.push(node.clone());
-            }
-        }
-        let silent = self.silent.take();
-        round.sort_by_key(|node| Some(node) == silent.as_ref());
+        let mut round = self.config.control_plane.clone();
+        let start = self.random.random_range(0..round.len());
+        round.rotate_left(start);
+        let doubted = self.doubted.take();
+        round.sort_by_key(|node| Some(node) == doubted.as_ref());
         round
     }
 
@@ -183,8 +178,7 @@ impl Dialer {
         for _ in 0..3 {
             match self.ask(purpose, &address).await? {
                 Asked::Session(session) => {
-                    self.leader = Some(address);
-                    self.silent = None;
+                    self.doubted = Some(address);
                     return Ok(Ok(session));
                 }
                 Asked::Later(why) => return Ok(Err(format!("{address}: {why}"))),
@@ -199,11 +193,11 @@ impl Dialer {
         S: Serialize,
         H: DeserializeOwned,
     {
-        let channel = self.channel(address)?;
+        let channel = self.channels.to(address)?;
         let (outbox, mut inbound) = match self.open(purpose, channel.clone()).await {
             Ok(open) => open,
             Err(why) => {
-                self.silent = Some(address.to_owned());
+                self.doubted = Some(address.to_owned());
                 return Ok(Asked::Later(why));
             }
         };
@@ -213,7 +207,7 @@ impl Dialer {
             Ok(Ok(None)) => return Ok(Asked::Later("it ends the stream at once".to_owned())),
             Ok(Err(status)) => return Ok(Asked::Later(status.message().to_owned())),
             Err(_) => {
-                self.silent = Some(address.to_owned());
+                self.doubted = Some(address.to_owned());
                 return Ok(Asked::Later("it does not answer".to_owned()));
             }
         };
@@ -290,18 +284,5 @@ impl Dialer {
             contact: self.contact.clone(),
             items: PhantomData,
         }
-    }
-
-    fn channel(&mut self, address: &str) -> Result<Channel, ConnectError> {
-        if let Some(channel) = self.channels.get(address) {
-            return Ok(channel.clone());
-        }
-        let timeouts = Timeouts {
-            connect: self.config.timing.greeting,
-            call: CALL_MAX,
-        };
-        let channel = connect(address, &self.config.tls, timeouts)?;
-        self.channels.insert(address.to_owned(), channel.clone());
-        Ok(channel)
     }
 }

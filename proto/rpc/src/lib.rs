@@ -7,6 +7,7 @@
 //! - An error crosses the wire as a [`WireError`]: the caller gets back the value, not a text.
 
 pub mod caps;
+mod channels;
 mod client;
 mod connect;
 mod connection;
@@ -22,6 +23,7 @@ pub mod trace_context;
 #[cfg(test)]
 mod transport_test;
 
+pub use channels::Channels;
 pub use client::{control_client, exchange_client, forward_client, peer_client, state_client};
 pub use connect::{Channel, ConnectError, Timeouts, connect};
 pub use retry::{Backoff, RetryPolicy};
