@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use rpc::{Mutual, ServeError, Tls};
+use rpc::{Mutual, Tls};
 use tokio::net::TcpListener;
 
 use crate::serve::listen_address;
@@ -79,7 +79,10 @@ impl TierArgs {
     /// When the address cannot be listened on, or must not be without certificates.
     pub(super) async fn listen(&self, address: SocketAddr) -> anyhow::Result<TcpListener> {
         if !address.ip().is_loopback() && matches!(self.tls()?, Tls::None) {
-            return Err(ServeError::Plain { address }.into());
+            bail!(
+                "refusing to listen on {address} in plain text: give --cluster-ca, --cluster-cert and \
+                 --cluster-key, or listen on 127.0.0.1"
+            );
         }
         let listener = TcpListener::bind(address).await;
         listener.with_context(|| format!("failed to listen on {address} for other tiers"))

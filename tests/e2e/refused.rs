@@ -261,8 +261,8 @@ fn what_others_could_read_is_not_served_in_plain_text() {
     let data = format!("--data-dir {}", path.display());
     let node = "state-node --id 1 --control-plane 127.0.0.1:1 --listen 0.0.0.0:0";
     let control = "control-plane --id 1 --peers 1=127.0.0.1:0 --rest 127.0.0.1:0";
-    let plain = "refusing to listen on 0.0.0.0:0 in plain text; give a CA, a certificate and a key, or \
-                 listen on 127.0.0.1";
+    let plain = "refusing to listen on 0.0.0.0:0 in plain text: give --cluster-ca, --cluster-cert and \
+                 --cluster-key, or listen on 127.0.0.1";
     let rest = "0.0.0.0 is not a loopback address: give --tls-cert and --tls-key, or listen on \
                 127.0.0.1";
     let token = "MILLSTREAM_TOKEN is not set: set it to the secret that clients show, the same for all \
