@@ -23,7 +23,7 @@ use state_service::{
     testing::{Fault, FaultStore, Request, RequestKind},
 };
 use tempfile::TempDir;
-use tests::{DevProcess, wait_until};
+use tests::{DevProcess, fold_changelog, wait_until};
 use tokio::time::timeout;
 
 /// A test that takes longer has hung.
@@ -57,29 +57,6 @@ fn objects(folder: &Path) -> Vec<PathBuf> {
     });
     let whole = |path: &PathBuf| !path.to_string_lossy().contains('#');
     below.filter(whole).collect()
-}
-
-/// Applies a changelog of (k, c) in the order of its files; every step must fit the one before.
-fn fold(folder: &Path) -> BTreeMap<i64, i64> {
-    let mut files = objects(folder);
-    files.sort();
-    let mut rows: BTreeMap<i64, i64> = BTreeMap::new();
-    for file in files {
-        for line in fs::read_to_string(file).expect("text").lines() {
-            let change: Value = serde_json::from_str(line).expect("JSON");
-            let row = |side: &str| {
-                let row = &change[side];
-                Some((row["k"].as_i64()?, row["c"].as_i64()?))
-            };
-            if let Some((key, count)) = row("before") {
-                assert_eq!(rows.remove(&key), Some(count), "{line}");
-            }
-            if let Some((key, count)) = row("after") {
-                assert_eq!(rows.insert(key, count), None, "{line}");
-            }
-        }
-    }
-    rows
 }
 
 /// A job of some seconds that counts 20,000 numbers by their remainder.
@@ -121,7 +98,7 @@ fn kills_lose_nothing_and_double_nothing() {
     }
     let finished = wait_until(PATIENCE, || job(&dev).0 == "FINISHED");
     assert!(finished, "{:?} {}", job(&dev), dev.log());
-    assert_eq!(fold(&output), counted());
+    assert_eq!(fold_changelog(&output), counted());
     // Tables are there for the next script, and the job's files are not.
     let (_, _, tables) = dev.get("/v1/tables", true);
     assert!(tables.contains("numbers"), "{tables}");
@@ -181,7 +158,7 @@ async fn a_full_disk_stops_the_process_and_with_room_it_goes_on() {
     );
     let ended = timeout(PATIENCE, job.ended()).await;
     assert_eq!(ended, Ok(JobState::Finished));
-    assert_eq!(fold(&output), counted());
+    assert_eq!(fold_changelog(&output), counted());
     durable.stop().await;
 }
 

@@ -3,14 +3,13 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
-use serde_json::Value;
 use tempfile::TempDir;
-use tests::wait_until;
+use tests::{fold_changelog, table_files, wait_until};
 
 /// A test that takes longer has hung.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -93,7 +92,7 @@ impl Place {
 
     /// Files of the table that the long job writes.
     fn written(&self) -> usize {
-        files(&self.path("numbers")).len()
+        table_files(&self.path("numbers")).len()
     }
 
     /// Waits until the long job has written more than `before` files, and has not ended.
@@ -110,7 +109,7 @@ impl Place {
     /// Each number of the files, and how often it is there.
     fn numbers(&self, table: &str) -> BTreeMap<i64, usize> {
         let mut numbers = BTreeMap::new();
-        for file in files(&self.path(table)) {
+        for file in table_files(&self.path(table)) {
             for line in fs::read_to_string(file).expect("text").lines() {
                 *numbers.entry(line.parse().expect("a number")).or_default() += 1;
             }
@@ -157,42 +156,6 @@ impl Drop for Run {
     }
 }
 
-/// What a table's folder has, by name; not what is about to be put there.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    let paths = entries.map(|entry| entry.expect("an entry").path());
-    let shown = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.is_some_and(|name| !name.starts_with(['.', '_']))
-    };
-    let mut files: Vec<PathBuf> = paths.filter(shown).filter(|path| path.is_file()).collect();
-    files.sort();
-    files
-}
-
-/// Applies a changelog of (k, c) in the order of its files; every step must fit the one before.
-fn fold(folder: &Path) -> BTreeMap<i64, i64> {
-    let mut rows: BTreeMap<i64, i64> = BTreeMap::new();
-    for file in files(folder) {
-        for line in fs::read_to_string(file).expect("text").lines() {
-            let change: Value = serde_json::from_str(line).expect("JSON");
-            let row = |side: &str| {
-                let row = &change[side];
-                Some((row["k"].as_i64()?, row["c"].as_i64()?))
-            };
-            if let Some((key, count)) = row("before") {
-                assert_eq!(rows.remove(&key), Some(count), "{line}");
-            }
-            if let Some((key, count)) = row("after") {
-                assert_eq!(rows.insert(key, count), None, "{line}");
-            }
-        }
-    }
-    rows
-}
-
 fn each(numbers: impl IntoIterator<Item = i64>, times: usize) -> BTreeMap<i64, usize> {
     numbers.into_iter().map(|number| (number, times)).collect()
 }
@@ -219,7 +182,7 @@ fn a_run_that_is_killed_goes_on_and_one_that_has_ended_starts_anew() {
     assert_eq!(place.numbers("numbers"), each(0..ROWS, 1));
     let count = |key: i64| (0..ROWS).filter(|id| id % 7 == key).count() as i64;
     let counts: BTreeMap<i64, i64> = (0..7).map(|key| (key, count(key))).collect();
-    assert_eq!(fold(&place.path("counts")), counts);
+    assert_eq!(fold_changelog(&place.path("counts")), counts);
 
     // From the beginning again, and Ctrl-C in the middle.
     let mut run = place.start(&script);

@@ -1,5 +1,6 @@
 //! What the test binaries share: the whole system in one process, faults, data, comparison.
 
+mod changelog;
 mod cluster;
 pub mod collector;
 mod dev_process;
@@ -13,6 +14,7 @@ mod store;
 mod tool;
 mod wait;
 
+pub use changelog::{fold_changelog, table_files, table_lines};
 pub use cluster::{Cluster, ClusterConfig, JobStatus};
 pub use dev_process::DevProcess;
 pub use member::Member;

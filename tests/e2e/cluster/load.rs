@@ -2,12 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
-use tests::Cluster;
+use tests::{Cluster, fold_changelog, table_lines};
 
 /// How fast rows come, over all tasks.
 const ROWS_PER_SECOND: i64 = 3_000;
@@ -58,7 +57,7 @@ impl Load {
 
         let count = |key| (0..self.rows).filter(|id| id % KEYS == key).count();
         let counted = (0..KEYS).map(|key| (key, i64::try_from(count(key)).expect("small")));
-        assert_eq!(fold(&rows_of("counts")), counted.collect());
+        assert_eq!(fold_changelog(&rows_of("counts")), counted.collect());
     }
 }
 
@@ -106,45 +105,8 @@ fn differ<const N: usize>(table: &str, actual: &[[i64; N]], expected: &[[i64; N]
     assert_eq!(found, wanted, "{table}");
 }
 
-/// Lines of a table's files, in the order of the files' names: that of their epochs.
-fn lines(folder: &Path) -> Vec<Value> {
-    let files = fs::read_dir(folder).expect("a folder");
-    let files = files.map(|file| file.expect("a file").path());
-    // One that is killed while it writes a file leaves it under a hidden name.
-    let hidden = |path: &Path| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.is_some_and(|name| name.starts_with('.'))
-    };
-    let mut files: Vec<_> = files.filter(|path| !hidden(path)).collect();
-    files.sort();
-    let text: String = files
-        .iter()
-        .map(|file| fs::read_to_string(file).expect("text"))
-        .collect();
-    let lines = text.lines().map(serde_json::from_str);
-    lines.map(|line| line.expect("JSON")).collect()
-}
-
 pub(super) fn rows<const N: usize>(folder: &Path, columns: [&str; N]) -> Vec<[i64; N]> {
-    let lines = lines(folder);
+    let lines = table_lines(folder);
     let row = |line: &Value| columns.map(|column| line[column].as_i64().expect("a number"));
     lines.iter().map(row).collect()
-}
-
-/// Applies a changelog of (k, c); every step must fit the one before.
-fn fold(folder: &Path) -> BTreeMap<i64, i64> {
-    let mut rows: BTreeMap<i64, i64> = BTreeMap::new();
-    for change in lines(folder) {
-        let row = |side: &str| {
-            let row = &change[side];
-            Some((row["k"].as_i64()?, row["c"].as_i64()?))
-        };
-        if let Some((key, count)) = row("before") {
-            assert_eq!(rows.remove(&key), Some(count), "{change}");
-        }
-        if let Some((key, count)) = row("after") {
-            assert_eq!(rows.insert(key, count), None, "{change}");
-        }
-    }
-    rows
 }
