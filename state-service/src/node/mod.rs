@@ -10,11 +10,11 @@ mod job;
 mod node;
 mod orders;
 mod output;
-#[cfg(test)]
-mod scenarios_test;
 mod stage;
 mod stats;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 pub use config::{NodeLimits, StateNodeConfig};
 pub use node::StateNode;

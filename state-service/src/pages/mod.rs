@@ -35,12 +35,12 @@ mod read;
 mod rewrite;
 mod row;
 mod scan;
-#[cfg(test)]
-mod scenarios_test;
 mod slice;
 mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use cache::PageCache;
 pub use config::{PageLimits, PageStoreConfig};

@@ -11,12 +11,12 @@
 
 #[allow(clippy::module_inception)]
 mod job;
-#[cfg(test)]
-#[allow(clippy::too_many_lines)] // scripts and their effects
-mod job_test;
 mod restarting;
 mod running;
 mod starting;
 mod stopping;
+#[cfg(test)]
+#[allow(clippy::too_many_lines)] // scripts and their effects
+mod tests;
 
 pub use job::{Job, JobFacts};

@@ -1,0 +1,193 @@
+//! Scripts of events with the effects that must follow. A line is `<ms> <event> [args]`; `g1` names
+//! a generation where it is not the current one, `w2` a worker where it is not the first.
+
+use std::collections::BTreeSet;
+
+use expect_test::Expect;
+use proto::{
+    control::{JobOptions, Retry, TaskSpec, WorkerEventKind},
+    log::{LogHolding, LogObject},
+    types::{Epoch, Generation, ShardId, SinkId, TaskId, WorkerId},
+};
+
+use crate::{Effect, Event, Job, JobFacts};
+
+pub(super) fn job(interval_ms: u64, restarts_max: u32) -> Job {
+    let task = |task| TaskSpec {
+        task: TaskId(task),
+        fragment: 0,
+        index: task,
+    };
+    let facts = JobFacts {
+        tasks: vec![task(0), task(1)],
+        publishing: [SinkId(0)].into(),
+        has_sources: true,
+    };
+    let options = JobOptions {
+        checkpoint_interval_ms: interval_ms,
+        restarts_max,
+        ..JobOptions::default()
+    };
+    let mut job = Job::new(facts, options, 1);
+    assert_eq!(job.handle(Event::Workers([WorkerId(1)].into()), 0), []);
+    job
+}
+
+pub(super) fn number(words: &mut Vec<&str>) -> u64 {
+    words.remove(0).parse().expect("a number in the script")
+}
+
+pub(super) fn event(words: &mut Vec<&str>, current: Generation, first: &mut Epoch) -> Event {
+    let name = words.remove(0);
+    let mut generation = current;
+    if let Some(other) = words.first().and_then(|word| word.strip_prefix('g')) {
+        generation = Generation(other.parse().expect("a generation"));
+        words.remove(0);
+    }
+    let mut who = WorkerId(1);
+    if let Some(other) = words.first().and_then(|word| word.strip_prefix('w')) {
+        who = WorkerId(other.parse().expect("a worker"));
+        words.remove(0);
+    }
+    let task = |words: &mut Vec<&str>| TaskId(number(words) as u32);
+    let worker = |kind| Event::Worker {
+        worker: who,
+        generation,
+        kind,
+    };
+    match name {
+        "workers" => {
+            let ids = words
+                .drain(..)
+                .map(|id| WorkerId(id.parse().expect("a worker")));
+            Event::Workers(ids.collect())
+        }
+        "listed" => worker(WorkerEventKind::SplitsListed(Vec::new())),
+        "submit" => Event::Submitted,
+        "cancel" => Event::CancelRequested,
+        "tick" => Event::Tick,
+        "begun" => {
+            let restored = Epoch(number(words));
+            *first = Epoch::first_of_generation(restored, *first, restored);
+            Event::StateBegun {
+                generation,
+                restored,
+                first: *first,
+            }
+        }
+        "committed" => Event::EpochCommitted {
+            generation,
+            epoch: Epoch(number(words)),
+        },
+        "state-failed" => Event::StateFailed {
+            generation,
+            error: "store away".into(),
+            retryable: true,
+        },
+        "running" => worker(WorkerEventKind::Running),
+        "full" => worker(WorkerEventKind::OutputFull),
+        "stopped" => worker(WorkerEventKind::Stopped),
+        // A clean task has changed nothing.
+        "staged" | "clean" => {
+            let (task, epoch) = (task(words), Epoch(number(words)));
+            let object = LogObject {
+                name: format!("{generation}/{epoch}/{task}"),
+                bytes: 1,
+                holds: LogHolding::Rows(vec![ShardId(0)]),
+            };
+            worker(WorkerEventKind::Staged {
+                task,
+                epoch,
+                objects: if name == "staged" {
+                    vec![object]
+                } else {
+                    Vec::new()
+                },
+            })
+        }
+        "finished" => worker(WorkerEventKind::Finished { task: task(words) }),
+        "published" => worker(WorkerEventKind::Published {
+            sink: SinkId(0),
+            epoch: Epoch(number(words)),
+        }),
+        "failed" | "poisoned" | "crashed" => worker(WorkerEventKind::Failed {
+            task: TaskId(0),
+            error: format!("{name} on purpose"),
+            retry: match name {
+                "failed" => Retry::IfItRan,
+                "crashed" => Retry::Always,
+                _ => Retry::Never,
+            },
+        }),
+        other => panic!("unknown event {other}"),
+    }
+}
+
+pub(super) fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::BeginGeneration { generation } => format!("begin {generation}"),
+        Effect::ListSplits {
+            generation, worker, ..
+        } => format!("list splits {generation} at {worker}"),
+        Effect::Deploy {
+            generation,
+            restored,
+            tasks,
+            place,
+            ..
+        } => {
+            let workers: BTreeSet<u64> = place.values().map(|worker| worker.0).collect();
+            let on = match workers.len() {
+                1 => String::new(),
+                _ => format!(" on workers {workers:?}"),
+            };
+            format!(
+                "deploy {generation} from {restored}: {} tasks{on}",
+                tasks.len()
+            )
+        }
+        Effect::SendBarrier { generation, epoch } => format!("barrier {epoch} {generation}"),
+        Effect::Commit {
+            generation,
+            epoch,
+            objects,
+        } => match objects.len() {
+            2 => format!("commit {epoch} {generation}"),
+            objects => format!("commit {epoch} {generation} of {objects}"),
+        },
+        Effect::SendCommitted { generation, epoch } => {
+            format!("tell committed {epoch} {generation}")
+        }
+        Effect::RecordPublished { sink, epoch, .. } => format!("record {sink} published {epoch}"),
+        Effect::Stop => "stop".into(),
+        Effect::DropState => "drop state".into(),
+        Effect::ReportState(state) => format!("state {state}"),
+    }
+}
+
+pub(super) fn check_job(mut job: Job, script: &str, expected: &Expect) -> Job {
+    let mut log = String::new();
+    // First epoch of the newest generation, as the store would know it.
+    let mut first = Epoch::ZERO;
+    for line in script
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        let now_us = number(&mut words) * 1000;
+        let event = event(&mut words, job.generation(), &mut first);
+        let effects = job.handle(event, now_us);
+        log.push_str(&format!("{line}\n"));
+        for effect in &effects {
+            log.push_str(&format!("    {}\n", show(effect)));
+        }
+    }
+    expected.assert_eq(&log);
+    job
+}
+
+#[allow(clippy::needless_pass_by_value)]
+pub(super) fn check(script: &str, expected: Expect) {
+    check_job(job(1000, 3), script, &expected);
+}

@@ -1,0 +1,5 @@
+//! Histories that once broke a draft of the commit protocol.
+
+mod log;
+mod shards;
+mod world;

@@ -1,0 +1,5 @@
+//! Scripts of one shard.
+
+mod scenarios;
+mod shard;
+mod store;
