@@ -56,6 +56,11 @@ impl KeyGroupCount {
         KeyGroup((hash >> 1 >> (63 - self.bits)) as u16)
     }
 
+    /// All key groups.
+    pub fn iter(self) -> impl Iterator<Item = KeyGroup> {
+        (0..self.count()).map(|group| KeyGroup(group as u16))
+    }
+
     /// The range that part `index` of `parts` owns. Ranges differ in size by at most one and
     /// cover all key groups in order.
     #[must_use]

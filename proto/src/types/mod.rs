@@ -4,6 +4,7 @@ mod data_type;
 mod epoch;
 mod id;
 mod key_group;
+mod key_group_map;
 mod row_kind;
 mod type_parser;
 
@@ -11,5 +12,6 @@ pub use data_type::{DataType, Field, LogicalType};
 pub use epoch::{Epoch, Generation};
 pub use id::{JobId, ShardId, SinkId, StateNodeId, TableId, TaskId, WorkerId};
 pub use key_group::{KeyGroup, KeyGroupCount, KeyGroupRange};
+pub use key_group_map::{KeyGroupMap, KeyGroupSet};
 pub use row_kind::RowKind;
 pub use type_parser::TypeParseError;
