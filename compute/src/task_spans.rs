@@ -112,7 +112,10 @@ impl TaskSpans {
             TaskEvent::Staged { epoch, .. } => {
                 self.lock().epochs.remove(epoch);
             }
-            TaskEvent::Finished | TaskEvent::DeadLetters(_) | TaskEvent::OutputFull => {}
+            TaskEvent::Finished { .. }
+            | TaskEvent::Settled
+            | TaskEvent::DeadLetters(_)
+            | TaskEvent::OutputFull => {}
         }
     }
 

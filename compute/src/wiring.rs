@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// The near ends of every channel, by exchange and task index; taken as tasks are built.
+#[derive(Default)]
 pub(crate) struct Wiring {
     senders: BTreeMap<(u32, u32), Vec<ChannelSender>>,
     receivers: BTreeMap<(u32, u32), Vec<ChannelReceiver>>,
@@ -29,34 +30,20 @@ pub(crate) struct NoAddress {
     worker: WorkerId,
 }
 
-/// Number of tasks of a fragment.
-pub(crate) fn parallelism(tasks: &[TaskSpec], fragment: u32) -> u32 {
-    tasks
-        .iter()
-        .filter(|task| task.fragment == fragment)
-        .count() as u32
-}
-
-/// Whether task `index` of a fragment runs here.
-pub(crate) fn is_here(deployment: &Deployment, fragment: u32, index: u32) -> bool {
-    let mut tasks = deployment.tasks.iter();
-    let task = tasks.find(|task| task.fragment == fragment && task.index == index);
-    task.is_some_and(|task| deployment.exchange.is_here(task.task))
-}
-
 impl Wiring {
-    /// Makes a channel from every sending to every receiving task of every exchange, as far as
-    /// they are here.
-    pub(crate) fn new(deployment: &Deployment) -> Result<(Wiring, Links), NoAddress> {
-        let mut wiring = Wiring {
-            senders: BTreeMap::new(),
-            receivers: BTreeMap::new(),
-        };
+    /// Makes a channel from every sending to every receiving task of the exchanges that are `wanted`,
+    /// as far as they are here.
+    pub(crate) fn new(
+        deployment: &Deployment,
+        wanted: impl Fn(u32) -> bool,
+    ) -> Result<(Wiring, Links), NoAddress> {
+        let mut wiring = Wiring::default();
         let mut links = Links::default();
-        for exchange in &deployment.plan.exchanges {
+        let exchanges = deployment.plan.exchanges.iter();
+        for exchange in exchanges.filter(|exchange| wanted(exchange.id)) {
             // In this order on every worker: it numbers the channels of a stream.
-            for sender in tasks_of(deployment, exchange.from_fragment) {
-                for receiver in tasks_of(deployment, exchange.to_fragment) {
+            for sender in &deployment.tasks_of(exchange.from_fragment) {
+                for receiver in &deployment.tasks_of(exchange.to_fragment) {
                     let map = &deployment.exchange;
                     wiring.connect(exchange, sender, receiver, map, &mut links)?;
                 }
@@ -116,12 +103,4 @@ impl Wiring {
             .remove(&(exchange, index))
             .unwrap_or_default()
     }
-}
-
-/// Tasks of a fragment, by index.
-fn tasks_of(deployment: &Deployment, fragment: u32) -> Vec<&TaskSpec> {
-    let tasks = deployment.tasks.iter();
-    let mut tasks: Vec<_> = tasks.filter(|task| task.fragment == fragment).collect();
-    tasks.sort_unstable_by_key(|task| task.index);
-    tasks
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use connectors::{CollectTarget, LineWriter};
-use engine::clock::Clock;
+use engine::{Barrier, clock::Clock};
 use proto::{
     control::{Deployment, JobMetrics, Retry, WorkerCommand, WorkerEvent, WorkerEventKind},
     types::{Generation, JobId, TaskId},
@@ -217,14 +217,28 @@ impl JobLoop {
             match command {
                 WorkerCommand::ListSplits(deployment) => self.list_splits(&deployment).await,
                 WorkerCommand::Deploy(deployment) => self.deploy(*deployment).await,
+                WorkerCommand::Prepare(deployment) => self.prepare(*deployment).await,
+                WorkerCommand::KeepRouting {
+                    generation,
+                    routing,
+                    ..
+                } => {
+                    if let Some(running) = self.of_generation(generation) {
+                        running.keep_routing(routing);
+                    }
+                }
                 WorkerCommand::Barrier {
                     generation,
                     epoch,
+                    routing,
                     traceparent,
                     ..
                 } => {
                     if let Some(running) = self.of_generation(generation) {
-                        running.barrier(epoch, traceparent.as_deref());
+                        let barrier = Barrier { epoch, routing };
+                        running.barrier(barrier, traceparent.as_deref());
+                        let figures = running.figures();
+                        self.figures.lock().insert(self.job, figures);
                     }
                 }
                 WorkerCommand::Committed {
@@ -277,6 +291,30 @@ impl JobLoop {
                 send(&self.events, self.job, generation, failed(&error)).await;
             }
         }
+    }
+
+    /// Makes ready for another routing of the generation that runs, or that runs elsewhere.
+    async fn prepare(&mut self, deployment: Deployment) {
+        let (generation, routing) = (deployment.generation, deployment.routing);
+        let span = info_span!("worker.prepare", job = %self.job, %generation, routing);
+        let span = span_with_parent(span, deployment.traceparent.as_deref());
+        let runs = |running: &RunningGeneration| running.generation() >= generation;
+        if !self.running.as_ref().is_some_and(runs) {
+            self.stop().await;
+            let empty = RunningGeneration::empty(&self.config, &deployment, &self.events);
+            self.running = Some(empty);
+        }
+        let Some(running) = self.of_generation(generation) else {
+            return;
+        };
+        let kind = match running.prepare(deployment).instrument(span).await {
+            Ok(()) => WorkerEventKind::Prepared { routing },
+            Err(error) => WorkerEventKind::NotPrepared {
+                routing,
+                error: error.to_string(),
+            },
+        };
+        send(&self.events, self.job, generation, kind).await;
     }
 
     /// Stops what runs; its generation, or zero.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     log::LogObject,
     plan::Plan,
-    types::{Epoch, Generation, JobId, SinkId, TaskId, WorkerId},
+    types::{Epoch, Generation, JobId, KeyGroupCount, KeyGroupMap, SinkId, TaskId, WorkerId},
 };
 
 /// One task of a job: instance `index` of a fragment.
@@ -64,8 +64,15 @@ pub struct Deployment {
     /// What to run.
     #[serde(with = "crate::plan::shared")]
     pub plan: Arc<Plan>,
+    /// Number of the routing: of the tasks, where they run, and what key groups each owns. Grows with
+    /// every change.
+    #[serde(default)]
+    pub routing: u32,
     /// Every task of the job.
     pub tasks: Vec<TaskSpec>,
+    /// Who owns the key groups of each fragment; where nothing is said, each task owns a range.
+    #[serde(default)]
+    pub groups: BTreeMap<u32, KeyGroupMap>,
     /// How.
     pub options: JobOptions,
     /// When the job was created, in ms since 1970: the same at every start, so that a generator
@@ -81,6 +88,67 @@ pub struct Deployment {
     pub splits: Option<Vec<SourceSplits>>,
     /// W3C trace context of the job's start.
     pub traceparent: Option<String>,
+}
+
+impl Deployment {
+    /// The key groups of the job.
+    #[must_use]
+    pub fn key_groups(&self) -> KeyGroupCount {
+        KeyGroupCount::new(self.plan.key_groups).unwrap_or(KeyGroupCount::DEFAULT)
+    }
+
+    /// Tasks of a fragment, by index.
+    #[must_use]
+    pub fn tasks_of(&self, fragment: u32) -> Vec<TaskSpec> {
+        let tasks = self.tasks.iter().copied();
+        let mut tasks: Vec<TaskSpec> = tasks.filter(|task| task.fragment == fragment).collect();
+        tasks.sort_unstable_by_key(|task| task.index);
+        tasks
+    }
+
+    /// Tasks that run here.
+    #[must_use]
+    pub fn tasks_here(&self) -> Vec<TaskSpec> {
+        let tasks = self.tasks.iter().copied();
+        tasks
+            .filter(|task| self.exchange.is_here(task.task))
+            .collect()
+    }
+
+    /// Whether task `index` of a fragment runs here.
+    #[must_use]
+    pub fn is_here(&self, fragment: u32, index: u32) -> bool {
+        let mut tasks = self.tasks.iter();
+        let task = tasks.find(|task| task.fragment == fragment && task.index == index);
+        task.is_some_and(|task| self.exchange.is_here(task.task))
+    }
+
+    /// Number of tasks of a fragment.
+    #[must_use]
+    pub fn parallelism(&self, fragment: u32) -> u32 {
+        let tasks = self.tasks.iter();
+        tasks.filter(|task| task.fragment == fragment).count() as u32
+    }
+
+    /// Who owns the key groups of a fragment.
+    #[must_use]
+    pub fn map_of(&self, fragment: u32) -> KeyGroupMap {
+        let even = || KeyGroupMap::even(self.key_groups(), self.parallelism(fragment));
+        self.groups.get(&fragment).cloned().unwrap_or_else(even)
+    }
+
+    /// Whether a fragment runs here as it does there: the same tasks, each where it was, with the
+    /// same key groups.
+    #[must_use]
+    pub fn agrees(&self, other: &Deployment, fragment: u32) -> bool {
+        let places = |deployment: &Deployment| -> Vec<WorkerId> {
+            let tasks = deployment.tasks_of(fragment).into_iter();
+            tasks
+                .map(|task| deployment.exchange.worker_of(task.task))
+                .collect()
+        };
+        places(self) == places(other) && self.map_of(fragment) == other.map_of(fragment)
+    }
 }
 
 /// What one source of a plan can read, in one order for all of its tasks.
@@ -139,6 +207,19 @@ pub enum WorkerCommand {
     /// Run those of these tasks that are placed here; an older generation of the job is stopped
     /// first.
     Deploy(Box<Deployment>),
+    /// Make ready for another routing of the generation that runs: open the tasks that are new here,
+    /// and tell those that stay. A barrier will make it count. Answered by
+    /// [`WorkerEventKind::Prepared`] or [`WorkerEventKind::NotPrepared`].
+    Prepare(Box<Deployment>),
+    /// The routing that was prepared is given up.
+    KeepRouting {
+        /// Job.
+        job: JobId,
+        /// Generation.
+        generation: Generation,
+        /// The routing that no barrier will carry.
+        routing: u32,
+    },
     /// Begin epoch's end: sources send the barrier.
     Barrier {
         /// Job.
@@ -147,6 +228,9 @@ pub enum WorkerCommand {
         generation: Generation,
         /// Epoch that ends.
         epoch: Epoch,
+        /// The routing that is in force after it.
+        #[serde(default)]
+        routing: u32,
         /// W3C trace context of the checkpoint.
         traceparent: Option<String>,
     },
@@ -171,10 +255,13 @@ impl WorkerCommand {
     #[must_use]
     pub fn addressee(&self) -> (JobId, Generation) {
         match self {
-            WorkerCommand::ListSplits(deployment) | WorkerCommand::Deploy(deployment) => {
-                (deployment.job, deployment.generation)
-            }
+            WorkerCommand::ListSplits(deployment)
+            | WorkerCommand::Deploy(deployment)
+            | WorkerCommand::Prepare(deployment) => (deployment.job, deployment.generation),
             WorkerCommand::Barrier {
+                job, generation, ..
+            }
+            | WorkerCommand::KeepRouting {
                 job, generation, ..
             }
             | WorkerCommand::Committed {
@@ -220,6 +307,23 @@ pub enum WorkerEventKind {
     SplitsListed(Vec<SourceSplits>),
     /// All tasks that are placed here are restored and running.
     Running,
+    /// All that is placed here is ready for the routing.
+    Prepared {
+        /// Its number.
+        routing: u32,
+    },
+    /// It cannot be made ready for the routing; what runs is not touched.
+    NotPrepared {
+        /// Its number.
+        routing: u32,
+        /// Why, for people.
+        error: String,
+    },
+    /// All that moved to the task with the last change of the routing is there.
+    Settled {
+        /// Task.
+        task: TaskId,
+    },
     /// The task's changes of the epoch are staged.
     Staged {
         /// Task.
@@ -233,6 +337,9 @@ pub enum WorkerEventKind {
     Finished {
         /// Task.
         task: TaskId,
+        /// Number of the routing in which it has: another one may bring it more to do.
+        #[serde(default)]
+        routing: u32,
     },
     /// The task cannot go on; the worker has stopped all tasks of this generation.
     Failed {

@@ -30,6 +30,8 @@
 //! | `worker.deploy` | `job.start`, `job.recover` | `job`, `generation` | tasks are built – all are restored |
 //! | `task.restore` | `worker.deploy` | `job`, `task` | deployed – running |
 //! | `checkpoint` | | `job`, `generation`, `epoch` | barrier – commit; an error if it never comes |
+//! | `rescale` | | `job`, `generation`, `routing` | another routing is prepared – committed; an error if it is given up |
+//! | `worker.prepare` | `rescale` | `job`, `generation`, `routing` | a worker opens what a routing needs |
 //! | `task.freeze` | `checkpoint` | `job`, `task`, `epoch` | the barrier is sent – the task's state is cut |
 //! | `task.stage` | `checkpoint` | `job`, `task`, `epoch` | state is cut – staged at the store |
 //! | `epoch_log.write` | `task.stage`, by way of the call | `job`, `epoch` | the first delta of an epoch is at a state node – all are in the object store |

@@ -17,4 +17,4 @@ pub mod state;
 pub mod task;
 
 pub use batch::{ChangeBatch, Kinds};
-pub use element::{Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp};
+pub use element::{Barrier, Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp};

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use arrow::error::ArrowError;
 use proto::{
     control::Retry,
-    types::{Epoch, KeyGroupCount, KeyGroupRange},
+    types::{Epoch, KeyGroup, KeyGroupCount, KeyGroupSet},
 };
 use state_client::{ReadReply, ReadRequest, StateError};
 
@@ -87,21 +87,72 @@ impl Outbox {
     }
 }
 
-/// Where an operator runs.
-#[derive(Clone, Copy, Debug)]
+/// Where an operator runs. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct TaskScope {
     /// Index of the task among those of its fragment.
     pub index: usize,
     /// Number of tasks of the fragment.
     pub parallelism: usize,
     /// Key groups that the task owns.
-    pub owned: KeyGroupRange,
+    pub owned: KeyGroupSet,
     /// Key groups of the job.
     pub key_groups: KeyGroupCount,
     /// Rows that a batch should have.
     pub batch_rows: usize,
     /// Last committed epoch that the job starts from; [`Epoch::ZERO`]: from nothing.
     pub restored: Epoch,
+    /// Key groups that came last, and the epoch as of which they did.
+    pub came: Option<(Epoch, KeyGroupSet)>,
+}
+
+impl TaskScope {
+    /// The epoch that a read of this key must see: nothing that the task has in memory is older.
+    #[must_use]
+    pub fn min_epoch(&self, hash: u64) -> Epoch {
+        self.min_epoch_of(self.key_groups.of_hash(hash))
+    }
+
+    /// The same for all of a key group.
+    #[must_use]
+    pub fn min_epoch_of(&self, group: KeyGroup) -> Epoch {
+        match &self.came {
+            Some((epoch, groups)) if groups.contains(group) => *epoch,
+            _ => self.restored,
+        }
+    }
+
+    /// The scope after a change of the routing at barrier `epoch`, and what changes by it.
+    #[must_use]
+    pub fn reassigned(&self, to: &TaskScope, epoch: Epoch) -> (TaskScope, Reassigned) {
+        let came = to.owned.minus(&self.owned);
+        let change = Reassigned {
+            epoch,
+            left: self.owned.minus(&to.owned),
+            came: came.clone(),
+        };
+        let scope = TaskScope {
+            // What came before is known to be committed by now: its epoch was the last one but some.
+            restored: self
+                .came
+                .as_ref()
+                .map_or(self.restored, |(before, _)| *before),
+            came: Some((epoch, came)),
+            ..to.clone()
+        };
+        (scope, change)
+    }
+}
+
+/// How the key groups of a task change at a barrier.
+#[derive(Clone, Debug)]
+pub struct Reassigned {
+    /// The epoch that ends with the barrier: what came is read as of it.
+    pub epoch: Epoch,
+    /// Key groups that other tasks own from now on.
+    pub left: KeyGroupSet,
+    /// Key groups that other tasks have owned until now.
+    pub came: KeyGroupSet,
 }
 
 /// What an operator may use while it works.
@@ -164,7 +215,7 @@ pub trait Operator: Send {
         epoch: Epoch,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
-        context.out.element(Element::Barrier(epoch));
+        context.out.element(Element::barrier(epoch));
         Ok(Step::Done)
     }
 
@@ -277,6 +328,11 @@ pub trait OperatorState: Send {
 
     /// Takes the encoded delta; once, after [`OperatorState::encode`] said `true`.
     fn take_delta(&mut self) -> StateDelta;
+
+    /// Right after [`OperatorState::freeze`] of `change.epoch` the task's key groups change to those
+    /// of `scope`. Forgets what has left (but for what is frozen and not encoded yet); answers what
+    /// must be read whole of what came, before any of its rows.
+    fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob>;
 
     /// Live rows and bytes of the working set.
     fn size(&self) -> StateSize;

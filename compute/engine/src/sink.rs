@@ -55,7 +55,7 @@ pub struct EpochOutput {
 }
 
 /// Writes committed output to the outside, epoch by epoch.
-pub trait Publisher: Send {
+pub trait Publisher: Send + Sync {
     /// Publishes one slot's output of one epoch. Idempotent: called again for the same
     /// (generation, epoch, slot) after a crash, it changes nothing.
     fn publish(&mut self, output: EpochOutput) -> BoxFuture<'_, Result<(), SinkError>>;

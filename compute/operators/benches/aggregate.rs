@@ -28,10 +28,11 @@ fn scope() -> TaskScope {
     TaskScope {
         index: 0,
         parallelism: 1,
-        owned: key_groups.range(0, 1),
+        owned: proto::types::KeyGroupSet::all(key_groups),
         key_groups,
         batch_rows: ROWS,
         restored: Epoch::ZERO,
+        came: None,
     }
 }
 

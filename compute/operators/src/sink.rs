@@ -10,7 +10,8 @@ use arrow::{
 use engine::{
     ChangeBatch, Kinds,
     operator::{
-        Operator, OperatorContext, OperatorError, OperatorState, StateSize, Step, TaskScope,
+        Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
+        TaskScope,
     },
     sink::SinkWriter,
     state::{ScanJob, StateDelta},
@@ -129,6 +130,11 @@ impl OperatorState for SinkOperator {
 
     fn hydrated(&mut self, _job: &ScanJob, _reply: &ScanReply) -> Result<(), OperatorError> {
         Ok(())
+    }
+
+    /// What it has is staged with the epoch, whoever writes the next one.
+    fn reassign(&mut self, _scope: &TaskScope, _change: &Reassigned) -> Vec<ScanJob> {
+        Vec::new()
     }
 
     fn freeze(&mut self, _epoch: Epoch) {

@@ -13,7 +13,8 @@ use engine::{
     ChangeBatch, Element, TIMESTAMP_MIN, Timestamp,
     codec::RowCodec,
     operator::{
-        Operator, OperatorContext, OperatorError, OperatorState, StateSize, Step, TaskScope,
+        Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
+        TaskScope,
     },
     schema::arrow_schema,
     state::{ScanJob, StateDelta},
@@ -193,10 +194,7 @@ impl Operator for SortOperator {
 
 impl OperatorState for SortOperator {
     fn hydrate(&mut self, scope: &TaskScope) -> Vec<ScanJob> {
-        let job = ScanJob {
-            table: self.rows.id(),
-            key_group: KeyGroup(0),
-        };
+        let job = ScanJob::new(self.rows.id(), KeyGroup(0));
         Vec::from_iter(scope.owned.contains(job.key_group).then_some(job))
     }
 
@@ -214,6 +212,11 @@ impl OperatorState for SortOperator {
             self.waiting.entry(*time).or_default().push(slot);
         }
         Ok(())
+    }
+
+    /// It runs once and has all there is.
+    fn reassign(&mut self, _scope: &TaskScope, _change: &Reassigned) -> Vec<ScanJob> {
+        Vec::new()
     }
 
     fn freeze(&mut self, epoch: Epoch) {

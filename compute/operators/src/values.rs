@@ -10,8 +10,8 @@ use arrow::{
 use engine::{
     ChangeBatch,
     operator::{
-        OperatorContext, OperatorError, OperatorState, SourceOperator, SourceStatus, StateSize,
-        TaskScope,
+        OperatorContext, OperatorError, OperatorState, Reassigned, SourceOperator, SourceStatus,
+        StateSize, TaskScope,
     },
     schema::arrow_schema,
     state::{FrozenRows, ScanJob, StateDelta, TableDelta},
@@ -140,7 +140,7 @@ impl OperatorState for ValuesSource {
         let key_group = KeyGroup(0);
         let table = self.table.filter(|_| scope.owned.contains(key_group));
         table
-            .map(|table| ScanJob { table, key_group })
+            .map(|table| ScanJob::new(table, key_group))
             .into_iter()
             .collect()
     }
@@ -151,6 +151,11 @@ impl OperatorState for ValuesSource {
             self.is_saved = true;
         }
         Ok(())
+    }
+
+    /// Its rows leave at once: whoever had them first has put them out.
+    fn reassign(&mut self, _scope: &TaskScope, _change: &Reassigned) -> Vec<ScanJob> {
+        Vec::new()
     }
 
     fn freeze(&mut self, _epoch: Epoch) {

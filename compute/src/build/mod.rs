@@ -7,5 +7,5 @@ mod operator;
 mod plan;
 
 pub(crate) use error::BuildError;
-pub(crate) use fragment::BuiltTask;
-pub(crate) use plan::Builder;
+pub(crate) use fragment::{BuiltTask, new_place};
+pub(crate) use plan::{Builder, Connected, OpenPublisher, sinks};

@@ -5,7 +5,7 @@ use operators::{SinkOperator, SplitSource, ValuesSource};
 use proto::{
     control::Deployment,
     plan::{self, Fragment, Node, PlanError, node},
-    types::{Field, TableId},
+    types::{Epoch, Field, TableId},
 };
 
 use super::{
@@ -54,6 +54,11 @@ impl NodeBuilder<'_> {
         let place = (self.fragment.id, self.index);
         let opened = self.connected.sources.get(&place);
         let (source, splits) = opened.ok_or(PlanError::Missing("source"))?;
+        // A task that goes on from a checkpoint finds its splits there, and how far they are.
+        let splits = match self.scope.restored {
+            Epoch::ZERO => splits.as_slice(),
+            _ => &[],
+        };
         let output = output_fields(node)?;
         let tables = tables(node);
         SplitSource::build(spec, &output, source.clone(), splits, &tables, self.scope)

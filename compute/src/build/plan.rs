@@ -10,8 +10,8 @@ use engine::{
     source::{Source, Split},
 };
 use proto::{
-    control::{Deployment, SourceSplits, SplitSpec},
-    plan::{Node, PlanError, fields, node::Operator},
+    control::{Deployment, SourceSplits, SplitSpec, TaskSpec},
+    plan::{Node, Plan, PlanError, fields, node::Operator},
     types::{Epoch, SinkId},
 };
 
@@ -19,12 +19,7 @@ use super::{
     error::BuildError,
     fragment::{BuiltTask, build_task, output_fields},
 };
-use crate::{
-    caps::OUTPUT_BYTES_MAX,
-    spawn::RuntimeTimer,
-    wiring::{Wiring, is_here, parallelism},
-    worker::WorkerConfig,
-};
+use crate::{caps::OUTPUT_BYTES_MAX, spawn::RuntimeTimer, wiring::Wiring, worker::WorkerConfig};
 
 /// Builds the tasks of a deployment.
 pub(crate) struct Builder<'a> {
@@ -32,20 +27,18 @@ pub(crate) struct Builder<'a> {
     deployment: &'a Deployment,
 }
 
-/// Everything that a deployment runs.
-pub(crate) struct Built {
-    pub(crate) tasks: Vec<BuiltTask>,
-    pub(crate) publishers: Publishers,
-    pub(crate) output: OutputBudget,
-}
-
 /// A source and its splits, in one order for all tasks.
 type OpenSource = (Arc<dyn Source>, Vec<Split>);
 
-/// With the names of their tables.
-type Publishers = Vec<(SinkId, String, Box<dyn Publisher>)>;
+/// A publisher that was opened and does not run yet.
+pub(crate) struct OpenPublisher {
+    pub(crate) sink: SinkId,
+    /// Name of its table.
+    pub(crate) table: String,
+    pub(crate) publisher: Box<dyn Publisher>,
+}
 
-/// Sources and sinks by (fragment, node).
+/// Sources and sinks by (fragment, node), as far as tasks here need them.
 pub(crate) struct Connected {
     pub(crate) sources: BTreeMap<(u32, usize), OpenSource>,
     pub(crate) sinks: BTreeMap<(u32, usize), (SinkId, Arc<dyn Sink>)>,
@@ -53,64 +46,85 @@ pub(crate) struct Connected {
     pub(crate) output: OutputBudget,
 }
 
+impl Default for Connected {
+    fn default() -> Self {
+        Connected {
+            sources: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            output: OutputBudget::new(OUTPUT_BYTES_MAX),
+        }
+    }
+}
+
+/// The sinks of a plan and their fragments. Counted through the plan, so that all workers call them
+/// the same.
+pub(crate) fn sinks(plan: &Plan) -> impl Iterator<Item = (SinkId, u32)> {
+    let nodes = plan.fragments.iter();
+    let nodes = nodes.flat_map(|fragment| fragment.nodes.iter().map(|node| (fragment.id, node)));
+    let sinks = nodes.filter(|(_, node)| matches!(node.operator, Some(Operator::Sink(_))));
+    (0..).map(SinkId).zip(sinks.map(|(fragment, _)| fragment))
+}
+
 impl<'a> Builder<'a> {
     pub(crate) fn new(config: &'a WorkerConfig, deployment: &'a Deployment) -> Self {
         Builder { config, deployment }
     }
 
-    /// Opens what the tasks here need, and builds them.
-    pub(crate) async fn build(self, mut wiring: Wiring) -> Result<Built, BuildError> {
-        let (connected, publishers) = self.connect().await?;
-        let mut tasks = Vec::new();
-        let all = self.deployment.tasks.iter();
-        for spec in all.filter(|spec| self.deployment.exchange.is_here(spec.task)) {
-            tasks.push(build_task(self.deployment, *spec, &connected, &mut wiring)?);
-        }
-        Ok(Built {
-            tasks,
-            publishers,
-            output: connected.output,
-        })
+    /// Builds tasks, of which all that they need is open.
+    pub(crate) fn build(
+        &self,
+        connected: &Connected,
+        tasks: &[TaskSpec],
+        wiring: &mut Wiring,
+    ) -> Result<Vec<BuiltTask>, BuildError> {
+        let build = |spec: &TaskSpec| build_task(self.deployment, *spec, connected, wiring);
+        tasks.iter().map(build).collect()
     }
 
-    async fn connect(&self) -> Result<(Connected, Publishers), BuildError> {
-        let mut connected = Connected {
-            sources: BTreeMap::new(),
-            sinks: BTreeMap::new(),
-            output: OutputBudget::new(OUTPUT_BYTES_MAX),
-        };
+    /// Opens what tasks need that is not open yet. Publishers go with the first task of their sink.
+    pub(crate) async fn connect(
+        &self,
+        connected: &mut Connected,
+        tasks: &[TaskSpec],
+    ) -> Result<Vec<OpenPublisher>, BuildError> {
         let mut publishers = Vec::new();
         let mut sinks = 0;
         for fragment in &self.deployment.plan.fragments {
-            let mut specs = self.deployment.tasks.iter();
-            let runs_here = specs.any(|spec| {
-                spec.fragment == fragment.id && self.deployment.exchange.is_here(spec.task)
-            });
-            let tasks = parallelism(&self.deployment.tasks, fragment.id) as usize;
+            let of_fragment = |spec: &&TaskSpec| spec.fragment == fragment.id;
+            let is_wanted = tasks.iter().any(|spec| of_fragment(&spec));
+            let has_first = tasks.iter().filter(of_fragment).any(|spec| spec.index == 0);
+            let count = self.deployment.parallelism(fragment.id) as usize;
             for (index, node) in fragment.nodes.iter().enumerate() {
                 let place = (fragment.id, index);
                 match &node.operator {
-                    Some(Operator::Source(source)) if runs_here => {
-                        let opened = self.open_source(source, place, tasks).await?;
-                        connected.sources.insert(place, opened);
+                    Some(Operator::Source(source)) if is_wanted => {
+                        if !connected.sources.contains_key(&place) {
+                            let opened = self.open_source(source, place, count).await?;
+                            connected.sources.insert(place, opened);
+                        }
                     }
                     Some(Operator::Sink(sink)) => {
                         let id = SinkId(sinks);
                         // Counted on every worker, so that all call it the same.
                         sinks += 1;
-                        if !runs_here {
+                        if !is_wanted {
                             continue;
                         }
-                        let opened = self.open_sink(sink, node, id, tasks)?;
+                        let opened = match connected.sinks.get(&place) {
+                            Some((_, opened)) => Arc::clone(opened),
+                            None => self.open_sink(sink, node, id, count)?,
+                        };
                         let error = |source| BuildError::Sink {
                             table: sink.table.clone(),
                             source,
                         };
                         // One worker publishes what all have staged.
-                        if is_here(self.deployment, fragment.id, 0)
-                            && let Some(publisher) = opened.publisher().map_err(error)?
-                        {
-                            publishers.push((id, sink.table.clone(), publisher));
+                        if has_first && let Some(publisher) = opened.publisher().map_err(error)? {
+                            publishers.push(OpenPublisher {
+                                sink: id,
+                                table: sink.table.clone(),
+                                publisher,
+                            });
                         }
                         connected.sinks.insert(place, (id, opened));
                     }
@@ -118,14 +132,14 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        Ok((connected, publishers))
+        Ok(publishers)
     }
 
     /// What every source of the plan can read.
     pub(crate) async fn list_splits(self) -> Result<Vec<SourceSplits>, BuildError> {
         let mut listed = Vec::new();
         for fragment in &self.deployment.plan.fragments {
-            let tasks = parallelism(&self.deployment.tasks, fragment.id) as usize;
+            let tasks = self.deployment.parallelism(fragment.id) as usize;
             for (index, node) in fragment.nodes.iter().enumerate() {
                 if let Some(Operator::Source(source)) = &node.operator {
                     let place = (fragment.id, index);

@@ -79,7 +79,7 @@ impl Server {
         }
         let mut links = Links::default();
         links.incoming.insert(A, incoming);
-        let mut expected = self.config.server.begin(who(generation), B, &links);
+        let mut expected = self.config.server.begin(who(generation), 0, B, &links);
         let incoming = links.incoming.remove(&A).unwrap();
         let mut link = ReceiveLink::new(incoming, &mut expected, A, self.config.clone());
         Receiving {
@@ -100,6 +100,7 @@ impl Server {
             ends.push(send);
         }
         let link = SendLink {
+            routing: 0,
             who: who(generation),
             here: A,
             to: B,
@@ -156,7 +157,7 @@ fn elements(count: i64) -> Vec<Element> {
         elements.push(batch(at * 10, 1 + at % 10));
         match at % 7 {
             2 => elements.push(Element::Watermark(at)),
-            4 => elements.push(Element::Barrier(Epoch(at as u64))),
+            4 => elements.push(Element::barrier(Epoch(at as u64))),
             6 => elements.push(Element::Idle),
             _ => {}
         }
@@ -337,6 +338,7 @@ async fn rogue(server: &Server, generation: u64, frames: Vec<Frame>) -> String {
             names.push(0, 0, 0);
             names.hash()
         },
+        routing: 0,
     };
     let mut messages = vec![sender_message::Message::Open(open)];
     messages.extend(frames.into_iter().map(sender_message::Message::Frame));

@@ -5,7 +5,7 @@
 //!  task ─▶ channel ─▶ pump ┴═▶ frames ═ one stream ═▶ router ─┴▶ channel ─▶ gate
 //!              ▲── credit per channel ◀══════════════◀── taken ──┘
 //! ```
-//! One stream per (job, generation, sending worker, receiving worker). A pump takes an element from
+//! One stream per (job, generation, routing, sending worker, receiving worker). A pump takes an element from
 //! its channel, encodes it and sends it when the far end of *its* channel has room; the receiving
 //! side always reads, so no channel waits for another. Knows frames and credits, no operators.
 //!

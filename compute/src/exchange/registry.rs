@@ -26,8 +26,10 @@ pub(super) struct Registry {
 struct Begun {
     generation: Generation,
     here: WorkerId,
-    /// By sending worker; taken out by the stream that comes.
-    places: BTreeMap<WorkerId, Place>,
+    /// The newest routing of it that was begun.
+    routing: u32,
+    /// By routing and sending worker; taken out by the stream that comes.
+    places: BTreeMap<(u32, WorkerId), Place>,
 }
 
 struct Place {
@@ -45,11 +47,12 @@ pub(super) enum Found {
 }
 
 impl Registry {
-    /// A generation begins; streams of older ones are refused from now on. `wirings` are those of
-    /// the workers that send to this one.
+    /// A generation begins, or another routing of it; streams of older generations are refused from
+    /// now on. `wirings` are those of the workers that send to this one.
     pub(super) fn begin(
         self: &Arc<Registry>,
         who: Incarnation,
+        routing: u32,
         here: WorkerId,
         wirings: impl Iterator<Item = (WorkerId, u64)>,
     ) -> Expected {
@@ -57,18 +60,28 @@ impl Registry {
         let places = wirings.map(|(from, wiring)| {
             let (attach, attached) = oneshot::channel();
             receivers.insert(from, attached);
-            (from, Place { wiring, attach })
+            ((routing, from), Place { wiring, attach })
         });
-        let begun = Begun {
-            generation: who.generation,
-            here,
-            places: places.collect(),
-        };
-        self.lock().insert(who.job, begun);
+        {
+            let mut jobs = self.lock();
+            let fresh = || Begun {
+                generation: who.generation,
+                here,
+                routing,
+                places: BTreeMap::new(),
+            };
+            let begun = jobs.entry(who.job).or_insert_with(fresh);
+            if begun.generation != who.generation {
+                *begun = fresh();
+            }
+            begun.routing = begun.routing.max(routing);
+            begun.places.extend(places);
+        }
         self.begun.notify_waiters();
         Expected {
             registry: Arc::clone(self),
             who,
+            routing,
             receivers,
         }
     }
@@ -81,7 +94,8 @@ impl Registry {
         let Some(begun) = jobs.get_mut(&job) else {
             return Found::Wait;
         };
-        if begun.generation < generation {
+        let is_newer = begun.generation == generation && begun.routing < open.routing;
+        if begun.generation < generation || is_newer {
             return Found::Wait;
         }
         let here = begun.here;
@@ -95,11 +109,11 @@ impl Registry {
         } else if here != wanted {
             Refusal::OtherWorker { here, wanted }
         } else {
-            match begun.places.remove(&from) {
+            match begun.places.remove(&(open.routing, from)) {
                 Some(place) if place.wiring == open.wiring => return Found::Place(place.attach),
                 Some(place) => {
                     // Its own stream may still come.
-                    begun.places.insert(from, place);
+                    begun.places.insert((open.routing, from), place);
                     Refusal::Wiring { here, from }
                 }
                 None => Refusal::Ended {
@@ -126,6 +140,7 @@ impl Registry {
 pub(crate) struct Expected {
     registry: Arc<Registry>,
     who: Incarnation,
+    routing: u32,
     receivers: BTreeMap<WorkerId, oneshot::Receiver<Attached>>,
 }
 
@@ -142,7 +157,8 @@ impl Drop for Expected {
         if let Some(begun) = jobs.get_mut(&self.who.job)
             && begun.generation == self.who.generation
         {
-            begun.places.clear();
+            let routing = self.routing;
+            begun.places.retain(|(of, _), _| *of != routing);
         }
     }
 }
@@ -168,6 +184,7 @@ mod tests {
             from_worker: OTHER.0,
             to_worker: HERE.0,
             wiring,
+            routing: 0,
         }
     }
 
@@ -183,12 +200,12 @@ mod tests {
     fn streams_of_older_generations_are_fenced_and_newer_ones_wait() {
         let registry = Arc::<Registry>::default();
         assert_eq!(find(&registry, &open(2, 9)), "wait");
-        let begun = registry.begin(who(2), HERE, [(OTHER, 9)].into_iter());
+        let begun = registry.begin(who(2), 0, HERE, [(OTHER, 9)].into_iter());
         assert_eq!(find(&registry, &open(3, 9)), "wait");
         let fenced = "job_7 is fenced: generation g1 was replaced by g2";
         assert_eq!(find(&registry, &open(1, 9)), fenced);
         assert_eq!(find(&registry, &open(2, 9)), "place");
-        let _newer = registry.begin(who(3), HERE, [(OTHER, 9)].into_iter());
+        let _newer = registry.begin(who(3), 0, HERE, [(OTHER, 9)].into_iter());
         // The older one's end takes nothing from the newer.
         drop(begun);
         assert_eq!(find(&registry, &open(3, 9)), "place");
@@ -199,7 +216,7 @@ mod tests {
     #[test]
     fn a_stream_is_taken_once_and_only_between_workers_that_agree() {
         let registry = Arc::<Registry>::default();
-        let begun = registry.begin(who(2), HERE, [(OTHER, 9)].into_iter());
+        let begun = registry.begin(who(2), 0, HERE, [(OTHER, 9)].into_iter());
         assert!(find(&registry, &open(2, 8)).contains("the same channels"));
         let to_another = Open {
             to_worker: 5,
@@ -209,7 +226,7 @@ mod tests {
         assert_eq!(find(&registry, &open(2, 9)), "place");
         assert!(find(&registry, &open(2, 9)).contains("has its stream from wk_2"));
         drop(begun);
-        let begun = registry.begin(who(2), HERE, [(OTHER, 9)].into_iter());
+        let begun = registry.begin(who(2), 0, HERE, [(OTHER, 9)].into_iter());
         drop(begun);
         assert!(find(&registry, &open(2, 9)).contains("has ended here"));
     }

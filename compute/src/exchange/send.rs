@@ -38,6 +38,7 @@ use crate::caps::{
 /// Sends what tasks here have for the tasks of another worker.
 pub(crate) struct SendLink {
     pub(crate) who: Incarnation,
+    pub(crate) routing: u32,
     pub(crate) here: WorkerId,
     pub(crate) to: WorkerId,
     pub(crate) outgoing: Outgoing,
@@ -144,6 +145,7 @@ impl SendLink {
             from_worker: self.here.0,
             to_worker: self.to.0,
             wiring: self.outgoing.names.hash(),
+            routing: self.routing,
         }
     }
 }

@@ -55,11 +55,17 @@ impl ExchangeServer {
         }
     }
 
-    /// A generation begins, which waits for these streams.
-    pub(crate) fn begin(&self, who: Incarnation, here: WorkerId, links: &Links) -> Expected {
+    /// A generation begins, or another routing of it, which waits for these streams.
+    pub(crate) fn begin(
+        &self,
+        who: Incarnation,
+        routing: u32,
+        here: WorkerId,
+        links: &Links,
+    ) -> Expected {
         let incoming = links.incoming.iter();
         let wirings = incoming.map(|(from, incoming)| (*from, incoming.names.hash()));
-        self.registry.begin(who, here, wirings)
+        self.registry.begin(who, routing, here, wirings)
     }
 
     /// The job is gone from this worker.

@@ -19,6 +19,9 @@ pub const RESTARTS_FORGOTTEN_AFTER_US: u64 = 600_000_000;
 /// Checkpoints whose durations are remembered.
 pub const CHECKPOINT_HISTORY_LEN: usize = 1024;
 
+/// How long workers may take to make ready for another routing before it is given up.
+pub const PREPARE_DEADLINE_US: u64 = 30_000_000;
+
 /// Tasks per fragment at most; the plan's key groups are the other bound.
 pub const PARALLELISM_MAX: u32 = 1024;
 

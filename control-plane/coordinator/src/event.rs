@@ -1,16 +1,15 @@
 //! What goes into the decisions about a job and what comes out.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeSet, fmt};
 
 use proto::{
     control::{SourceSplits, TaskSpec, WorkerEventKind},
     log::LogObject,
-    types::{Epoch, Generation, SinkId, TaskId, WorkerId},
+    types::{Epoch, Generation, SinkId, WorkerId},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::place::{Parallelism, Routing};
 
 /// Something happened.
 #[derive(Clone, Debug)]
@@ -21,6 +20,17 @@ pub enum Event {
     CancelRequested,
     /// These workers are there, and no others.
     Workers(BTreeSet<WorkerId>),
+    /// Those of them that want to leave and are to have no tasks.
+    Leaving(BTreeSet<WorkerId>),
+    /// The user, or the autoscaler, wants these numbers of tasks, which fit the plan.
+    RescaleRequested(Parallelism),
+    /// The metadata have noted that the routing changes with the epoch.
+    RoutingRecorded {
+        /// The generation.
+        generation: Generation,
+        /// The epoch.
+        epoch: Epoch,
+    },
     /// A worker reports.
     Worker {
         /// Who.
@@ -82,12 +92,45 @@ pub enum Effect {
         generation: Generation,
         /// Epoch to restore from.
         restored: Epoch,
-        /// All tasks of the job.
-        tasks: Vec<TaskSpec>,
-        /// The worker of each.
-        place: BTreeMap<TaskId, WorkerId>,
+        /// All tasks of the job, and where they run.
+        routing: Routing,
         /// What the sources can read, if it was asked for.
         splits: Option<Vec<SourceSplits>>,
+    },
+    /// Have workers make ready for another routing; each answers `Prepared` or `NotPrepared`.
+    Prepare {
+        /// The generation.
+        generation: Generation,
+        /// The last committed epoch.
+        restored: Epoch,
+        /// The routing.
+        routing: Routing,
+        /// All that have tasks now or will have.
+        workers: BTreeSet<WorkerId>,
+    },
+    /// Tell workers that the routing is given up for which they have made ready.
+    KeepRouting {
+        /// The generation.
+        generation: Generation,
+        /// Number of the routing.
+        routing: u32,
+    },
+    /// Have the metadata note that the routing changes with the epoch; answered by
+    /// [`Event::RoutingRecorded`].
+    RecordRouting {
+        /// The generation.
+        generation: Generation,
+        /// The epoch, which has not begun.
+        epoch: Epoch,
+        /// The routing after it.
+        routing: Routing,
+    },
+    /// A change of the numbers of tasks was given up: have the metadata forget that it was wanted.
+    RescaleFailed {
+        /// Why, for people.
+        error: String,
+        /// The numbers that there are.
+        parallelism: Parallelism,
     },
     /// Have the sources end an epoch. This and all that follows goes to every worker of the
     /// generation ([`crate::Job::deployed`]).
@@ -96,6 +139,8 @@ pub enum Effect {
         generation: Generation,
         /// The epoch that ends.
         epoch: Epoch,
+        /// The routing in force after it.
+        routing: u32,
     },
     /// Commit in the state store; answered by [`Event::EpochCommitted`].
     Commit {
@@ -124,6 +169,11 @@ pub enum Effect {
     },
     /// Stop all tasks; answered by each worker's `Stopped`.
     Stop,
+    /// Stop what is left on workers that have no place in the routing any more.
+    StopAt {
+        /// Who.
+        workers: BTreeSet<WorkerId>,
+    },
     /// Forget the job's state: it has ended.
     DropState,
     /// The state that users see has changed.

@@ -18,4 +18,4 @@ mod restart;
 
 pub use event::{Effect, Event, JobState};
 pub use history::{CheckpointRecord, CheckpointSummary};
-pub use job::{Job, JobFacts};
+pub use job::{Job, JobFacts, RescaleStage};

@@ -2,26 +2,39 @@
 
 use std::collections::BTreeMap;
 
-use proto::{control::TaskSpec, plan::Plan};
+use proto::control::TaskSpec;
 
-/// Every fragment has all of its tasks, each once, and task ids are dense.
+use crate::{
+    caps::PARALLELISM_MAX,
+    place::{Parallelism, PlanShape},
+};
+
+/// Every fragment has all of its tasks, each once, and each has the number that it has in every
+/// routing.
 ///
 /// # Errors
 /// The first invariant that does not hold, in words.
-pub fn placement(plan: &Plan, parallelism: u32, tasks: &[TaskSpec]) -> Result<(), String> {
+pub fn placement(
+    shape: &PlanShape,
+    parallelism: &Parallelism,
+    tasks: &[TaskSpec],
+) -> Result<(), String> {
     let mut indices: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for (position, task) in tasks.iter().enumerate() {
-        if task.task.0 as usize != position {
-            return Err(format!("{} stands at place {position}", task.task));
+    for task in tasks {
+        if task.task.0 != task.fragment * PARALLELISM_MAX + task.index {
+            return Err(format!(
+                "{} is task {} of {}",
+                task.task, task.index, task.fragment
+            ));
         }
         indices.entry(task.fragment).or_default().push(task.index);
     }
-    for fragment in &plan.fragments {
-        let count = if fragment.singleton { 1 } else { parallelism };
-        let mut got = indices.remove(&fragment.id).unwrap_or_default();
+    for (fragment, _) in (0..).zip(&shape.singletons) {
+        let count = parallelism.of(shape, fragment);
+        let mut got = indices.remove(&fragment).unwrap_or_default();
         got.sort_unstable();
         if got != (0..count).collect::<Vec<u32>>() {
-            return Err(format!("fragment {} has the tasks {got:?}", fragment.id));
+            return Err(format!("fragment {fragment} has the tasks {got:?}"));
         }
     }
     match indices.keys().next() {

@@ -173,6 +173,8 @@ impl From<JobsError> for Problem {
                 let detail = error.to_string();
                 return Problem::new(StatusCode::CONFLICT, "job.not_ended", detail).hint(hint);
             }
+            JobsError::Ended(_) => (StatusCode::CONFLICT, "job.ended"),
+            JobsError::Place(_) => (StatusCode::UNPROCESSABLE_ENTITY, "job.parallelism"),
             JobsError::Closed => return closing(error.to_string()),
             JobsError::Interrupted => return in_doubt(error.to_string()),
         };

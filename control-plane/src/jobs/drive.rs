@@ -10,14 +10,18 @@ use std::{
 use coordinator::{
     Effect, Event, Job, JobFacts, JobState,
     meta::{Desired, JobRecord, Outcome},
+    place::{Parallelism, PlanShape, Routing},
 };
 use proto::{
     control::{Deployment, ExchangeMap, WorkerCommand, WorkerEvent, WorkerEventKind},
-    types::{Epoch, Generation, JobId, TaskId, WorkerId},
+    types::{Epoch, Generation, JobId, WorkerId},
 };
 use rpc::trace_context;
 use state_client::StateControl;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     ExceptionRecord, JobEntry, Jobs,
@@ -26,7 +30,7 @@ use super::{
     traces::JobTraces,
 };
 use crate::{
-    SubmitError,
+    JobsError, SubmitError,
     caps::{REQUEST_QUEUE, RESULT_BYTES_ENDED_MAX},
     metadata::{Metadata, MetadataError, look},
     results::FeedEnd,
@@ -187,6 +191,11 @@ impl Driver {
                 }
             }
             Request::Cancel { job, reply } => self.in_flight.cancel(job, reply),
+            Request::Rescale {
+                job,
+                parallelism,
+                reply,
+            } => self.on_rescale(job, parallelism, reply),
             Request::Forget { jobs, reply } => self.in_flight.forget(jobs, reply),
         }
     }
@@ -216,6 +225,19 @@ impl Driver {
                     self.handle(job, Event::CancelRequested);
                 }
             }
+            Done::Rescaled {
+                job,
+                parallelism,
+                result,
+                reply,
+            } => {
+                let written = result.is_ok();
+                // Nobody waits any more: it counts all the same.
+                let _ = reply.send(result);
+                if written {
+                    self.handle(job, Event::RescaleRequested(parallelism));
+                }
+            }
             Done::Forgotten {
                 jobs,
                 result,
@@ -233,6 +255,27 @@ impl Driver {
                 }
             }
             Done::Nothing => {}
+        }
+    }
+
+    fn on_rescale(
+        &mut self,
+        job: JobId,
+        parallelism: Parallelism,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    ) {
+        let refused = match self.table.get(job) {
+            None => Some(JobsError::Unknown(job)),
+            Some(entry) if entry.state().is_terminal() => Some(JobsError::Ended(job)),
+            Some(entry) => {
+                let shape = PlanShape::of(&entry.spec.plan);
+                parallelism.check(&shape).err().map(JobsError::Place)
+            }
+        };
+        match refused {
+            // Nobody waits any more.
+            Some(error) => drop(reply.send(Err(error))),
+            None => self.in_flight.rescale(job, parallelism, reply),
         }
     }
 
@@ -441,6 +484,7 @@ impl Driver {
         let _entered = span.enter();
         match effect {
             Effect::BeginGeneration { .. }
+            | Effect::RecordRouting { .. }
             | Effect::Commit { .. }
             | Effect::RecordPublished { .. } => self.in_flight.start(job, effect),
             Effect::ListSplits {
@@ -462,23 +506,65 @@ impl Driver {
             Effect::Deploy {
                 generation,
                 restored,
-                tasks,
-                place,
+                routing,
                 splits,
             } => {
                 let deployment = Deployment {
                     restored,
-                    tasks,
                     splits,
                     ..deployment(entry, generation)
                 };
-                self.deploy(&deployment, &place);
+                let workers = routing.workers();
+                self.deploy(&deployment, routing, &workers, WorkerCommand::Deploy);
             }
-            Effect::SendBarrier { generation, epoch } => {
+            Effect::Prepare {
+                generation,
+                restored,
+                routing,
+                workers,
+            } => {
+                tracing::info!(%job, routing = routing.version, "job is to get another routing");
+                let deployment = Deployment {
+                    restored,
+                    ..deployment(entry, generation)
+                };
+                self.deploy(&deployment, routing, &workers, WorkerCommand::Prepare);
+            }
+            Effect::KeepRouting {
+                generation,
+                routing,
+            } => {
+                self.send_all(entry, || WorkerCommand::KeepRouting {
+                    job,
+                    generation,
+                    routing,
+                });
+            }
+            Effect::RescaleFailed { error, parallelism } => {
+                tracing::warn!(%job, error, "job keeps its parallelism");
+                entry.push_exception(ExceptionRecord {
+                    at_us: self.now_us(),
+                    generation: entry.generation(),
+                    task: None,
+                    error: format!("the change of the parallelism was given up: {error}"),
+                });
+                self.in_flight.note_parallelism(job, parallelism);
+            }
+            Effect::StopAt { workers } => {
+                for worker in workers {
+                    self.send(worker, WorkerCommand::Stop { job });
+                }
+            }
+            Effect::SendBarrier {
+                generation,
+                epoch,
+                routing,
+            } => {
                 self.send_all(entry, || WorkerCommand::Barrier {
                     job,
                     generation,
                     epoch,
+                    routing,
                     traceparent: trace_context::current(),
                 });
             }
@@ -516,26 +602,36 @@ impl Driver {
         self.in_flight.end(entry.id, outcome);
     }
 
-    /// Sends each worker the whole deployment and its own place in it.
-    fn deploy(&self, deployment: &Deployment, place: &BTreeMap<TaskId, WorkerId>) {
+    /// Sends each of `workers` the whole deployment and its own place in it.
+    fn deploy(
+        &self,
+        deployment: &Deployment,
+        routing: Routing,
+        workers: &BTreeSet<WorkerId>,
+        command: impl Fn(Box<Deployment>) -> WorkerCommand,
+    ) {
         let known = self.workers.list();
-        let used = known
-            .iter()
-            .filter(|worker| place.values().any(|id| *id == worker.id));
+        let used = known.iter().filter(|worker| workers.contains(&worker.id));
         let addresses: BTreeMap<WorkerId, String> = used
             .map(|worker| (worker.id, worker.address.clone()))
             .collect();
+        let deployment = Deployment {
+            routing: routing.version,
+            tasks: routing.tasks,
+            groups: routing.groups,
+            ..deployment.clone()
+        };
         for worker in addresses.keys() {
             let exchange = ExchangeMap {
                 here: *worker,
                 workers: addresses.clone(),
-                place: place.clone(),
+                place: routing.place.clone(),
             };
             let deployment = Deployment {
                 exchange,
                 ..deployment.clone()
             };
-            self.send(*worker, WorkerCommand::Deploy(Box::new(deployment)));
+            self.send(*worker, command(Box::new(deployment)));
         }
     }
 
@@ -581,6 +677,8 @@ fn deployment(entry: &JobEntry, generation: Generation) -> Deployment {
         job: entry.id,
         generation,
         restored: Epoch::ZERO,
+        routing: 0,
+        groups: BTreeMap::new(),
         plan: entry.spec.plan.clone(),
         tasks: Vec::new(),
         options: entry.spec.options.clone(),

@@ -62,14 +62,18 @@ impl Worker {
     async fn obey(&mut self, command: WorkerCommand) {
         match command {
             WorkerCommand::ListSplits(_) => panic!("one worker needs no list"),
+            WorkerCommand::Prepare(_) | WorkerCommand::KeepRouting { .. } => {
+                panic!("nobody wants another routing")
+            }
             WorkerCommand::Deploy(deployment) => {
                 self.deployed.fetch_add(1, Ordering::SeqCst);
                 self.generation = deployment.generation;
                 self.tasks = deployment.tasks.iter().map(|task| task.task).collect();
                 self.report(deployment.job, WorkerEventKind::Running).await;
+                let routing = deployment.routing;
                 for task in self.tasks.clone() {
                     if self.script.bounded {
-                        let finished = WorkerEventKind::Finished { task };
+                        let finished = WorkerEventKind::Finished { task, routing };
                         self.report(deployment.job, finished).await;
                     }
                 }

@@ -7,7 +7,7 @@ use std::{
 
 use coordinator::{
     meta::{JobSpec, Refusal},
-    place::PlaceError,
+    place::{Parallelism, PlaceError},
 };
 use proto::{control::JobMetrics, types::JobId};
 use rpc::trace_context;
@@ -45,6 +45,12 @@ pub enum JobsError {
     /// It still runs, or is about to.
     #[error("{0} has not ended")]
     NotEnded(JobId),
+    /// It is over.
+    #[error("{0} has ended")]
+    Ended(JobId),
+    /// Its plan cannot be run like that.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// The wish could not be written down.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -83,6 +89,11 @@ pub(super) enum Request {
     },
     Cancel {
         job: JobId,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    },
+    Rescale {
+        job: JobId,
+        parallelism: Parallelism,
         reply: oneshot::Sender<Result<(), JobsError>>,
     },
     Forget {
@@ -149,6 +160,24 @@ impl Jobs {
         self.get(job)?;
         let (reply, answer) = oneshot::channel();
         let sent = self.requests.send(Request::Cancel { job, reply }).await;
+        sent.map_err(|_| JobsError::Closed)?;
+        answer.await.map_err(|_| JobsError::Interrupted)?
+    }
+
+    /// Has a job run with other numbers of tasks: from one of its next barriers on while it runs, or
+    /// from its next start. Answers once the wish is written down.
+    ///
+    /// # Errors
+    /// When there is no such job, it has ended, or its plan cannot be run so.
+    pub async fn rescale(&self, job: JobId, parallelism: Parallelism) -> Result<(), JobsError> {
+        self.get(job)?;
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Rescale {
+            job,
+            parallelism,
+            reply,
+        };
+        let sent = self.requests.send(request).await;
         sent.map_err(|_| JobsError::Closed)?;
         answer.await.map_err(|_| JobsError::Interrupted)?
     }

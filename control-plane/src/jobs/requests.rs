@@ -6,9 +6,10 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use coordinator::{
     Effect, Event, JobState,
     meta::{Answer, Change, JobRecord, Outcome, Refusal},
+    place::{Parallelism, Routing},
 };
 use futures::{FutureExt as _, future::BoxFuture};
-use proto::types::{Generation, JobId};
+use proto::types::{Epoch, Generation, JobId};
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 use state_client::{Begun, Dropped, Incarnation, StateControl, StateError};
 use tokio::{sync::oneshot, task::JoinSet};
@@ -42,6 +43,13 @@ pub(super) enum Done {
     /// The wish to end a job was written down, or not.
     Cancelled {
         job: JobId,
+        result: Result<(), JobsError>,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    },
+    /// How many tasks a job is to have was written down, or not.
+    Rescaled {
+        job: JobId,
+        parallelism: Parallelism,
         result: Result<(), JobsError>,
         reply: oneshot::Sender<Result<(), JobsError>>,
     },
@@ -141,6 +149,80 @@ impl Requests {
         });
     }
 
+    /// Writes down how many tasks a job is to have.
+    pub(super) fn rescale(
+        &mut self,
+        job: JobId,
+        parallelism: Parallelism,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    ) {
+        let change = Change::Rescale {
+            job,
+            parallelism: parallelism.clone(),
+        };
+        let answer = self.propose(change, PROPOSAL_PATIENCE);
+        self.spawn(async move {
+            let result = match answer.await {
+                Ok(Answer::Refused(Refusal::Ended(job))) => Err(JobsError::Ended(job)),
+                Ok(Answer::Refused(Refusal::UnknownJob(job))) => Err(JobsError::Unknown(job)),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            Done::Rescaled {
+                job,
+                parallelism,
+                result,
+                reply,
+            }
+        });
+    }
+
+    /// Writes down that a job keeps the numbers of tasks that it has.
+    pub(super) fn note_parallelism(&mut self, job: JobId, parallelism: Parallelism) {
+        let answer = self.propose(Change::Rescale { job, parallelism }, PROPOSAL_PATIENCE);
+        self.spawn(async move {
+            if let Err(error) = answer.await {
+                // Whoever leads next tries once more what could not be done.
+                tracing::warn!(%job, %error, "failed to write down the parallelism of a job");
+            }
+            Done::Nothing
+        });
+    }
+
+    /// Has the metadata note a routing with the epoch that is to carry it.
+    fn record_routing(
+        &mut self,
+        job: JobId,
+        generation: Generation,
+        epoch: Epoch,
+        routing: Routing,
+    ) {
+        let change = Change::Reroute {
+            job,
+            generation,
+            epoch,
+            routing,
+        };
+        let answer = self.propose(change, PROPOSAL_PATIENCE);
+        self.spawn(async move {
+            let error = match answer.await {
+                Ok(Answer::Done) => {
+                    return Done::Event(job, Event::RoutingRecorded { generation, epoch });
+                }
+                Ok(Answer::Refused(refusal)) => refusal.to_string(),
+                Ok(other) => odd(&other).to_string(),
+                Err(error) => error.to_string(),
+            };
+            // Whether it is noted is not known: a new generation finds out.
+            let event = Event::StateFailed {
+                generation,
+                error,
+                retryable: true,
+            };
+            Done::Event(job, event)
+        });
+    }
+
     /// Writes down that jobs are to be forgotten: all or none.
     pub(super) fn forget(
         &mut self,
@@ -236,6 +318,11 @@ impl Requests {
                 let reply = reply.map(move |reply| reply.map(|()| event));
                 (generation, reply.boxed())
             }
+            Effect::RecordRouting {
+                generation,
+                epoch,
+                routing,
+            } => return self.record_routing(job, generation, epoch, routing),
             Effect::RecordPublished {
                 generation,
                 sink,

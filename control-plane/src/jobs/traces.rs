@@ -5,6 +5,7 @@
 //! job.start     BeginGeneration ─────────────▶ RUNNING
 //! job.recover   RESTARTING ──────────────────▶ RUNNING (in the next generation)
 //! checkpoint    SendBarrier ──▶ Commit ──────▶ SendCommitted
+//! rescale       Prepare ──▶ SendBarrier ─────▶ SendCommitted, or KeepRouting
 //! ```
 
 use std::collections::BTreeMap;
@@ -28,6 +29,11 @@ struct OpenSpans {
     start: Option<Span>,
     /// From barrier to commit.
     checkpoint: Option<Span>,
+    /// From the wish for another routing to the commit that makes it count.
+    rescale: Option<Span>,
+    /// The routing of the last barrier, and whether the one under way was the first with it.
+    routing: u32,
+    carried: bool,
 }
 
 impl JobTraces {
@@ -55,7 +61,28 @@ impl JobTraces {
             Effect::ListSplits { .. } | Effect::Deploy { .. } => {
                 open.start.clone().unwrap_or_else(Span::none)
             }
-            Effect::SendBarrier { generation, epoch } => {
+            Effect::Prepare {
+                generation,
+                routing,
+                ..
+            } => {
+                let routing = routing.version;
+                let span = info_span!(parent: None, "rescale", %job, %generation, routing, otel.status_code = Empty);
+                open.rescale.insert(span).clone()
+            }
+            Effect::RecordRouting { .. } => open.rescale.clone().unwrap_or_else(Span::none),
+            Effect::KeepRouting { .. } => {
+                let span = open.rescale.take().unwrap_or_else(Span::none);
+                span.record("otel.status_code", "ERROR");
+                span
+            }
+            Effect::SendBarrier {
+                generation,
+                epoch,
+                routing,
+            } => {
+                open.carried = open.carried || *routing > open.routing;
+                open.routing = *routing;
                 let epoch = epoch.0;
                 let span = info_span!(parent: None, "checkpoint", %job, %generation, epoch, otel.status_code = Empty);
                 open.checkpoint.insert(span).clone()
@@ -70,7 +97,12 @@ impl JobTraces {
                     None => Span::none(),
                 }
             }
-            Effect::SendCommitted { .. } => open.checkpoint.take().unwrap_or_else(Span::none),
+            Effect::SendCommitted { .. } => {
+                if std::mem::take(&mut open.carried) {
+                    open.rescale = None;
+                }
+                open.checkpoint.take().unwrap_or_else(Span::none)
+            }
             Effect::ReportState(state) => {
                 let span = open.on_state(entry, *state);
                 if state.is_terminal() {
@@ -78,7 +110,11 @@ impl JobTraces {
                 }
                 span.unwrap_or_else(Span::none)
             }
-            Effect::RecordPublished { .. } | Effect::Stop | Effect::DropState => Span::none(),
+            Effect::RecordPublished { .. }
+            | Effect::RescaleFailed { .. }
+            | Effect::StopAt { .. }
+            | Effect::Stop
+            | Effect::DropState => Span::none(),
         }
     }
 

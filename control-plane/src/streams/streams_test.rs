@@ -1,6 +1,6 @@
 //! Streams over sockets: who is greeted, what is carried, and when they end.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use control_stream::{
     Answer, DialConfig, DialError, Dialer, Hello, NodeHears, NodeSays, Purpose, Question, Say,
@@ -366,6 +366,8 @@ async fn what_is_too_large_to_be_sent_fails_its_job_and_no_stream() {
         options: JobOptions::default(),
         created_ms: 0,
         run: 1,
+        routing: 0,
+        groups: BTreeMap::new(),
         exchange: ExchangeMap::default(),
         splits: None,
         traceparent: None,

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -25,6 +26,8 @@ use crate::{
 pub struct MemoryStore {
     key_groups: KeyGroupCount,
     jobs: Arc<Mutex<BTreeMap<JobId, Job>>>,
+    /// Reads that wait for a commit.
+    waiting: Arc<Mutex<Vec<Waker>>>,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +56,35 @@ impl MemoryStore {
         MemoryStore {
             key_groups,
             jobs: Arc::default(),
+            waiting: Arc::default(),
         }
+    }
+
+    /// Waits until `epoch` is committed, or `who` is fenced.
+    async fn committed(&self, who: Incarnation, epoch: Epoch) -> Result<(), StateError> {
+        let is_committed = || self.with(who, |job| Ok(job.committed >= epoch));
+        std::future::poll_fn(|cx| {
+            if is_committed()? {
+                return Poll::Ready(Ok(()));
+            }
+            self.waiting().push(cx.waker().clone());
+            // It may have come before the waker was there.
+            match is_committed()? {
+                true => Poll::Ready(Ok(())),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something has changed that reads may wait for.
+    fn wake(&self) {
+        let waiting = std::mem::take(&mut *self.waiting());
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     fn jobs(&self) -> MutexGuard<'_, BTreeMap<JobId, Job>> {
@@ -89,8 +120,8 @@ impl StateStore for MemoryStore {
     ) -> BoxFuture<'static, Result<ReadReply, StateError>> {
         let store = self.clone();
         async move {
+            store.committed(who, request.min_epoch).await?;
             store.with(who, |job| {
-                job.check_epoch(who.job, request.min_epoch)?;
                 let mut reply = ReadReply {
                     rows: Vec::with_capacity(request.keys.len()),
                 };
@@ -115,8 +146,8 @@ impl StateStore for MemoryStore {
     ) -> BoxFuture<'static, Result<ScanReply, StateError>> {
         let store = self.clone();
         async move {
+            store.committed(who, request.min_epoch).await?;
             store.with(who, |job| {
-                job.check_epoch(who.job, request.min_epoch)?;
                 match job.tables.get_mut(&(request.table, request.key_group)) {
                     Some(group) => Ok(group.scan(&request)),
                     None => Ok(ScanReply::default()),
@@ -155,10 +186,8 @@ impl StateStore for MemoryStore {
     ) -> BoxFuture<'static, Result<Vec<CommittedOutput>, StateError>> {
         let store = self.clone();
         async move {
-            store.with(who, |job| {
-                job.check_epoch(who.job, request.up_to)?;
-                Ok(job.output_of(&request))
-            })
+            store.committed(who, request.up_to).await?;
+            store.with(who, |job| Ok(job.output_of(&request)))
         }
         .boxed()
     }
@@ -197,7 +226,12 @@ impl StateControl for MemoryStore {
         _objects: Vec<LogObject>,
     ) -> BoxFuture<'static, Result<(), StateError>> {
         let store = self.clone();
-        async move { store.with(who, |job| job.commit(who.job, epoch)) }.boxed()
+        async move {
+            let committed = store.with(who, |job| job.commit(who.job, epoch));
+            store.wake();
+            committed
+        }
+        .boxed()
     }
 
     fn published(
@@ -220,6 +254,7 @@ impl StateControl for MemoryStore {
         let store = self.clone();
         async move {
             store.jobs().remove(&job);
+            store.wake();
             Ok(Dropped::Gone)
         }
         .boxed()
@@ -238,18 +273,6 @@ fn objects(who: Incarnation, delta: &EpochDelta) -> Vec<LogObject> {
 }
 
 impl Job {
-    fn check_epoch(&self, job: JobId, min_epoch: Epoch) -> Result<(), StateError> {
-        if min_epoch <= self.committed {
-            return Ok(());
-        }
-        let why = format!("the newest committed epoch is {}", self.committed);
-        Err(StateError::Epoch {
-            job,
-            epoch: min_epoch,
-            why,
-        })
-    }
-
     fn output_of(&self, request: &OutputRequest) -> Vec<CommittedOutput> {
         let from = (request.sink, request.after.next(), Generation(0), 0, 0);
         let of_sink = self.output.range(from..);

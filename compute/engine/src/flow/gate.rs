@@ -9,10 +9,8 @@
 
 use std::task::{Context, Poll};
 
-use proto::types::Epoch;
-
 use super::channel::ChannelReceiver;
-use crate::{ChangeBatch, Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp};
+use crate::{Barrier, ChangeBatch, Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp};
 
 /// What comes out of a gate.
 #[derive(Debug)]
@@ -24,7 +22,7 @@ pub enum GateEvent {
     /// All channels of an input are idle.
     Idle(usize),
     /// The barrier has come through every channel of every input.
-    Barrier(Epoch),
+    Barrier(Barrier),
     /// All channels of an input have ended.
     End(usize),
 }
@@ -36,7 +34,7 @@ pub struct Gate {
     inputs: Vec<Input>,
     /// Where the search for the next element starts: channels take turns.
     next: usize,
-    barrier: Option<Epoch>,
+    barrier: Option<Barrier>,
     /// Events that one element caused, in order.
     pending: std::collections::VecDeque<GateEvent>,
 }
@@ -94,6 +92,46 @@ impl Gate {
         }
     }
 
+    /// Right after a barrier: what follows of `input` comes through other channels. Each starts
+    /// ACTIVE and holds the input's watermark where it is until its sender has told its own.
+    pub fn reroute(&mut self, input: usize, receivers: Vec<ChannelReceiver>) {
+        debug_assert!(self.barrier.is_none(), "between two barriers");
+        self.channels.retain(|channel| channel.input != input);
+        let ended = self.inputs[input].ended;
+        let channel = |receiver| Channel {
+            receiver,
+            input,
+            watermark: TIMESTAMP_MIN,
+            status: if ended {
+                Status::Finished
+            } else {
+                Status::Active
+            },
+            held: false,
+        };
+        self.channels.extend(receivers.into_iter().map(channel));
+        self.next = 0;
+    }
+
+    /// Tells again how far the inputs are, as at the start: the task has forgotten it.
+    pub fn repeat_time(&mut self) {
+        for (input, state) in self.inputs.iter().enumerate() {
+            if state.ended {
+                self.pending
+                    .push_back(GateEvent::Watermark(input, TIMESTAMP_MAX));
+                self.pending.push_back(GateEvent::End(input));
+            } else {
+                if state.watermark > TIMESTAMP_MIN {
+                    let event = GateEvent::Watermark(input, state.watermark);
+                    self.pending.push_back(event);
+                }
+                if state.idle {
+                    self.pending.push_back(GateEvent::Idle(input));
+                }
+            }
+        }
+    }
+
     /// Whether the task has no inputs from other tasks.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -148,11 +186,11 @@ impl Gate {
                 channel.status = Status::Idle;
                 self.combine(input);
             }
-            Element::Barrier(epoch) => {
+            Element::Barrier(barrier) => {
                 channel.held = true;
-                let expected = *self.barrier.get_or_insert(epoch);
+                let expected = *self.barrier.get_or_insert(barrier);
                 assert_eq!(
-                    expected, epoch,
+                    expected, barrier,
                     "channels carry the same barriers in the same order"
                 );
                 self.align();
@@ -173,14 +211,14 @@ impl Gate {
 
     /// Lets the barrier through once every channel that still lives has delivered it.
     fn align(&mut self) {
-        let Some(epoch) = self.barrier else { return };
+        let Some(barrier) = self.barrier else { return };
         let passed = |c: &Channel| c.held || c.status == Status::Finished;
         if self.channels.iter().all(passed) {
             self.barrier = None;
             self.channels
                 .iter_mut()
                 .for_each(|channel| channel.held = false);
-            self.pending.push_back(GateEvent::Barrier(epoch));
+            self.pending.push_back(GateEvent::Barrier(barrier));
         }
     }
 
@@ -236,6 +274,10 @@ mod tests {
             receivers.push(receiver);
         }
         (senders, Gate::new(receivers))
+    }
+
+    fn barrier(epoch: u64) -> Element {
+        Element::barrier(proto::types::Epoch(epoch))
     }
 
     fn drain(gate: &mut Gate) -> Vec<String> {
@@ -305,13 +347,19 @@ mod tests {
     #[test]
     fn barriers_align_over_all_inputs() {
         let (senders, mut gate) = gate(&[1, 2]);
-        senders[0][0].send(Element::Barrier(Epoch(3)));
+        senders[0][0].send(barrier(3));
         senders[0][0].send(Element::Watermark(9));
-        senders[1][0].send(Element::Barrier(Epoch(3)));
+        senders[1][0].send(barrier(3));
         senders[1][1].send(Element::Watermark(1));
         assert!(drain(&mut gate).is_empty());
-        senders[1][1].send(Element::Barrier(Epoch(3)));
-        assert_eq!(drain(&mut gate), ["Barrier(Epoch(3))", "Watermark(0, 9)"]);
+        senders[1][1].send(barrier(3));
+        assert_eq!(
+            drain(&mut gate),
+            [
+                "Barrier(Barrier { epoch: Epoch(3), routing: 0 })",
+                "Watermark(0, 9)"
+            ]
+        );
     }
 
     #[test]
@@ -319,11 +367,15 @@ mod tests {
         let (senders, mut gate) = gate(&[2]);
         senders[0][0].send(Element::Watermark(1));
         senders[0][1].send(Element::End);
-        senders[0][0].send(Element::Barrier(Epoch(1)));
+        senders[0][0].send(barrier(1));
         senders[0][0].send(Element::End);
         assert_eq!(
             drain(&mut gate),
-            ["Watermark(0, 1)", "Barrier(Epoch(1))", "End(0)"]
+            [
+                "Watermark(0, 1)",
+                "Barrier(Barrier { epoch: Epoch(1), routing: 0 })",
+                "End(0)"
+            ]
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Which task gets a row.
 
 use arrow::array::UInt32Array;
-use proto::types::KeyGroupCount;
+use proto::types::{KeyGroupCount, KeyGroupMap};
 
 use crate::{ChangeBatch, key::KeyEncoder, operator::OperatorError};
 
@@ -9,7 +9,7 @@ use crate::{ChangeBatch, key::KeyEncoder, operator::OperatorError};
 #[derive(Debug)]
 pub enum Partitioner {
     /// By the key group of these columns.
-    Hash(KeyEncoder, KeyGroupCount),
+    Hash(KeyEncoder, KeyGroupCount, KeyGroupMap),
     /// All to the first.
     Single,
     /// Batch by batch, in turn.
@@ -19,6 +19,13 @@ pub enum Partitioner {
 }
 
 impl Partitioner {
+    /// Key groups belong to other receivers from now on.
+    pub fn reroute(&mut self, to: KeyGroupMap) {
+        if let Partitioner::Hash(_, _, map) = self {
+            *map = to;
+        }
+    }
+
     /// Splits a batch over `targets` receivers: `(receiver, rows)`, empty parts left out.
     ///
     /// # Errors
@@ -39,13 +46,13 @@ impl Partitioner {
                 vec![(target, batch)]
             }
             Partitioner::Broadcast => (0..targets).map(|t| (t, batch.clone())).collect(),
-            Partitioner::Hash(encoder, groups) => {
+            Partitioner::Hash(encoder, groups, map) => {
                 let keys = encoder.encode(&batch.rows)?;
                 let expected = batch.num_rows() / targets + 16;
                 let mut rows: Vec<Vec<u32>> =
                     (0..targets).map(|_| Vec::with_capacity(expected)).collect();
                 for (row, hash) in keys.hashes.iter().enumerate() {
-                    let target = groups.part_of(groups.of_hash(*hash), targets as u32);
+                    let target = map.owner(groups.of_hash(*hash));
                     rows[target as usize].push(row as u32);
                 }
                 let mut parts = Vec::with_capacity(targets);

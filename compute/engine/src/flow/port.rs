@@ -7,7 +7,7 @@
 use std::task::{Context, Poll};
 
 use arrow::compute::concat_batches;
-use proto::types::RowKind;
+use proto::types::{KeyGroupMap, RowKind};
 
 use super::{channel::ChannelSender, partition::Partitioner};
 use crate::{ChangeBatch, Element, Kinds, Timestamp, operator::OperatorError};
@@ -40,18 +40,48 @@ impl OutputPort {
         senders: Vec<ChannelSender>,
         batch_rows_min: usize,
     ) -> Self {
-        let target = |sender| Target {
-            sender,
-            collected: Vec::new(),
-            collected_rows: 0,
-            watermark: None,
-        };
         OutputPort {
             partitioner,
-            targets: senders.into_iter().map(target).collect(),
+            targets: senders.into_iter().map(Target::new).collect(),
             batch_rows_min,
             ended: false,
         }
+    }
+
+    /// Right after a barrier: other receivers get what follows, in the order of their task indexes.
+    /// The old channels end. `time` is what the new ones must know first: a watermark, idleness.
+    pub fn reroute(
+        &mut self,
+        senders: Vec<ChannelSender>,
+        map: Option<KeyGroupMap>,
+        time: &[Element],
+    ) {
+        if let Some(map) = map {
+            self.partitioner.reroute(map);
+        }
+        let targets = senders.into_iter().map(Target::new).collect();
+        for old in std::mem::replace(&mut self.targets, targets) {
+            debug_assert!(old.collected.is_empty(), "a barrier sends all");
+            if !self.ended {
+                old.sender.send(Element::End);
+            }
+        }
+        for target in &self.targets {
+            for element in time {
+                target.sender.send(element.clone());
+            }
+        }
+    }
+
+    /// Whether the end is sent.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The end was sent for rows that were all there were; now there may be more.
+    pub fn revive(&mut self) {
+        self.ended = false;
     }
 
     /// Whether a batch may be sent, whomever it is for; if not, the task is woken when it may.
@@ -132,6 +162,15 @@ impl OutputPort {
 }
 
 impl Target {
+    fn new(sender: ChannelSender) -> Target {
+        Target {
+            sender,
+            collected: Vec::new(),
+            collected_rows: 0,
+            watermark: None,
+        }
+    }
+
     fn flush(&mut self) -> Result<(), OperatorError> {
         self.collected_rows = 0;
         match std::mem::take(&mut self.collected) {

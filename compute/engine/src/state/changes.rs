@@ -81,6 +81,14 @@ impl Changes {
         self.deleted.push(hash, identity, None::<fn(&mut Vec<u8>)>);
     }
 
+    /// The slot's row is about to be forgotten, not deleted: another task owns it. Right after a
+    /// freeze, so that nothing of the open epoch is lost.
+    pub fn forget(&mut self, slot: u32, encode: impl FnOnce(u32, &mut FrozenRows)) {
+        self.encode_if_frozen(slot, encode);
+        debug_assert_eq!(self.marks[slot as usize], CLEAN, "a change is lost");
+        self.marks[slot as usize] = CLEAN;
+    }
+
     fn encode_if_frozen(&mut self, slot: u32, encode: impl FnOnce(u32, &mut FrozenRows)) {
         if let Some(frozen) = &mut self.frozen
             && self.marks[slot as usize] == frozen.mark

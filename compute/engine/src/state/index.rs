@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use hashbrown::HashTable;
-use proto::types::{KeyGroup, KeyGroupCount, KeyGroupRange};
+use proto::types::{KeyGroup, KeyGroupCount, KeyGroupSet};
 
 use crate::{
     codec::ByteRows,
@@ -21,7 +21,7 @@ pub const NO_SLOT: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct KeyIndex {
     key_groups: KeyGroupCount,
-    owned: KeyGroupRange,
+    /// By key group, those of other tasks too.
     groups: Vec<Group>,
     keys: KeyStore,
     hashes: Vec<u64>,
@@ -33,6 +33,7 @@ pub struct KeyIndex {
 
 #[derive(Debug, Default)]
 struct Group {
+    is_owned: bool,
     slots: HashTable<u32>,
     /// `Some`: partial; hashes whose keys are all in memory or do not exist.
     loaded: Option<BTreeSet<u64>>,
@@ -63,17 +64,20 @@ impl KeyIndex {
     pub fn new(
         width: KeyWidth,
         key_groups: KeyGroupCount,
-        owned: KeyGroupRange,
+        owned: &KeyGroupSet,
         partial: bool,
     ) -> Self {
-        let group = || Group {
-            slots: HashTable::new(),
-            loaded: partial.then(BTreeSet::new),
+        let group = |group: KeyGroup| {
+            let is_owned = owned.contains(group);
+            Group {
+                is_owned,
+                slots: HashTable::new(),
+                loaded: (is_owned && partial).then(BTreeSet::new),
+            }
         };
         KeyIndex {
             key_groups,
-            owned,
-            groups: (0..owned.len()).map(|_| group()).collect(),
+            groups: key_groups.iter().map(group).collect(),
             keys: match width {
                 KeyWidth::U64 => KeyStore::U64(Vec::new()),
                 KeyWidth::U128 => KeyStore::U128(Vec::new()),
@@ -89,6 +93,13 @@ impl KeyIndex {
             live: 0,
             partial_groups: if partial { owned.len() } else { 0 },
         }
+    }
+
+    /// The key group of a hash.
+    #[inline]
+    #[must_use]
+    pub fn key_group(&self, hash: u64) -> KeyGroup {
+        self.key_groups.of_hash(hash)
     }
 
     /// Live keys.
@@ -143,9 +154,39 @@ impl KeyIndex {
 
     /// A whole key group has been read.
     pub fn mark_resident(&mut self, key_group: KeyGroup) {
-        let group = usize::from(key_group.0) - self.owned.start as usize;
-        if self.groups[group].loaded.take().is_some() {
+        if self.groups[usize::from(key_group.0)]
+            .loaded
+            .take()
+            .is_some()
+        {
             self.partial_groups -= 1;
+        }
+    }
+
+    /// The slots of some key groups.
+    #[must_use]
+    pub fn slots_of(&self, groups: &KeyGroupSet) -> Vec<u32> {
+        let slots = groups
+            .iter()
+            .flat_map(|group| &self.groups[usize::from(group.0)].slots);
+        slots.copied().collect()
+    }
+
+    /// Key groups that left, of which no slot may be there any more, and such that came, of which
+    /// nothing is known.
+    pub fn reassign(&mut self, left: &KeyGroupSet, came: &KeyGroupSet) {
+        for group in left.iter() {
+            let group = &mut self.groups[usize::from(group.0)];
+            debug_assert!(group.slots.is_empty(), "rows of a key group that left");
+            group.is_owned = false;
+            group.slots = HashTable::new();
+            self.partial_groups -= usize::from(group.loaded.take().is_some());
+        }
+        for group in came.iter() {
+            let group = &mut self.groups[usize::from(group.0)];
+            group.is_owned = true;
+            group.loaded = Some(BTreeSet::new());
+            self.partial_groups += 1;
         }
     }
 
@@ -316,11 +357,12 @@ impl KeyIndex {
     #[inline]
     fn group_of(&self, hash: u64) -> usize {
         let group = self.key_groups.of_hash(hash);
+        let group = usize::from(group.0);
         debug_assert!(
-            self.owned.contains(group),
+            self.groups[group].is_owned,
             "a key of another task's key group"
         );
-        usize::from(group.0) - self.owned.start as usize
+        group
     }
 }
 
@@ -453,8 +495,8 @@ mod tests {
             steps in prop::collection::vec((0..40_i64, any::<bool>()), 1..300),
         ) {
             let encoder = encoder(text);
-            let all = KeyGroupCount::DEFAULT.range(0, 1);
-            let mut index = KeyIndex::new(encoder.width(), KeyGroupCount::DEFAULT, all, false);
+            let all = KeyGroupSet::all(KeyGroupCount::DEFAULT);
+            let mut index = KeyIndex::new(encoder.width(), KeyGroupCount::DEFAULT, &all, false);
             let mut model: BTreeMap<i64, u32> = BTreeMap::new();
             for (value, remove) in steps {
                 let batch = keys(&encoder, text, &[value]);
@@ -487,8 +529,8 @@ mod tests {
     #[test]
     fn a_partial_index_knows_what_it_does_not_know() {
         let encoder = encoder(false);
-        let all = KeyGroupCount::DEFAULT.range(0, 1);
-        let mut index = KeyIndex::new(encoder.width(), KeyGroupCount::DEFAULT, all, true);
+        let all = KeyGroupSet::all(KeyGroupCount::DEFAULT);
+        let mut index = KeyIndex::new(encoder.width(), KeyGroupCount::DEFAULT, &all, true);
         let batch = keys(&encoder, false, &[1, 2]);
         assert!(!index.is_resident());
         assert!(index.is_unknown(batch.hashes[0]));

@@ -95,7 +95,7 @@ pub trait KeyedLogic: Send {
         epoch: Epoch,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
-        context.out.element(Element::Barrier(epoch));
+        context.out.element(Element::barrier(epoch));
         Ok(Step::Done)
     }
 
@@ -189,23 +189,24 @@ impl<L: KeyedLogic> Keyed<L> {
     }
 
     fn request(&mut self, wanted: Wanted, context: &mut OperatorContext<'_>) {
-        let mut keys = Vec::new();
+        // Keys that have moved wait for another epoch than others, which must not wait with them.
+        let mut by_epoch: BTreeMap<Epoch, Vec<KeyRequest>> = BTreeMap::new();
         for (_, key) in wanted {
             if self.requested.insert(key) {
-                keys.push(key);
+                let min_epoch = context.scope.min_epoch(key.hash);
+                by_epoch.entry(min_epoch).or_default().push(key);
             }
         }
-        if keys.is_empty() {
-            return;
+        for (min_epoch, keys) in by_epoch {
+            let ticket = self.next_ticket;
+            self.next_ticket += 1;
+            let request = ReadRequest {
+                min_epoch,
+                keys: keys.clone(),
+            };
+            context.out.read(ticket, request);
+            self.in_flight.insert(ticket, keys);
         }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        let request = ReadRequest {
-            min_epoch: context.scope.restored,
-            keys: keys.clone(),
-        };
-        context.out.read(ticket, request);
-        self.in_flight.insert(ticket, keys);
     }
 
     /// Goes on after the logic has left off with `step`: looks at records again, passes the fence.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     key::{KeyBatch, KeyWidth},
-    operator::{OperatorError, StateSize, TaskScope},
+    operator::{OperatorError, Reassigned, StateSize, TaskScope},
 };
 
 /// Values as columns that are addressed by slot.
@@ -55,7 +55,7 @@ impl<V: Values> MapTable<V> {
         partial: bool,
         values: V,
     ) -> Self {
-        let index = KeyIndex::new(width, scope.key_groups, scope.owned, partial);
+        let index = KeyIndex::new(width, scope.key_groups, &scope.owned, partial);
         MapTable {
             table,
             namespace,
@@ -111,6 +111,22 @@ impl<V: Values> MapTable<V> {
             |slot, rows| encode_row(index, values, slot, rows),
         );
         self.index.remove(slot);
+    }
+
+    /// Forgets a row that another task owns from now on; see [`Changes::forget`].
+    pub fn forget(&mut self, slot: u32) {
+        let (index, values) = (&self.index, &self.values);
+        self.changes
+            .forget(slot, |slot, rows| encode_row(index, values, slot, rows));
+        self.index.remove(slot);
+    }
+
+    /// Forgets the rows of key groups that left; those that came are to be read.
+    pub fn reassign(&mut self, change: &Reassigned) {
+        for slot in self.index.slots_of(&change.left) {
+            self.forget(slot);
+        }
+        self.index.reassign(&change.left, &change.came);
     }
 
     /// Puts a committed row that was read into memory. A row that is there wins.

@@ -22,7 +22,7 @@ pub use keyed::{Keyed, KeyedLogic, Wanted};
 pub use map_table::{MapTable, Values};
 pub use row_arena::RowArena;
 
-use proto::types::{KeyGroup, TableId};
+use proto::types::{Epoch, KeyGroup, TableId};
 
 /// A scan that an operator needs before it can start.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,4 +31,18 @@ pub struct ScanJob {
     pub table: TableId,
     /// Key group.
     pub key_group: KeyGroup,
+    /// At least as of this epoch, whatever the scope says.
+    pub as_of: Epoch,
+}
+
+impl ScanJob {
+    /// As of what the scope says.
+    #[must_use]
+    pub fn new(table: TableId, key_group: KeyGroup) -> ScanJob {
+        ScanJob {
+            table,
+            key_group,
+            as_of: Epoch::ZERO,
+        }
+    }
 }

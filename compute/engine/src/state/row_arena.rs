@@ -65,6 +65,20 @@ impl RowArena {
         self.spans.len()
     }
 
+    /// Slots of live rows, in order.
+    #[must_use]
+    pub fn live(&self) -> Vec<u32> {
+        let mut is_free = vec![false; self.spans.len()];
+        self.free
+            .iter()
+            .for_each(|slot| is_free[*slot as usize] = true);
+        let slots = (0..).zip(is_free);
+        slots
+            .filter(|(_, free)| !free)
+            .map(|(slot, _)| slot)
+            .collect()
+    }
+
     /// Live rows.
     #[must_use]
     pub fn len(&self) -> usize {

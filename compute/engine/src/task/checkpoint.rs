@@ -59,6 +59,11 @@ impl Checkpointer {
         }
     }
 
+    /// The job has so many tasks from now on.
+    pub(super) fn set_tasks(&mut self, tasks: u32) {
+        self.cut.tasks = tasks;
+    }
+
     /// Whether the delta of the last barrier is still being encoded: the next barrier waits.
     pub(super) fn is_encoding(&self) -> bool {
         self.encoding.is_some()

@@ -6,19 +6,20 @@
 
 use std::task::{Context, Poll};
 
-use proto::types::Epoch;
-use state_client::{ReadReply, ReadRequest};
+use proto::types::{Epoch, KeyGroupMap};
+use state_client::{ReadReply, ReadRequest, ScanReply};
 
 use super::{
     metrics::NodeMetrics,
-    node::{Kind, Moved, Node, NodeError},
+    node::{Idleness, Kind, Moved, Node, NodeError},
 };
 use crate::{
-    Element, Timestamp,
+    Barrier, Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp,
     clock::Clock,
-    flow::OutputPort,
+    flow::{ChannelSender, OutputPort},
     operator::{Counters, Operator, OperatorState, SourceOperator, Step, TaskScope},
     source::DeadLetter,
+    state::ScanJob,
 };
 
 /// Who takes a node's output.
@@ -286,14 +287,14 @@ impl Graph {
     }
 
     /// Sends a barrier by every port.
-    pub(super) fn send_barrier(&mut self, epoch: Epoch) -> Result<(), NodeError> {
+    pub(super) fn send_barrier(&mut self, barrier: Barrier) -> Result<(), NodeError> {
         let error = |source| NodeError {
             node: "exchange".to_owned(),
             source,
         };
         self.ports
             .iter_mut()
-            .try_for_each(|port| port.send(Element::Barrier(epoch)))
+            .try_for_each(|port| port.send(Element::Barrier(barrier)))
             .map_err(error)
     }
 
@@ -345,23 +346,96 @@ impl Graph {
     /// The state of every node that has some.
     pub(super) fn states(
         &mut self,
-    ) -> impl Iterator<Item = (usize, TaskScope, &mut dyn OperatorState)> {
+    ) -> impl Iterator<Item = (usize, &TaskScope, &mut dyn OperatorState)> {
         self.nodes
             .iter_mut()
             .enumerate()
             .filter_map(|(index, node)| {
-                let scope = node.scope;
-                let state = match &mut node.kind {
-                    Kind::Operator(operator) => operator.state(),
-                    Kind::Source(source) => Some(source.state()),
-                };
-                state.map(|state| (index, scope, state))
+                let scope = &node.scope;
+                node.kind.state().map(|state| (index, scope, state))
             })
     }
 
-    /// Name of a node, for errors.
-    pub(super) fn node_id(&self, index: usize) -> &str {
-        &self.nodes[index].id
+    /// Where a node runs.
+    pub(super) fn scope(&self, index: usize) -> &TaskScope {
+        &self.nodes[index].scope
+    }
+
+    /// Rows of a scan that a node asked for.
+    pub(super) fn hydrated(
+        &mut self,
+        index: usize,
+        job: &ScanJob,
+        reply: &ScanReply,
+    ) -> Result<(), NodeError> {
+        let node = &mut self.nodes[index];
+        let Some(state) = node.kind.state() else {
+            return Ok(());
+        };
+        let error = |source| NodeError {
+            node: node.id.clone(),
+            source,
+        };
+        state.hydrated(job, reply).map_err(error)
+    }
+
+    /// Right after the barrier of `epoch`: the task's key groups change. Answers the scans that must
+    /// be made before rows of what came.
+    pub(super) fn reassign(&mut self, to: &TaskScope, epoch: Epoch) -> Vec<(usize, ScanJob)> {
+        let mut jobs = Vec::new();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            let (scope, change) = node.scope.reassigned(to, epoch);
+            node.scope = scope;
+            if let Some(state) = node.kind.state() {
+                let scans = state.reassign(&node.scope, &change);
+                jobs.extend(scans.into_iter().map(|job| (index, job)));
+            }
+        }
+        jobs
+    }
+
+    /// Forgets how far time was, and that anything has ended: the task's sources have other splits.
+    pub(super) fn reset_time(&mut self) {
+        self.nodes.iter_mut().for_each(Node::reset_time);
+        self.ports.iter_mut().for_each(OutputPort::revive);
+    }
+
+    /// Right after a barrier: a port has other receivers.
+    pub(super) fn reroute_port(
+        &mut self,
+        index: usize,
+        senders: Vec<ChannelSender>,
+        map: Option<KeyGroupMap>,
+    ) {
+        let time = self.time_of_port(index);
+        self.ports[index].reroute(senders, map, &time);
+    }
+
+    /// What new receivers must know of the time before anything else.
+    fn time_of_port(&self, index: usize) -> Vec<Element> {
+        let port = Consumer::Port(index);
+        let mut nodes = self.nodes.iter();
+        let Some(node) = nodes.find(|node| node.consumers.contains(&port)) else {
+            return Vec::new();
+        };
+        if self.ports[index].has_ended() {
+            return vec![Element::Watermark(TIMESTAMP_MAX), Element::End];
+        }
+        let mut time = Vec::new();
+        if node.sent_watermark > TIMESTAMP_MIN {
+            time.push(Element::Watermark(node.sent_watermark));
+        }
+        if node.idleness == Idleness::Told {
+            time.push(Element::Idle);
+        }
+        time
+    }
+
+    /// The task is another's from now on: nothing follows by any port.
+    pub(super) fn end_ports(&mut self) {
+        for port in &mut self.ports {
+            port.reroute(Vec::new(), None, &[]);
+        }
     }
 
     /// Figures of every node: id, rows and time, counters, watermark.

@@ -10,13 +10,16 @@
 //! the task's inputs are sources or have ended); every operator passes it in topological order, so
 //! that what one flushes the next has seen; all freeze; the barrier leaves by every port; the
 //! delta is encoded between batches, sorted and staged off the task; the acknowledgement goes to
-//! the coordinator.
+//! the coordinator. A barrier that carries another routing than the task's makes it change its place
+//! right after that ([`Reroute`]).
 
 mod checkpoint;
 mod graph;
+mod hydrate;
 mod metrics;
 mod node;
 mod parts;
+mod reroute;
 mod run;
 #[cfg(test)]
 mod task_test;
@@ -24,4 +27,5 @@ mod task_test;
 pub use graph::{Consumer, Graph, GraphBuilder};
 pub use metrics::{TaskMetrics, TimeSplit};
 pub use parts::{TaskCommand, TaskError, TaskEvent, TaskParts, retry_of};
+pub use reroute::{NewPlace, Reroute};
 pub use run::Task;

@@ -15,8 +15,8 @@ use crate::{
     Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp,
     clock::Clock,
     operator::{
-        Counters, Operator, OperatorContext, OperatorError, Outbox, SourceOperator, SourceStatus,
-        Step, TaskScope,
+        Counters, Operator, OperatorContext, OperatorError, OperatorState, Outbox, SourceOperator,
+        SourceStatus, Step, TaskScope,
     },
     source::DeadLetter,
 };
@@ -49,6 +49,16 @@ pub(super) enum Kind {
     Source(Box<dyn SourceOperator>),
 }
 
+impl Kind {
+    /// Its state, if it has any.
+    pub(super) fn state(&mut self) -> Option<&mut dyn OperatorState> {
+        match self {
+            Kind::Operator(operator) => operator.state(),
+            Kind::Source(source) => Some(source.state()),
+        }
+    }
+}
+
 /// What consumers are told of a node's idleness.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Idleness {
@@ -64,6 +74,16 @@ pub(super) struct InputState {
     watermark: Timestamp,
     idle: bool,
     ended: bool,
+}
+
+impl Default for InputState {
+    fn default() -> Self {
+        InputState {
+            watermark: TIMESTAMP_MIN,
+            idle: false,
+            ended: false,
+        }
+    }
 }
 
 /// An error and the node it happened in.
@@ -85,11 +105,7 @@ pub(super) enum Moved {
 
 impl Node {
     pub(super) fn new(id: String, kind: Kind, inputs: usize, scope: TaskScope) -> Self {
-        let input = InputState {
-            watermark: TIMESTAMP_MIN,
-            idle: false,
-            ended: false,
-        };
+        let input = InputState::default();
         Node {
             id,
             kind,
@@ -107,6 +123,15 @@ impl Node {
             counters: Counters::default(),
             metrics: NodeMetrics::default(),
         }
+    }
+
+    /// Nothing is known of its inputs' time any more, nor that any of them has ended.
+    pub(super) fn reset_time(&mut self) {
+        self.inputs.fill(InputState::default());
+        self.watermark = TIMESTAMP_MIN;
+        self.sent_watermark = TIMESTAMP_MIN;
+        self.idleness = Idleness::Awake;
+        self.ended = false;
     }
 
     /// Whether it can take an element.
@@ -352,10 +377,11 @@ mod tests {
             let scope = TaskScope {
                 index: 0,
                 parallelism: 1,
-                owned: key_groups.range(0, 1),
+                owned: proto::types::KeyGroupSet::all(key_groups),
                 key_groups,
                 batch_rows: 10,
                 restored: proto::types::Epoch::ZERO,
+                came: None,
             };
             let kind = Kind::Operator(Box::new(Keep));
             Harness(Node::new("keep".to_owned(), kind, inputs, scope))

@@ -10,18 +10,24 @@ use proto::{
 };
 use state_client::{Cut, Incarnation, StateError, StateStore};
 
-use super::{graph::Graph, metrics::TaskMetrics, node::NodeError};
+use super::{graph::Graph, metrics::TaskMetrics, node::NodeError, reroute::Reroute};
 use crate::{
+    Barrier,
     clock::{Clock, Timer},
     flow::{Gate, OutputBudget},
+    key::KeyEncoder,
+    operator::TaskScope,
     source::DeadLetter,
 };
 
 /// What a task is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TaskCommand {
     /// An epoch ends. Tasks whose barriers come with their inputs ignore it.
-    Barrier(Epoch),
+    Barrier(Barrier),
+    /// The task's place in the next routing. Replaces one that was told before.
+    Reroute(Box<Reroute>),
+    /// The next routing is given up: no barrier will carry it.
+    KeepRouting,
 }
 
 /// What a task tells.
@@ -31,6 +37,8 @@ pub enum TaskEvent {
     Running,
     /// The epoch's barrier has passed; its delta is cut, and encoded from now on.
     Frozen(Epoch),
+    /// All that came with the last change of the routing is there.
+    Settled,
     /// The delta of the epoch is staged.
     Staged {
         /// Epoch.
@@ -38,8 +46,12 @@ pub enum TaskEvent {
         /// Objects of the epoch log that hold it; none: nothing had changed.
         objects: Vec<LogObject>,
     },
-    /// All inputs have ended and all output is sent; barriers are still answered.
-    Finished,
+    /// All inputs have ended and all output is sent; barriers are still answered. Another routing than
+    /// this one may bring the task more to do.
+    Finished {
+        /// Number of the routing.
+        routing: u32,
+    },
     /// Records that could not be read.
     DeadLetters(Vec<DeadLetter>),
     /// Sources wait until output is published, which a barrier would help.
@@ -55,6 +67,9 @@ pub enum TaskError {
     /// While saving or reading state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A barrier carries a routing that the task was not told of.
+    #[error("the task was not told of routing {0}")]
+    UnknownRouting(u32),
     /// Whoever gave it commands is gone.
     #[error("the task's owner is gone")]
     Orphaned,
@@ -66,6 +81,7 @@ impl TaskError {
     pub fn retry(&self) -> Retry {
         match self {
             TaskError::Orphaned => Retry::Never,
+            TaskError::UnknownRouting(_) => Retry::Platform,
             TaskError::State(error) => retry_of(error),
             TaskError::Node(node) => node.source.retry(),
         }
@@ -92,14 +108,20 @@ pub struct TaskParts {
     pub task: TaskId,
     /// Last committed epoch; [`Epoch::ZERO`]: nothing to restore.
     pub restored: Epoch,
+    /// Where it runs.
+    pub scope: TaskScope,
     /// Key groups, shards and tasks of the job.
     pub cut: Cut,
+    /// The routing that it begins with.
+    pub routing: u32,
     /// Operators.
     pub graph: Graph,
     /// Inputs from other tasks.
     pub gate: Gate,
     /// Per input of the gate: the nodes (and their inputs) that it feeds.
     pub entries: Vec<Vec<(usize, usize)>>,
+    /// Per input of the gate: what its rows are spread by, if it is a key.
+    pub keys: Vec<Option<KeyEncoder>>,
     /// What the job's sinks may owe; sources wait for it.
     pub output: OutputBudget,
     /// State.

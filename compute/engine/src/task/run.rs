@@ -10,23 +10,23 @@ use std::{
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use proto::types::Epoch;
-use state_client::{ReadReply, ScanReply, ScanRequest, StateError};
+use state_client::{ReadReply, StateError};
 
 use super::{
     checkpoint::Checkpointer,
     graph::GraphState,
+    hydrate::Hydration,
     metrics::TimeSplit,
     node::NodeError,
     parts::{TaskCommand, TaskError, TaskEvent, TaskParts},
+    reroute::{Moving, NewPlace, Reroute},
 };
-use crate::{Element, flow::GateEvent, state::ScanJob};
+use crate::{Barrier, Element, flow::GateEvent};
 
 /// How long one poll may work before it lets other tasks run.
 const POLL_NS_MAX: u64 = 4_000_000;
 /// Rows are held back in ports no longer than this: the flush deadline of small batches.
 const FLUSH_NS_MAX: u64 = 10_000_000;
-/// Bytes of one part of a scan.
-const SCAN_BYTES_MAX: usize = 1 << 20;
 
 /// A running task. Completes only with an error, or when it is dropped.
 pub struct Task {
@@ -37,8 +37,13 @@ pub struct Task {
     /// Events of the gate that wait for a node to take them.
     held: VecDeque<GateEvent>,
     /// Barriers that the coordinator has asked for and the task has not passed.
-    commanded: VecDeque<Epoch>,
+    commanded: VecDeque<Barrier>,
     last_barrier: Epoch,
+    routing: u32,
+    /// The task's place in the next routing.
+    next_place: Option<Box<Reroute>>,
+    /// What came with the last change of the routing is being read.
+    moving: Option<Moving>,
     inputs_ended: usize,
     next_source: usize,
     sources_first: bool,
@@ -50,22 +55,18 @@ pub struct Task {
     finished: bool,
 }
 
-type ScanFuture = BoxFuture<'static, Result<ScanReply, StateError>>;
 type ReadDone = (usize, u64, Result<ReadReply, StateError>);
 
 enum Phase {
-    Restoring(Restore),
+    Restoring(Hydration),
     Running,
     /// The barrier is passing the operators; the next one is `node`.
     Barrier {
-        epoch: Epoch,
+        barrier: Barrier,
         node: usize,
     },
-}
-
-struct Restore {
-    jobs: VecDeque<(usize, ScanJob)>,
-    scan: Option<(usize, ScanJob, ScanFuture)>,
+    /// It has no place any more: its last delta is on its way.
+    Retired,
 }
 
 #[derive(Default)]
@@ -92,7 +93,7 @@ impl Task {
         let mut jobs = VecDeque::new();
         if parts.restored > Epoch::ZERO {
             for (node, scope, state) in parts.graph.states() {
-                jobs.extend(state.hydrate(&scope).into_iter().map(|job| (node, job)));
+                jobs.extend(state.hydrate(scope).into_iter().map(|job| (node, job)));
             }
         }
         let checkpointer = Checkpointer::new(
@@ -104,11 +105,14 @@ impl Task {
         );
         Task {
             checkpointer,
-            phase: Phase::Restoring(Restore { jobs, scan: None }),
+            phase: Phase::Restoring(Hydration::new(parts.who, jobs)),
             reads: FuturesUnordered::new(),
             held: VecDeque::new(),
             commanded: VecDeque::new(),
             last_barrier: parts.restored,
+            routing: parts.routing,
+            next_place: None,
+            moving: None,
             inputs_ended: 0,
             next_source: 0,
             sources_first: false,
@@ -122,39 +126,29 @@ impl Task {
     }
 
     fn poll_restore(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TaskError>> {
-        let Phase::Restoring(restore) = &mut self.phase else {
+        let Phase::Restoring(hydration) = &mut self.phase else {
             return Poll::Ready(Ok(()));
         };
-        loop {
-            if restore.scan.is_none() {
-                let Some((node, job)) = restore.jobs.pop_front() else {
-                    self.phase = Phase::Running;
-                    (self.parts.events)(TaskEvent::Running);
-                    return Poll::Ready(Ok(()));
-                };
-                let future = scan(&self.parts, &job, None);
-                restore.scan = Some((node, job, future));
-            }
-            let Some((node, job, future)) = &mut restore.scan else {
-                continue;
-            };
-            let reply = std::task::ready!(future.poll_unpin(cx))?;
-            let (node, job) = (*node, job.clone());
-            let id = self.parts.graph.node_id(node).to_owned();
-            let state = self
-                .parts
-                .graph
-                .states()
-                .find(|(index, _, _)| *index == node);
-            if let Some((_, _, state)) = state {
-                let error = |source| NodeError { node: id, source };
-                state.hydrated(&job, &reply).map_err(error)?;
-            }
-            restore.scan = reply.cursor.map(|cursor| {
-                let future = scan(&self.parts, &job, Some(cursor));
-                (node, job, future)
-            });
+        let (graph, store) = (&mut self.parts.graph, &*self.parts.store);
+        std::task::ready!(hydration.poll(graph, store, cx))?;
+        self.phase = Phase::Running;
+        (self.parts.events)(TaskEvent::Running);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Goes on with what came; once it is there, what was held back follows.
+    fn poll_moving(&mut self, cx: &mut Context<'_>) -> Result<(), TaskError> {
+        let Some(moving) = &mut self.moving else {
+            return Ok(());
+        };
+        let (graph, store) = (&mut self.parts.graph, &*self.parts.store);
+        if let Poll::Ready(moved) = moving.poll(graph, store, cx) {
+            moved?;
+            let held = self.moving.take().map(Moving::into_held);
+            self.held.extend(held.unwrap_or_default());
+            (self.parts.events)(TaskEvent::Settled);
         }
+        Ok(())
     }
 
     /// One round: `Some(wait)` when there is nothing to do before the waker is called.
@@ -170,10 +164,14 @@ impl Task {
             self.submit_reads();
         }
         self.take_dead_letters();
+        self.poll_moving(cx)?;
         self.checkpointer.encode(&mut self.parts.graph);
         while let Poll::Ready(staged) = self.checkpointer.poll_staged(cx) {
             let (epoch, objects) = staged?;
             (self.parts.events)(TaskEvent::Staged { epoch, objects });
+        }
+        if matches!(self.phase, Phase::Retired) {
+            return Ok(self.wait(Wait::Idle));
         }
         match state {
             GraphState::Blocked => {
@@ -187,11 +185,11 @@ impl Task {
         }
         self.flush_on_deadline()?;
         let waits = state == GraphState::Waiting;
-        if let Phase::Barrier { epoch, node } = self.phase {
+        if let Phase::Barrier { barrier, node } = self.phase {
             return if waits {
                 Ok(self.wait(Wait::State))
             } else {
-                self.pass_barrier(epoch, node)
+                self.pass_barrier(barrier, node)
             };
         }
         if self.start_barrier() || self.take_input(cx)? {
@@ -205,6 +203,7 @@ impl Task {
         if self.poll_deadline(cx)?.is_ready() {
             return Ok(None);
         }
+        let waits = waits || self.moving.is_some();
         Ok(self.wait(if waits { Wait::State } else { Wait::Idle }))
     }
 
@@ -242,7 +241,13 @@ impl Task {
             match self.parts.commands.poll_next_unpin(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(None) => return Err(TaskError::Orphaned),
-                Poll::Ready(Some(TaskCommand::Barrier(epoch))) => self.commanded.push_back(epoch),
+                Poll::Ready(Some(TaskCommand::Barrier(barrier))) => {
+                    self.commanded.push_back(barrier);
+                }
+                Poll::Ready(Some(TaskCommand::Reroute(reroute))) => {
+                    self.next_place = Some(reroute);
+                }
+                Poll::Ready(Some(TaskCommand::KeepRouting)) => self.next_place = None,
             }
         }
     }
@@ -292,7 +297,7 @@ impl Task {
         while self
             .commanded
             .front()
-            .is_some_and(|epoch| *epoch <= self.last_barrier)
+            .is_some_and(|barrier| barrier.epoch <= self.last_barrier)
         {
             self.commanded.pop_front();
         }
@@ -300,19 +305,25 @@ impl Task {
         if !by_command || self.checkpointer.is_encoding() {
             return false;
         }
-        let Some(epoch) = self.commanded.pop_front() else {
+        // One change of place after the other.
+        let changes = |barrier: &Barrier| barrier.routing > self.routing;
+        if self.moving.is_some() && self.commanded.front().is_some_and(changes) {
+            return false;
+        }
+        let Some(barrier) = self.commanded.pop_front() else {
             return false;
         };
-        self.phase = Phase::Barrier { epoch, node: 0 };
+        self.phase = Phase::Barrier { barrier, node: 0 };
         true
     }
 
     /// Lets the operators pass the barrier one by one; what one flushes is done before the next.
-    fn pass_barrier(&mut self, epoch: Epoch, node: usize) -> Result<Option<Wait>, TaskError> {
+    fn pass_barrier(&mut self, barrier: Barrier, node: usize) -> Result<Option<Wait>, TaskError> {
+        let epoch = barrier.epoch;
         if node < self.parts.graph.len() {
             self.parts.graph.barrier(node, epoch, &*self.parts.clock)?;
             self.phase = Phase::Barrier {
-                epoch,
+                barrier,
                 node: node + 1,
             };
             return Ok(None);
@@ -322,10 +333,56 @@ impl Task {
         }
         self.last_barrier = epoch;
         self.checkpointer.freeze(&mut self.parts.graph, epoch);
-        self.parts.graph.send_barrier(epoch)?;
+        self.parts.graph.send_barrier(barrier)?;
         (self.parts.events)(TaskEvent::Frozen(epoch));
         self.phase = Phase::Running;
+        if barrier.routing > self.routing {
+            self.change_place(barrier)?;
+        }
         Ok(None)
+    }
+
+    /// Takes the place that the barrier's routing has for the task. Its delta is cut, and no element
+    /// of the next epoch has been seen.
+    fn change_place(&mut self, barrier: Barrier) -> Result<(), TaskError> {
+        let next = self.next_place.take();
+        let next = next.filter(|next| next.routing == barrier.routing);
+        let next = next.ok_or(TaskError::UnknownRouting(barrier.routing))?;
+        self.routing = barrier.routing;
+        let graph = &mut self.parts.graph;
+        let Some(place) = next.place else {
+            graph.end_ports();
+            self.phase = Phase::Retired;
+            return Ok(());
+        };
+        let NewPlace {
+            scope,
+            tasks,
+            inputs,
+            ports,
+            resets_time,
+        } = place;
+        self.checkpointer.set_tasks(tasks);
+        let came = scope.owned.minus(&self.parts.scope.owned);
+        self.parts.scope = scope.clone();
+        let jobs = graph.reassign(&scope, barrier.epoch);
+        if resets_time {
+            graph.reset_time();
+        }
+        for (port, senders, map) in ports {
+            graph.reroute_port(port, senders, map);
+        }
+        for (input, receivers) in inputs {
+            self.parts.gate.reroute(input, receivers);
+        }
+        // Told again even if it was told before: whoever counts begins anew.
+        self.finished = false;
+        if resets_time {
+            self.inputs_ended = 0;
+            self.parts.gate.repeat_time();
+        }
+        self.moving = Some(Moving::new(self.parts.who, jobs.into(), came));
+        Ok(())
     }
 
     /// Gives the graph one thing more to do. The gate and the task's own sources take turns, so
@@ -336,14 +393,34 @@ impl Task {
             return Ok(true);
         }
         if self.held.is_empty()
+            && self.moving.as_ref().is_none_or(Moving::takes_more)
             && let Poll::Ready(event) = self.parts.gate.poll_next(cx)
         {
-            self.held.push_back(event);
+            self.hold(event)?;
         }
         if self.give_held()? {
             return Ok(true);
         }
         Ok(!self.sources_first && self.take_from_sources(cx)?)
+    }
+
+    /// Takes an event of the gate in: for the operators, or to wait for what came.
+    fn hold(&mut self, event: GateEvent) -> Result<(), TaskError> {
+        let Some(moving) = &mut self.moving else {
+            self.held.push_back(event);
+            return Ok(());
+        };
+        let keys = match &event {
+            GateEvent::Batch(input, _) => self.parts.keys[*input].as_mut(),
+            _ => None,
+        };
+        let ready = moving.hold(event, keys, &self.parts.scope);
+        let error = |source| NodeError {
+            node: "exchange".to_owned(),
+            source,
+        };
+        self.held.extend(ready.map_err(error)?);
+        Ok(())
     }
 
     fn take_from_sources(&mut self, cx: &mut Context<'_>) -> Result<bool, TaskError> {
@@ -386,9 +463,9 @@ impl Task {
             | GateEvent::Watermark(input, _)
             | GateEvent::Idle(input)
             | GateEvent::End(input) => *input,
-            GateEvent::Barrier(epoch) => {
+            GateEvent::Barrier(barrier) => {
                 self.phase = Phase::Barrier {
-                    epoch: *epoch,
+                    barrier: *barrier,
                     node: 0,
                 };
                 self.held.pop_front();
@@ -419,7 +496,8 @@ impl Task {
     fn finish(&mut self) {
         if !self.finished && self.parts.graph.has_ended() {
             self.finished = true;
-            (self.parts.events)(TaskEvent::Finished);
+            let routing = self.routing;
+            (self.parts.events)(TaskEvent::Finished { routing });
         }
     }
 
@@ -478,18 +556,6 @@ impl Future for Task {
             }
         }
     }
-}
-
-fn scan(parts: &TaskParts, job: &ScanJob, cursor: Option<bytes::Bytes>) -> ScanFuture {
-    let request = ScanRequest {
-        min_epoch: parts.restored,
-        table: job.table,
-        key_group: job.key_group,
-        namespace: None,
-        cursor,
-        bytes_max: SCAN_BYTES_MAX,
-    };
-    parts.store.scan(parts.who, request)
 }
 
 /// `Poll<Result<(), E>>` as "did something".

@@ -17,7 +17,9 @@ use futures::{
     future::BoxFuture,
     task::{FutureObj, Spawn, SpawnError},
 };
-use proto::types::{Epoch, Generation, JobId, KeyGroup, KeyGroupCount, SinkId, TableId, TaskId};
+use proto::types::{
+    Epoch, Generation, JobId, KeyGroup, KeyGroupCount, KeyGroupSet, SinkId, TableId, TaskId,
+};
 use state_client::{
     Cut, Incarnation, KeyRequest, LoadedRow, MemoryStore, OutputRequest, ScanReply, StagedOutput,
     StateControl as _, StateStore as _,
@@ -25,13 +27,13 @@ use state_client::{
 
 use super::{Consumer, GraphBuilder, Task, TaskCommand, TaskEvent, TaskMetrics, TaskParts};
 use crate::{
-    ChangeBatch, Element,
+    Barrier, ChangeBatch, Element,
     clock::{ManualClock, Timer},
     flow::{Gate, OutputBudget, OutputPort, Partitioner, channel},
     key::{KeyBatch, KeyEncoder, KeyWidth},
     operator::{
-        Operator, OperatorContext, OperatorError, OperatorState, SourceOperator, SourceStatus,
-        StateSize, Step, TaskScope,
+        Operator, OperatorContext, OperatorError, OperatorState, Reassigned, SourceOperator,
+        SourceStatus, StateSize, Step, TaskScope,
     },
     state::{
         FrozenRows, Keyed, KeyedLogic, MapTable, ScanJob, StateDelta, TableDelta, Values, Wanted,
@@ -89,10 +91,11 @@ impl SourceOperator for Numbers {
 
 impl OperatorState for Numbers {
     fn hydrate(&mut self, _scope: &TaskScope) -> Vec<ScanJob> {
-        vec![ScanJob {
-            table: OFFSETS,
-            key_group: KeyGroup(0),
-        }]
+        vec![ScanJob::new(OFFSETS, KeyGroup(0))]
+    }
+
+    fn reassign(&mut self, _scope: &TaskScope, _change: &Reassigned) -> Vec<ScanJob> {
+        Vec::new()
     }
 
     fn hydrated(&mut self, _job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
@@ -262,6 +265,11 @@ impl OperatorState for Counter {
         Ok(())
     }
 
+    fn reassign(&mut self, _scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
+        self.table.reassign(change);
+        Vec::new()
+    }
+
     fn freeze(&mut self, _epoch: Epoch) {
         self.table.freeze();
         self.frozen = std::mem::take(&mut self.output);
@@ -335,10 +343,11 @@ impl Generations {
         let scope = |batch_rows| TaskScope {
             index: 0,
             parallelism: 1,
-            owned: GROUPS.range(0, 1),
+            owned: KeyGroupSet::all(GROUPS),
             key_groups: GROUPS,
             batch_rows,
             restored,
+            came: None,
         };
         let mut first = GraphBuilder::default();
         let source = Numbers {
@@ -371,6 +380,9 @@ impl Generations {
                 who: self.who,
                 task: TaskId(index as u32),
                 restored,
+                scope: scope(10),
+                routing: 0,
+                keys: (0..index).map(|_| None).collect(),
                 cut: Cut {
                     key_groups: GROUPS,
                     shards: 4,
@@ -435,7 +447,7 @@ fn run(crash_after: &[usize], end: i64) -> BTreeMap<String, String> {
             for (task, event) in running.events.lock().expect("not poisoned").drain(..) {
                 match event {
                     TaskEvent::Staged { epoch, .. } => staged[task] = epoch,
-                    TaskEvent::Finished => finished += 1,
+                    TaskEvent::Finished { .. } => finished += 1,
                     _ => {}
                 }
             }
@@ -455,7 +467,10 @@ fn run(crash_after: &[usize], end: i64) -> BTreeMap<String, String> {
                 open = Some(generations.epoch);
                 for commands in &mut running.commands {
                     commands
-                        .try_send(TaskCommand::Barrier(generations.epoch))
+                        .try_send(TaskCommand::Barrier(Barrier {
+                            epoch: generations.epoch,
+                            routing: 0,
+                        }))
                         .expect("room");
                 }
             }

@@ -214,6 +214,26 @@ impl DistinctTable {
         }
     }
 
+    /// Forgets the values of groups that are another task's from now on; see [`Changes::forget`].
+    pub(crate) fn forget(&mut self, index: &KeyIndex, left: &dyn Fn(u64) -> bool) {
+        for entry in self.entries_in_order() {
+            let (group, sub) = (self.groups[entry as usize], self.subs[entry as usize]);
+            if !left(index.hash(group)) {
+                continue;
+            }
+            let parts = (
+                self.number,
+                &self.groups,
+                &self.subs,
+                &self.values,
+                &self.presence,
+            );
+            let encode = |entry, rows: &mut FrozenRows| encode_entry(index, parts, entry, rows);
+            self.changes.forget(entry, encode);
+            self.release(group, sub, entry);
+        }
+    }
+
     /// See [`Changes::freeze`].
     pub(crate) fn freeze(&mut self) {
         self.changes.freeze();
@@ -371,6 +391,10 @@ impl DistinctTable {
             },
             |entry, rows| encode_entry(index, parts, entry, rows),
         );
+        self.release(group, sub, entry);
+    }
+
+    fn release(&mut self, group: u32, sub: u64, entry: u32) {
         if let Ok(found) = self
             .entries
             .find_entry(entry_hash(group, sub), |other| *other == entry)

@@ -14,7 +14,8 @@ use engine::{
     ChangeBatch, Kinds,
     key::{KeyBatch, KeyEncoder},
     operator::{
-        Operator, OperatorContext, OperatorError, OperatorState, StateSize, Step, TaskScope,
+        Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
+        TaskScope,
     },
     schema::{arrow_schema, arrow_type},
     state::{Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, Wanted},
@@ -383,6 +384,14 @@ impl OperatorState for GroupAggregateOperator {
         let mut delta = StateDelta::default();
         self.store.take_delta(&mut delta.tables);
         delta
+    }
+
+    fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
+        self.store.reassign(change);
+        let groups = scope.key_groups;
+        self.loaded_subs
+            .retain(|(hash, _)| !change.left.contains(groups.of_hash(*hash)));
+        Vec::new()
     }
 
     fn size(&self) -> StateSize {

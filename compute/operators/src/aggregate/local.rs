@@ -17,7 +17,7 @@ use engine::{
 };
 use proto::{
     plan,
-    types::{Epoch, Field, KeyGroupCount},
+    types::{Epoch, Field, KeyGroupCount, KeyGroupSet},
 };
 
 use super::{
@@ -234,7 +234,7 @@ fn schema(
 /// An index of one key group: nothing here is owned.
 fn empty_index(encoder: &KeyEncoder) -> KeyIndex {
     let one = KeyGroupCount::new(1).expect("one is a power of two");
-    KeyIndex::new(encoder.width(), one, one.range(0, 1), false)
+    KeyIndex::new(encoder.width(), one, &KeyGroupSet::all(one), false)
 }
 
 impl Operator for LocalAggregateOperator {
@@ -280,7 +280,7 @@ impl Operator for LocalAggregateOperator {
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
         self.flush(context)?;
-        context.out.element(Element::Barrier(epoch));
+        context.out.element(Element::barrier(epoch));
         Ok(Step::Done)
     }
 

@@ -244,6 +244,22 @@ impl OrderedTable {
         left.into_iter().for_each(|entry| self.remove(index, entry));
     }
 
+    /// Forgets the values of groups that are another task's from now on; see [`Changes::forget`].
+    pub(crate) fn forget(&mut self, index: &KeyIndex, left: &dyn Fn(u64) -> bool) {
+        let (number, entries) = (self.number, &self.entries);
+        self.order.retain(|(group, _), entry| {
+            let stays = !left(index.hash(*group));
+            if !stays {
+                let encode = |entry, rows: &mut FrozenRows| {
+                    encode_entry(index, number, entries, entry, rows);
+                };
+                self.changes.forget(*entry, encode);
+                self.free.push(*entry);
+            }
+            stays
+        });
+    }
+
     /// See [`Changes::freeze`].
     pub(crate) fn freeze(&mut self) {
         self.changes.freeze();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use engine::{
     key::{KeyBatch, KeyWidth},
-    operator::{OperatorError, StateSize, TaskScope},
+    operator::{OperatorError, Reassigned, StateSize, TaskScope},
     state::{FrozenRows, KeyIndex, MapTable, NO_SLOT, TableDelta},
 };
 use proto::types::TableId;
@@ -271,6 +271,22 @@ impl AggregateStore {
             .iter_mut()
             .for_each(|table| table.vanish(index, slot));
         self.main.remove(slot);
+    }
+
+    /// Forgets groups that are another task's from now on, with their values; those that came are to
+    /// be read.
+    pub(crate) fn reassign(&mut self, change: &Reassigned) {
+        let index = self.main.index();
+        let left = |hash: u64| change.left.contains(index.key_group(hash));
+        if !change.left.is_empty() {
+            self.distincts
+                .iter_mut()
+                .for_each(|table| table.forget(index, &left));
+            self.ordereds
+                .iter_mut()
+                .for_each(|table| table.forget(index, &left));
+        }
+        self.main.reassign(change);
     }
 
     /// Puts a committed row of any of the tables into memory. A value's group must have been put

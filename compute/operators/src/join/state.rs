@@ -2,7 +2,7 @@
 
 use engine::{
     key::KeyBatch,
-    operator::{OperatorError, StateSize, TaskScope},
+    operator::{OperatorError, Reassigned, StateSize, TaskScope},
     state::{KeyIndex, NO_SLOT},
 };
 
@@ -51,7 +51,7 @@ impl JoinState {
             index: KeyIndex::new(
                 shape.keys[LEFT].width(),
                 scope.key_groups,
-                scope.owned,
+                &scope.owned,
                 partial,
             ),
             heads: Vec::new(),
@@ -127,6 +127,22 @@ impl JoinState {
         if is_empty {
             self.index.remove(key_slot);
         }
+    }
+
+    /// Forgets the rows of key groups that are another task's from now on; those that came are to be
+    /// read.
+    pub(super) fn reassign(&mut self, change: &Reassigned) {
+        let index = &self.index;
+        let left = |hash: u64| change.left.contains(index.key_group(hash));
+        if !change.left.is_empty() {
+            for side in &mut self.sides {
+                side.rows.forget_left(&left);
+            }
+        }
+        for key_slot in self.index.slots_of(&change.left) {
+            self.index.remove(key_slot);
+        }
+        self.index.reassign(&change.left, &change.came);
     }
 
     /// Puts loaded rows of one side into memory; the key slots they belong to, [`NO_SLOT`] where a

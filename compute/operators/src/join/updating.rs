@@ -11,7 +11,8 @@ use engine::{
     codec::{ByteRows, RowCodec},
     key::KeyBatch,
     operator::{
-        Operator, OperatorContext, OperatorError, OperatorState, StateSize, Step, TaskScope,
+        Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
+        TaskScope,
     },
     state::{Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, Wanted},
 };
@@ -383,6 +384,11 @@ impl OperatorState for JoinOperator {
             tables: sides.filter_map(|side| side.rows.take_delta()).collect(),
             ..StateDelta::default()
         }
+    }
+
+    fn reassign(&mut self, _scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
+        self.state.reassign(change);
+        Vec::new()
     }
 
     fn size(&self) -> StateSize {

@@ -4,7 +4,8 @@
 use engine::{
     ChangeBatch, Element, Timestamp,
     operator::{
-        Operator, OperatorContext, OperatorError, OperatorState, StateSize, Step, TaskScope,
+        Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
+        TaskScope,
     },
     state::{NO_SLOT, ScanJob, StateDelta},
 };
@@ -92,7 +93,7 @@ impl WindowJoinOperator {
                 column(left_window.window_end, left)?,
                 column(right_window.window_end, right)?,
             ],
-            scope: *scope,
+            scope: scope.clone(),
             windows: Windows::new(vec![*left_table, *right_table], scope),
             firing: None,
             pending_watermark: None,
@@ -159,6 +160,33 @@ impl Window {
     }
 }
 
+/// Key slot of a row that is another task's.
+const NOT_OURS: u32 = NO_SLOT - 1;
+
+impl Window {
+    /// Rows whose keys are another task's from now on are not put out; they are still saved with the
+    /// epoch that they belong to.
+    fn disown(&mut self, left: &dyn Fn(u64) -> bool) {
+        for (side, key_slots) in self.state.sides.iter().zip(&mut self.key_slots) {
+            for (slot, key_slot) in (0..).zip(key_slots) {
+                if left(side.rows.hash(slot)) {
+                    *key_slot = NOT_OURS;
+                }
+            }
+        }
+        let keys: Vec<u32> = self.state.index.iter().collect();
+        for key in keys {
+            if left(self.state.index.hash(key)) {
+                self.state.index.remove(key);
+            }
+        }
+    }
+
+    fn is_ours(&self, side: usize, slot: u32) -> bool {
+        self.key_slots[side][slot as usize] != NOT_OURS
+    }
+}
+
 impl WindowState for Window {
     fn tables(&mut self) -> impl Iterator<Item = &mut RowTable> {
         self.state.sides.iter_mut().map(|side| &mut side.rows)
@@ -200,10 +228,15 @@ impl Firing {
     }
 
     fn next_left(&mut self, shape: &JoinShape) -> Result<Option<Probe>, OperatorError> {
-        let key_slots = &self.window.key_slots[LEFT];
-        let end = key_slots.len().min(self.next + shape.batch_rows);
-        let slots: Vec<u32> = (self.next as u32..end as u32).collect();
-        self.next = end;
+        let rows = self.window.key_slots[LEFT].len();
+        let mut slots = Vec::new();
+        while self.next < rows && slots.len() < shape.batch_rows {
+            let slot = self.next as u32;
+            if self.window.is_ours(LEFT, slot) {
+                slots.push(slot);
+            }
+            self.next += 1;
+        }
         self.probe_of(shape, LEFT, &slots, true)
     }
 
@@ -213,8 +246,9 @@ impl Firing {
         };
         let mut slots = Vec::new();
         while self.next < degrees.len() && slots.len() < shape.batch_rows {
-            if degrees[self.next] == 0 {
-                slots.push(self.next as u32);
+            let slot = self.next as u32;
+            if degrees[self.next] == 0 && self.window.is_ours(RIGHT, slot) {
+                slots.push(slot);
             }
             self.next += 1;
         }
@@ -274,11 +308,13 @@ impl Operator for WindowJoinOperator {
         let mut row = 0;
         while row < batch.num_rows() {
             let end = ends[row];
-            let run = ends[row..]
-                .iter()
-                .take_while(|other| **other == end)
+            let late = self.windows.is_late(end, keys.hashes[row]);
+            let run = (row..batch.num_rows())
+                .take_while(|row| {
+                    ends[*row] == end && self.windows.is_late(end, keys.hashes[*row]) == late
+                })
                 .count();
-            if self.windows.is_late(end) {
+            if late {
                 context.counters.late_rows += run as u64;
                 row += run;
                 continue;
@@ -332,11 +368,16 @@ impl OperatorState for WindowJoinOperator {
         self.windows.hydrate(scope)
     }
 
+    fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
+        self.scope = scope.clone();
+        self.windows.reassign(scope, change, Window::disown)
+    }
+
     fn hydrated(&mut self, job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
         let side = usize::from(job.table != self.tables[LEFT]);
         let (shape, tables, scope) = (&self.shape, self.tables, &self.scope);
         let make = |end, barrier| Window::new(shape, tables, end, scope, barrier);
-        self.windows.hydrated(reply, make, |window, rows| {
+        self.windows.hydrated(job, reply, make, |window, rows| {
             let slots = window.state.install(shape, side, rows)?;
             window.key_slots[side].extend(slots);
             Ok(())

@@ -12,7 +12,7 @@ use engine::{
     ChangeBatch, Kinds,
     codec::{ByteRows, RowCodec},
     key::{KeyBatch, KeyEncoder},
-    operator::{OperatorError, StateSize, TaskScope},
+    operator::{OperatorError, Reassigned, StateSize, TaskScope},
     schema::arrow_schema,
     state::{MapTable, StateDelta, Wanted},
 };
@@ -290,6 +290,10 @@ impl LatestRows {
         }
     }
 
+    pub(super) fn reassign(&mut self, change: &Reassigned) {
+        self.table.reassign(change);
+    }
+
     pub(super) fn size(&self) -> StateSize {
         self.table.size()
     }
@@ -324,6 +328,15 @@ macro_rules! keeps_latest_rows {
 
             fn take_delta(&mut self) -> engine::state::StateDelta {
                 self.latest.take_delta()
+            }
+
+            fn reassign(
+                &mut self,
+                _scope: &engine::operator::TaskScope,
+                change: &engine::operator::Reassigned,
+            ) -> Vec<engine::state::ScanJob> {
+                self.latest.reassign(change);
+                Vec::new()
             }
 
             fn size(&self) -> engine::operator::StateSize {

@@ -115,7 +115,7 @@ impl Ranking {
     /// No rows; `scope` is that of the key index.
     pub(super) fn new(shape: &RankShape, rows: RowTable, scope: &TaskScope, partial: bool) -> Self {
         Ranking {
-            index: KeyIndex::new(shape.keys.width(), scope.key_groups, scope.owned, partial),
+            index: KeyIndex::new(shape.keys.width(), scope.key_groups, &scope.owned, partial),
             partitions: Vec::new(),
             rows,
             order_slots: Vec::new(),
@@ -250,6 +250,19 @@ impl Ranking {
                 false => by_arrival,
             }
         })
+    }
+
+    /// Forgets the rows of keys that are another task's from now on.
+    pub(super) fn forget_left(&mut self, left: &dyn Fn(u64) -> bool) {
+        for slot in self.rows.forget_left(left) {
+            self.order_keys.remove(self.order_slots[slot as usize]);
+        }
+        let partitions: Vec<u32> = self.index.iter().collect();
+        for partition in partitions {
+            if left(self.index.hash(partition)) {
+                self.index.remove(partition);
+            }
+        }
     }
 
     /// Puts committed rows that were read into memory.

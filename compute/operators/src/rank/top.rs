@@ -10,7 +10,8 @@ use engine::{
     ChangeBatch, Kinds,
     key::KeyBatch,
     operator::{
-        Operator, OperatorContext, OperatorError, OperatorState, StateSize, Step, TaskScope,
+        Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
+        TaskScope,
     },
     schema::arrow_schema,
     state::{Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, Wanted},
@@ -309,6 +310,15 @@ impl KeyedLogic for RankOperator {
 }
 
 impl OperatorState for RankOperator {
+    fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
+        let left = |hash: u64| change.left.contains(scope.key_groups.of_hash(hash));
+        if !change.left.is_empty() {
+            self.ranking.forget_left(&left);
+        }
+        self.ranking.index.reassign(&change.left, &change.came);
+        Vec::new()
+    }
+
     fn hydrate(&mut self, _scope: &TaskScope) -> Vec<ScanJob> {
         Vec::new()
     }

@@ -10,7 +10,8 @@ use arrow::{
 use engine::{
     ChangeBatch, Element, Timestamp,
     operator::{
-        Operator, OperatorContext, OperatorError, OperatorState, StateSize, Step, TaskScope,
+        Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
+        TaskScope,
     },
     schema::arrow_schema,
     state::{ScanJob, StateDelta},
@@ -75,7 +76,7 @@ impl WindowRankOperator {
             window_end: column(window.window_end, input)?,
             output_rank: spec.output_rank,
             schema: arrow_schema(&output(spec, input)),
-            scope: *scope,
+            scope: scope.clone(),
             windows: Windows::new(vec![*table], scope),
             firing: None,
             pending_watermark: None,
@@ -204,7 +205,7 @@ impl Operator for WindowRankOperator {
         let prepared = Prepared::new(&self.shape, columns, batch.num_rows())?;
         let rows_max = self.shape.rows_max();
         for (row, end) in ends.iter().enumerate() {
-            if self.windows.is_late(*end) {
+            if self.windows.is_late(*end, keys.hashes[row]) {
                 context.counters.late_rows += 1;
                 continue;
             }
@@ -250,11 +251,18 @@ impl OperatorState for WindowRankOperator {
         self.windows.hydrate(scope)
     }
 
-    fn hydrated(&mut self, _job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
+    fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
+        self.scope = scope.clone();
+        self.windows.reassign(scope, change, |window, left| {
+            window.ranking.forget_left(left)
+        })
+    }
+
+    fn hydrated(&mut self, job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
         let (shape, table, scope) = (&self.shape, self.table, &self.scope);
         let make = |end, barrier| Window::new(shape, table, end, scope, barrier);
         let install = |window: &mut Window, rows: &[_]| window.ranking.install(shape, rows);
-        self.windows.hydrated(reply, make, install)
+        self.windows.hydrated(job, reply, make, install)
     }
 
     fn freeze(&mut self, epoch: Epoch) {

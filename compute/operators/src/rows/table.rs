@@ -222,8 +222,12 @@ impl RowTable {
             |out| rows.write_identity(slot, rows.open_base, out),
             |slot, frozen| rows.encode(slot, frozen),
         );
-        if !matches!(rows.identity, Identity::Append { .. }) {
-            let hash = rows.lookup_hash(slot);
+        self.delist(slot);
+    }
+
+    fn delist(&mut self, slot: u32) {
+        if !matches!(self.rows.identity, Identity::Append { .. }) {
+            let hash = self.rows.lookup_hash(slot);
             if let Ok(entry) = self.lookup.find_entry(hash, |other| *other == slot) {
                 entry.remove();
             }
@@ -233,6 +237,27 @@ impl RowTable {
     /// Gives back the slot of a row that is taken away.
     pub(crate) fn free(&mut self, slot: u32) {
         self.rows.arena.remove(slot);
+    }
+
+    /// Forgets rows whose keys' hashes are another task's from now on, and says which they were; see
+    /// [`Changes::forget`].
+    pub(crate) fn forget_left(&mut self, left: &dyn Fn(u64) -> bool) -> Vec<u32> {
+        let mut slots = self.rows.arena.live();
+        slots.retain(|slot| left(self.rows.hashes[*slot as usize]));
+        for slot in &slots {
+            let rows = &self.rows;
+            self.changes.reserve(*slot as usize + 1);
+            self.changes
+                .forget(*slot, |slot, frozen| rows.encode(slot, frozen));
+            self.delist(*slot);
+            self.free(*slot);
+        }
+        slots
+    }
+
+    /// The hash of a row's key.
+    pub(crate) fn hash(&self, slot: u32) -> u64 {
+        self.rows.hashes[slot as usize]
     }
 
     /// The bytes of a row.

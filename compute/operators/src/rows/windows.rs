@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use engine::{
     TIMESTAMP_MIN, Timestamp,
-    operator::{OperatorError, StateSize, TaskScope},
+    operator::{OperatorError, Reassigned, StateSize, TaskScope},
     state::{ScanJob, StateDelta, TableDelta},
 };
-use proto::types::{Epoch, KeyGroupCount, KeyGroupRange, TableId};
+use proto::types::{Epoch, KeyGroup, KeyGroupCount, KeyGroupSet, TableId};
 use state_client::{LoadedRow, ScanReply};
 
 use super::RowTable;
@@ -25,7 +25,11 @@ pub(crate) trait WindowState {
 /// Open windows by their end.
 pub(crate) struct Windows<S> {
     tables: Vec<TableId>,
-    owned: KeyGroupRange,
+    owned: KeyGroupSet,
+    key_groups: KeyGroupCount,
+    /// Key groups whose windows have fired further than this task's, with another task: windows
+    /// that end before are closed.
+    ahead: BTreeMap<KeyGroup, i64>,
     open: BTreeMap<i64, S>,
     /// Ends of windows that the watermark has passed, oldest first.
     due: VecDeque<i64>,
@@ -34,7 +38,8 @@ pub(crate) struct Windows<S> {
     open_from: i64,
     /// The mark as of the last barrier, and as it is to be saved.
     open_from_saved: i64,
-    open_from_frozen: Option<i64>,
+    /// With the key groups as of then.
+    open_from_frozen: Option<(i64, KeyGroupSet)>,
     last_barrier: Epoch,
     /// Frozen rows of windows that have closed since.
     retired: Vec<TableDelta>,
@@ -45,7 +50,9 @@ impl<S: WindowState> Windows<S> {
     pub(crate) fn new(tables: Vec<TableId>, scope: &TaskScope) -> Self {
         Windows {
             tables,
-            owned: scope.owned,
+            owned: scope.owned.clone(),
+            key_groups: scope.key_groups,
+            ahead: BTreeMap::new(),
             open: BTreeMap::new(),
             due: VecDeque::new(),
             watermark: TIMESTAMP_MIN,
@@ -57,9 +64,21 @@ impl<S: WindowState> Windows<S> {
         }
     }
 
-    /// Whether the window that ends there has fired.
-    pub(crate) fn is_late(&self, end: i64) -> bool {
-        end.saturating_sub(1) <= self.watermark || end < self.open_from
+    /// Whether the window that ends there has fired for the keys of this hash.
+    pub(crate) fn is_late(&self, end: i64, hash: u64) -> bool {
+        end.saturating_sub(1) <= self.watermark
+            || end < self.open_from
+            || self.is_late_elsewhere(end, hash)
+    }
+
+    fn is_late_elsewhere(&self, end: i64, hash: u64) -> bool {
+        if self.ahead.is_empty() {
+            return false;
+        }
+        let group = self.key_groups.of_hash(hash);
+        self.ahead
+            .get(&group)
+            .is_some_and(|open_from| end < *open_from)
     }
 
     /// The state of a window; `make` gets the barrier that it begins after.
@@ -79,6 +98,8 @@ impl<S: WindowState> Windows<S> {
     /// Takes the oldest due window and closes it.
     pub(crate) fn take_due(&mut self) -> Option<S> {
         let end = self.due.pop_front()?;
+        self.ahead
+            .retain(|_, open_from| *open_from > end.saturating_add(1));
         let mut window = self.open.remove(&end)?;
         // What belongs to the epoch that is being saved is still saved with it.
         for table in window.tables() {
@@ -93,21 +114,46 @@ impl<S: WindowState> Windows<S> {
     pub(crate) fn hydrate(&self, scope: &TaskScope) -> Vec<ScanJob> {
         let of_table = |table: TableId| {
             let groups = scope.owned.iter();
-            groups.map(move |key_group| ScanJob { table, key_group })
+            groups.map(move |key_group| ScanJob::new(table, key_group))
         };
         self.tables.iter().flat_map(|id| of_table(*id)).collect()
+    }
+
+    /// See `OperatorState::reassign`. Rows of what left are forgotten by `purge`; windows of what
+    /// came are read, and those fire at once that are due here.
+    pub(crate) fn reassign(
+        &mut self,
+        scope: &TaskScope,
+        change: &Reassigned,
+        mut purge: impl FnMut(&mut S, &dyn Fn(u64) -> bool),
+    ) -> Vec<ScanJob> {
+        let left = |hash: u64| change.left.contains(self.key_groups.of_hash(hash));
+        if !change.left.is_empty() {
+            self.open
+                .values_mut()
+                .for_each(|window| purge(window, &left));
+        }
+        self.ahead.retain(|group, _| !change.left.contains(*group));
+        self.owned = scope.owned.clone();
+        let scope = TaskScope {
+            owned: change.came.clone(),
+            ..scope.clone()
+        };
+        self.hydrate(&scope)
     }
 
     /// Hands the rows of a scan to their windows, made by `make`.
     pub(crate) fn hydrated(
         &mut self,
+        job: &ScanJob,
         reply: &ScanReply,
         make: impl Fn(i64, Epoch) -> S,
         mut install: impl FnMut(&mut S, &[LoadedRow]) -> Result<(), OperatorError>,
     ) -> Result<(), OperatorError> {
         if let Some(open_from) = reply.open_from {
-            self.open_from = self.open_from.max(open_from);
-            self.open_from_saved = self.open_from;
+            let known = self.ahead.entry(job.key_group).or_insert(open_from);
+            *known = (*known).max(open_from);
+            self.settle_marks();
         }
         for rows in reply.rows.chunk_by(|a, b| a.namespace == b.namespace) {
             let end = rows[0].namespace;
@@ -115,6 +161,17 @@ impl<S: WindowState> Windows<S> {
             install(window, rows)?;
         }
         Ok(())
+    }
+
+    /// What all key groups have in common is the task's own mark.
+    fn settle_marks(&mut self) {
+        if self.ahead.len() == self.owned.len() {
+            let least = self.ahead.values().min().copied();
+            self.open_from = self.open_from.max(least.unwrap_or(i64::MIN));
+            self.open_from_saved = self.open_from;
+        }
+        let common = self.open_from;
+        self.ahead.retain(|_, open_from| *open_from > common);
     }
 
     /// See `OperatorState::freeze`.
@@ -125,7 +182,7 @@ impl<S: WindowState> Windows<S> {
             .flat_map(S::tables)
             .for_each(|table| table.freeze(epoch));
         let has_moved = self.open_from > self.open_from_saved;
-        self.open_from_frozen = has_moved.then_some(self.open_from);
+        self.open_from_frozen = has_moved.then(|| (self.open_from, self.owned.clone()));
         self.open_from_saved = self.open_from;
     }
 
@@ -141,9 +198,9 @@ impl<S: WindowState> Windows<S> {
         let open = self.open.values_mut().flat_map(S::tables);
         tables.extend(open.filter_map(RowTable::take_delta));
         let mut low_water_marks = Vec::new();
-        if let Some(open_from) = self.open_from_frozen.take() {
+        if let Some((open_from, owned)) = self.open_from_frozen.take() {
             for table in &self.tables {
-                let groups = self.owned.iter();
+                let groups = owned.iter();
                 low_water_marks.extend(groups.map(|group| (*table, group, open_from)));
             }
         }
@@ -172,7 +229,7 @@ pub(crate) fn window_index_scope(scope: &TaskScope) -> TaskScope {
     let one = KeyGroupCount::new(1).unwrap_or(KeyGroupCount::DEFAULT);
     TaskScope {
         key_groups: one,
-        owned: one.range(0, 1),
-        ..*scope
+        owned: KeyGroupSet::all(one),
+        ..scope.clone()
     }
 }

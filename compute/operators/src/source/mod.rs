@@ -20,8 +20,8 @@ use std::{
 use engine::{
     ChangeBatch, Element, TIMESTAMP_MIN, Timestamp,
     operator::{
-        OperatorContext, OperatorError, OperatorState, SourceOperator, SourceStatus, StateSize,
-        TaskScope,
+        OperatorContext, OperatorError, OperatorState, Reassigned, SourceOperator, SourceStatus,
+        StateSize, TaskScope,
     },
     source::{ReadOrder, Source, Split, SplitEvent},
     state::{FrozenRows, ScanJob, StateDelta, TableDelta},
@@ -48,10 +48,12 @@ pub struct SplitSource {
     order: ReadOrder,
     /// Of this task, the first to be read first.
     splits: Vec<SplitState>,
-    /// Those that are being read, as indices; the first has the next turn.
-    reading: VecDeque<usize>,
-    /// Splits from this index on are not begun.
-    next_split: usize,
+    /// Places of those that are being read; the first has the next turn.
+    reading: VecDeque<u32>,
+    /// Splits that are not begun.
+    unbegun: usize,
+    /// Others have had splits that are this task's now, and which they are is being read.
+    awaits_splits: bool,
     scope: TaskScope,
     emitted_watermark: Timestamp,
     is_idle: bool,
@@ -117,10 +119,11 @@ impl SplitSource {
             calc,
             watermark,
             order,
+            unbegun: mine.len(),
             splits: mine,
             reading: VecDeque::new(),
-            next_split: 0,
-            scope: *scope,
+            awaits_splits: false,
+            scope: scope.clone(),
             emitted_watermark: TIMESTAMP_MIN,
             is_idle: false,
             found_idle: false,
@@ -135,14 +138,22 @@ impl SplitSource {
             ReadOrder::InTurns(most) => most.max(1),
             ReadOrder::OneByOne => 1,
         };
-        while self.reading.len() < most
-            && let Some(split) = self.splits.get(self.next_split)
-        {
+        while self.unbegun > 0 && self.reading.len() < most {
+            let Some(split) = self.splits.iter_mut().find(|split| !split.begun) else {
+                break;
+            };
+            split.begun = true;
+            self.unbegun -= 1;
             if !split.is_finished() {
-                self.reading.push_back(self.next_split);
+                self.reading.push_back(split.place);
             }
-            self.next_split += 1;
         }
+    }
+
+    /// The split at a place, which is this task's.
+    fn index_of(&self, place: u32) -> usize {
+        let before = |split: &SplitState| split.place < place;
+        self.splits.partition_point(before)
     }
 
     /// Reads the split whose turn it is; `Pending` if none of them has anything.
@@ -152,10 +163,11 @@ impl SplitSource {
         context: &mut OperatorContext<'_>,
     ) -> Poll<Result<(usize, SplitEvent), OperatorError>> {
         for _ in 0..self.reading.len() {
-            let Some(index) = self.reading.pop_front() else {
+            let Some(place) = self.reading.pop_front() else {
                 break;
             };
-            self.reading.push_back(index);
+            self.reading.push_back(place);
+            let index = self.index_of(place);
             let reader = match self.splits[index].open(&*self.source) {
                 Ok(reader) => reader,
                 Err(source) => {
@@ -181,7 +193,8 @@ impl SplitSource {
 
     fn finish(&mut self, index: usize) {
         self.splits[index].finish();
-        self.reading.retain(|reading| *reading != index);
+        let place = self.splits[index].place;
+        self.reading.retain(|reading| *reading != place);
         self.begin_splits();
     }
 
@@ -220,10 +233,11 @@ impl SplitSource {
     /// Emits the least watermark of the splits that are neither idle nor finished. One that is not
     /// begun holds it back: its rows may be of any time.
     fn mark_time(&mut self, context: &mut OperatorContext<'_>) {
-        if self.watermark.is_none() || self.next_split < self.splits.len() {
+        if self.watermark.is_none() || self.unbegun > 0 || self.awaits_splits {
             return;
         }
-        let reading = self.reading.iter().map(|index| &self.splits[*index]);
+        let reading = self.reading.iter();
+        let reading = reading.map(|place| &self.splits[self.index_of(*place)]);
         let active = reading.filter(|split| !split.idle);
         match active.map(|split| split.watermark).min() {
             Some(least) if least > self.emitted_watermark => {
@@ -278,7 +292,11 @@ impl SourceOperator for SplitSource {
         self.begin_splits();
         loop {
             if self.reading.is_empty() {
-                return Poll::Ready(Ok(SourceStatus::Finished));
+                // Once they are known the task asks again.
+                return match self.awaits_splits {
+                    true => Poll::Pending,
+                    false => Poll::Ready(Ok(SourceStatus::Finished)),
+                };
             }
             match self.poll_splits(cx, context) {
                 Poll::Ready(Ok((index, SplitEvent::Batch(batch)))) => {
@@ -303,7 +321,8 @@ impl SourceOperator for SplitSource {
 
     fn deadline_ns(&self) -> Option<u64> {
         let timeout_ns = self.idle_timeout_ns()?;
-        let reading = self.reading.iter().map(|index| &self.splits[*index]);
+        let reading = self.reading.iter();
+        let reading = reading.map(|place| &self.splits[self.index_of(*place)]);
         let awake = reading.filter(|split| !split.idle);
         let since = awake.filter_map(|split| split.silent_since_ns).min()?;
         Some(since.saturating_add(timeout_ns))
@@ -316,10 +335,7 @@ impl SourceOperator for SplitSource {
 
 impl OperatorState for SplitSource {
     fn hydrate(&mut self, _scope: &TaskScope) -> Vec<ScanJob> {
-        vec![ScanJob {
-            table: self.table,
-            key_group: KeyGroup(0),
-        }]
+        vec![ScanJob::new(self.table, KeyGroup(0))]
     }
 
     fn hydrated(&mut self, _job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
@@ -332,13 +348,43 @@ impl OperatorState for SplitSource {
                     cause: "a split is cut short".to_owned(),
                 });
             };
-            if is_mine(self.order, saved.place, &self.scope) {
-                let before = |split: &SplitState| split.place < saved.place;
-                let at = self.splits.partition_point(before);
+            let at = self.index_of(saved.place);
+            let is_here = |split: &SplitState| split.place == saved.place;
+            if is_mine(self.order, saved.place, &self.scope)
+                && !self.splits.get(at).is_some_and(is_here)
+            {
                 self.splits.insert(at, SplitState::restore(id, saved));
+                self.unbegun += 1;
             }
         }
+        if reply.cursor.is_none() {
+            self.awaits_splits = false;
+        }
         Ok(())
+    }
+
+    /// Splits are shared out anew. Those that stay are read on; those that left are with the epoch's
+    /// offsets, and those that came are found there.
+    fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
+        // Whoever is told next must be told all.
+        self.emitted_watermark = TIMESTAMP_MIN;
+        self.is_idle = false;
+        self.found_idle = true;
+        if scope.parallelism == self.scope.parallelism {
+            self.scope = scope.clone();
+            return Vec::new();
+        }
+        self.scope = scope.clone();
+        let order = self.order;
+        self.splits
+            .retain(|split| is_mine(order, split.place, scope));
+        self.reading.retain(|place| is_mine(order, *place, scope));
+        self.unbegun = self.splits.iter().filter(|split| !split.begun).count();
+        self.awaits_splits = true;
+        vec![ScanJob {
+            as_of: change.epoch,
+            ..ScanJob::new(self.table, KeyGroup(0))
+        }]
     }
 
     fn freeze(&mut self, _epoch: Epoch) {

@@ -254,10 +254,7 @@ fn a_restart_reads_the_splits_that_were_there_at_first() {
     let mut reply = first.saved();
     // Rows come back in the order of their hashes.
     reply.rows.reverse();
-    let job = ScanJob {
-        table: TableId(1),
-        key_group: KeyGroup(0),
-    };
+    let job = ScanJob::new(TableId(1), KeyGroup(0));
     again.source.hydrated(&job, &reply).unwrap();
     assert_eq!(
         again.all(),

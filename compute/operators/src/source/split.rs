@@ -17,6 +17,8 @@ pub(super) struct SplitState {
     progress: Progress,
     pub(super) watermark: Timestamp,
     pub(super) idle: bool,
+    /// Its turn has come.
+    pub(super) begun: bool,
     /// When it was first asked in vain.
     pub(super) silent_since_ns: Option<u64>,
     /// Since the last checkpoint.
@@ -33,6 +35,7 @@ impl SplitState {
             progress: Progress::Unread,
             watermark: TIMESTAMP_MIN,
             idle: false,
+            begun: false,
             silent_since_ns: None,
             changed: true,
         }

@@ -38,10 +38,11 @@ pub fn scope(restored: Epoch) -> TaskScope {
     TaskScope {
         index: 0,
         parallelism: 1,
-        owned: key_groups.range(0, 1),
+        owned: proto::types::KeyGroupSet::all(key_groups),
         key_groups,
         batch_rows: 7,
         restored,
+        came: None,
     }
 }
 
@@ -222,11 +223,12 @@ impl<'a> Run<'a> {
     fn collect(&mut self) {
         self.reads.extend(self.out.take_reads());
         while let Some(element) = self.out.pop() {
-            if let Element::Barrier(epoch) = &element {
-                assert_eq!(*epoch, self.epoch, "barriers come out as they go in");
+            if let Element::Barrier(barrier) = &element {
+                let epoch = barrier.epoch;
+                assert_eq!(epoch, self.epoch, "barriers come out as they go in");
                 assert!(self.out.is_empty(), "nothing follows a barrier");
                 if let Some(state) = self.operator.state() {
-                    state.freeze(*epoch);
+                    state.freeze(epoch);
                 }
                 self.freezing = true;
             }

@@ -96,7 +96,7 @@ pub fn changelog(elements: &[Element]) -> String {
             }
             Element::Watermark(time) => out.push_str(&format!("watermark {time}\n")),
             Element::Idle => out.push_str("idle\n"),
-            Element::Barrier(epoch) => out.push_str(&format!("barrier {epoch}\n")),
+            Element::Barrier(epoch) => out.push_str(&format!("barrier {}\n", epoch.epoch)),
             Element::End => out.push_str("end\n"),
         }
     }

@@ -12,7 +12,7 @@ use arrow::{
     datatypes::{Int64Type, SchemaRef},
 };
 use engine::{
-    ChangeBatch, TIMESTAMP_MIN, Timestamp,
+    ChangeBatch, Timestamp,
     operator::{Operator, OperatorContext, OperatorError, OperatorState, Step, TaskScope},
     schema::arrow_schema,
 };
@@ -24,6 +24,7 @@ use state_client::LoadedRow;
 
 use super::{
     fire::{Firing, Growing},
+    fired::Fired,
     session::SessionAggregateOperator,
     slices::Slices,
     state::Freeze,
@@ -75,8 +76,8 @@ pub struct WindowAggregateOperator {
     pub(super) schema: SchemaRef,
     pub(super) scope: TaskScope,
     pub(super) slices: BTreeMap<i64, AggregateStore>,
-    /// Windows that end here or before have fired.
-    pub(super) fired: i64,
+    /// Which windows have fired.
+    pub(super) fired: Fired,
     /// Where the watermark under way leads.
     pub(super) target: Option<Timestamp>,
     pub(super) firing: Option<Firing>,
@@ -136,9 +137,9 @@ impl WindowAggregateOperator {
             plan,
             properties,
             schema: arrow_schema(output),
-            scope: *scope,
+            scope: scope.clone(),
             slices: BTreeMap::new(),
-            fired: TIMESTAMP_MIN,
+            fired: Fired::default(),
             target: None,
             firing: None,
             growing: None,
@@ -237,19 +238,28 @@ impl Operator for WindowAggregateOperator {
         let ends = self.slice_ends(&batch.rows)?;
         if let Some(first) = ends.first()
             && ends.iter().all(|end| end == first)
-            && self.windowing.last_window(*first) > self.fired
+            && self.fired.is_even()
+            && self.windowing.last_window(*first) > self.fired.upto()
             && self.windowing.last_window(*first) >= *first
         {
             self.update(*first, &batch)?;
             return Ok(Step::Done);
         }
+        let hashes = match self.fired.is_even() {
+            true => Vec::new(),
+            false => self.encoder.encode(&batch)?.hashes,
+        };
+        let fired = |row: usize| match hashes.get(row) {
+            Some(hash) => self.fired.of(self.scope.key_groups.of_hash(*hash)),
+            None => self.fired.upto(),
+        };
         let mut rows_of: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         for (row, end) in ends.iter().enumerate() {
             let last = self.windowing.last_window(*end);
             if last < *end {
                 continue;
             }
-            if last <= self.fired {
+            if last <= fired(row) {
                 context.counters.late_rows += 1;
                 continue;
             }

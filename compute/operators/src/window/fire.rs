@@ -60,16 +60,17 @@ impl WindowAggregateOperator {
             }
             // The first open slice has the first window.
             let first = self.slices.keys().next();
-            let window = first.and_then(|slice| self.windowing.next_window(*slice, self.fired));
+            let window =
+                first.and_then(|slice| self.windowing.next_window(*slice, self.fired.upto()));
             match window.filter(|window| *window <= due) {
                 Some(window) => {
                     self.firing = Some(self.fire(window)?);
-                    self.fired = window;
+                    self.fired.advance(window);
                 }
                 None => break,
             }
         }
-        self.fired = self.fired.max(due);
+        self.fired.advance(due);
         self.close();
         self.target = None;
         context.out.element(Element::Watermark(watermark));
@@ -88,6 +89,11 @@ impl WindowAggregateOperator {
         if let Some(store) = self.store_of(&firing.source) {
             let mut groups = store.live();
             groups.retain(|group| store.main.values.has_rows(*group));
+            if !self.fired.is_even() {
+                let index = store.main.index();
+                let fired = |slot: u32| self.fired.of(index.key_group(index.hash(slot)));
+                groups.retain(|group| fired(*group) < window);
+            }
             firing.groups = groups;
         }
         Ok(firing)
@@ -204,7 +210,7 @@ impl WindowAggregateOperator {
         let windowing = self.windowing;
         while let Some(entry) = self.slices.first_entry() {
             let slice = *entry.key();
-            if windowing.last_window(slice) > self.fired {
+            if windowing.last_window(slice) > self.fired.upto() {
                 return;
             }
             let store = entry.remove();

@@ -12,19 +12,21 @@ use arrow::{
     datatypes::SchemaRef,
 };
 use engine::{
-    ChangeBatch, Element, TIMESTAMP_MIN, Timestamp,
+    ChangeBatch, Element, Timestamp,
     key::KeyBatch,
     operator::{Operator, OperatorContext, OperatorError, OperatorState, Step, TaskScope},
     schema::arrow_schema,
 };
 use proto::{
     plan::{self, WindowKind, WindowProperty, WindowSpec, window_aggregate::Windowing},
-    types::{Epoch, Field, TableId},
+    types::{Field, TableId},
 };
 use state_client::LoadedRow;
 
 use super::{
+    fired::Fired,
     session_index::SessionIndex,
+    session_state::FrozenFired,
     state_keys::StateKeys,
     time_column::{time_array, times},
 };
@@ -43,17 +45,14 @@ pub(super) struct SessionAggregateOperator {
     pub(super) scope: TaskScope,
     pub(super) store: AggregateStore,
     pub(super) index: SessionIndex,
-    /// Sessions that end here or before have fired.
-    pub(super) fired: i64,
-    /// Values of `fired` at the last freeze, and at the one before.
-    pub(super) frozen_fired: (i64, i64),
+    /// Which sessions have fired, by their end.
+    pub(super) fired: Fired,
+    pub(super) frozen: FrozenFired,
     /// Where the watermark under way leads.
     target: Option<Timestamp>,
     /// Sessions on their way out, in order.
     firing: Vec<u32>,
     next: usize,
-    /// Rows were read and are not indexed yet.
-    pub(super) is_restoring: bool,
     /// Values read before their session.
     pub(super) early: Vec<(TableId, LoadedRow)>,
 }
@@ -108,14 +107,13 @@ impl SessionAggregateOperator {
             tables,
             properties,
             schema: arrow_schema(output),
-            scope: *scope,
+            scope: scope.clone(),
             store,
-            fired: TIMESTAMP_MIN,
-            frozen_fired: (TIMESTAMP_MIN, TIMESTAMP_MIN),
+            fired: Fired::default(),
+            frozen: FrozenFired::default(),
             target: None,
             firing: Vec::new(),
             next: 0,
-            is_restoring: scope.restored > Epoch::ZERO,
             early: Vec::new(),
         }))
     }
@@ -146,6 +144,11 @@ impl SessionAggregateOperator {
         let mut numbers = Vec::new();
         self.index.keys(&by_key, &mut numbers);
         columns.push(Arc::new(Int64Array::from(times.clone())));
+        let fired = |hash: u64| self.fired.of(self.scope.key_groups.of_hash(hash));
+        let fired: Vec<i64> = match self.fired.is_even() {
+            true => Vec::new(),
+            false => by_key.hashes.iter().map(|hash| fired(*hash)).collect(),
+        };
         let whole = self.encoder.encode_whole(by_key.hashes, &columns)?;
         let (mut rows, mut sessions) = (Vec::new(), Vec::new());
         let mut joined = BTreeMap::new();
@@ -165,7 +168,7 @@ impl SessionAggregateOperator {
                     }
                     *session
                 }
-                None if to <= self.fired => {
+                None if to <= *fired.get(row).unwrap_or(&self.fired.upto()) => {
                     context.counters.late_rows += 1;
                     continue;
                 }
@@ -273,7 +276,7 @@ impl SessionAggregateOperator {
         }
         self.firing.clear();
         self.next = 0;
-        self.fired = self.fired.max(due);
+        self.fired.advance(due);
         self.target = None;
         context.out.element(Element::Watermark(watermark));
         Ok(Step::Done)

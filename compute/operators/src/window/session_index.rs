@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::{
     key::{KeyBatch, KeyWidth},
-    operator::TaskScope,
+    operator::{Reassigned, TaskScope},
     state::KeyIndex,
 };
 
@@ -26,7 +26,7 @@ impl SessionIndex {
     /// Of no sessions.
     pub(super) fn new(width: KeyWidth, scope: &TaskScope) -> Self {
         SessionIndex {
-            keys: KeyIndex::new(width, scope.key_groups, scope.owned, false),
+            keys: KeyIndex::new(width, scope.key_groups, &scope.owned, false),
             live_of_key: Vec::new(),
             sessions: BTreeMap::new(),
             key_of: Vec::new(),
@@ -101,6 +101,14 @@ impl SessionIndex {
         if *live == 0 {
             self.keys.remove(key);
         }
+    }
+
+    /// Other key groups are the task's from now on; no session of those that left is there any more.
+    pub(super) fn reassign(&mut self, change: &Reassigned) {
+        for key in self.keys.slots_of(&change.left) {
+            self.keys.remove(key);
+        }
+        self.keys.reassign(&change.left, &change.came);
     }
 
     /// A session to be looked at, if time is at `now`; its alarm is off.

@@ -1,25 +1,53 @@
 //! The state side of sessions: all of it is read when a job goes on.
 
 use engine::{
-    operator::{OperatorError, OperatorState, StateSize, TaskScope},
+    TIMESTAMP_MIN,
+    operator::{OperatorError, OperatorState, Reassigned, StateSize, TaskScope},
     state::{ScanJob, StateDelta},
 };
-use proto::types::Epoch;
+use proto::types::{Epoch, KeyGroupSet};
 use state_client::ScanReply;
 
-use super::{fired, session::SessionAggregateOperator};
+use super::{
+    fired::{self, Fired},
+    session::SessionAggregateOperator,
+};
+
+/// Which sessions had fired at the last freeze.
+pub(super) struct FrozenFired {
+    fired: Fired,
+    owned: KeyGroupSet,
+    /// At the freeze before.
+    before: i64,
+    /// Key groups that were read and whose sessions are not indexed yet.
+    unindexed: KeyGroupSet,
+}
+
+impl Default for FrozenFired {
+    fn default() -> Self {
+        FrozenFired {
+            fired: Fired::default(),
+            owned: KeyGroupSet::default(),
+            before: TIMESTAMP_MIN,
+            unindexed: KeyGroupSet::default(),
+        }
+    }
+}
 
 impl SessionAggregateOperator {
     /// Indexes the sessions that were read.
     pub(super) fn settle(&mut self) -> Result<(), OperatorError> {
-        if !std::mem::take(&mut self.is_restoring) {
+        self.settle_fired();
+        let groups = std::mem::take(&mut self.frozen.unindexed);
+        if groups.is_empty() {
             return Ok(());
         }
         for (table, row) in std::mem::take(&mut self.early) {
             self.store.install(table, &row)?;
         }
-        let sessions = self.store.live();
         let index = self.store.main.index();
+        let mut sessions = index.slots_of(&groups);
+        sessions.sort_unstable();
         let (columns, _) = self.encoder.decode(&index.keys_of(&sessions))?;
         let keys = self.encoder.encode_key(&columns, sessions.len())?;
         let mut numbers = Vec::new();
@@ -31,6 +59,12 @@ impl SessionAggregateOperator {
         }
         Ok(())
     }
+
+    fn settle_fired(&mut self) {
+        if !self.fired.is_settled() {
+            self.frozen.unindexed = self.fired.settle(&self.scope.owned);
+        }
+    }
 }
 
 impl OperatorState for SessionAggregateOperator {
@@ -39,9 +73,10 @@ impl OperatorState for SessionAggregateOperator {
     }
 
     fn hydrated(&mut self, job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
+        self.fired.note(job.key_group, None);
         for row in &reply.rows {
             if let Some(fired) = fired::read(job.table, row)? {
-                self.fired = self.fired.max(fired);
+                self.fired.note(job.key_group, Some(fired));
             } else if !self.store.install(job.table, row)? {
                 self.early.push((job.table, row.clone()));
             }
@@ -50,8 +85,10 @@ impl OperatorState for SessionAggregateOperator {
     }
 
     fn freeze(&mut self, _epoch: Epoch) {
+        self.settle_fired();
         self.store.freeze();
-        self.frozen_fired = (self.fired, self.frozen_fired.0);
+        self.frozen.fired = self.fired.clone();
+        self.frozen.owned = self.scope.owned.clone();
     }
 
     fn encode(&mut self, rows_max: usize) -> bool {
@@ -61,12 +98,25 @@ impl OperatorState for SessionAggregateOperator {
     fn take_delta(&mut self) -> StateDelta {
         let mut delta = StateDelta::default();
         self.store.take_delta(&mut delta.tables);
-        let (fired, before) = self.frozen_fired;
-        if fired != before {
-            let rows = fired::delta(self.tables.main, &self.scope, fired);
+        let fired = std::mem::take(&mut self.frozen.fired);
+        if fired.upto() != self.frozen.before {
+            self.frozen.before = fired.upto();
+            let owned = std::mem::take(&mut self.frozen.owned);
+            let rows = fired::delta(self.tables.main, self.scope.key_groups, &owned, &fired);
             delta.tables.push(rows);
         }
         delta
+    }
+
+    fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
+        self.scope = scope.clone();
+        for session in self.store.main.index().slots_of(&change.left) {
+            let first = self.store.main.values.extent(session).0;
+            self.index.remove(session, first);
+        }
+        self.index.reassign(change);
+        self.store.reassign(change);
+        fired::scans_of(&self.tables.used(&self.plan), &change.came)
     }
 
     fn size(&self) -> StateSize {

@@ -4,15 +4,15 @@
 
 use engine::{
     TIMESTAMP_MIN,
-    operator::{OperatorError, OperatorState, StateSize, TaskScope},
+    operator::{OperatorError, OperatorState, Reassigned, StateSize, TaskScope},
     state::{ScanJob, StateDelta},
 };
-use proto::types::{Epoch, KeyGroup};
+use proto::types::{Epoch, KeyGroup, KeyGroupSet};
 use state_client::ScanReply;
 
 use super::{
     aggregate::{WindowAggregateOperator, Windowing},
-    fired,
+    fired::{self, Fired},
 };
 use crate::aggregate::AggregateStore;
 
@@ -21,8 +21,9 @@ pub(super) struct Freeze {
     pub(super) is_open: bool,
     /// Closed after the freeze, before their rows were encoded.
     pub(super) closed: Vec<AggregateStore>,
-    /// As of the freeze: windows fired.
-    fired: i64,
+    /// As of the freeze: windows fired, and the key groups that they are of.
+    fired: Fired,
+    owned: KeyGroupSet,
     /// As of the freeze before.
     fired_before: i64,
 }
@@ -32,7 +33,8 @@ impl Default for Freeze {
         Freeze {
             is_open: false,
             closed: Vec::new(),
-            fired: TIMESTAMP_MIN,
+            fired: Fired::default(),
+            owned: KeyGroupSet::default(),
             fired_before: TIMESTAMP_MIN,
         }
     }
@@ -41,6 +43,7 @@ impl Default for Freeze {
 impl WindowAggregateOperator {
     /// Puts values whose group was read after them into place.
     pub(super) fn settle(&mut self) -> Result<(), OperatorError> {
+        self.settle_fired();
         for (table, row) in std::mem::take(&mut self.early) {
             if let Some(store) = self.slices.get_mut(&row.namespace) {
                 store.install(table, &row)?;
@@ -49,28 +52,48 @@ impl WindowAggregateOperator {
         Ok(())
     }
 
+    fn settle_fired(&mut self) {
+        if !self.fired.is_settled() {
+            self.fired.settle(&self.scope.owned);
+            self.growing = None;
+        }
+    }
+
     /// The low-water marks and fired rows that the frozen epoch changes.
     fn marks(&mut self, delta: &mut StateDelta) {
-        let fired = self.freeze.fired;
-        if fired == self.freeze.fired_before {
+        let fired = std::mem::take(&mut self.freeze.fired);
+        if fired.upto() == self.freeze.fired_before {
             return;
         }
-        self.freeze.fired_before = fired;
-        let (open_from, keeps_fired) = match self.windowing {
-            Windowing::Times { slices, .. } | Windowing::Partials { slices } => {
-                (slices.open_from(fired), slices.is_cumulate())
-            }
-            Windowing::Attached { .. } => (fired.saturating_add(1), false),
-        };
+        self.freeze.fired_before = fired.upto();
+        let owned = std::mem::take(&mut self.freeze.owned);
         for table in self.tables.used(&self.plan) {
-            let mark = |group: KeyGroup| (table, group, open_from);
-            delta
-                .low_water_marks
-                .extend(self.scope.owned.iter().map(mark));
+            let mark = |group: KeyGroup| (table, group, self.open_from(fired.of(group)));
+            delta.low_water_marks.extend(owned.iter().map(mark));
         }
-        if keeps_fired {
-            let rows = fired::delta(self.tables.main, &self.scope, fired);
+        if self.keeps_fired() {
+            let rows = fired::delta(self.tables.main, self.scope.key_groups, &owned, &fired);
             delta.tables.push(rows);
+        }
+    }
+
+    /// The first slice that is open when windows have fired so far.
+    fn open_from(&self, fired: i64) -> i64 {
+        match self.windowing {
+            Windowing::Times { slices, .. } | Windowing::Partials { slices } => {
+                slices.open_from(fired)
+            }
+            Windowing::Attached { .. } => fired.saturating_add(1),
+        }
+    }
+
+    /// Whether rows say how far windows have fired, since closed slices do not.
+    fn keeps_fired(&self) -> bool {
+        match self.windowing {
+            Windowing::Times { slices, .. } | Windowing::Partials { slices } => {
+                slices.is_cumulate()
+            }
+            Windowing::Attached { .. } => false,
         }
     }
 }
@@ -81,18 +104,16 @@ impl OperatorState for WindowAggregateOperator {
     }
 
     fn hydrated(&mut self, job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
-        if let Some(open_from) = reply.open_from {
-            let fired = match self.windowing {
-                Windowing::Times { slices, .. } | Windowing::Partials { slices } => {
-                    slices.fired_before(open_from)
-                }
-                Windowing::Attached { .. } => open_from - 1,
-            };
-            self.fired = self.fired.max(fired);
-        }
+        let fired = reply.open_from.map(|open_from| match self.windowing {
+            Windowing::Times { slices, .. } | Windowing::Partials { slices } => {
+                slices.fired_before(open_from)
+            }
+            Windowing::Attached { .. } => open_from - 1,
+        });
+        self.fired.note(job.key_group, fired);
         for row in &reply.rows {
             if let Some(fired) = fired::read(job.table, row)? {
-                self.fired = self.fired.max(fired);
+                self.fired.note(job.key_group, Some(fired));
                 continue;
             }
             if !self.slices.contains_key(&row.namespace) {
@@ -109,9 +130,20 @@ impl OperatorState for WindowAggregateOperator {
     }
 
     fn freeze(&mut self, _epoch: Epoch) {
+        self.settle_fired();
         self.slices.values_mut().for_each(AggregateStore::freeze);
         self.freeze.is_open = true;
-        self.freeze.fired = self.fired;
+        self.freeze.fired = self.fired.clone();
+        self.freeze.owned = self.scope.owned.clone();
+    }
+
+    fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
+        self.scope = scope.clone();
+        let stores = self.slices.values_mut();
+        stores.for_each(|store| store.reassign(change));
+        // It is made again of what the slices have now.
+        self.growing = None;
+        fired::scans_of(&self.tables.used(&self.plan), &change.came)
     }
 
     fn encode(&mut self, rows_max: usize) -> bool {

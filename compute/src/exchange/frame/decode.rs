@@ -13,7 +13,7 @@ use arrow::{
     error::ArrowError,
     ipc::{self, root_as_message},
 };
-use engine::{ChangeBatch, Element, Kinds};
+use engine::{Barrier, ChangeBatch, Element, Kinds};
 use proto::types::{Epoch, RowKind};
 use rpc::exchange::{Batch, frame::Element as WireElement};
 
@@ -36,7 +36,10 @@ impl Decoder {
             WireElement::Batch(batch) => Element::Batch(self.decode_batch(&batch)?),
             WireElement::Watermark(watermark) => Element::Watermark(watermark),
             WireElement::Idle(_) => Element::Idle,
-            WireElement::Barrier(epoch) => Element::Barrier(Epoch(epoch)),
+            WireElement::Barrier(barrier) => Element::Barrier(Barrier {
+                epoch: Epoch(barrier.epoch),
+                routing: barrier.routing,
+            }),
             WireElement::End(_) => Element::End,
         })
     }

@@ -13,7 +13,7 @@ use arrow::{
 use engine::{ChangeBatch, Element};
 use rpc::{
     caps::MESSAGE_BYTES_MAX,
-    exchange::{Batch, End, Idle, frame::Element as WireElement},
+    exchange::{Barrier as WireBarrier, Batch, End, Idle, frame::Element as WireElement},
 };
 
 use super::{FrameError, schema::check_schema};
@@ -58,7 +58,10 @@ impl Encoder {
             }
             Element::Watermark(watermark) => vec![WireElement::Watermark(watermark)],
             Element::Idle => vec![WireElement::Idle(Idle {})],
-            Element::Barrier(epoch) => vec![WireElement::Barrier(epoch.0)],
+            Element::Barrier(barrier) => vec![WireElement::Barrier(WireBarrier {
+                epoch: barrier.epoch.0,
+                routing: barrier.routing,
+            })],
             Element::End => vec![WireElement::End(End {})],
         })
     }

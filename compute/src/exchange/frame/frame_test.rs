@@ -288,7 +288,10 @@ fn what_is_no_batch_comes_as_it_went() {
         Element::Watermark(i64::MIN),
         Element::Watermark(-1),
         Element::Idle,
-        Element::Barrier(Epoch(u64::MAX)),
+        Element::Barrier(engine::Barrier {
+            epoch: Epoch(u64::MAX),
+            routing: u32::MAX,
+        }),
         Element::End,
     ];
     for element in elements {

@@ -8,20 +8,21 @@ use proto::{
     types::{Epoch, Generation, SinkId, TaskId, WorkerId},
 };
 
+use super::rerouting::Rerouting;
 use crate::{
     CheckpointRecord, CheckpointSummary, Effect, Event, JobState,
     checkpoint::{EpochInFlight, EpochLine},
     history::CheckpointHistory,
     meta::JobRecord,
-    place::{self, PlaceError},
+    place::{self, Parallelism, PlaceError, PlanShape, Routing},
     restart::Restarts,
 };
 
 /// What the decisions need to know of a plan.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JobFacts {
-    /// Every task.
-    pub tasks: Vec<TaskSpec>,
+    /// Fragments and key groups.
+    pub shape: PlanShape,
     /// Sinks whose output is staged and published after the commit; others emit at once.
     pub publishing: BTreeSet<SinkId>,
     /// Whether it reads anything, so that somebody must find out what there is.
@@ -45,8 +46,9 @@ impl JobFacts {
             staged.then_some(id)
         });
         let mut nodes = plan.fragments.iter().flat_map(|fragment| &fragment.nodes);
+        place::tasks(plan, parallelism)?;
         Ok(JobFacts {
-            tasks: place::tasks(plan, parallelism)?,
+            shape: PlanShape::of(plan),
             publishing: publishing.collect(),
             has_sources: nodes.any(|node| matches!(node.operator, Some(Operator::Source(_)))),
         })
@@ -65,10 +67,19 @@ pub struct Job {
     pub(super) published: BTreeMap<SinkId, Epoch>,
     /// Workers that are there.
     pub(super) workers: BTreeSet<WorkerId>,
+    /// Those of them that want to leave.
+    pub(super) leaving: BTreeSet<WorkerId>,
     /// Workers that the current generation was sent to.
     pub(super) deployed: BTreeSet<WorkerId>,
-    /// Where the current generation's tasks were sent.
-    pub(super) place: BTreeMap<TaskId, WorkerId>,
+    /// The routing in force; before the first generation, what it begins with.
+    pub(super) routing: Routing,
+    /// The highest number that a routing was given.
+    pub(super) last_routing: u32,
+    /// How many tasks there are to be.
+    pub(super) wanted: Parallelism,
+    pub(super) rerouting: Option<Rerouting>,
+    /// Why the last change of the routing was given up.
+    pub(super) rescale_error: Option<String>,
     /// Whether rows have ever flowed.
     pub(super) has_run: bool,
     pub(super) restarts: Restarts,
@@ -142,7 +153,14 @@ impl Job {
     /// A job that waits to be submitted. `seed` varies the waits before restarts.
     #[must_use]
     pub fn new(facts: JobFacts, options: JobOptions, seed: u64) -> Job {
+        let wanted = Parallelism::uniform(options.parallelism);
         Job {
+            routing: Routing::first(&facts.shape, &wanted),
+            last_routing: 0,
+            wanted,
+            rerouting: None,
+            rescale_error: None,
+            leaving: BTreeSet::new(),
             restarts: Restarts::new(options.restarts_max, seed),
             facts,
             options,
@@ -152,7 +170,6 @@ impl Job {
             published: BTreeMap::new(),
             workers: BTreeSet::new(),
             deployed: BTreeSet::new(),
-            place: BTreeMap::new(),
             has_run: false,
             history: CheckpointHistory::default(),
             last_error: None,
@@ -168,6 +185,14 @@ impl Job {
         job.generation = record.generation;
         job.has_run = record.committed > Epoch::ZERO;
         job.line.begin_generation(record.committed, record.first);
+        if let Some(routing) = &record.routing {
+            job.last_routing = routing.version;
+            job.routing.clone_from(routing);
+            job.wanted.clone_from(&routing.parallelism);
+        }
+        if let Some(parallelism) = &record.parallelism {
+            job.wanted.clone_from(parallelism);
+        }
         if let Some(outcome) = &record.outcome {
             job.phase = Phase::Ended(outcome.state);
             job.last_error.clone_from(&outcome.error);
@@ -183,6 +208,13 @@ impl Job {
             Event::CancelRequested => self.on_cancel_requested(),
             Event::Tick => self.on_tick(now_us),
             Event::Workers(workers) => self.on_workers(workers, now_us),
+            Event::Leaving(workers) => self.on_leaving(workers, now_us),
+            Event::RescaleRequested(parallelism) => {
+                self.on_rescale_requested(parallelism, now_us);
+            }
+            Event::RoutingRecorded { generation, epoch } if generation == self.generation => {
+                self.on_routing_recorded(epoch, now_us);
+            }
             Event::Worker {
                 worker,
                 generation,
@@ -205,6 +237,7 @@ impl Job {
             Event::Worker { .. }
             | Event::StateBegun { .. }
             | Event::EpochCommitted { .. }
+            | Event::RoutingRecorded { .. }
             | Event::StateFailed { .. } => {}
         }
         std::mem::take(&mut self.effects)
@@ -219,7 +252,9 @@ impl Job {
                 epoch,
                 objects,
             } => self.on_staged(task, epoch, objects, now_us),
-            WorkerEventKind::Finished { task } => self.on_finished(task, now_us),
+            WorkerEventKind::Finished { task, routing } => {
+                self.on_finished(task, routing, now_us);
+            }
             WorkerEventKind::Failed {
                 task: _,
                 error,
@@ -228,8 +263,12 @@ impl Job {
             WorkerEventKind::Published { sink, epoch } => self.on_published(sink, epoch),
             WorkerEventKind::Stopped => self.on_stopped(worker),
             WorkerEventKind::OutputFull => self.on_output_full(now_us),
+            WorkerEventKind::Prepared { routing } => self.on_prepared(worker, routing, now_us),
+            WorkerEventKind::NotPrepared { routing, error } => self.on_not_prepared(routing, error),
             // The shell keeps them; they decide nothing.
-            WorkerEventKind::DeadLetters(_) | WorkerEventKind::SinkTroubled { .. } => {}
+            WorkerEventKind::DeadLetters(_)
+            | WorkerEventKind::SinkTroubled { .. }
+            | WorkerEventKind::Settled { .. } => {}
         }
     }
 
@@ -243,7 +282,11 @@ impl Job {
     #[must_use]
     pub fn wake_at_us(&self) -> Option<u64> {
         match &self.phase {
-            Phase::Running(running) if running.in_flight.is_none() => running.barrier_due_us,
+            Phase::Running(running) => {
+                let idle = running.in_flight.is_none() && !self.is_recording();
+                let barrier = running.barrier_due_us.filter(|_| idle);
+                barrier.into_iter().chain(self.prepare_until_us()).min()
+            }
             Phase::BackingOff { until_us } => Some(*until_us),
             _ => None,
         }
@@ -305,7 +348,7 @@ impl Job {
     pub fn tasks_by_worker(&self) -> BTreeMap<WorkerId, usize> {
         let mut tasks = BTreeMap::new();
         if !matches!(self.phase, Phase::BackingOff { .. } | Phase::Ended(_)) {
-            let there = self.place.values();
+            let there = self.routing.place.values();
             for worker in there.filter(|worker| self.deployed.contains(worker)) {
                 *tasks.entry(*worker).or_default() += 1;
             }
@@ -322,7 +365,7 @@ impl Job {
     /// Every task.
     #[must_use]
     pub fn tasks(&self) -> &[TaskSpec] {
-        &self.facts.tasks
+        &self.routing.tasks
     }
 
     /// The remembered checkpoints, oldest first.

@@ -11,6 +11,7 @@
 
 #[allow(clippy::module_inception)]
 mod job;
+mod rerouting;
 mod restarting;
 mod running;
 mod starting;
@@ -20,3 +21,4 @@ mod stopping;
 mod tests;
 
 pub use job::{Job, JobFacts};
+pub use rerouting::RescaleStage;

@@ -93,8 +93,16 @@ impl Job {
             _ => {}
         }
         let gone = self.deployed.difference(&self.workers).next().copied();
-        let Some(gone) = gone else { return };
+        let Some(gone) = gone else {
+            return self.consider_rerouting(now_us);
+        };
         self.deployed.retain(|worker| self.workers.contains(worker));
+        let has_lost_tasks = !self.routing.workers().is_subset(&self.workers);
+        if !has_lost_tasks && !self.is_rerouted_by_barrier() {
+            // It was to get its first ones.
+            self.give_up_rerouting(format!("{gone} is gone"));
+            return self.consider_rerouting(now_us);
+        }
         if matches!(
             self.phase,
             Phase::Deploying { .. } | Phase::Running(_) | Phase::Publishing(_)

@@ -13,8 +13,9 @@ impl Job {
         match &self.phase {
             Phase::Running(running) => {
                 let due = running.barrier_due_us.is_some_and(|due| due <= now_us);
-                if due && running.in_flight.is_none() {
-                    self.begin_epoch(now_us);
+                self.on_prepare_tick(now_us);
+                if due {
+                    self.begin_epoch_if_none(now_us);
                 }
             }
             Phase::BackingOff { until_us } if *until_us <= now_us => self.begin_generation(),
@@ -22,8 +23,19 @@ impl Job {
         }
     }
 
+    pub(super) fn begin_epoch_if_none(&mut self, now_us: u64) {
+        if matches!(&self.phase, Phase::Running(running) if running.in_flight.is_none()) {
+            self.begin_epoch(now_us);
+        }
+    }
+
+    /// Sends the next barrier. One that is to carry another routing waits until that is noted.
     pub(super) fn begin_epoch(&mut self, now_us: u64) {
-        let tasks: Vec<TaskId> = self.facts.tasks.iter().map(|task| task.task).collect();
+        if self.is_recording() || self.record_routing() {
+            return;
+        }
+        let routing = self.routing.version;
+        let tasks: Vec<TaskId> = self.routing.tasks.iter().map(|task| task.task).collect();
         let interval_us = self.options.checkpoint_interval_ms.saturating_mul(1000);
         let generation = self.generation;
         if let Phase::Running(running) = &mut self.phase {
@@ -33,7 +45,11 @@ impl Job {
             running.in_flight = Some(in_flight);
             running.barrier_wanted = false;
             running.barrier_due_us = (interval_us > 0).then(|| now_us.saturating_add(interval_us));
-            self.emit(Effect::SendBarrier { generation, epoch });
+            self.emit(Effect::SendBarrier {
+                generation,
+                epoch,
+                routing,
+            });
         }
     }
 
@@ -56,7 +72,7 @@ impl Job {
             return;
         }
         let objects: Vec<LogObject> = in_flight.objects().cloned().collect();
-        if objects.is_empty() {
+        if objects.is_empty() && !self.carries_routing(epoch) {
             self.on_clean_epoch(now_us);
         } else {
             self.emit(Effect::Commit {
@@ -97,7 +113,9 @@ impl Job {
         self.line.commit(epoch);
         self.history.push(generation, &in_flight, now_us);
         self.emit(Effect::SendCommitted { generation, epoch });
+        self.take_routing(epoch);
         self.after_epoch(&in_flight, now_us);
+        self.consider_rerouting(now_us);
     }
 
     /// Goes on after an epoch: with the end of the job, or another epoch that is due already.
@@ -123,7 +141,7 @@ impl Job {
                 self.stop_if_all_is_outside();
             }
             // The last task finished after this epoch's barrier: what came between is not in it.
-            None if ended || wanted => self.begin_epoch(now_us),
+            None if ended || wanted || self.is_ready_to_reroute() => self.begin_epoch(now_us),
             None => {}
         }
     }
@@ -138,7 +156,10 @@ impl Job {
         }
     }
 
-    pub(super) fn on_finished(&mut self, task: TaskId, now_us: u64) {
+    pub(super) fn on_finished(&mut self, task: TaskId, routing: u32, now_us: u64) {
+        if routing < self.newest_routing() {
+            return;
+        }
         let running = match &mut self.phase {
             Phase::Running(running) => running,
             Phase::Deploying { unfinished, .. } => {
@@ -148,8 +169,8 @@ impl Job {
             _ => return,
         };
         running.unfinished.remove(&task);
-        if running.unfinished.is_empty() && running.in_flight.is_none() {
-            self.begin_epoch(now_us);
+        if running.unfinished.is_empty() {
+            self.begin_epoch_if_none(now_us);
         }
     }
 

@@ -1,14 +1,12 @@
 //! From submission to running tasks: fence the older generation, fix the restore epoch, deploy.
 
-use std::collections::BTreeMap;
-
 use proto::{
     control::SourceSplits,
-    types::{Epoch, TaskId, WorkerId},
+    types::{Epoch, WorkerId},
 };
 
 use super::job::{Job, Phase, Running};
-use crate::{Effect, JobState, place};
+use crate::{Effect, JobState, place::Routing};
 
 impl Job {
     pub(super) fn on_submitted(&mut self) {
@@ -22,7 +20,6 @@ impl Job {
         self.generation = self.generation.next();
         self.published.clear();
         self.deployed.clear();
-        self.place.clear();
         self.enter(Phase::Beginning);
         self.emit(Effect::BeginGeneration {
             generation: self.generation,
@@ -36,6 +33,7 @@ impl Job {
             _ => return,
         }
         self.line.begin_generation(restored, first);
+        self.settle_rerouting(restored);
         self.enter(Phase::Placing { restored });
         self.place();
     }
@@ -46,48 +44,46 @@ impl Job {
         let Phase::Placing { restored } = self.phase else {
             return;
         };
-        let Some(worker) = self.workers.first().copied() else {
+        if self.workers.is_empty() {
+            return;
+        }
+        let routing = self.wanted_routing();
+        let Some(worker) = routing.place.values().next().copied() else {
             return;
         };
-        let place = place::workers(&self.facts.tasks, &self.workers);
-        let spread = place.values().any(|other| *other != worker);
+        let spread = routing.workers().len() > 1;
         if restored == Epoch::ZERO && self.facts.has_sources && spread {
             self.enter(Phase::Listing { worker });
             self.emit(Effect::ListSplits {
                 generation: self.generation,
                 worker,
-                tasks: self.facts.tasks.clone(),
+                tasks: routing.tasks,
             });
         } else {
-            self.deploy(restored, place, None);
+            self.deploy(restored, routing, None);
         }
     }
 
     pub(super) fn on_splits_listed(&mut self, worker: WorkerId, splits: Vec<SourceSplits>) {
         if self.phase == (Phase::Listing { worker }) {
-            let place = place::workers(&self.facts.tasks, &self.workers);
-            self.deploy(Epoch::ZERO, place, Some(splits));
+            let routing = self.wanted_routing();
+            self.deploy(Epoch::ZERO, routing, Some(splits));
         }
     }
 
-    fn deploy(
-        &mut self,
-        restored: Epoch,
-        place: BTreeMap<TaskId, WorkerId>,
-        splits: Option<Vec<SourceSplits>>,
-    ) {
-        self.deployed = place.values().copied().collect();
-        self.place.clone_from(&place);
+    fn deploy(&mut self, restored: Epoch, routing: Routing, splits: Option<Vec<SourceSplits>>) {
+        self.deployed = routing.workers();
+        self.last_routing = routing.version;
+        self.routing.clone_from(&routing);
         self.enter(Phase::Deploying {
             restoring: self.deployed.clone(),
-            unfinished: self.facts.tasks.iter().map(|task| task.task).collect(),
+            unfinished: routing.tasks.iter().map(|task| task.task).collect(),
             barrier_wanted: false,
         });
         self.emit(Effect::Deploy {
             generation: self.generation,
             restored,
-            tasks: self.facts.tasks.clone(),
-            place,
+            routing,
             splits,
         });
     }
@@ -120,5 +116,6 @@ impl Job {
         if all_finished || barrier_wanted {
             self.begin_epoch(now_us);
         }
+        self.consider_rerouting(now_us);
     }
 }

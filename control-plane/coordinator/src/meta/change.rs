@@ -9,6 +9,7 @@ use proto::{
 use serde::{Deserialize, Serialize};
 
 use super::{JobSpec, Outcome};
+use crate::place::{Parallelism, Routing};
 
 /// One entry of the log. A proposal whose fate is unknown may be made again under the same id: it
 /// is applied once.
@@ -75,6 +76,24 @@ pub enum Change {
         objects: Vec<LogObject>,
         /// Output that is outside by now.
         published: BTreeMap<SinkId, Epoch>,
+    },
+    /// The routing changes with an epoch that has not begun.
+    Reroute {
+        /// Job.
+        job: JobId,
+        /// Generation that is to change.
+        generation: Generation,
+        /// The epoch whose barrier carries it.
+        epoch: Epoch,
+        /// The routing after it.
+        routing: Routing,
+    },
+    /// So many tasks are wanted.
+    Rescale {
+        /// Job.
+        job: JobId,
+        /// How many.
+        parallelism: Parallelism,
     },
     /// Output is outside, and no commit is near to carry the news.
     Published {

@@ -11,7 +11,10 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::JobState;
+use crate::{
+    JobState,
+    place::{Parallelism, Routing},
+};
 
 /// A job to run.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -93,6 +96,15 @@ pub struct JobRecord {
     pub durable: BTreeMap<ShardId, Epoch>,
     /// Up to which epoch a sink's output is outside.
     pub published: BTreeMap<SinkId, Epoch>,
+    /// How many tasks the user wants, where that was said after the job began.
+    #[serde(default)]
+    pub parallelism: Option<Parallelism>,
+    /// The routing in force as of the last committed epoch, where it is not the first one.
+    #[serde(default)]
+    pub routing: Option<Routing>,
+    /// The routing that is in force once this epoch is committed.
+    #[serde(default)]
+    pub next_routing: Option<(Epoch, Routing)>,
     /// The state node of each shard.
     pub owners: BTreeMap<ShardId, StateNodeId>,
     /// How often each shard was given an owner.
@@ -118,6 +130,9 @@ impl JobRecord {
             output: BTreeMap::new(),
             durable: BTreeMap::new(),
             published: BTreeMap::new(),
+            parallelism: None,
+            routing: None,
+            next_routing: None,
             owners: BTreeMap::new(),
             ownerships: BTreeMap::new(),
         }
@@ -185,6 +200,7 @@ impl JobRecord {
     /// that an earlier one, with or without commits, may have named.
     pub(super) fn begin(&mut self, generation: Generation) {
         self.generation = generation;
+        self.next_routing = None;
         self.first = Epoch::first_of_generation(self.committed, self.first, self.committed);
     }
 
@@ -198,6 +214,9 @@ impl JobRecord {
 
     pub(super) fn commit(&mut self, epoch: Epoch, objects: Vec<LogObject>) {
         self.committed = epoch;
+        if let Some((_, routing)) = self.next_routing.take_if(|(with, _)| *with == epoch) {
+            self.routing = Some(routing);
+        }
         for object in objects {
             let list = match object.holds {
                 LogHolding::Rows(_) => &mut self.log,

@@ -9,7 +9,10 @@ use proto::{
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Catalog, Change, Command, Desired, JobRecord, JobSpec, Refusal};
-use crate::caps::{ANSWERS_REMEMBERED, JOBS_ACTIVE_MAX, JOBS_ENDED_MAX};
+use crate::{
+    caps::{ANSWERS_REMEMBERED, JOBS_ACTIVE_MAX, JOBS_ENDED_MAX},
+    place::Routing,
+};
 
 /// All metadata of a cluster.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -97,6 +100,16 @@ impl MetaState {
                 objects,
                 published,
             } => self.commit(job, (generation, previous, epoch), objects, &published),
+            Change::Reroute {
+                job,
+                generation,
+                epoch,
+                routing,
+            } => self.reroute(job, generation, epoch, routing),
+            Change::Rescale { job, parallelism } => {
+                self.running(job)?.parallelism = Some(parallelism);
+                Ok(Answer::Done)
+            }
             Change::Published { job, published } => {
                 let objects = self.any(job)?.trim(&BTreeMap::new(), &published);
                 Ok(Answer::Trimmed { objects })
@@ -193,6 +206,34 @@ impl MetaState {
         record.commit(epoch, objects);
         let objects = record.trim(&BTreeMap::new(), published);
         Ok(Answer::Trimmed { objects })
+    }
+
+    fn reroute(
+        &mut self,
+        job: JobId,
+        generation: Generation,
+        epoch: Epoch,
+        routing: Routing,
+    ) -> Result<Answer, Refusal> {
+        let record = self.running(job)?;
+        let current = record.generation;
+        if generation != current {
+            return Err(Refusal::Fenced {
+                job,
+                asked: generation,
+                current,
+            });
+        }
+        let committed = record.committed;
+        if epoch <= committed {
+            return Err(Refusal::OutOfOrder {
+                job,
+                epoch,
+                committed,
+            });
+        }
+        record.next_routing = Some((epoch, routing));
+        Ok(Answer::Done)
     }
 
     /// The user wants to hear no more of these jobs.

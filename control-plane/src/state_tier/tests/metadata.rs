@@ -98,6 +98,8 @@ impl TestMetadata {
             Change::Cancel { .. } => "cancel",
             Change::Begin { .. } => "begin",
             Change::Commit { .. } => "commit",
+            Change::Reroute { .. } => "reroute",
+            Change::Rescale { .. } => "rescale",
             Change::Published { .. } => "published",
             Change::Durable { .. } => "durable",
             Change::Own { .. } => "own",

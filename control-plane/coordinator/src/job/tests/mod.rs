@@ -2,5 +2,6 @@
 
 mod epochs;
 mod failures;
+mod rerouting;
 mod script;
 mod workers;

@@ -1,29 +1,29 @@
 //! Scripts of events with the effects that must follow. A line is `<ms> <event> [args]`; `g1` names
 //! a generation where it is not the current one, `w2` a worker where it is not the first.
 
-use std::collections::BTreeSet;
-
 use expect_test::Expect;
 use proto::{
-    control::{JobOptions, Retry, TaskSpec, WorkerEventKind},
+    control::{JobOptions, Retry, WorkerEventKind},
     log::{LogHolding, LogObject},
-    types::{Epoch, Generation, ShardId, SinkId, TaskId, WorkerId},
+    types::{Epoch, Generation, KeyGroupCount, ShardId, SinkId, TaskId, WorkerId},
 };
 
-use crate::{Effect, Event, Job, JobFacts};
+use crate::{
+    Effect, Event, Job, JobFacts,
+    place::{Parallelism, PlanShape},
+};
 
 pub(super) fn job(interval_ms: u64, restarts_max: u32) -> Job {
-    let task = |task| TaskSpec {
-        task: TaskId(task),
-        fragment: 0,
-        index: task,
-    };
     let facts = JobFacts {
-        tasks: vec![task(0), task(1)],
+        shape: PlanShape {
+            key_groups: KeyGroupCount::DEFAULT,
+            singletons: vec![false],
+        },
         publishing: [SinkId(0)].into(),
         has_sources: true,
     };
     let options = JobOptions {
+        parallelism: 2,
         checkpoint_interval_ms: interval_ms,
         restarts_max,
         ..JobOptions::default()
@@ -37,7 +37,11 @@ pub(super) fn number(words: &mut Vec<&str>) -> u64 {
     words.remove(0).parse().expect("a number in the script")
 }
 
-pub(super) fn event(words: &mut Vec<&str>, current: Generation, first: &mut Epoch) -> Event {
+pub(super) fn event(
+    words: &mut Vec<&str>,
+    (current, routing): (Generation, u32),
+    first: &mut Epoch,
+) -> Event {
     let name = words.remove(0);
     let mut generation = current;
     if let Some(other) = words.first().and_then(|word| word.strip_prefix('g')) {
@@ -62,6 +66,24 @@ pub(super) fn event(words: &mut Vec<&str>, current: Generation, first: &mut Epoc
                 .map(|id| WorkerId(id.parse().expect("a worker")));
             Event::Workers(ids.collect())
         }
+        "leaving" => {
+            let ids = words
+                .drain(..)
+                .map(|id| WorkerId(id.parse().expect("a worker")));
+            Event::Leaving(ids.collect())
+        }
+        "rescale" => Event::RescaleRequested(Parallelism::uniform(number(words) as u32)),
+        "recorded" => Event::RoutingRecorded {
+            generation,
+            epoch: Epoch(number(words)),
+        },
+        "prepared" => worker(WorkerEventKind::Prepared {
+            routing: number(words) as u32,
+        }),
+        "unprepared" => worker(WorkerEventKind::NotPrepared {
+            routing: number(words) as u32,
+            error: "no room".to_owned(),
+        }),
         "listed" => worker(WorkerEventKind::SplitsListed(Vec::new())),
         "submit" => Event::Submitted,
         "cancel" => Event::CancelRequested,
@@ -105,7 +127,13 @@ pub(super) fn event(words: &mut Vec<&str>, current: Generation, first: &mut Epoc
                 },
             })
         }
-        "finished" => worker(WorkerEventKind::Finished { task: task(words) }),
+        "finished" => worker(WorkerEventKind::Finished {
+            task: task(words),
+            routing: match words.is_empty() {
+                true => routing,
+                false => number(words) as u32,
+            },
+        }),
         "published" => worker(WorkerEventKind::Published {
             sink: SinkId(0),
             epoch: Epoch(number(words)),
@@ -132,21 +160,42 @@ pub(super) fn show(effect: &Effect) -> String {
         Effect::Deploy {
             generation,
             restored,
-            tasks,
-            place,
+            routing,
             ..
         } => {
-            let workers: BTreeSet<u64> = place.values().map(|worker| worker.0).collect();
+            let workers: Vec<u64> = routing.workers().iter().map(|worker| worker.0).collect();
             let on = match workers.len() {
                 1 => String::new(),
                 _ => format!(" on workers {workers:?}"),
             };
             format!(
                 "deploy {generation} from {restored}: {} tasks{on}",
-                tasks.len()
+                routing.tasks.len()
             )
         }
-        Effect::SendBarrier { generation, epoch } => format!("barrier {epoch} {generation}"),
+        Effect::SendBarrier {
+            generation, epoch, ..
+        } => format!("barrier {epoch} {generation}"),
+        Effect::Prepare {
+            routing, workers, ..
+        } => {
+            let workers: Vec<u64> = workers.iter().map(|worker| worker.0).collect();
+            format!(
+                "prepare {} tasks with workers {workers:?}",
+                routing.tasks.len()
+            )
+        }
+        Effect::KeepRouting { .. } => "keep routing".into(),
+        Effect::RecordRouting { epoch, routing, .. } => {
+            format!("record {} tasks from {epoch}", routing.tasks.len())
+        }
+        Effect::RescaleFailed { error, parallelism } => {
+            format!("stay at {}: {error}", parallelism.all)
+        }
+        Effect::StopAt { workers } => {
+            let workers: Vec<u64> = workers.iter().map(|worker| worker.0).collect();
+            format!("stop at workers {workers:?}")
+        }
         Effect::Commit {
             generation,
             epoch,
@@ -176,7 +225,8 @@ pub(super) fn check_job(mut job: Job, script: &str, expected: &Expect) -> Job {
     {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         let now_us = number(&mut words) * 1000;
-        let event = event(&mut words, job.generation(), &mut first);
+        let current = (job.generation(), job.routing().version);
+        let event = event(&mut words, current, &mut first);
         let effects = job.handle(event, now_us);
         log.push_str(&format!("{line}\n"));
         for effect in &effects {

@@ -60,7 +60,7 @@ fn several_workers_run_it_once_one_has_listed_what_there_is() {
                 list splits g1 at wk_1
             3 listed w2
             4 listed w1
-                deploy g1 from 0: 2 tasks on workers {1, 2}
+                deploy g1 from 0: 2 tasks on workers [1, 2]
             5 running w1
             6 running w1
             7 running w2
@@ -109,7 +109,7 @@ fn the_loss_of_a_worker_starts_its_jobs_again_on_those_that_are_left() {
             2 begun 0
                 list splits g1 at wk_1
             3 listed w1
-                deploy g1 from 0: 2 tasks on workers {1, 2}
+                deploy g1 from 0: 2 tasks on workers [1, 2]
             5 running w1
             6 running w2
                 state RUNNING
@@ -140,7 +140,14 @@ fn tasks_are_counted_where_they_may_run() {
     let mut after = |line: &str| -> Vec<(u64, usize)> {
         let mut words = line.split_whitespace().collect();
         let now_us = number(&mut words) * 1000;
-        job.handle(event(&mut words, job.generation(), &mut first), now_us);
+        job.handle(
+            event(
+                &mut words,
+                (job.generation(), job.routing().version),
+                &mut first,
+            ),
+            now_us,
+        );
         let tasks = job.tasks_by_worker().into_iter();
         tasks.map(|(worker, tasks)| (worker.0, tasks)).collect()
     };
@@ -211,7 +218,7 @@ fn a_worker_that_is_lost_while_it_stops_is_not_waited_for() {
             2 begun 0
                 list splits g1 at wk_1
             3 listed w1
-                deploy g1 from 0: 2 tasks on workers {1, 2}
+                deploy g1 from 0: 2 tasks on workers [1, 2]
             4 running w1
             5 running w2
                 state RUNNING
@@ -246,7 +253,7 @@ fn what_is_listed_by_a_worker_that_is_lost_is_listed_by_another() {
                 list splits g1 at wk_2
             4 listed w1
             5 listed w2
-                deploy g1 from 0: 2 tasks on workers {2, 3}
+                deploy g1 from 0: 2 tasks on workers [2, 3]
         "#]],
     );
 }

@@ -1,5 +1,5 @@
-//! Jobs whose tasks run on several workers: they give what they give on one, also when a stream
-//! between workers is cut on the way.
+//! Workers of this process that share a state store, and what drives jobs on them in place of a
+//! control plane.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,34 +10,32 @@ use std::{
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use compute::{ExchangeConfig, ExchangeServer, SystemClock, Worker, WorkerConfig, WorkerHandle};
 use connectors::{CollectTarget, LineWriter};
+use coordinator::place::{Parallelism, PlanShape, Routing};
 use engine::ChangeBatch;
 use futures::future::{BoxFuture, FutureExt as _};
 use proto::{
-    control::{
-        Deployment, ExchangeMap, JobOptions, Retry, TaskSpec, WorkerCommand, WorkerEvent,
-        WorkerEventKind,
-    },
+    control::{Deployment, ExchangeMap, JobOptions, WorkerCommand, WorkerEvent, WorkerEventKind},
     plan::Plan,
-    types::{Epoch, Generation, JobId, KeyGroupCount, TaskId, WorkerId},
+    types::{Epoch, Generation, JobId, KeyGroupCount, WorkerId},
 };
 use rpc::{Tls, exchange_server, serve, tonic::service::Routes};
 use sql::{Outcome, PlanOptions, Session, parse_script};
 use state_client::{Incarnation, MemoryStore, StateControl as _};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 
-const JOB: JobId = JobId(5);
+pub(crate) const JOB: JobId = JobId(5);
 /// A test that takes longer has hung.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Rows that a SELECT has given, with how often.
-type Rows = BTreeMap<String, i64>;
+pub(crate) type Rows = BTreeMap<String, i64>;
 
 /// What has been delivered: generation, epoch and slot.
-type Delivered = BTreeSet<(Generation, Epoch, u32)>;
+pub(crate) type Delivered = BTreeSet<(Generation, Epoch, u32)>;
 
 /// Folds the changes that come; what comes again counts once.
 #[derive(Default)]
-struct Collected {
+pub(crate) struct Collected {
     state: Mutex<(Rows, Delivered)>,
 }
 
@@ -81,24 +79,24 @@ impl LineWriter for NoLines {
 }
 
 /// A worker and the server of its streams.
-struct Member {
-    id: WorkerId,
-    handle: WorkerHandle,
-    server: ExchangeServer,
-    address: String,
-    serving: JoinHandle<()>,
+pub(crate) struct Member {
+    pub(crate) id: WorkerId,
+    pub(crate) handle: WorkerHandle,
+    pub(crate) server: ExchangeServer,
+    pub(crate) address: String,
+    pub(crate) serving: JoinHandle<()>,
 }
 
 /// Workers that share a state store, and what they report.
-struct Cluster {
-    store: MemoryStore,
-    members: Vec<Member>,
-    events: mpsc::Receiver<(WorkerId, WorkerEvent)>,
-    collected: Arc<Collected>,
+pub(crate) struct Cluster {
+    pub(crate) store: MemoryStore,
+    pub(crate) members: Vec<Member>,
+    pub(crate) events: mpsc::Receiver<(WorkerId, WorkerEvent)>,
+    pub(crate) collected: Arc<Collected>,
 }
 
 impl Cluster {
-    async fn start(workers: u64, window_bytes: usize) -> Cluster {
+    pub(crate) async fn start(workers: u64, window_bytes: usize) -> Cluster {
         let store = MemoryStore::new(KeyGroupCount::DEFAULT);
         let collected = Arc::<Collected>::default();
         let (merged, events) = mpsc::channel(1024);
@@ -143,56 +141,106 @@ impl Cluster {
     }
 
     /// Begins a generation, its tasks spread over the workers in turn.
-    async fn begin(&self, generation: u64, job: &Job) -> Run {
+    pub(crate) async fn begin(&self, generation: u64, job: &Job) -> Run {
         let who = Incarnation {
             job: JOB,
             generation: Generation(generation),
         };
         let restored = self.store.begin(who).await.expect("a newer one").restored;
-        let count = self.members.len() as u32;
-        let worker = |spec: &TaskSpec| self.members[(spec.task.0 % count) as usize].id;
-        let place: BTreeMap<TaskId, WorkerId> = job
-            .tasks
-            .iter()
-            .map(|spec| (spec.task, worker(spec)))
-            .collect();
+        let parallelism = Parallelism::uniform(job.options.parallelism);
+        let mut routing = Routing::first(&PlanShape::of(&job.plan), &parallelism);
+        let count = self.members.len();
+        for (nth, spec) in routing.tasks.iter().enumerate() {
+            let worker = self.members[nth % count].id;
+            routing.place.insert(spec.task, worker);
+        }
+        let run = Run {
+            who,
+            epoch: Epoch(restored.0 + 16),
+            restored,
+            routing,
+            next: None,
+        };
+        let all = self.members.iter().map(|member| member.id).collect();
+        self.deploy(job, &run, &run.routing, all, WorkerCommand::Deploy)
+            .await;
+        run
+    }
+
+    async fn deploy(
+        &self,
+        job: &Job,
+        run: &Run,
+        routing: &Routing,
+        to: BTreeSet<WorkerId>,
+        command: impl Fn(Box<Deployment>) -> WorkerCommand,
+    ) {
         let workers = self.members.iter();
         let workers: BTreeMap<_, _> = workers.map(|m| (m.id, m.address.clone())).collect();
-        for member in &self.members {
+        for member in self.members.iter().filter(|member| to.contains(&member.id)) {
             let deployment = Deployment {
                 job: JOB,
-                generation: who.generation,
-                restored,
+                generation: run.who.generation,
+                restored: run.restored,
                 plan: Arc::clone(&job.plan),
-                tasks: job.tasks.clone(),
+                routing: routing.version,
+                tasks: routing.tasks.clone(),
+                groups: routing.groups.clone(),
                 options: job.options.clone(),
                 created_ms: 1_700_000_000_000,
                 run: 9,
                 exchange: ExchangeMap {
                     here: member.id,
                     workers: workers.clone(),
-                    place: place.clone(),
+                    place: routing.place.clone(),
                 },
                 splits: None,
                 traceparent: None,
             };
-            let command = WorkerCommand::Deploy(Box::new(deployment));
-            assert!(member.handle.send(command).await);
-        }
-        Run {
-            who,
-            epoch: Epoch(restored.0 + 16),
-            restored,
+            assert!(member.handle.send(command(Box::new(deployment))).await);
         }
     }
 
-    async fn tell_all(&self, command: impl Fn() -> WorkerCommand) {
+    /// Has workers make ready for another parallelism on some of them.
+    pub(crate) async fn prepare(
+        &mut self,
+        run: &mut Run,
+        job: &Job,
+        parallelism: u32,
+        workers: &[u64],
+    ) {
+        let shape = PlanShape::of(&job.plan);
+        let workers: BTreeSet<WorkerId> = workers.iter().copied().map(WorkerId).collect();
+        let next = run
+            .routing
+            .rescaled(&shape, &Parallelism::uniform(parallelism));
+        let next = next.placed(&workers);
+        let mut waiting = run.routing.workers();
+        waiting.extend(next.workers());
+        self.deploy(job, run, &next, waiting.clone(), WorkerCommand::Prepare)
+            .await;
+        while !waiting.is_empty() {
+            match self.event(run.who.generation).await {
+                (worker, WorkerEventKind::Prepared { routing }) => {
+                    assert_eq!(routing, next.version);
+                    waiting.remove(&worker);
+                }
+                (worker, WorkerEventKind::NotPrepared { error, .. }) => panic!("{worker}: {error}"),
+                (worker, WorkerEventKind::Failed { error, .. }) => panic!("{worker}: {error}"),
+                // It is told again in the next routing.
+                _ => {}
+            }
+        }
+        run.next = Some(next);
+    }
+
+    pub(crate) async fn tell_all(&self, command: impl Fn() -> WorkerCommand) {
         for member in &self.members {
             assert!(member.handle.send(command()).await);
         }
     }
 
-    async fn event(&mut self, generation: Generation) -> (WorkerId, WorkerEventKind) {
+    pub(crate) async fn event(&mut self, generation: Generation) -> (WorkerId, WorkerEventKind) {
         loop {
             let event = timeout(PATIENCE, self.events.recv()).await;
             let (worker, event) = event.expect("an event in time").expect("workers are there");
@@ -203,7 +251,26 @@ impl Cluster {
     }
 
     /// Runs a generation, epoch after epoch, to the job's end or until `stop_after` are committed.
-    async fn run(&mut self, run: &mut Run, job: &Job, stop_after: u64) -> Result<(), String> {
+    pub(crate) async fn run(
+        &mut self,
+        run: &mut Run,
+        job: &Job,
+        stop_after: u64,
+    ) -> Result<(), String> {
+        self.run_rescaled(run, job, stop_after, &[]).await
+    }
+
+    /// The same, with changes of the routing: after each commit the next one, a parallelism and the
+    /// workers that there are.
+    #[allow(clippy::too_many_lines)] // One loop over one kind of event.
+    pub(crate) async fn run_rescaled(
+        &mut self,
+        run: &mut Run,
+        job: &Job,
+        stop_after: u64,
+        rescales: &[(u32, &[u64])],
+    ) -> Result<(), String> {
+        let mut rescales = rescales.iter();
         let (job_id, generation) = (run.who.job, run.who.generation);
         let (mut running, mut finished) = (0, BTreeSet::new());
         let (mut staged, mut objects) = (BTreeSet::new(), Vec::new());
@@ -218,7 +285,10 @@ impl Cluster {
                         self.barrier(run).await;
                     }
                 }
-                WorkerEventKind::Finished { task } => {
+                // In the routing that the barrier under way brings, if it brings one.
+                WorkerEventKind::Finished { task, routing }
+                    if routing == run.next.as_ref().unwrap_or(&run.routing).version =>
+                {
                     finished.insert(task);
                 }
                 WorkerEventKind::Staged {
@@ -228,7 +298,7 @@ impl Cluster {
                 } if epoch == run.epoch => {
                     staged.insert(task);
                     objects.extend(held);
-                    if staged.len() < job.tasks.len() {
+                    if staged.len() < run.routing.tasks.len() {
                         continue;
                     }
                     staged.clear();
@@ -242,13 +312,20 @@ impl Cluster {
                     })
                     .await;
                     committed += 1;
+                    if let Some(next) = run.next.take() {
+                        run.routing = next;
+                    }
                     if is_last {
                         ended_at = Some(epoch);
                     } else if committed == stop_after {
                         return Ok(());
                     } else {
                         run.epoch = Epoch(epoch.0 + 1);
-                        is_last = finished.len() == job.tasks.len();
+                        is_last = finished.len() == run.routing.tasks.len();
+                        if !is_last && let Some((parallelism, workers)) = rescales.next() {
+                            self.prepare(run, job, *parallelism, workers).await;
+                            finished.clear();
+                        }
                         self.barrier(run).await;
                     }
                 }
@@ -261,23 +338,24 @@ impl Cluster {
         }
     }
 
-    async fn barrier(&self, run: &Run) {
+    pub(crate) async fn barrier(&self, run: &Run) {
         self.tell_all(|| WorkerCommand::Barrier {
             job: run.who.job,
             generation: run.who.generation,
             epoch: run.epoch,
+            routing: run.next.as_ref().unwrap_or(&run.routing).version,
             traceparent: None,
         })
         .await;
     }
 
-    fn rows(&self) -> Rows {
+    pub(crate) fn rows(&self) -> Rows {
         let state = self.collected.state.lock();
         state.expect("whole rows").0.clone()
     }
 }
 
-async fn listen(server: &ExchangeServer) -> (String, JoinHandle<()>) {
+pub(crate) async fn listen(server: &ExchangeServer) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a port");
     let address = listener.local_addr().expect("a port").to_string();
@@ -290,40 +368,42 @@ async fn listen(server: &ExchangeServer) -> (String, JoinHandle<()>) {
 }
 
 /// A generation of a job.
-struct Run {
-    who: Incarnation,
+pub(crate) struct Run {
+    pub(crate) who: Incarnation,
     /// The epoch that is under way.
-    epoch: Epoch,
-    restored: Epoch,
+    pub(crate) epoch: Epoch,
+    pub(crate) restored: Epoch,
+    pub(crate) routing: Routing,
+    /// The routing that the barrier under way carries.
+    pub(crate) next: Option<Routing>,
 }
 
 #[derive(Clone, Copy)]
-struct Events {
-    count: u32,
-    paced: bool,
+pub(crate) struct Events {
+    pub(crate) count: u32,
+    pub(crate) paced: bool,
 }
 
 /// As fast as they can.
-const QUICK: Events = Events {
+pub(crate) const QUICK: Events = Events {
     count: 20_000,
     paced: false,
 };
 /// In two seconds.
-const SLOW: Events = Events {
+pub(crate) const SLOW: Events = Events {
     count: 10_000,
     paced: true,
 };
 
-struct Job {
-    plan: Arc<Plan>,
-    tasks: Vec<TaskSpec>,
-    options: JobOptions,
+pub(crate) struct Job {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) options: JobOptions,
 }
 
 impl Job {
     /// A query over so many events, which may come as fast as they can or in real time: 5,000 a
     /// second, so that epochs end in the middle.
-    fn new(query: &str, events: Events, parallelism: u32, batch_rows: usize) -> Job {
+    pub(crate) fn new(query: &str, events: Events, parallelism: u32, batch_rows: usize) -> Job {
         let Events { count, paced } = events;
         let source = format!(
             "'connector' = 'nexmark', 'events.num' = '{count}', 'rate.limited' = '{paced}', \
@@ -343,7 +423,6 @@ impl Job {
         }
         let plan = plan.expect("a query");
         Job {
-            tasks: coordinator::place::tasks(&plan, parallelism).expect("a placement"),
             plan: Arc::new(*plan),
             options: JobOptions {
                 parallelism,
@@ -354,118 +433,4 @@ impl Job {
     }
 }
 
-const DDL: &str = include_str!("../../loadtest/nexmark/ddl.sql");
-
-/// All that crosses an exchange differently: rows that only come, rows that are taken back, time.
-const QUERIES: [(&str, &str); 3] = [
-    (
-        "keyed aggregation",
-        "SELECT auction, COUNT(*) AS bids, MAX(price) AS top FROM bid GROUP BY auction",
-    ),
-    (
-        "aggregation of an aggregation",
-        "SELECT bids, COUNT(*) AS auctions FROM \
-         (SELECT auction, COUNT(*) AS bids FROM bid GROUP BY auction) GROUP BY bids",
-    ),
-    (
-        "windows and a join",
-        "SELECT w.auction, w.bids, b.bidder FROM \
-         (SELECT auction, window_end, COUNT(*) AS bids FROM \
-          TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '2' SECOND)) \
-          GROUP BY auction, window_start, window_end) AS w \
-         JOIN bid AS b ON w.auction = b.auction AND b.price > 5000000",
-    ),
-];
-
-async fn result(
-    query: &str,
-    events: Events,
-    workers: u64,
-    parallelism: u32,
-    window: usize,
-) -> Rows {
-    // Small batches, so that a stream has many of them.
-    let job = Job::new(query, events, parallelism, 256);
-    let mut cluster = Cluster::start(workers, window).await;
-    let mut run = cluster.begin(1, &job).await;
-    let ran = cluster.run(&mut run, &job, u64::MAX).await;
-    ran.expect("a run");
-    cluster.rows()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_on_several_workers_gives_what_it_gives_on_one() {
-    for (name, query) in QUERIES {
-        let expected = result(query, QUICK, 1, 2, 1 << 20).await;
-        assert!(expected.len() > 10, "{name}: {expected:?}");
-        for (workers, parallelism, window) in [(2, 2, 1 << 20), (2, 4, 1), (3, 3, 5000)] {
-            let rows = result(query, QUICK, workers, parallelism, window).await;
-            assert!(rows == expected, "{name} on {workers} workers");
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_whose_stream_is_cut_goes_on_from_its_checkpoint() {
-    let (_, query) = QUERIES[1];
-    let expected = result(
-        query,
-        Events {
-            paced: false,
-            ..SLOW
-        },
-        1,
-        2,
-        1 << 20,
-    )
-    .await;
-    let job = Job::new(query, SLOW, 2, 64);
-    let mut cluster = Cluster::start(2, 5000).await;
-    let mut run = cluster.begin(1, &job).await;
-    cluster.run(&mut run, &job, 2).await.unwrap();
-    // Streams to the second worker are cut; its own to the first live on.
-    cluster.members[1].serving.abort();
-    let mut failed = BTreeMap::new();
-    while failed.len() < 2 {
-        if let (worker, WorkerEventKind::Failed { error, retry, .. }) =
-            cluster.event(run.who.generation).await
-        {
-            assert_eq!(retry, Retry::Always, "{error}");
-            failed.insert(worker, error);
-        }
-    }
-    assert!(
-        failed[&WorkerId(1)].contains("sending to wk_2"),
-        "{failed:?}"
-    );
-    assert!(
-        failed[&WorkerId(2)].contains("receiving from wk_1"),
-        "{failed:?}"
-    );
-
-    let server = cluster.members[1].server.clone();
-    let (address, serving) = listen(&server).await;
-    cluster.members[1].address = address;
-    cluster.members[1].serving = serving;
-    let mut run = cluster.begin(2, &job).await;
-    assert_ne!(run.restored, Epoch::ZERO);
-    cluster.run(&mut run, &job, u64::MAX).await.unwrap();
-    assert!(cluster.rows() == expected);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopping_waits_for_no_other_worker() {
-    let job = Job::new(QUERIES[0].1, SLOW, 2, 64);
-    let mut cluster = Cluster::start(2, 5000).await;
-    // Nobody answers there: streams to it are being tried again and again.
-    cluster.members[1].address = "127.0.0.1:1".to_owned();
-    let run = cluster.begin(1, &job).await;
-    cluster.tell_all(|| WorkerCommand::Stop { job: JOB }).await;
-    let mut stopped = BTreeSet::new();
-    while stopped.len() < 2 {
-        let (worker, kind) = cluster.event(run.who.generation).await;
-        if matches!(kind, WorkerEventKind::Stopped) {
-            stopped.insert(worker);
-        }
-    }
-}
+const DDL: &str = include_str!("../../../loadtest/nexmark/ddl.sql");

@@ -1,0 +1,128 @@
+//! Jobs whose tasks run on several workers: they give what they give on one, also when a stream
+//! between workers is cut on the way, or the routing changes.
+
+mod cluster;
+mod rescale;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::{
+    control::{Retry, WorkerCommand, WorkerEventKind},
+    types::{Epoch, WorkerId},
+};
+
+use cluster::{Cluster, Events, JOB, Job, QUICK, Rows, SLOW, listen};
+
+/// All that crosses an exchange differently: rows that only come, rows that are taken back, time.
+const QUERIES: [(&str, &str); 3] = [
+    (
+        "keyed aggregation",
+        "SELECT auction, COUNT(*) AS bids, MAX(price) AS top FROM bid GROUP BY auction",
+    ),
+    (
+        "aggregation of an aggregation",
+        "SELECT bids, COUNT(*) AS auctions FROM \
+         (SELECT auction, COUNT(*) AS bids FROM bid GROUP BY auction) GROUP BY bids",
+    ),
+    (
+        "windows and a join",
+        "SELECT w.auction, w.bids, b.bidder FROM \
+         (SELECT auction, window_end, COUNT(*) AS bids FROM \
+          TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '2' SECOND)) \
+          GROUP BY auction, window_start, window_end) AS w \
+         JOIN bid AS b ON w.auction = b.auction AND b.price > 5000000",
+    ),
+];
+
+async fn result(
+    query: &str,
+    events: Events,
+    workers: u64,
+    parallelism: u32,
+    window: usize,
+) -> Rows {
+    // Small batches, so that a stream has many of them.
+    let job = Job::new(query, events, parallelism, 256);
+    let mut cluster = Cluster::start(workers, window).await;
+    let mut run = cluster.begin(1, &job).await;
+    let ran = cluster.run(&mut run, &job, u64::MAX).await;
+    ran.expect("a run");
+    cluster.rows()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_on_several_workers_gives_what_it_gives_on_one() {
+    for (name, query) in QUERIES {
+        let expected = result(query, QUICK, 1, 2, 1 << 20).await;
+        assert!(expected.len() > 10, "{name}: {expected:?}");
+        for (workers, parallelism, window) in [(2, 2, 1 << 20), (2, 4, 1), (3, 3, 5000)] {
+            let rows = result(query, QUICK, workers, parallelism, window).await;
+            assert!(rows == expected, "{name} on {workers} workers");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_stream_is_cut_goes_on_from_its_checkpoint() {
+    let (_, query) = QUERIES[1];
+    let expected = result(
+        query,
+        Events {
+            paced: false,
+            ..SLOW
+        },
+        1,
+        2,
+        1 << 20,
+    )
+    .await;
+    let job = Job::new(query, SLOW, 2, 64);
+    let mut cluster = Cluster::start(2, 5000).await;
+    let mut run = cluster.begin(1, &job).await;
+    cluster.run(&mut run, &job, 2).await.unwrap();
+    // Streams to the second worker are cut; its own to the first live on.
+    cluster.members[1].serving.abort();
+    let mut failed = BTreeMap::new();
+    while failed.len() < 2 {
+        if let (worker, WorkerEventKind::Failed { error, retry, .. }) =
+            cluster.event(run.who.generation).await
+        {
+            assert_eq!(retry, Retry::Always, "{error}");
+            failed.insert(worker, error);
+        }
+    }
+    assert!(
+        failed[&WorkerId(1)].contains("sending to wk_2"),
+        "{failed:?}"
+    );
+    assert!(
+        failed[&WorkerId(2)].contains("receiving from wk_1"),
+        "{failed:?}"
+    );
+
+    let server = cluster.members[1].server.clone();
+    let (address, serving) = listen(&server).await;
+    cluster.members[1].address = address;
+    cluster.members[1].serving = serving;
+    let mut run = cluster.begin(2, &job).await;
+    assert_ne!(run.restored, Epoch::ZERO);
+    cluster.run(&mut run, &job, u64::MAX).await.unwrap();
+    assert!(cluster.rows() == expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_waits_for_no_other_worker() {
+    let job = Job::new(QUERIES[0].1, SLOW, 2, 64);
+    let mut cluster = Cluster::start(2, 5000).await;
+    // Nobody answers there: streams to it are being tried again and again.
+    cluster.members[1].address = "127.0.0.1:1".to_owned();
+    let run = cluster.begin(1, &job).await;
+    cluster.tell_all(|| WorkerCommand::Stop { job: JOB }).await;
+    let mut stopped = BTreeSet::new();
+    while stopped.len() < 2 {
+        let (worker, kind) = cluster.event(run.who.generation).await;
+        if matches!(kind, WorkerEventKind::Stopped) {
+            stopped.insert(worker);
+        }
+    }
+}

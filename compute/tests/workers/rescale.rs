@@ -1,0 +1,54 @@
+//! The routing changes while a job runs: nothing is lost, nothing counts twice.
+
+use super::{
+    QUERIES,
+    cluster::{Cluster, Events, Job, Rows, SLOW},
+    result,
+};
+
+/// A change of the routing: parallelism and workers.
+type Change = (u32, &'static [u64]);
+
+/// Read from several splits, and long enough for many epochs.
+const MANY: Events = Events {
+    count: 150_000,
+    paced: false,
+};
+
+async fn rescaled(query: &str, events: Events, parallelism: u32, changes: &[Change]) -> Rows {
+    let job = Job::new(query, events, parallelism, 64);
+    let mut cluster = Cluster::start(3, 1 << 16).await;
+    let mut run = cluster.begin(1, &job).await;
+    let ran = cluster.run_rescaled(&mut run, &job, u64::MAX, changes);
+    ran.await.expect("a run");
+    let made = run.routing.version as usize;
+    assert_eq!(made, changes.len(), "all changes were made");
+    cluster.rows()
+}
+
+const CHANGES: [(u32, &[Change]); 3] = [
+    (1, &[(4, &[1, 2, 3]), (2, &[1, 2, 3]), (3, &[1, 2, 3])]),
+    (
+        4,
+        &[(1, &[1, 2, 3]), (3, &[2, 3]), (8, &[1, 2, 3]), (2, &[1])],
+    ),
+    // The same tasks on other workers.
+    (2, &[(2, &[1]), (2, &[2, 3]), (2, &[1, 3])]),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_rescaled_on_the_way_gives_what_it_gives_undisturbed() {
+    for (name, query) in QUERIES {
+        for events in [SLOW, MANY] {
+            let at_once = Events {
+                paced: false,
+                ..events
+            };
+            let expected = result(query, at_once, 1, 2, 1 << 20).await;
+            for (parallelism, changes) in CHANGES {
+                let rows = rescaled(query, events, parallelism, changes).await;
+                assert!(rows == expected, "{name} from {parallelism} by {changes:?}");
+            }
+        }
+    }
+}
