@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     log::LogObject,
     plan::Plan,
+    policy::{AutoscalePolicy, RestartStrategy},
     types::{Epoch, Generation, JobId, KeyGroupCount, KeyGroupMap, SinkId, TaskId, WorkerId},
 };
 
@@ -31,8 +32,15 @@ pub struct JobOptions {
     pub batch_rows: usize,
     /// Time between checkpoints; 0: only the one at the end of bounded input.
     pub checkpoint_interval_ms: u64,
-    /// Restarts after failures before the job is given up.
+    /// Restarts in a row after failures before the job is given up, where the strategy names no
+    /// number of its own.
     pub restarts_max: u32,
+    /// Whether and when it starts again after a failure.
+    #[serde(default)]
+    pub restart: RestartStrategy,
+    /// Within what its parallelism follows its load; `None`: it stays as it is.
+    #[serde(default)]
+    pub autoscale: Option<AutoscalePolicy>,
     /// Shards of the job's key groups; a power of two, fixed when the job is created.
     pub shards: u32,
     /// How long writing to a sink may fail before the job does; `None`: the job waits for ever.
@@ -46,6 +54,8 @@ impl Default for JobOptions {
             batch_rows: 4096,
             checkpoint_interval_ms: 1000,
             restarts_max: 10,
+            restart: RestartStrategy::default(),
+            autoscale: None,
             shards: 4,
             sink_patience_ms: None,
         }
@@ -416,6 +426,10 @@ pub struct OperatorMetrics {
     pub watermark_ms: Option<i64>,
     /// Records that could not be read.
     pub dead_letters: u64,
+    /// Of a source: rows that could be read by now and are not, counted as they would leave the
+    /// operator; `None`: it cannot tell, or this is no source.
+    #[serde(default)]
+    pub backlog_rows: Option<u64>,
 }
 
 /// Figures of a job: by node id, by task index.

@@ -8,6 +8,7 @@ pub mod control;
 mod hex;
 pub mod log;
 pub mod plan;
+pub mod policy;
 pub mod state;
 pub mod state_control;
 pub mod types;

@@ -4,17 +4,8 @@
 /// construction, and a slow epoch delays the next barrier instead of queueing behind it.
 pub const EPOCHS_IN_FLIGHT_MAX: usize = 1;
 
-/// Wait before the first restart in a row; doubled for each further one.
-pub const RESTART_DELAY_FIRST_US: u64 = 100_000;
-
-/// Longest wait before a restart, jitter aside.
-pub const RESTART_DELAY_MAX_US: u64 = 30_000_000;
-
-/// Part of the wait, in percent, by which it is varied up and down.
-pub const RESTART_JITTER_PERCENT: u64 = 20;
-
-/// A generation that ran for this long wipes out the failures before it.
-pub const RESTARTS_FORGOTTEN_AFTER_US: u64 = 600_000_000;
+/// Failures within an interval that a job may be allowed at most: their times are remembered.
+pub const FAILURES_REMEMBERED_MAX: usize = 1000;
 
 /// Checkpoints whose durations are remembered.
 pub const CHECKPOINT_HISTORY_LEN: usize = 1024;

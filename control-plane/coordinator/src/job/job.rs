@@ -161,7 +161,7 @@ impl Job {
             rerouting: None,
             rescale_error: None,
             leaving: BTreeSet::new(),
-            restarts: Restarts::new(options.restarts_max, seed),
+            restarts: Restarts::new(&options, seed),
             facts,
             options,
             phase: Phase::Created,

@@ -8,7 +8,10 @@ use proto::{
 };
 
 use super::job::{Job, Phase};
-use crate::{Effect, JobState, restart::Cause};
+use crate::{
+    Effect, JobState,
+    restart::{Cause, Failure},
+};
 
 impl Job {
     /// A task failed. What else of the generation still runs is stopped, but not waited for: it can
@@ -122,7 +125,13 @@ impl Job {
             _ => now_us,
         };
         let ran_us = now_us.saturating_sub(since_us);
-        let delay_us = cause.and_then(|cause| self.restarts.next_delay_us(ran_us, cause));
+        let delay_us = cause.and_then(|cause| {
+            self.restarts.next_delay_us(Failure {
+                now_us,
+                ran_us,
+                cause,
+            })
+        });
         let Some(delay_us) = delay_us else {
             return false;
         };
