@@ -6,6 +6,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
+pub mod autoscale;
 pub mod caps;
 mod checkpoint;
 mod event;

@@ -1,0 +1,1 @@
+//! What goes in: plans, figures, totals that begin anew.
