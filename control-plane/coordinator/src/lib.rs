@@ -7,6 +7,7 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod autoscale;
+pub mod capacity;
 pub mod caps;
 mod checkpoint;
 mod event;

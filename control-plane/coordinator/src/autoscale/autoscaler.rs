@@ -1,13 +1,14 @@
 //! The policy as a state machine: samples in, at most one change of the parallelism at a time out,
 //! and what was decided and why for whoever asks.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use proto::{policy::AutoscalePolicy, types::Generation};
 
 use super::{
+    advice::{Advice, advice},
     decision::{Change, Decision, DecisionKind, Decisions, Outcome, wanted},
-    demand::{Bound, Demand, Need, demand},
+    demand::{Demand, Need, demand},
     figures::{Figures, FragmentFigures, Learned},
     flight::{Flight, NoHelp, Stage},
     memory::Memory,
@@ -60,7 +61,7 @@ pub struct Autoscaler {
     parallelism: BTreeMap<u32, u32>,
     slots: Slots,
     latest: Option<Figures>,
-    advice: BTreeMap<(u32, Advice), Said>,
+    advice: Advice,
     decisions: Decisions,
 }
 
@@ -71,25 +72,6 @@ struct Track {
     ups: usize,
     /// Tasks that the last windows in a row could do with, all fewer than there are.
     downs: VecDeque<u32>,
-}
-
-/// Something that more tasks do not help against.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Advice {
-    Memory,
-    HotKey,
-    Limit,
-    Tried,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Said {
-    /// Windows in a row in which it was so.
-    windows: usize,
-    /// Windows in a row in which it was not.
-    quiet: usize,
-    /// The newest words for it, once it was said.
-    text: Option<String>,
 }
 
 impl Autoscaler {
@@ -111,7 +93,7 @@ impl Autoscaler {
             parallelism: BTreeMap::new(),
             slots: Slots::default(),
             latest: None,
-            advice: BTreeMap::new(),
+            advice: Advice::default(),
             decisions: Decisions::default(),
         }
     }
@@ -180,8 +162,7 @@ impl Autoscaler {
 
     /// What more tasks do not help against, as it is now, for people.
     pub fn notes(&self) -> impl Iterator<Item = &str> {
-        let said = self.advice.values();
-        said.filter_map(|said| said.text.as_deref())
+        self.advice.iter()
     }
 
     /// Slots that the job has use for: as many as its largest fragment has tasks, or is to have.
@@ -254,7 +235,7 @@ impl Autoscaler {
         self.learn(measured);
         let demand = self.demand(measured, now_us);
         self.memory.compare(&demand.figures);
-        self.note(&demand);
+        self.advise(&demand);
         self.track(&demand);
         match self.flight.as_mut().map(|flight| flight.stage) {
             None => self.consider(&demand, now_us),
@@ -494,68 +475,29 @@ impl Autoscaler {
         Some(Rescale { parallelism })
     }
 
+    /// Says what no number of tasks helps against.
+    fn advise(&mut self, demand: &Demand) {
+        let pairs = demand.figures.fragments.iter().zip(&demand.needs);
+        let of = |(place, (fragment, need)): (usize, (&FragmentFigures, &Need))| {
+            let limit = if fragment.singleton {
+                1
+            } else {
+                self.limit(place)
+            };
+            let ceiling = self.memory.ceiling(fragment.fragment);
+            let (kind, text) = advice(fragment, *need, limit, ceiling)?;
+            Some(((fragment.fragment, kind), text))
+        };
+        let now = pairs.enumerate().filter_map(of).collect();
+        for text in self.advice.update(now) {
+            let (kind, figures) = (DecisionKind::Advice, demand.figures.clone());
+            self.decisions.push(kind, Vec::new(), text, figures);
+        }
+    }
+
     fn fail(&mut self, number: u64, why: String, now_us: u64) {
         self.decisions.set_outcome(number, Outcome::Failed { why });
         self.hold_us = now_us.saturating_add(AUTOSCALE_HOLD_US);
-    }
-
-    /// Says what no number of tasks helps against, when it has been so for as long as tasks are
-    /// given only after.
-    fn note(&mut self, demand: &Demand) {
-        let mut now = BTreeMap::new();
-        for place in 0..self.pipeline.fragments.len() {
-            if let Some((fragment, need)) = at(demand, place)
-                && let Some((advice, text)) = self.advise(place, fragment, need)
-            {
-                now.insert((fragment.fragment, advice), text);
-            }
-        }
-        let known: BTreeSet<(u32, Advice)> =
-            self.advice.keys().chain(now.keys()).copied().collect();
-        for key in known {
-            let said = self.advice.entry(key).or_default();
-            let Some(text) = now.remove(&key) else {
-                said.quiet += 1;
-                said.windows = 0;
-                if said.quiet >= AUTOSCALE_DOWN_WINDOWS {
-                    self.advice.remove(&key);
-                }
-                continue;
-            };
-            said.quiet = 0;
-            said.windows += 1;
-            if said.windows < AUTOSCALE_UP_WINDOWS && said.text.is_none() {
-                continue;
-            }
-            if said.text.replace(text.clone()).is_none() {
-                let (kind, figures) = (DecisionKind::Advice, demand.figures.clone());
-                self.decisions.push(kind, Vec::new(), text, figures);
-            }
-        }
-    }
-
-    fn advise(
-        &self,
-        place: usize,
-        fragment: &FragmentFigures,
-        need: Need,
-    ) -> Option<(Advice, String)> {
-        match need.bound {
-            Some(Bound::State) => return Some((Advice::Memory, text::state_bound(fragment))),
-            Some(Bound::HotKey) => return Some((Advice::HotKey, text::hot_key(fragment))),
-            Some(Bound::Unknown) => return None,
-            None => {}
-        }
-        let limit = if fragment.singleton {
-            1
-        } else {
-            self.limit(place)
-        };
-        if fragment.needed > limit {
-            return Some((Advice::Limit, text::limited(fragment, limit)));
-        }
-        let ceiling = self.memory.ceiling(fragment.fragment)?;
-        (fragment.needed > ceiling).then(|| (Advice::Tried, text::tried(fragment, ceiling)))
     }
 }
 

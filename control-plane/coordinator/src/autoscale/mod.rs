@@ -14,7 +14,7 @@
 //! away; nothing is scaled down while a source catches up; a step that did not help is taken back
 //! and not tried again at the same load.
 
-#[allow(clippy::module_inception)]
+mod advice;
 mod autoscaler;
 mod decision;
 mod demand;
