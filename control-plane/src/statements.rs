@@ -221,8 +221,15 @@ impl Statements {
 /// `defaults` with what SET says.
 #[must_use]
 pub fn job_options(settings: &Settings, defaults: &JobOptions) -> JobOptions {
+    let autoscale = settings.autoscale().or(defaults.autoscale);
+    let parallelism = settings.parallelism().unwrap_or(defaults.parallelism);
     JobOptions {
-        parallelism: settings.parallelism().unwrap_or(defaults.parallelism),
+        // It begins within its bounds.
+        parallelism: autoscale.map_or(parallelism, |policy| {
+            parallelism.max(policy.min).min(policy.max)
+        }),
+        autoscale,
+        restart: settings.restart_strategy().unwrap_or(defaults.restart),
         checkpoint_interval_ms: settings
             .checkpoint_interval_ms()
             .unwrap_or(defaults.checkpoint_interval_ms),

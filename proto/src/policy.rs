@@ -60,6 +60,11 @@ impl Default for ExponentialDelay {
     }
 }
 
+impl RestartStrategy {
+    /// Failures in an interval that may be allowed at most: their times are remembered.
+    pub const FAILURES_MAX: u32 = 1000;
+}
+
 impl Default for RestartStrategy {
     fn default() -> Self {
         RestartStrategy::ExponentialDelay(ExponentialDelay::default())
@@ -120,6 +125,8 @@ impl AutoscalePolicy {
     pub const TARGET_PERCENT_MIN: u32 = 10;
     /// Above this there would be no room for what varies.
     pub const TARGET_PERCENT_MAX: u32 = 95;
+    /// Tasks at most, where nobody says otherwise.
+    pub const MAX_DEFAULT: u32 = 32;
     /// Where nobody says otherwise: room for bursts and for catching up.
     pub const TARGET_PERCENT_DEFAULT: u32 = 80;
     /// Where nobody says otherwise.

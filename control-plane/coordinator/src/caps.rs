@@ -4,9 +4,6 @@
 /// construction, and a slow epoch delays the next barrier instead of queueing behind it.
 pub const EPOCHS_IN_FLIGHT_MAX: usize = 1;
 
-/// Failures within an interval that a job may be allowed at most: their times are remembered.
-pub const FAILURES_REMEMBERED_MAX: usize = 1000;
-
 /// Checkpoints whose durations are remembered.
 pub const CHECKPOINT_HISTORY_LEN: usize = 1024;
 

@@ -8,8 +8,6 @@ use proto::{
     policy::{ExponentialDelay, RestartStrategy},
 };
 
-use crate::caps::FAILURES_REMEMBERED_MAX;
-
 /// Whose fault a failure is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cause {
@@ -102,8 +100,8 @@ impl Restarts {
     fn rate_allows(&mut self, now_us: u64, failures_max: u32, interval_us: u64) -> bool {
         let recent = |at_us: &u64| now_us.saturating_sub(*at_us) <= interval_us;
         self.failed_us.retain(recent);
-        let max = usize::try_from(failures_max).unwrap_or(usize::MAX);
-        if self.failed_us.len() >= max.min(FAILURES_REMEMBERED_MAX) {
+        let max = failures_max.min(RestartStrategy::FAILURES_MAX) as usize;
+        if self.failed_us.len() >= max {
             return false;
         }
         self.failed_us.push_back(now_us);

@@ -1,6 +1,11 @@
 //! `SET 'key' = 'value'`: what can be set, and what it means for jobs started afterwards.
 
+mod autoscale;
+mod restart;
+
 use std::collections::BTreeMap;
+
+use proto::policy::{AutoscalePolicy, RestartStrategy};
 
 use crate::connector::duration_ms;
 use crate::error::{Span, SqlError};
@@ -59,19 +64,29 @@ impl Settings {
         span: Span,
         parallelism_max: u32,
     ) -> Result<String, SqlError> {
-        if let Some((_, reason)) = IGNORED.iter().find(|(ignored, _)| *ignored == key) {
+        if let Some((_, reason)) = ignored().find(|(ignored, _)| *ignored == key) {
             return Ok(format!("option '{key}' is ignored: {reason}"));
         }
         known(key, span)?;
         let value = value.trim();
-        if let Err(expected) = check(key, value, parallelism_max) {
+        let with = |name: &str| match name == key {
+            true => Some(value.to_owned()),
+            false => self.get(name).map(str::to_owned),
+        };
+        let checked = check(key, value, parallelism_max);
+        let together = || conflict(key, &with);
+        if let Some(expected) = checked.err().or_else(together) {
             let message = format!("option '{key}' cannot be '{value}'");
             return Err(SqlError::validate(message)
                 .at(span)
                 .hint(format!("expected {expected}")));
         }
+        let remark = restart::remark(key, &with).or_else(|| autoscale::remark(key, &with));
         self.values.insert(key.to_owned(), value.to_owned());
-        Ok(format!("'{key}' is now '{value}'"))
+        Ok(match remark {
+            Some(remark) => format!("'{key}' is now '{value}'; {remark}"),
+            None => format!("'{key}' is now '{value}'"),
+        })
     }
 
     /// Forgets one key, or all.
@@ -83,7 +98,7 @@ impl Settings {
             self.values.clear();
             return Ok("all options have their defaults again".to_owned());
         };
-        if !IGNORED.iter().any(|(ignored, _)| *ignored == key) {
+        if !ignored().any(|(ignored, _)| *ignored == key) {
             known(key, span)?;
         }
         self.values.remove(key);
@@ -145,20 +160,56 @@ impl Settings {
         })
     }
 
+    /// `restart-strategy.*`: whether and when jobs start again.
+    #[must_use]
+    pub fn restart_strategy(&self) -> Option<RestartStrategy> {
+        restart::strategy(&|key| self.get(key).map(str::to_owned))
+    }
+
+    /// `job.autoscaler.*`: within what the parallelism of jobs follows their load.
+    #[must_use]
+    pub fn autoscale(&self) -> Option<AutoscalePolicy> {
+        autoscale::policy(&|key| self.get(key).map(str::to_owned))
+    }
+
     fn get(&self, key: &str) -> Option<&str> {
         self.values.get(key).map(String::as_str)
     }
 }
 
+/// All keys with an effect.
+fn keys() -> impl Iterator<Item = &'static str> {
+    let groups = autoscale::KEYS.iter().chain(&restart::KEYS);
+    KEYS.iter().chain(groups).copied()
+}
+
+fn ignored() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    IGNORED.iter().chain(&autoscale::IGNORED)
+}
+
+/// What stands against the options of a key's group together.
+fn conflict(key: &str, with: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    if restart::KEYS.contains(&key) {
+        restart::conflict(with)
+    } else if autoscale::KEYS.contains(&key) {
+        autoscale::conflict(with)
+    } else {
+        None
+    }
+}
+
 fn known(key: &str, span: Span) -> Result<(), SqlError> {
-    if KEYS.contains(&key) {
+    if keys().any(|known| known == key) {
         return Ok(());
     }
     let error = SqlError::validate(format!("there is no option '{key}'")).at(span);
-    let ignored = IGNORED.iter().map(|(key, _)| *key);
-    Err(match nearest(key, KEYS.iter().copied().chain(ignored)) {
+    let ignored = ignored().map(|(key, _)| *key);
+    Err(match nearest(key, keys().chain(ignored)) {
         Some(near) => error.hint(format!("did you mean '{near}'?")),
-        None => error.hint(format!("options are {}", KEYS.join(", "))),
+        None => {
+            let known: Vec<&str> = keys().collect();
+            error.hint(format!("options are {}", known.join(", ")))
+        }
     })
 }
 
@@ -170,6 +221,11 @@ fn check(key: &str, value: &str, parallelism_max: u32) -> Result<(), String> {
             return Err(format!("a whole number, 1 to {parallelism_max}"));
         }
         return Ok(());
+    }
+    let of_group = restart::check(key, value);
+    let of_group = of_group.or_else(|| autoscale::check(key, value, parallelism_max));
+    if let Some((valid, expected)) = of_group {
+        return if valid { Ok(()) } else { Err(expected) };
     }
     let word = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(value));
     let (valid, expected) = match key {
@@ -253,6 +309,51 @@ mod tests {
             "'ERROR' or 'DROP'",
         );
         check("execution.runtime-mode", "batch", "the only mode");
+        check(
+            "restart-strategy.type",
+            "never",
+            "cannot be 'never' (expected 'exponential-delay', 'fixed-delay', 'failure-rate' or 'none')",
+        );
+        check(
+            "restart-strategy",
+            "none",
+            "did you mean 'restart-strategy.type'?",
+        );
+        check(
+            "restart-strategy.fixed-delay.attempts",
+            "3",
+            "is now '3'; it counts where 'restart-strategy.type' is 'fixed-delay'",
+        );
+        check(
+            "restart-strategy.exponential-delay.initial-backoff",
+            "1 min",
+            "cannot be '1 min' (expected an initial backoff that is not above the longest",
+        );
+        check("job.autoscaler.enabled", "true", "is now 'true'");
+        check(
+            "job.autoscaler.metrics.window",
+            "15 min",
+            "is ignored: windows are of seconds",
+        );
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        let mut settings = Settings::default();
+        let mut set = |key, value| settings.set((key, value), NOWHERE, 256);
+        let max = "job.autoscaler.vertex.max-parallelism";
+        let min = "job.autoscaler.vertex.min-parallelism";
+        set(max, "4").expect("valid");
+        let error = set(min, "5").expect_err("above the maximum").to_string();
+        assert!(
+            error.contains("no more tasks at least than at most"),
+            "{error}"
+        );
+        set(min, "4").expect("valid");
+        set("job.autoscaler.enabled", "true").expect("valid");
+        let policy = settings.autoscale();
+        assert_eq!(policy, Some(AutoscalePolicy::between(4, 4)));
+        assert_eq!(settings.restart_strategy(), None);
     }
 
     #[test]
