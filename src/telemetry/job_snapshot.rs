@@ -138,6 +138,8 @@ fn add(sum: Option<OperatorMetrics>, task: OperatorMetrics) -> Option<OperatorMe
         state_bytes: sum.state_bytes + task.state_bytes,
         watermark_ms: watermarks.into_iter().flatten().min(),
         dead_letters: sum.dead_letters + task.dead_letters,
+        // A part of what waits would look like all of it.
+        backlog_rows: sum.backlog_rows.zip(task.backlog_rows).map(|(a, b)| a + b),
     })
 }
 

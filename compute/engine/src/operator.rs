@@ -176,6 +176,8 @@ pub struct Counters {
     pub late_rows: u64,
     /// Rows that had to wait for a state read.
     pub state_misses: u64,
+    /// Of a source: rows that it could read by now and has not, where it can tell.
+    pub backlog_rows: Option<u64>,
 }
 
 /// A node of a fragment.

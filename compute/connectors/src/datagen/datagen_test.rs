@@ -210,6 +210,8 @@ fn rows_come_at_their_rate() {
         clock.advance_ms(120);
         reader = source.open(&splits[0], Some(&reader.offset())).unwrap();
         clock.advance_ms(120);
+        let waiting = [13, 11, 0].get(sizes.len() - 1).copied();
+        assert_eq!(reader.lag_rows(), waiting);
     }
     assert_eq!(sizes, [1, 13, 11]);
 }

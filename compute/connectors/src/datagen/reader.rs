@@ -87,4 +87,11 @@ impl SplitReader for DatagenReader {
     fn offset(&self) -> Vec<u8> {
         self.next.to_le_bytes().to_vec()
     }
+
+    fn lag_rows(&self) -> Option<u64> {
+        // As fast as it can, nothing ever waits: what there is is made when it is read.
+        let pace = self.pace.as_ref()?;
+        let due = self.table.due(pace.now_ms());
+        Some(due.saturating_sub(self.next) / self.count)
+    }
 }

@@ -90,6 +90,17 @@ impl Config {
         self.person + self.auction + self.bid
     }
 
+    /// Events per epoch that are to be made.
+    pub(super) fn wanted_events(&self) -> u64 {
+        let kinds = [
+            (Kind::Person, self.person),
+            (Kind::Auction, self.auction),
+            (Kind::Bid, self.bid),
+        ];
+        let wanted = kinds.iter().filter(|(kind, _)| self.wants(*kind));
+        wanted.map(|(_, events)| events).sum()
+    }
+
     /// Whether events of this type are to be made.
     pub(super) fn wants(&self, kind: Kind) -> bool {
         self.wanted[kind as usize]

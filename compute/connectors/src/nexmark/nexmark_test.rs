@@ -389,10 +389,12 @@ fn a_kept_rate_hands_out_what_is_due() {
         // Opened again, it goes on from where it was.
         let mut reader = source.open(&splits[0], offset.as_deref()).unwrap();
         clock.advance_ms(100);
+        assert_eq!(reader.lag_rows(), Some(11));
         match reader.poll_next(&mut cx, 1000) {
             Poll::Ready(Ok(SplitEvent::Batch(batch))) => sizes.push(batch.num_rows()),
             other => panic!("{other:?}"),
         }
+        assert_eq!(reader.lag_rows(), Some(0));
         assert!(reader.poll_next(&mut cx, 1000).is_pending());
         offset = Some(reader.offset());
     }

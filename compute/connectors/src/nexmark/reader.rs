@@ -99,4 +99,14 @@ impl SplitReader for NexmarkReader {
     fn offset(&self) -> Vec<u8> {
         self.walk.next.to_le_bytes().to_vec()
     }
+
+    fn lag_rows(&self) -> Option<u64> {
+        // As fast as it can, nothing ever waits: what there is is made when it is read.
+        let pace = self.pace.as_ref()?;
+        let due = first_after(&self.config, pace.now_ms());
+        let events = due.saturating_sub(self.walk.next) / self.walk.count;
+        let wanted = u128::from(events) * u128::from(self.config.wanted_events());
+        let rows = wanted / u128::from(self.config.epoch_events().max(1));
+        Some(u64::try_from(rows).unwrap_or(u64::MAX))
+    }
 }

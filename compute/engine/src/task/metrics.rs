@@ -89,6 +89,7 @@ impl TaskMetrics {
                     state_rows: size.map_or(0, |size| size.rows),
                     state_bytes: size.map_or(0, |size| size.bytes),
                     watermark_ms: known.then_some(watermark),
+                    backlog_rows: counters.backlog_rows,
                     dead_letters: if node.batches_in == 0 {
                         dead_letters
                     } else {

@@ -60,6 +60,9 @@ pub struct SplitSource {
     /// A split has fallen idle since time was last marked.
     found_idle: bool,
     frozen: FrozenRows,
+    /// Rows that readers gave, and those of them that the source put out.
+    read: u64,
+    kept: u64,
 }
 
 impl SplitSource {
@@ -128,6 +131,8 @@ impl SplitSource {
             is_idle: false,
             found_idle: false,
             frozen: FrozenRows::default(),
+            read: 0,
+            kept: 0,
         })
     }
 
@@ -191,6 +196,42 @@ impl SplitSource {
         Poll::Pending
     }
 
+    /// Reads until there is something to put out.
+    fn poll_rows(
+        &mut self,
+        cx: &mut Context<'_>,
+        context: &mut OperatorContext<'_>,
+    ) -> Poll<Result<SourceStatus, OperatorError>> {
+        self.begin_splits();
+        loop {
+            if self.reading.is_empty() {
+                // Once they are known the task asks again.
+                return match self.awaits_splits {
+                    true => Poll::Pending,
+                    false => Poll::Ready(Ok(SourceStatus::Finished)),
+                };
+            }
+            match self.poll_splits(cx, context) {
+                Poll::Ready(Ok((index, SplitEvent::Batch(batch)))) => {
+                    self.take(index, batch, context)?;
+                }
+                Poll::Ready(Ok((index, SplitEvent::Finished))) => {
+                    self.finish(index);
+                    if self.reading.is_empty() {
+                        continue;
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if std::mem::take(&mut self.found_idle) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+            self.mark_time(context);
+            if !context.out.is_empty() {
+                return Poll::Ready(Ok(SourceStatus::Emitted));
+            }
+        }
+    }
+
     fn finish(&mut self, index: usize) {
         self.splits[index].finish();
         let place = self.splits[index].place;
@@ -205,6 +246,7 @@ impl SplitSource {
         context: &mut OperatorContext<'_>,
     ) -> Result<(), OperatorError> {
         let now_ms = context.clock.wall_ms();
+        self.read += batch.num_rows() as u64;
         let split = &mut self.splits[index];
         split.changed = true;
         split.silent_since_ns = None;
@@ -220,6 +262,7 @@ impl SplitSource {
                 .map_err(|error| OperatorError::Evaluate(error.to_string()))?,
         };
         let Some(batch) = batch else { return Ok(()) };
+        self.kept += batch.num_rows() as u64;
         if let Some(watermark) = &self.watermark
             && let Some(newest) = watermark.newest(&batch, &eval)?
         {
@@ -251,6 +294,22 @@ impl SplitSource {
             }
             None => {}
         }
+    }
+
+    /// Rows that could be put out by now, counted as what was read is put out on average.
+    fn backlog_rows(&self) -> Option<u64> {
+        if self.next_split < self.splits.len() {
+            return None;
+        }
+        let waiting: u64 = self
+            .splits
+            .iter()
+            .map(SplitState::lag_rows)
+            .sum::<Option<u64>>()?;
+        let kept = u128::from(waiting) * u128::from(self.kept);
+        let kept = kept.checked_div(u128::from(self.read));
+        // Before the first row all of them may be put out.
+        Some(kept.map_or(waiting, |rows| u64::try_from(rows).unwrap_or(u64::MAX)))
     }
 
     /// A split had nothing when it was asked. For too long: it is idle. Silence is counted between
@@ -289,34 +348,9 @@ impl SourceOperator for SplitSource {
         cx: &mut Context<'_>,
         context: &mut OperatorContext<'_>,
     ) -> Poll<Result<SourceStatus, OperatorError>> {
-        self.begin_splits();
-        loop {
-            if self.reading.is_empty() {
-                // Once they are known the task asks again.
-                return match self.awaits_splits {
-                    true => Poll::Pending,
-                    false => Poll::Ready(Ok(SourceStatus::Finished)),
-                };
-            }
-            match self.poll_splits(cx, context) {
-                Poll::Ready(Ok((index, SplitEvent::Batch(batch)))) => {
-                    self.take(index, batch, context)?;
-                }
-                Poll::Ready(Ok((index, SplitEvent::Finished))) => {
-                    self.finish(index);
-                    if self.reading.is_empty() {
-                        continue;
-                    }
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if std::mem::take(&mut self.found_idle) => {}
-                Poll::Pending => return Poll::Pending,
-            }
-            self.mark_time(context);
-            if !context.out.is_empty() {
-                return Poll::Ready(Ok(SourceStatus::Emitted));
-            }
-        }
+        let polled = self.poll_rows(cx, context);
+        context.counters.backlog_rows = self.backlog_rows();
+        polled
     }
 
     fn deadline_ns(&self) -> Option<u64> {

@@ -91,6 +91,10 @@ impl SplitReader for NumbersReader {
     fn offset(&self) -> Vec<u8> {
         vec![self.next as u8]
     }
+
+    fn lag_rows(&self) -> Option<u64> {
+        Some(2 - self.next)
+    }
 }
 
 fn columns() -> Vec<Field> {
@@ -278,4 +282,21 @@ fn a_silent_split_is_idle_after_a_while_and_only_if_it_was_asked() {
     assert_eq!(run.step().as_deref(), Some("idle\n"));
     assert_eq!(run.source.deadline_ns(), None);
     assert_eq!(run.step(), None);
+}
+
+#[test]
+fn what_waits_is_known_once_every_split_is_being_read() {
+    let mut run = Run::new(ReadOrder::Together, &splits(0..2), scope(Epoch::ZERO));
+    run.step();
+    assert_eq!(run.source.backlog_rows(), None, "one is not opened yet");
+    run.step();
+    assert_eq!(run.source.backlog_rows(), Some(2));
+    // Of ten rows that were read five came out.
+    (run.source.read, run.source.kept) = (10, 5);
+    assert_eq!(run.source.backlog_rows(), Some(1));
+    run.all();
+    assert_eq!(run.source.backlog_rows(), Some(0));
+    let mut turns = Run::new(ReadOrder::InTurns(1), &splits(0..2), scope(Epoch::ZERO));
+    turns.step();
+    assert_eq!(turns.source.backlog_rows(), None, "one is not begun yet");
 }

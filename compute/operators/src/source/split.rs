@@ -71,6 +71,14 @@ impl SplitState {
         Ok(&mut **self.reader.insert(reader))
     }
 
+    /// Rows that wait to be read; `None`: its reader cannot tell, or there is none yet.
+    pub(super) fn lag_rows(&self) -> Option<u64> {
+        match self.progress {
+            Progress::Finished => Some(0),
+            _ => self.reader.as_ref()?.lag_rows(),
+        }
+    }
+
     pub(super) fn is_finished(&self) -> bool {
         self.progress == Progress::Finished
     }
