@@ -298,7 +298,7 @@ impl SplitSource {
 
     /// Rows that could be put out by now, counted as what was read is put out on average.
     fn backlog_rows(&self) -> Option<u64> {
-        if self.next_split < self.splits.len() {
+        if self.unbegun > 0 || self.awaits_splits {
             return None;
         }
         let waiting: u64 = self
