@@ -149,3 +149,12 @@ pub const DELIVERY_ROOM: Duration = Duration::from_secs(4);
 
 /// How long a delivery waits for its next rows.
 pub const DELIVERY_READ: Duration = Duration::from_secs(5);
+
+/// How long a provider of workers may take to do what it is asked.
+pub const CAPACITY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Pause before a provider of workers is asked again that could not do it.
+pub const CAPACITY_RETRY: Duration = Duration::from_secs(30);
+
+/// Decisions about a job's parallelism that are listed.
+pub const DECISIONS_LISTED: usize = coordinator::caps::AUTOSCALE_DECISIONS_MAX;

@@ -11,6 +11,7 @@
 //! Rows of results are text here.
 
 pub mod api;
+pub mod capacity;
 pub mod caps;
 pub mod forward;
 mod jobs;
@@ -27,7 +28,9 @@ pub mod workers;
 
 pub use coordinator::JobState;
 pub use coordinator::meta::{JobRecord, JobSpec, SelectColumns};
-pub use jobs::{Driver, ExceptionRecord, JobEntry, Jobs, JobsError, Script, SubmitError, Tiers};
+pub use jobs::{
+    Driver, ExceptionRecord, JobEntry, Jobs, JobsError, Scale, Script, SubmitError, Tiers,
+};
 pub use links::{StateNodeLink, WorkerLink};
 pub use statements::{
     StatementResult, Statements, StatementsError, job_options, job_spec, shortened,

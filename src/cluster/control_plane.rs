@@ -137,6 +137,7 @@ impl Node {
             token: token.clone(),
             cluster_id: ClusterId::draw(&mut random).to_string(),
             workers_grace: WORKERS_CONNECT,
+            capacity: None,
         };
         let seeds = move || random.next_u64();
         tokio::spawn(elect(consensus.clone(), lead, seeds, roles, answerer));

@@ -121,6 +121,7 @@ impl Durable {
             cluster_id: identity.cluster.to_string(),
             // The only one is on its way.
             workers_grace: Duration::ZERO,
+            capacity: None,
         };
         let leading = Leading::start(lead, random.next_u64()).await?;
         let background = background_runtime()?;

@@ -85,6 +85,18 @@ impl Client {
         })?)
     }
 
+    /// The answer as it came.
+    pub(crate) fn patch_text(&self, path: &str, body: &Value) -> anyhow::Result<String> {
+        let body = body.to_string();
+        text(self.ask(Twice::Harmful, |url| {
+            self.agent
+                .patch(format!("{url}{path}"))
+                .header("Authorization", &self.authorization)
+                .header("Content-Type", "application/json")
+                .send(body.as_str())
+        })?)
+    }
+
     /// The objects of an NDJSON answer, as they come.
     pub(crate) fn lines(
         &self,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{Client, job_path},
     output::{OutputArgs, list, object},
+    scaling::{self, ScaleArgs, scale},
     servers::ServerArgs,
     sql::{show, stream},
     table::{cell, cells, print},
@@ -49,6 +50,13 @@ enum JobsCommand {
     },
     /// Forget a job that has ended.
     Delete {
+        /// Id of the job.
+        job: String,
+    },
+    /// Change a job's parallelism while it runs.
+    Scale(ScaleArgs),
+    /// Show how a job's parallelism follows its load: what was measured, decided and why.
+    Autoscaler {
         /// Id of the job.
         job: String,
     },
@@ -119,6 +127,10 @@ pub fn jobs(args: &JobsArgs) -> anyhow::Result<()> {
             writeln!(io::stdout(), "{job} is deleted")?;
             Ok(())
         }),
+        JobsCommand::Scale(args) => scale(&client, output, args),
+        JobsCommand::Autoscaler { job } => {
+            output.get(&client, &part(job, "autoscaler"), scaling::show)
+        }
         JobsCommand::Plan { job } => output.get(&client, &part(job, "plan"), |plan| {
             writeln!(io::stdout(), "{plan:#}")?;
             Ok(())

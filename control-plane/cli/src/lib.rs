@@ -6,6 +6,7 @@ mod interrupt;
 mod jobs;
 mod output;
 mod processes;
+mod scaling;
 mod script;
 mod servers;
 mod sql;

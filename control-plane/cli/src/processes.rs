@@ -9,6 +9,7 @@ use crate::{
     client::{Client, escaped},
     output::{OutputArgs, list, object},
     servers::ServerArgs,
+    table::cell,
 };
 
 /// List the workers of a server: who runs tasks.
@@ -75,9 +76,29 @@ pub fn workers(args: &WorkersArgs) -> anyhow::Result<()> {
         }
         None => args.output.get(&client, "/v1/workers", |answer| {
             let fields = ["id", "address", "connected_ms", "tasks", "jobs"];
-            list(answer, "workers", &fields)
+            list(answer, "workers", &fields)?;
+            capacity(answer)
         }),
     }
+}
+
+/// How many workers there should be, where that follows the jobs.
+fn capacity(answer: &Value) -> anyhow::Result<()> {
+    let Some(capacity) = answer.get("capacity").filter(|known| !known.is_null()) else {
+        return Ok(());
+    };
+    let of = |name: &str| capacity.get(name).map_or_else(String::new, cell);
+    writeln!(
+        io::stdout(),
+        "\n{} wanted of provider `{}`: {}",
+        of("wanted"),
+        of("provider"),
+        of("reason")
+    )?;
+    if capacity.get("error").is_some() {
+        writeln!(io::stdout(), "it could not do it: {}", of("error"))?;
+    }
+    Ok(())
 }
 
 /// Carries out the command.

@@ -361,6 +361,8 @@ fn the_description_has_every_route() {
         GET /v1/jobs listJobs
         DELETE /v1/jobs/{id} deleteJob
         GET /v1/jobs/{id} getJob
+        PATCH /v1/jobs/{id} changeJob
+        GET /v1/jobs/{id}/autoscaler getAutoscaler
         POST /v1/jobs/{id}/cancel cancelJob
         GET /v1/jobs/{id}/checkpoints getCheckpoints
         GET /v1/jobs/{id}/dead-letters getDeadLetters

@@ -93,6 +93,11 @@ impl Fields {
         self.field(name, "a whole number", Value::as_u64)
     }
 
+    /// A field of any type.
+    pub(super) fn value(&self, name: &str) -> Result<&Value, Problem> {
+        self.field(name, "a value", Some)
+    }
+
     fn field<'a, T>(
         &'a self,
         name: &str,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
+    autoscaler::PolicyView,
     backend::Backend,
     health::{Health, JobHealth},
     problem::Problem,
@@ -51,6 +52,9 @@ pub(super) struct JobView {
     committed_epoch: u64,
     /// Tasks per part of the plan that runs in parallel.
     parallelism: u32,
+    /// Within what the parallelism follows the load, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    autoscale: Option<PolicyView>,
     /// Time between checkpoints.
     checkpoint_interval_ms: u64,
     /// Why it failed last.
@@ -102,6 +106,11 @@ impl FromRequestParts<Backend> for Named {
     }
 }
 
+/// A job as it is now.
+pub(super) async fn view_of(backend: &Backend, entry: &JobEntry) -> JobView {
+    view(entry, &JobHealth::look(backend).await)
+}
+
 fn view(entry: &JobEntry, health: &JobHealth) -> JobView {
     let reason = health.reason(entry);
     JobView {
@@ -116,6 +125,7 @@ fn view(entry: &JobEntry, health: &JobHealth) -> JobView {
         generation: entry.generation().0,
         committed_epoch: entry.committed().0,
         parallelism: entry.spec.options.parallelism,
+        autoscale: entry.autoscale().map(PolicyView::of),
         checkpoint_interval_ms: entry.spec.options.checkpoint_interval_ms,
         error: entry.last_error(),
         warnings: entry.spec.plan.warnings.clone(),

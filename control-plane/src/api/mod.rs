@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod api_test;
 mod auth;
+mod autoscaler;
 mod backend;
 mod body;
 mod cluster;
@@ -10,6 +11,7 @@ mod describe;
 mod figures;
 mod health;
 mod jobs;
+mod parallelism;
 mod problem;
 #[cfg(test)]
 mod processes_test;

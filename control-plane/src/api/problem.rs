@@ -173,8 +173,19 @@ impl From<JobsError> for Problem {
                 let detail = error.to_string();
                 return Problem::new(StatusCode::CONFLICT, "job.not_ended", detail).hint(hint);
             }
-            JobsError::Ended(_) => (StatusCode::CONFLICT, "job.ended"),
-            JobsError::Place(_) => (StatusCode::UNPROCESSABLE_ENTITY, "job.parallelism"),
+            JobsError::Ended(_) => {
+                let problem = Problem::new(StatusCode::CONFLICT, "job.ended", error.to_string());
+                return problem.hint("nothing of it runs any more");
+            }
+            JobsError::Place(_) => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                return Problem::new(status, "job.placement", error.to_string())
+                    .hint("nothing has changed; ask for a number in that range");
+            }
+            JobsError::Rescale { .. } => {
+                return Problem::new(StatusCode::CONFLICT, "job.rescale", error.to_string())
+                    .hint("nothing has changed: the job runs on as it did");
+            }
             JobsError::Closed => return closing(error.to_string()),
             JobsError::Interrupted => return in_doubt(error.to_string()),
         };

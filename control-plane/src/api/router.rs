@@ -14,10 +14,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     auth::{Token, require_token},
+    autoscaler,
     backend::Backend,
     cluster,
     describe::describe_problems,
-    figures, jobs,
+    figures, jobs, parallelism,
     problem::Problem,
     results, state_nodes, statements, tables,
     trace::trace_request,
@@ -79,9 +80,10 @@ fn guarded_routes() -> OpenApiRouter<Backend> {
     OpenApiRouter::with_openapi(description)
         .routes(routes!(statements::execute))
         .routes(routes!(jobs::list))
-        .routes(routes!(jobs::get, jobs::delete))
+        .routes(routes!(jobs::get, jobs::delete, parallelism::change))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::plan))
+        .routes(routes!(autoscaler::get))
         .routes(routes!(figures::metrics))
         .routes(routes!(figures::checkpoints))
         .routes(routes!(figures::exceptions))

@@ -12,13 +12,39 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::problem::Problem;
-use crate::{Jobs, Statements, workers::Worker};
+use crate::{Jobs, Statements, capacity::CapacityStatus, workers::Worker};
 
 /// Workers, the oldest first.
 #[derive(Serialize, ToSchema, Debug)]
 pub(super) struct WorkerList {
     /// All that are connected.
     workers: Vec<WorkerView>,
+    /// How many there should be, where that follows the jobs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity: Option<CapacityView>,
+}
+
+/// How many workers there should be.
+#[derive(Serialize, ToSchema, Debug)]
+pub(super) struct CapacityView {
+    /// Who makes them come and go: process, command or webhook.
+    provider: &'static str,
+    /// How many are wanted.
+    wanted: Option<u32>,
+    /// Why.
+    reason: Option<String>,
+    /// Why the provider could not do it, if so; it is asked again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+fn capacity_view(status: CapacityStatus) -> CapacityView {
+    CapacityView {
+        provider: status.provider,
+        wanted: status.wanted.as_ref().map(|want| want.workers),
+        reason: status.wanted.map(|want| want.reason),
+        error: status.error,
+    }
 }
 
 /// A worker.
@@ -87,6 +113,7 @@ pub(super) async fn list(State(statements): State<Arc<Statements>>) -> Json<Work
     let workers = jobs.workers().list().into_iter();
     Json(WorkerList {
         workers: workers.map(|worker| view(worker, &tasks)).collect(),
+        capacity: jobs.capacity().map(capacity_view),
     })
 }
 

@@ -10,27 +10,26 @@ use std::{
 use coordinator::{
     Effect, Event, Job, JobFacts, JobState,
     meta::{Desired, JobRecord, Outcome},
-    place::{Parallelism, PlanShape, Routing},
+    place::Routing,
 };
 use proto::{
     control::{Deployment, ExchangeMap, WorkerCommand, WorkerEvent, WorkerEventKind},
-    types::{Epoch, Generation, JobId, WorkerId},
+    types::{JobId, WorkerId},
 };
 use rpc::trace_context;
 use state_client::StateControl;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     ExceptionRecord, JobEntry, Jobs,
+    deployment::deployment,
     handle::{JobTable, Request},
     requests::{Done, Requests, ScriptReply},
+    scaling::Scaling,
     traces::JobTraces,
 };
 use crate::{
-    JobsError, SubmitError,
+    SubmitError,
     caps::{REQUEST_QUEUE, RESULT_BYTES_ENDED_MAX},
     metadata::{Metadata, MetadataError, look},
     results::FeedEnd,
@@ -55,11 +54,12 @@ pub struct Tiers {
 pub struct Driver {
     requests: mpsc::Receiver<Request>,
     news: mpsc::Receiver<WorkerNews>,
-    workers: Workers,
-    in_flight: Requests,
+    pub(super) workers: Workers,
+    pub(super) in_flight: Requests,
     metadata: Arc<dyn Metadata>,
-    table: Arc<JobTable>,
+    pub(super) table: Arc<JobTable>,
     traces: JobTraces,
+    pub(super) scaling: Scaling,
     /// Until when workers may come before jobs are told of them.
     gathering: Option<Instant>,
     /// When jobs want a tick.
@@ -90,6 +90,7 @@ impl Jobs {
             metadata,
             table,
             traces: JobTraces::default(),
+            scaling: Scaling::default(),
             gathering: None,
             wakes: BTreeMap::new(),
             wall_ms: tiers.wall_ms,
@@ -158,6 +159,7 @@ impl Driver {
                     None => return self.on_workers_gone(),
                 },
                 done = self.in_flight.next() => self.on_done(done),
+                () = self.scaling.due() => self.look(),
                 () = tokio::time::sleep_until(wake_at), if wake.is_some() => self.tick(),
                 () = tokio::time::sleep_until(gathered_at), if gathered.is_some() => {
                     self.gathering = None;
@@ -167,7 +169,7 @@ impl Driver {
         }
     }
 
-    fn now_us(&self) -> u64 {
+    pub(super) fn now_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
@@ -191,12 +193,8 @@ impl Driver {
                 }
             }
             Request::Cancel { job, reply } => self.in_flight.cancel(job, reply),
-            Request::Rescale {
-                job,
-                parallelism,
-                reply,
-            } => self.on_rescale(job, parallelism, reply),
             Request::Forget { jobs, reply } => self.in_flight.forget(jobs, reply),
+            Request::Scale { job, scale, reply } => self.scale(job, scale, reply),
         }
     }
 
@@ -228,12 +226,16 @@ impl Driver {
             Done::Rescaled {
                 job,
                 parallelism,
+                fixed,
                 result,
                 reply,
             } => {
                 let written = result.is_ok();
+                if written && fixed {
+                    self.stop_following(job);
+                }
                 // Nobody waits any more: it counts all the same.
-                let _ = reply.send(result);
+                drop(reply.map(|reply| reply.send(result)));
                 if written {
                     self.handle(job, Event::RescaleRequested(parallelism));
                 }
@@ -248,6 +250,7 @@ impl Driver {
                 }
                 let _ = reply.send(result);
             }
+            Done::Autoscale(change) => self.on_autoscale(change),
             Done::Ended(job, state) => {
                 if let Some(entry) = self.table.get(job) {
                     self.on_ended(&entry, state);
@@ -255,27 +258,6 @@ impl Driver {
                 }
             }
             Done::Nothing => {}
-        }
-    }
-
-    fn on_rescale(
-        &mut self,
-        job: JobId,
-        parallelism: Parallelism,
-        reply: oneshot::Sender<Result<(), JobsError>>,
-    ) {
-        let refused = match self.table.get(job) {
-            None => Some(JobsError::Unknown(job)),
-            Some(entry) if entry.state().is_terminal() => Some(JobsError::Ended(job)),
-            Some(entry) => {
-                let shape = PlanShape::of(&entry.spec.plan);
-                parallelism.check(&shape).err().map(JobsError::Place)
-            }
-        };
-        match refused {
-            // Nobody waits any more.
-            Some(error) => drop(reply.send(Err(error))),
-            None => self.in_flight.rescale(job, parallelism, reply),
         }
     }
 
@@ -324,6 +306,7 @@ impl Driver {
         let entry = Arc::new(JobEntry::new(record, core, self.now_us()));
         self.table.insert(entry.clone());
         self.traces.submitted(job, trace);
+        self.scaling.adopt(&entry);
         Some(entry)
     }
 
@@ -548,6 +531,7 @@ impl Driver {
                     task: None,
                     error: format!("the change of the parallelism was given up: {error}"),
                 });
+                entry.refuse_rescale(error, self.now_us());
                 self.in_flight.note_parallelism(job, parallelism);
             }
             Effect::StopAt { workers } => {
@@ -668,24 +652,5 @@ impl Driver {
 
     fn keep_figures(&self, entry: &JobEntry) {
         entry.keep_metrics(self.workers.metrics(entry.id));
-    }
-}
-
-/// What every deployment of a job has.
-fn deployment(entry: &JobEntry, generation: Generation) -> Deployment {
-    Deployment {
-        job: entry.id,
-        generation,
-        restored: Epoch::ZERO,
-        routing: 0,
-        groups: BTreeMap::new(),
-        plan: entry.spec.plan.clone(),
-        tasks: Vec::new(),
-        options: entry.spec.options.clone(),
-        created_ms: entry.created_ms,
-        run: entry.run,
-        exchange: ExchangeMap::default(),
-        splits: None,
-        traceparent: trace_context::current(),
     }
 }

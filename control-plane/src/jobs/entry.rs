@@ -7,11 +7,14 @@ use std::{
 
 use coordinator::{
     CheckpointRecord, CheckpointSummary, Job, JobState,
+    autoscale::{Autoscaler, Decision, Pipeline, Rescale, Sample},
     meta::{JobRecord, JobSpec, SelectColumns},
+    place::Parallelism,
 };
 use proto::{
     control::{DeadLetter, JobMetrics},
     plan::fields,
+    policy::AutoscalePolicy,
     types::{Epoch, Generation, JobId, TaskId, WorkerId},
 };
 use tokio::sync::watch;
@@ -52,6 +55,16 @@ pub struct JobEntry {
     pub(super) state: watch::Sender<JobState>,
     pub(super) core: Mutex<Job>,
     record: Mutex<Record>,
+    scaling: Mutex<ScalingRecord>,
+}
+
+/// How the job follows its load.
+#[derive(Debug, Default)]
+struct ScalingRecord {
+    /// Within what; `None`: not at all.
+    policy: Option<AutoscalePolicy>,
+    /// What was decided, as long as this process leads.
+    scaler: Option<Autoscaler>,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +101,89 @@ impl JobEntry {
             state: watch::Sender::new(state),
             core: Mutex::new(core),
             record: Mutex::default(),
+            scaling: Mutex::new(ScalingRecord {
+                policy: record.spec.options.autoscale,
+                scaler: None,
+            }),
+        }
+    }
+
+    /// Within what its parallelism follows its load; `None`: not at all.
+    #[must_use]
+    pub fn autoscale(&self) -> Option<AutoscalePolicy> {
+        self.scaling().policy
+    }
+
+    /// Looks at what has been decided about its parallelism; `None`: it never followed its load.
+    pub fn with_autoscaler<T>(&self, look: impl FnOnce(Option<&Autoscaler>) -> T) -> T {
+        look(self.scaling().scaler.as_ref())
+    }
+
+    /// Tasks of each fragment, by id.
+    #[must_use]
+    pub fn parallelism(&self) -> BTreeMap<u32, u32> {
+        let mut parallelism = BTreeMap::new();
+        for task in self.core().tasks() {
+            *parallelism.entry(task.fragment).or_default() += 1;
+        }
+        parallelism
+    }
+
+    /// How many tasks its fragments are to have.
+    #[must_use]
+    pub fn wanted_parallelism(&self) -> Parallelism {
+        self.core().wanted_parallelism().clone()
+    }
+
+    /// Slots that it has use for.
+    pub(super) fn slots_wanted(&self) -> u32 {
+        let scaling = self.scaling();
+        let wanted = match &scaling.scaler {
+            Some(scaler) if scaling.policy.is_some() => Some(scaler.slots_wanted()),
+            _ => None,
+        };
+        drop(scaling);
+        let there = self.parallelism().into_values().max().unwrap_or(1);
+        wanted.map_or(there, |wanted| wanted.max(there))
+    }
+
+    pub(super) fn set_autoscale(&self, policy: Option<AutoscalePolicy>) {
+        let mut scaling = self.scaling();
+        scaling.policy = policy;
+        if let (Some(scaler), Some(policy)) = (&mut scaling.scaler, policy) {
+            scaler.set_policy(policy);
+        }
+    }
+
+    /// Takes a look at it: what is to be carried out, and what has been decided anew.
+    pub(super) fn observe(
+        &self,
+        sample: Sample,
+        metrics: &JobMetrics,
+    ) -> (Option<Rescale>, Vec<Decision>) {
+        let mut scaling = self.scaling();
+        let Some(policy) = scaling.policy else {
+            return (None, Vec::new());
+        };
+        let scaler = scaling.scaler.get_or_insert_with(|| {
+            let pipeline = Pipeline::of_plan(&self.spec.plan);
+            Autoscaler::new(pipeline, policy)
+        });
+        let last = scaler.decisions().next_back();
+        let known = last.map_or(0, |decision| decision.number);
+        let sample = sample.with_metrics(scaler.pipeline(), metrics);
+        let rescale = scaler.observe(&sample);
+        let decisions = scaler.decisions();
+        let new = decisions
+            .filter(|decision| decision.number > known)
+            .cloned();
+        (rescale, new.collect())
+    }
+
+    /// What was decided last is not carried out.
+    pub(super) fn refuse_rescale(&self, why: String, now_us: u64) {
+        if let Some(scaler) = &mut self.scaling().scaler {
+            scaler.refuse(why, now_us);
         }
     }
 
@@ -232,6 +328,10 @@ impl JobEntry {
 
     pub(super) fn core(&self) -> MutexGuard<'_, Job> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn scaling(&self) -> MutexGuard<'_, ScalingRecord> {
+        self.scaling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {

@@ -2,19 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use coordinator::{
     meta::{JobSpec, Refusal},
-    place::{Parallelism, PlaceError},
+    place::PlaceError,
 };
-use proto::{control::JobMetrics, types::JobId};
+use proto::{control::JobMetrics, policy::AutoscalePolicy, types::JobId};
 use rpc::trace_context;
 use tokio::sync::{mpsc, oneshot};
 
 use super::JobEntry;
-use crate::{caps::JOBS_ENDED_MAX, metadata::MetadataError, workers::Workers};
+use crate::{
+    capacity::CapacityStatus, caps::JOBS_ENDED_MAX, metadata::MetadataError, workers::Workers,
+};
 
 /// Why jobs were not accepted. None of them runs then.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -45,12 +47,20 @@ pub enum JobsError {
     /// It still runs, or is about to.
     #[error("{0} has not ended")]
     NotEnded(JobId),
-    /// It is over.
+    /// It has ended.
     #[error("{0} has ended")]
     Ended(JobId),
-    /// Its plan cannot be run like that.
+    /// It cannot have these tasks.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// Its parallelism cannot be changed now.
+    #[error("the parallelism of {job} cannot be changed: {why}")]
+    Rescale {
+        /// Job.
+        job: JobId,
+        /// Why.
+        why: String,
+    },
     /// The wish could not be written down.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -60,6 +70,17 @@ pub enum JobsError {
     /// The same, before there was an answer: it may have been done.
     #[error("the server stopped leading before it had an answer")]
     Interrupted,
+}
+
+/// How many tasks a job is to have from now on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Scale {
+    /// So many of every fragment that does not run once.
+    All(u32),
+    /// So many of these fragments, by id; the others stay as they are.
+    Fragments(BTreeMap<u32, u32>),
+    /// As many as its load needs.
+    Auto(AutoscalePolicy),
 }
 
 /// Jobs of this process. Cheap to clone.
@@ -91,13 +112,13 @@ pub(super) enum Request {
         job: JobId,
         reply: oneshot::Sender<Result<(), JobsError>>,
     },
-    Rescale {
-        job: JobId,
-        parallelism: Parallelism,
-        reply: oneshot::Sender<Result<(), JobsError>>,
-    },
     Forget {
         jobs: Vec<JobId>,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    },
+    Scale {
+        job: JobId,
+        scale: Scale,
         reply: oneshot::Sender<Result<(), JobsError>>,
     },
 }
@@ -164,24 +185,6 @@ impl Jobs {
         answer.await.map_err(|_| JobsError::Interrupted)?
     }
 
-    /// Has a job run with other numbers of tasks: from one of its next barriers on while it runs, or
-    /// from its next start. Answers once the wish is written down.
-    ///
-    /// # Errors
-    /// When there is no such job, it has ended, or its plan cannot be run so.
-    pub async fn rescale(&self, job: JobId, parallelism: Parallelism) -> Result<(), JobsError> {
-        self.get(job)?;
-        let (reply, answer) = oneshot::channel();
-        let request = Request::Rescale {
-            job,
-            parallelism,
-            reply,
-        };
-        let sent = self.requests.send(request).await;
-        sent.map_err(|_| JobsError::Closed)?;
-        answer.await.map_err(|_| JobsError::Interrupted)?
-    }
-
     /// Forgets a job that has ended, with the rows that were kept of it.
     ///
     /// # Errors
@@ -207,6 +210,27 @@ impl Jobs {
         let sent = self.requests.send(Request::Forget { jobs, reply }).await;
         sent.map_err(|_| JobsError::Closed)?;
         answer.await.map_err(|_| JobsError::Interrupted)?
+    }
+
+    /// Changes the parallelism of a job, or within what it follows its load. Numbers end that it
+    /// follows it.
+    ///
+    /// # Errors
+    /// When there is no such job, it has ended, or it cannot have these tasks; nothing has changed
+    /// then.
+    pub async fn scale(&self, job: JobId, scale: Scale) -> Result<(), JobsError> {
+        self.get(job)?;
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Scale { job, scale, reply };
+        let sent = self.requests.send(request).await;
+        sent.map_err(|_| JobsError::Closed)?;
+        answer.await.map_err(|_| JobsError::Interrupted)?
+    }
+
+    /// How it stands with the number of workers, if it follows the jobs.
+    #[must_use]
+    pub fn capacity(&self) -> Option<CapacityStatus> {
+        self.table.capacity()
     }
 
     /// The workers.
@@ -245,22 +269,39 @@ impl Jobs {
 }
 
 /// Entries by number.
-#[derive(Debug, Default)]
-pub(super) struct JobTable(RwLock<BTreeMap<JobId, Arc<JobEntry>>>);
+#[derive(Default)]
+pub(super) struct JobTable {
+    jobs: RwLock<BTreeMap<JobId, Arc<JobEntry>>>,
+    /// Says how it stands with the number of workers, where that follows the jobs.
+    capacity: OnceLock<CapacityWitness>,
+}
+
+/// Says how it stands with the number of workers.
+pub(super) type CapacityWitness = Arc<dyn Fn() -> CapacityStatus + Send + Sync>;
 
 impl JobTable {
+    /// Who says from now on how it stands with the number of workers.
+    pub(super) fn set_capacity(&self, witness: CapacityWitness) {
+        // There is one provider in the life of a table.
+        let _ = self.capacity.set(witness);
+    }
+
+    fn capacity(&self) -> Option<CapacityStatus> {
+        self.capacity.get().map(|witness| witness())
+    }
+
     pub(super) fn get(&self, job: JobId) -> Option<Arc<JobEntry>> {
-        let jobs = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let jobs = self.jobs.read().unwrap_or_else(PoisonError::into_inner);
         jobs.get(&job).cloned()
     }
 
     pub(super) fn list(&self) -> Vec<Arc<JobEntry>> {
-        let jobs = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let jobs = self.jobs.read().unwrap_or_else(PoisonError::into_inner);
         jobs.values().cloned().collect()
     }
 
     pub(super) fn active(&self) -> usize {
-        let jobs = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let jobs = self.jobs.read().unwrap_or_else(PoisonError::into_inner);
         jobs.values()
             .filter(|entry| !entry.state().is_terminal())
             .count()
@@ -268,7 +309,7 @@ impl JobTable {
 
     /// Adds an entry; the oldest ended ones beyond the limit go.
     pub(super) fn insert(&self, entry: Arc<JobEntry>) {
-        let mut jobs = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.jobs.write().unwrap_or_else(PoisonError::into_inner);
         let ended: Vec<JobId> = jobs
             .values()
             .filter(|entry| entry.state().is_terminal())
@@ -282,7 +323,7 @@ impl JobTable {
     }
 
     pub(super) fn remove(&self, job: JobId) -> Option<Arc<JobEntry>> {
-        let mut jobs = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.jobs.write().unwrap_or_else(PoisonError::into_inner);
         jobs.remove(&job)
     }
 

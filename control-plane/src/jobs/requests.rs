@@ -9,7 +9,10 @@ use coordinator::{
     place::{Parallelism, Routing},
 };
 use futures::{FutureExt as _, future::BoxFuture};
-use proto::types::{Epoch, Generation, JobId};
+use proto::{
+    policy::AutoscalePolicy,
+    types::{Epoch, Generation, JobId},
+};
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 use state_client::{Begun, Dropped, Incarnation, StateControl, StateError};
 use tokio::{sync::oneshot, task::JoinSet};
@@ -50,8 +53,11 @@ pub(super) enum Done {
     Rescaled {
         job: JobId,
         parallelism: Parallelism,
+        /// Whatever the load.
+        fixed: bool,
         result: Result<(), JobsError>,
-        reply: oneshot::Sender<Result<(), JobsError>>,
+        /// Of whoever waits for it.
+        reply: Option<oneshot::Sender<Result<(), JobsError>>>,
     },
     /// That jobs are to be forgotten was written down, or not.
     Forgotten {
@@ -59,10 +65,20 @@ pub(super) enum Done {
         result: Result<(), JobsError>,
         reply: oneshot::Sender<Result<(), JobsError>>,
     },
+    /// Whether a job follows its load was written down, or not.
+    Autoscale(AutoscaleDone),
     /// The end of a job was written down; its state is no longer needed.
     Ended(JobId, JobState),
     /// Nothing that anybody waits for.
     Nothing,
+}
+
+/// Within what a job follows its load from now on, as it was written down.
+pub(super) struct AutoscaleDone {
+    pub(super) job: JobId,
+    pub(super) policy: Option<AutoscalePolicy>,
+    pub(super) result: Result<(), JobsError>,
+    pub(super) reply: oneshot::Sender<Result<(), JobsError>>,
 }
 
 /// Requests in flight.
@@ -154,11 +170,13 @@ impl Requests {
         &mut self,
         job: JobId,
         parallelism: Parallelism,
-        reply: oneshot::Sender<Result<(), JobsError>>,
+        fixed: bool,
+        reply: Option<oneshot::Sender<Result<(), JobsError>>>,
     ) {
         let change = Change::Rescale {
             job,
             parallelism: parallelism.clone(),
+            fixed,
         };
         let answer = self.propose(change, PROPOSAL_PATIENCE);
         self.spawn(async move {
@@ -171,6 +189,7 @@ impl Requests {
             Done::Rescaled {
                 job,
                 parallelism,
+                fixed,
                 result,
                 reply,
             }
@@ -179,7 +198,12 @@ impl Requests {
 
     /// Writes down that a job keeps the numbers of tasks that it has.
     pub(super) fn note_parallelism(&mut self, job: JobId, parallelism: Parallelism) {
-        let answer = self.propose(Change::Rescale { job, parallelism }, PROPOSAL_PATIENCE);
+        let change = Change::Rescale {
+            job,
+            parallelism,
+            fixed: false,
+        };
+        let answer = self.propose(change, PROPOSAL_PATIENCE);
         self.spawn(async move {
             if let Err(error) = answer.await {
                 // Whoever leads next tries once more what could not be done.
@@ -220,6 +244,30 @@ impl Requests {
                 retryable: true,
             };
             Done::Event(job, event)
+        });
+    }
+
+    /// Writes down within what a job follows its load.
+    pub(super) fn autoscale(
+        &mut self,
+        job: JobId,
+        policy: Option<AutoscalePolicy>,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    ) {
+        let answer = self.propose(Change::Autoscale { job, policy }, PROPOSAL_PATIENCE);
+        self.spawn(async move {
+            let result = match answer.await {
+                Ok(Answer::Refused(Refusal::Ended(job))) => Err(JobsError::Ended(job)),
+                Ok(Answer::Refused(_)) => Err(JobsError::Unknown(job)),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            Done::Autoscale(AutoscaleDone {
+                job,
+                policy,
+                result,
+                reply,
+            })
         });
     }
 

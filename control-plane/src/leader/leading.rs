@@ -17,6 +17,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use crate::{
     Jobs, Statements, Tiers,
     api::{Backend, Token, router},
+    capacity::CapacityConfig,
     caps::{BIND_PATIENCE, NEWS_QUEUE, PROPOSAL_PATIENCE},
     membership::Membership,
     metadata::{Metadata, MetadataError, look, propose},
@@ -44,6 +45,8 @@ pub struct LeaderConfig {
     pub cluster_id: String,
     /// How long jobs wait for workers to connect before they run on those that have.
     pub workers_grace: Duration,
+    /// Who makes workers as jobs need them; `None`: they come and go by themselves.
+    pub capacity: Option<CapacityConfig>,
 }
 
 /// Why a process cannot lead.
@@ -115,6 +118,9 @@ impl Leading {
             // Proposals are told apart by what is drawn from it: not from the tier's.
             seed: seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15,
         });
+        if let Some(capacity) = config.capacity {
+            driver = driver.with_capacity(capacity);
+        }
         let mut loops = Loops(vec![tier_loop]);
         driver.recover(config.workers_grace).await?;
         loops.0.push(tokio::spawn(driver.run()));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proto::{
     log::LogObject,
+    policy::AutoscalePolicy,
     types::{Epoch, Generation, JobId, ShardId, SinkId, StateNodeId},
 };
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,13 @@ pub enum Change {
         /// Job.
         job: JobId,
     },
+    /// The user wants the job's parallelism to follow its load within these bounds, or not at all.
+    Autoscale {
+        /// Job.
+        job: JobId,
+        /// Within what.
+        policy: Option<AutoscalePolicy>,
+    },
     /// A new generation of a job begins. Fixes the epoch from which it starts: what the older one
     /// commits from now on is refused.
     Begin {
@@ -94,6 +102,8 @@ pub enum Change {
         job: JobId,
         /// How many.
         parallelism: Parallelism,
+        /// Whether they are to stay, whatever the load.
+        fixed: bool,
     },
     /// Output is outside, and no commit is near to carry the news.
     Published {

@@ -91,6 +91,10 @@ impl MetaState {
                 self.running(job)?.desired = Desired::Cancel;
                 Ok(Answer::Done)
             }
+            Change::Autoscale { job, policy } => {
+                self.running(job)?.spec.options.autoscale = policy;
+                Ok(Answer::Done)
+            }
             Change::Begin { job, generation } => self.begin(job, generation),
             Change::Commit {
                 job,
@@ -106,8 +110,16 @@ impl MetaState {
                 epoch,
                 routing,
             } => self.reroute(job, generation, epoch, routing),
-            Change::Rescale { job, parallelism } => {
-                self.running(job)?.parallelism = Some(parallelism);
+            Change::Rescale {
+                job,
+                parallelism,
+                fixed,
+            } => {
+                let record = self.running(job)?;
+                record.parallelism = Some(parallelism);
+                if fixed {
+                    record.spec.options.autoscale = None;
+                }
                 Ok(Answer::Done)
             }
             Change::Published { job, published } => {

@@ -96,6 +96,7 @@ impl TestMetadata {
             Change::Bind { .. } => "bind",
             Change::Accept { .. } => "accept",
             Change::Cancel { .. } => "cancel",
+            Change::Autoscale { .. } => "autoscale",
             Change::Begin { .. } => "begin",
             Change::Commit { .. } => "commit",
             Change::Reroute { .. } => "reroute",

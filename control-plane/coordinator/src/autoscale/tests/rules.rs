@@ -466,3 +466,18 @@ fn decisions_are_remembered_up_to_a_bound() {
     assert_eq!(world.scaler.decisions().count(), AUTOSCALE_DECISIONS_MAX);
     assert!(world.last_decision() > AUTOSCALE_DECISIONS_MAX as u64);
 }
+
+#[test]
+fn a_step_after_which_it_keeps_up_stays_however_little_it_brought() {
+    // Nine of ten rows are of one key: two tasks do hardly more than one, but just enough.
+    let stage = Stage {
+        hot: 0.9,
+        ..Stage::after(&[0], 40.0)
+    };
+    let mut world = World::new(one(|_| 25.5e3, stage), &[1, 1], policy(), 1).quiet();
+    world.run(600);
+    let outcomes: Vec<Outcome> = world.rescales(0).into_iter().map(|d| d.outcome).collect();
+    assert!(!outcomes.contains(&Outcome::DidNotHelp), "{outcomes:?}");
+    assert!(world.counts()[1] > 1);
+    assert!(world.backlog() < 26e3, "{}", world.backlog());
+}
