@@ -12,6 +12,9 @@ pub trait WorkerLink: Send + Sync {
     /// Sends a command; must not block. What cannot be sent shows up as the loss of the worker.
     fn send(&self, command: WorkerCommand);
 
+    /// Tells the worker, which wants to leave, that nothing of it is needed any more.
+    fn release(&self);
+
     /// Figures per operator of what it runs of a job; empty when that is nothing.
     fn metrics(&self, job: JobId) -> JobMetrics;
 }

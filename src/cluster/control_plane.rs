@@ -26,7 +26,7 @@ use state_service::object::ClusterId;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    run::until_stopped,
+    run::{INTERRUPT_GRACE, until_stopped},
     tier_args::{TierArgs, host_and_port},
 };
 use crate::{
@@ -90,7 +90,7 @@ fn peer(text: &str) -> Result<Peer, String> {
 /// # Errors
 /// When the node cannot start, or cannot go on.
 pub fn run(args: &ControlPlaneArgs, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
-    until_stopped(async |interrupt| {
+    until_stopped(INTERRUPT_GRACE, async |interrupt| {
         let node = Node::start(args, telemetry).await?;
         let ended = tokio::select! {
             () = interrupt.asked() => Ok(()),

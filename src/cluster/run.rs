@@ -17,17 +17,21 @@ use crate::{
 const METRICS_TOKEN: &str = "MILLSTREAM_METRICS_TOKEN";
 
 /// How long everything may take to end after Ctrl-C.
-const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
+pub(super) const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 
 /// How long the runtime's tasks may take to end after that.
 const RUNTIME_GRACE: Duration = Duration::from_secs(2);
 
-/// Runs `work` on a runtime of its own. It ends when Ctrl-C is pressed, or with an error.
-pub(super) fn until_stopped<W>(work: impl FnOnce(Interrupt) -> W) -> anyhow::Result<ExitCode>
+/// Runs `work` on a runtime of its own. It ends by itself when Ctrl-C is pressed, at the latest after
+/// `grace`, or with an error.
+pub(super) fn until_stopped<W>(
+    grace: Duration,
+    work: impl FnOnce(Interrupt) -> W,
+) -> anyhow::Result<ExitCode>
 where
     W: Future<Output = anyhow::Result<()>>,
 {
-    let interrupt = Interrupt::listen(INTERRUPT_GRACE).context("failed to wait for Ctrl-C")?;
+    let interrupt = Interrupt::listen(grace).context("failed to wait for Ctrl-C")?;
     let runtime = Runtime::new().context("failed to start the runtime")?;
     observe_runtime(runtime.handle());
     let worked = runtime.block_on(work(interrupt));

@@ -18,7 +18,7 @@ use state_service::{
 use tokio::runtime::Runtime;
 
 use super::{
-    run::{metrics, until_stopped},
+    run::{INTERRUPT_GRACE, metrics, until_stopped},
     tier_args::{ControlPlaneAddresses, ListenArgs, TierArgs},
 };
 use crate::{
@@ -67,7 +67,7 @@ impl StateNodeArgs {
 /// When the node cannot start, or cannot go on.
 pub fn run(args: &StateNodeArgs, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
     let background = background_runtime()?;
-    let served = until_stopped(async |interrupt| {
+    let served = until_stopped(INTERRUPT_GRACE, async |interrupt| {
         tokio::select! {
             served = serve(args, &background, &interrupt) => served,
             served = metrics(args.metrics, telemetry) => served,

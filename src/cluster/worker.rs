@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
@@ -18,6 +19,7 @@ use engine::clock::Clock as _;
 use proto::types::JobId;
 use remote_store::{JobRoute, Owner, RemoteConfig, RemoteLimits, RemoteStore, Routes};
 use rpc::{Tls, exchange_server};
+use tokio::sync::watch;
 
 use super::{
     delivery::ToLeader,
@@ -29,6 +31,9 @@ use crate::{
     serve::listen_address,
     telemetry::{Telemetry, observe_operators},
 };
+
+/// How long others may take to take over its tasks after Ctrl-C.
+const LEAVE_GRACE: Duration = Duration::from_secs(60);
 
 /// Run a worker: it runs tasks of jobs and keeps nothing, so that any number of them may come and
 /// go.
@@ -46,24 +51,28 @@ pub struct WorkerArgs {
     tier: TierArgs,
 }
 
-/// Works until Ctrl-C.
+/// Works until Ctrl-C, after which others take over what it has.
 ///
 /// # Errors
 /// When the worker cannot start, or cannot go on.
 pub fn run(args: &WorkerArgs, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
-    until_stopped(async |interrupt| {
+    until_stopped(LEAVE_GRACE, async |interrupt| {
+        let (leaves, leave) = watch::channel(false);
+        let work = work(args, leave);
+        tokio::pin!(work);
         tokio::select! {
             () = interrupt.asked() => {
-                eprintln!("\nstopping; other workers take over");
-                Ok(())
+                eprintln!("\nother workers take over its tasks; Ctrl-C again stops it at once");
+                leaves.send_replace(true);
+                work.await
             }
-            worked = work(args) => worked,
+            worked = &mut work => worked,
             served = metrics(args.metrics, telemetry) => served,
         }
     })
 }
 
-async fn work(args: &WorkerArgs) -> anyhow::Result<()> {
+async fn work(args: &WorkerArgs, leave: watch::Receiver<bool>) -> anyhow::Result<()> {
     let tls = args.tier.tls()?;
     let (listener, address) = args.listen.bind(&args.tier).await?;
     let process = draw_seed();
@@ -77,7 +86,12 @@ async fn work(args: &WorkerArgs) -> anyhow::Result<()> {
     };
     let routes = Routes::default();
     let owners = Arc::new(KnownRoutes::new(routes.clone()));
-    let (agent, leader) = Agent::new(AgentConfig { dial, owners })?;
+    let config = AgentConfig {
+        dial,
+        owners,
+        leave,
+    };
+    let (agent, leader) = Agent::new(config)?;
     let store = RemoteStore::new(
         routes,
         RemoteConfig {
@@ -110,7 +124,7 @@ async fn work(args: &WorkerArgs) -> anyhow::Result<()> {
     );
     eprintln!("  other workers reach it at {address}");
     tokio::select! {
-        error = agent.run(config) => Err(error.into()),
+        ended = agent.run(config) => Ok(ended?),
         served = serve(listener, server, tls) => {
             served?;
             Err(anyhow!("the worker's server has ended"))

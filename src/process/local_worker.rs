@@ -93,6 +93,9 @@ impl Link {
 }
 
 impl WorkerLink for Link {
+    /// It leaves with the process.
+    fn release(&self) {}
+
     fn send(&self, command: WorkerCommand) {
         if let Err(error) = self.commands.try_send(command) {
             tracing::error!(%error, "failed to send a command to the worker");

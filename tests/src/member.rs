@@ -85,6 +85,16 @@ impl Member {
         self.held = false;
     }
 
+    /// Asks it to leave, and waits until it has.
+    ///
+    /// # Panics
+    /// When it does not, or fails.
+    pub fn leave(&mut self) {
+        self.signal("-TERM");
+        let status = self.wait_ended();
+        assert!(status.success(), "{} failed: {}", self.name(), self.log());
+    }
+
     /// Stops it in the middle of what it does: it holds its connections and says nothing.
     pub fn hold(&mut self) {
         self.signal("-STOP");

@@ -22,6 +22,8 @@ pub struct AgentConfig {
     pub dial: DialConfig,
     /// Is told who serves jobs' state.
     pub owners: Arc<dyn OwnersListener>,
+    /// Becomes true when the worker is to leave, once its tasks run elsewhere.
+    pub leave: watch::Receiver<bool>,
 }
 
 /// Is told who serves jobs' state.
@@ -90,26 +92,34 @@ impl Agent {
         AgentFigures(self.figures.subscribe())
     }
 
-    /// Works for whoever leads, until it cannot.
-    pub async fn run(mut self, worker: WorkerConfig) -> AgentError {
+    /// Works for whoever leads, until it is to leave and nothing of it is needed any more.
+    ///
+    /// # Errors
+    /// When it cannot go on.
+    pub async fn run(mut self, worker: WorkerConfig) -> Result<(), AgentError> {
         let mut before = None;
+        let mut leave = self.config.leave.clone();
         loop {
-            let mut stream = match self.find(&mut before).await {
-                Ok(stream) => stream,
-                Err(error) => return error,
+            let mut stream = tokio::select! {
+                stream = self.find(&mut before) => stream?,
+                // Nobody is there who could give its tasks to others.
+                () = asked(&mut leave) => return Ok(()),
             };
             if let Some(before) = before.take()
                 && !Tasks::stop(before).await
             {
-                return AgentError::Hangs;
+                return Err(AgentError::Hangs);
             }
             tracing::info!("a leader of the control plane has taken this worker");
             self.config.owners.begin();
             let mut tasks = Tasks::start(&worker);
             self.figures.send_replace(tasks.figures());
             self.leader.send_replace(Some(stream.leader.clone()));
-            self.serve(&mut stream, &mut tasks).await;
+            let left = self.serve(&mut stream, &mut tasks).await;
             self.leader.send_replace(None);
+            if left {
+                return Ok(());
+            }
             before = Some(tasks);
         }
     }
@@ -142,13 +152,21 @@ impl Agent {
         }
     }
 
-    /// Carries commands and events until the stream ends.
-    async fn serve(&self, stream: &mut Stream, tasks: &mut Tasks) {
+    /// Carries commands and events until the stream ends; whether the worker may leave.
+    async fn serve(&self, stream: &mut Stream, tasks: &mut Tasks) -> bool {
+        let mut leave = self.config.leave.clone();
+        let mut leaving = false;
         let mut measure = tokio::time::interval(METRICS_INTERVAL);
         measure.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let goes_on = tokio::select! {
+                () = asked(&mut leave), if !leaving => {
+                    tracing::info!("this worker leaves as soon as its tasks run elsewhere");
+                    leaving = true;
+                    stream.say(WorkerSays::Leaving)
+                }
                 heard = stream.hear() => match heard {
+                    Some(WorkerHears::Released) => return true,
                     Some(WorkerHears::Command(command)) => tasks.command(command).await,
                     Some(WorkerHears::Owners(job, owners)) => {
                         self.config.owners.change(job, owners);
@@ -168,9 +186,16 @@ impl Agent {
                 }
             };
             if !goes_on {
-                return;
+                return leaving;
             }
         }
+    }
+}
+
+/// Waits until the worker is to leave; for ever if nobody can say so any more.
+async fn asked(leave: &mut watch::Receiver<bool>) {
+    if leave.wait_for(|leave| *leave).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/v1/jobs`: list, look at, cancel, delete.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
@@ -8,6 +8,7 @@ use axum::{
     http::{StatusCode, header::CONTENT_TYPE, request::Parts},
     response::{IntoResponse, Response},
 };
+use coordinator::RescaleStage;
 use proto::types::JobId;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -50,8 +51,16 @@ pub(super) struct JobView {
     generation: u64,
     /// The last committed epoch.
     committed_epoch: u64,
-    /// Tasks per part of the plan that runs in parallel.
+    /// Tasks of the part of the plan that has the most.
     parallelism: u32,
+    /// Tasks of each part of the plan, by number.
+    tasks: BTreeMap<u32, u32>,
+    /// How far a change of the parallelism or of the places of tasks is, while one is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rescale: Option<RescaleView>,
+    /// Why the last one was given up: the job stayed as it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rescale_error: Option<String>,
     /// Within what the parallelism follows the load, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     autoscale: Option<PolicyView>,
@@ -65,6 +74,25 @@ pub(super) struct JobView {
     /// Where the rows of a SELECT can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     results: Option<String>,
+}
+
+/// How far a change of a job's tasks is.
+#[derive(Clone, Copy, Serialize, ToSchema, Debug)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum RescaleView {
+    /// Workers open what they need; the job runs as before.
+    Preparing,
+    /// A checkpoint makes it count.
+    Changing,
+}
+
+impl RescaleView {
+    fn of(stage: RescaleStage) -> RescaleView {
+        match stage {
+            RescaleStage::Preparing => RescaleView::Preparing,
+            RescaleStage::Changing => RescaleView::Changing,
+        }
+    }
 }
 
 /// Jobs, oldest first.
@@ -124,7 +152,10 @@ fn view(entry: &JobEntry, health: &JobHealth) -> JobView {
         created_ms: entry.created_ms,
         generation: entry.generation().0,
         committed_epoch: entry.committed().0,
-        parallelism: entry.spec.options.parallelism,
+        parallelism: entry.parallelism().into_values().max().unwrap_or_default(),
+        tasks: entry.parallelism(),
+        rescale: entry.rescale().map(RescaleView::of),
+        rescale_error: entry.rescale_error(),
         autoscale: entry.autoscale().map(PolicyView::of),
         checkpoint_interval_ms: entry.spec.options.checkpoint_interval_ms,
         error: entry.last_error(),

@@ -25,6 +25,8 @@ use crate::{
 struct SilentLink;
 
 impl WorkerLink for SilentLink {
+    fn release(&self) {}
+
     fn send(&self, _command: WorkerCommand) {}
 
     fn metrics(&self, _job: JobId) -> JobMetrics {

@@ -55,13 +55,15 @@ pub struct Driver {
     requests: mpsc::Receiver<Request>,
     news: mpsc::Receiver<WorkerNews>,
     pub(super) workers: Workers,
+    /// Those that want to leave.
+    pub(super) leaving: BTreeSet<WorkerId>,
     pub(super) in_flight: Requests,
     metadata: Arc<dyn Metadata>,
     pub(super) table: Arc<JobTable>,
     traces: JobTraces,
     pub(super) scaling: Scaling,
     /// Until when workers may come before jobs are told of them.
-    gathering: Option<Instant>,
+    pub(super) gathering: Option<Instant>,
     /// When jobs want a tick.
     wakes: BTreeMap<JobId, u64>,
     wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -86,6 +88,7 @@ impl Jobs {
             requests: receiver,
             news: tiers.workers,
             workers,
+            leaving: BTreeSet::new(),
             in_flight: Requests::new(metadata.clone(), tiers.state, tiers.seed),
             metadata,
             table,
@@ -303,6 +306,7 @@ impl Driver {
         let seed = self.seed.wrapping_add(job.0);
         let mut core = Job::of_record(facts, record, seed);
         core.handle(Event::Workers(self.workers_known()), self.now_us());
+        core.handle(Event::Leaving(self.leaving.clone()), self.now_us());
         let entry = Arc::new(JobEntry::new(record, core, self.now_us()));
         self.table.insert(entry.clone());
         self.traces.submitted(job, trace);
@@ -310,63 +314,7 @@ impl Driver {
         Some(entry)
     }
 
-    fn on_news(&mut self, news: WorkerNews) {
-        match news {
-            WorkerNews::Event(worker, event) => return self.on_worker_event(worker, event),
-            WorkerNews::Joined(worker) => {
-                tracing::info!(worker = %worker.id, address = worker.address, "a worker is there");
-                self.workers.insert(worker);
-            }
-            WorkerNews::Left(worker) => {
-                tracing::warn!(%worker, "a worker is gone");
-                self.workers.remove(worker);
-            }
-        }
-        self.tell_workers();
-    }
-
-    /// Workers as jobs may know them.
-    fn workers_known(&self) -> BTreeSet<WorkerId> {
-        match self.gathering {
-            Some(_) => BTreeSet::new(),
-            None => self.workers.ids(),
-        }
-    }
-
-    /// Tells a job who is there; that it lost tasks by it is one of its exceptions.
-    fn handle_workers(&mut self, entry: &Arc<JobEntry>, ids: BTreeSet<WorkerId>) {
-        let (before, generation) = {
-            let core = entry.core();
-            (core.state(), core.generation())
-        };
-        self.handle(entry.id, Event::Workers(ids));
-        let (now, error) = {
-            let core = entry.core();
-            (core.state(), core.last_error().map(str::to_owned))
-        };
-        if now == JobState::Restarting
-            && before != JobState::Restarting
-            && let Some(error) = error
-        {
-            entry.push_exception(ExceptionRecord {
-                at_us: self.now_us(),
-                generation,
-                task: None,
-                error,
-            });
-        }
-    }
-
-    fn tell_workers(&mut self) {
-        let ids = self.workers_known();
-        for entry in self.table.list() {
-            if !entry.core().state().is_terminal() {
-                self.handle_workers(&entry, ids.clone());
-            }
-        }
-    }
-
-    fn on_worker_event(&mut self, worker: WorkerId, event: WorkerEvent) {
+    pub(super) fn on_worker_event(&mut self, worker: WorkerId, event: WorkerEvent) {
         let Some(entry) = self.table.get(event.job) else {
             return;
         };
@@ -427,7 +375,7 @@ impl Driver {
         }
     }
 
-    fn handle(&mut self, job: JobId, event: Event) {
+    pub(super) fn handle(&mut self, job: JobId, event: Event) {
         let Some(entry) = self.table.get(job) else {
             return;
         };
@@ -459,6 +407,7 @@ impl Driver {
         if !checkpointing {
             self.traces.checkpoint_is_over(job);
         }
+        self.release_idle();
     }
 
     fn carry_out(&mut self, entry: &Arc<JobEntry>, effect: Effect) {

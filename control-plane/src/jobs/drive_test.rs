@@ -134,6 +134,8 @@ impl Worker {
 struct Link<F>(F);
 
 impl<F: Fn(WorkerCommand) + Send + Sync> WorkerLink for Link<F> {
+    fn release(&self) {}
+
     fn send(&self, command: WorkerCommand) {
         (self.0)(command);
     }

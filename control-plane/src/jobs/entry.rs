@@ -6,7 +6,7 @@ use std::{
 };
 
 use coordinator::{
-    CheckpointRecord, CheckpointSummary, Job, JobState,
+    CheckpointRecord, CheckpointSummary, Job, JobState, RescaleStage,
     autoscale::{Autoscaler, Decision, Pipeline, Rescale, Sample},
     meta::{JobRecord, JobSpec, SelectColumns},
     place::Parallelism,
@@ -133,6 +133,18 @@ impl JobEntry {
     #[must_use]
     pub fn wanted_parallelism(&self) -> Parallelism {
         self.core().wanted_parallelism().clone()
+    }
+
+    /// How far a change of its tasks is, if one is under way.
+    #[must_use]
+    pub fn rescale(&self) -> Option<RescaleStage> {
+        self.core().rescale_stage()
+    }
+
+    /// Why the last change of its tasks was given up.
+    #[must_use]
+    pub fn rescale_error(&self) -> Option<String> {
+        self.core().rescale_error().map(str::to_owned)
     }
 
     /// Slots that it has use for.

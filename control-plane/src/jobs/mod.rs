@@ -7,6 +7,7 @@ mod drive;
 mod drive_test;
 mod entry;
 mod handle;
+mod presence;
 mod requests;
 mod scaling;
 #[cfg(test)]

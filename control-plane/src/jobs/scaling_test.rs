@@ -45,6 +45,8 @@ struct Link {
 }
 
 impl WorkerLink for Link {
+    fn release(&self) {}
+
     fn send(&self, command: WorkerCommand) {
         self.commands.try_send(command).expect("room");
     }

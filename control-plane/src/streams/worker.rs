@@ -53,6 +53,12 @@ impl WorkerLink for Link {
         tokio::spawn(async move { news.send(WorkerNews::Event(id, event)).await });
     }
 
+    fn release(&self) {
+        // One that does not hear it has lost its stream.
+        let released = Hear::Item(WorkerHears::Released);
+        let _ = self.outbox.put(&released);
+    }
+
     fn metrics(&self, job: JobId) -> JobMetrics {
         let metrics = self.metrics.read().unwrap_or_else(PoisonError::into_inner);
         metrics.get(&job).cloned().unwrap_or_default()
@@ -98,6 +104,11 @@ pub(super) async fn serve(mut stream: Stream) {
             said = stream.next::<WorkerSays>() => match said {
                 Some(WorkerSays::Event(event)) => {
                     if news.send(WorkerNews::Event(id, event)).await.is_err() {
+                        break;
+                    }
+                }
+                Some(WorkerSays::Leaving) => {
+                    if news.send(WorkerNews::Leaving(id)).await.is_err() {
                         break;
                     }
                 }

@@ -31,6 +31,8 @@ pub enum WorkerNews {
     Joined(Worker),
     /// It says something.
     Event(WorkerId, WorkerEvent),
+    /// It wants to leave, once its tasks run elsewhere.
+    Leaving(WorkerId),
     /// It is gone, and never comes back under this id.
     Left(WorkerId),
 }

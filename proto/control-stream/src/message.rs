@@ -10,7 +10,7 @@ use proto::{
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages; both sides must speak the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a process says to the control plane.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -78,6 +78,8 @@ pub struct Welcome {
 pub enum WorkerSays {
     /// Something has happened.
     Event(WorkerEvent),
+    /// It wants to leave, as soon as its tasks run elsewhere.
+    Leaving,
     /// What it measures, of jobs that it runs; replaces what it said before of each of them.
     Metrics(BTreeMap<JobId, JobMetrics>),
 }
@@ -88,6 +90,8 @@ pub enum WorkerSays {
 pub enum WorkerHears {
     /// What it is to do.
     Command(WorkerCommand),
+    /// It has no tasks any more and may leave.
+    Released,
     /// Who serves the job's state from now on; `None`: the job is gone.
     Owners(JobId, Option<JobOwners>),
 }

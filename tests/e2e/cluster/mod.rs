@@ -6,6 +6,7 @@ mod kills;
 mod load;
 mod quorum;
 mod raft;
+mod rescale;
 mod select;
 mod storm;
 mod suites;

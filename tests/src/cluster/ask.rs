@@ -77,6 +77,41 @@ impl Cluster {
         answer(request.send(json!({ "sql": sql }).to_string()))
     }
 
+    /// Changes a job at whatever node takes it: status and body.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub fn patch_job(&self, job: &str, change: &Value) -> Result<(u16, String), String> {
+        self.ask_any(|url| {
+            let request = agent().patch(format!("{url}/v1/jobs/{job}"));
+            let request = request.header("Authorization", format!("Bearer {}", Self::TOKEN));
+            let request = request.header("Content-Type", "application/json");
+            answer(request.send(change.to_string()))
+        })
+    }
+
+    /// Gives a job another parallelism and waits until it has it.
+    ///
+    /// # Panics
+    /// When it is refused or given up.
+    pub fn rescale(&self, job: &str, parallelism: u32) {
+        let change = json!({ "parallelism": parallelism });
+        self.wait("a rescale is taken", || {
+            match self.patch_job(job, &change) {
+                Ok((202, _)) => true,
+                Ok((503, _)) | Err(_) => false,
+                Ok(other) => panic!("{other:?}"),
+            }
+        });
+        self.wait("a rescale is done", || {
+            let Some(view) = self.get(&format!("/v1/jobs/{job}")) else {
+                return false;
+            };
+            assert_eq!(view["rescale_error"], Value::Null, "{view}");
+            view["parallelism"] == parallelism && view["rescale"] == Value::Null
+        });
+    }
+
     /// Gets a path from one node: status and body.
     ///
     /// # Errors
