@@ -1,10 +1,12 @@
 //! All tiers of Millstream wired together in one process, and the commands that use them. Wires,
 //! decides nothing; the binary beside it only reads the command line.
 
+mod capacity;
 pub mod cluster;
 pub mod dev;
 mod interrupt;
 mod keep;
+mod parent;
 mod process;
 mod render;
 pub mod run;

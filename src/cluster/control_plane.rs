@@ -1,6 +1,6 @@
 //! `millstream control-plane`: a node of the control plane.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
@@ -30,6 +30,7 @@ use super::{
     tier_args::{TierArgs, host_and_port},
 };
 use crate::{
+    capacity::{CapacityArgs, WorkerCommandLine},
     process::draw_seed,
     serve::{RestListener, RestTlsArgs, given_token, listen_address},
     telemetry::{ProcessIdentity, Telemetry, metrics_router, observe_jobs},
@@ -72,6 +73,8 @@ pub struct ControlPlaneArgs {
     rest_tls: RestTlsArgs,
     #[command(flatten)]
     tier: TierArgs,
+    #[command(flatten)]
+    capacity: CapacityArgs,
 }
 
 fn peer(text: &str) -> Result<Peer, String> {
@@ -137,7 +140,7 @@ impl Node {
             token: token.clone(),
             cluster_id: ClusterId::draw(&mut random).to_string(),
             workers_grace: WORKERS_CONNECT,
-            capacity: None,
+            capacity: args.capacity.config(|| args.worker())?,
         };
         let seeds = move || random.next_u64();
         tokio::spawn(elect(consensus.clone(), lead, seeds, roles, answerer));
@@ -212,6 +215,24 @@ impl ControlPlaneArgs {
     #[must_use]
     pub fn identity(&self) -> ProcessIdentity {
         ProcessIdentity::new("millstream-control-plane", self.id.to_string())
+    }
+
+    /// How a worker of this cluster is started on this machine.
+    fn worker(&self) -> anyhow::Result<WorkerCommandLine> {
+        let program = env::current_exe().context("failed to find this program")?;
+        let nodes: Vec<&str> = self
+            .peers
+            .iter()
+            .map(|peer| peer.address.as_str())
+            .collect();
+        let mut arguments = vec!["worker".to_owned(), "--until-input-ends".to_owned()];
+        arguments.extend(["--control-plane".to_owned(), nodes.join(",")]);
+        arguments.extend(self.tier.arguments());
+        Ok(WorkerCommandLine {
+            program,
+            arguments,
+            nodes: nodes.len(),
+        })
     }
 
     fn listen(&self) -> anyhow::Result<SocketAddr> {

@@ -73,6 +73,23 @@ impl TierArgs {
         }
     }
 
+    /// The same for a process that this one starts.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let given = [
+            ("--cluster", Some(self.cluster.clone())),
+            ("--cluster-ca", path(&self.cluster_ca)),
+            ("--cluster-cert", path(&self.cluster_cert)),
+            ("--cluster-key", path(&self.cluster_key)),
+            ("--cluster-server-name", self.cluster_server_name.clone()),
+        ];
+        let given = given.into_iter().filter_map(|(name, value)| {
+            let value = value.filter(|value| !value.is_empty())?;
+            Some([name.to_owned(), value])
+        });
+        given.flatten().collect()
+    }
+
     /// Listens for other tiers.
     ///
     /// # Errors
@@ -155,6 +172,21 @@ pub(crate) struct ControlPlaneAddresses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_is_started_is_of_the_same_cluster() {
+        let tier = TierArgs {
+            cluster: "blue".to_owned(),
+            cluster_ca: Some("ca.pem".into()),
+            cluster_cert: Some("".into()),
+            cluster_key: None,
+            cluster_server_name: Some("tier".to_owned()),
+        };
+        assert_eq!(
+            tier.arguments().join(" "),
+            "--cluster blue --cluster-ca ca.pem --cluster-server-name tier"
+        );
+    }
 
     #[test]
     fn addresses_are_hosts_with_ports() {

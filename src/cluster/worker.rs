@@ -27,6 +27,7 @@ use super::{
     tier_args::{ControlPlaneAddresses, ListenArgs, TierArgs},
 };
 use crate::{
+    parent::Parent,
     process::{Console, draw_seed},
     serve::listen_address,
     telemetry::{Telemetry, observe_operators},
@@ -47,6 +48,9 @@ pub struct WorkerArgs {
     /// shows MILLSTREAM_METRICS_TOKEN.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     metrics: Option<SocketAddr>,
+    /// Leave when standard input ends: for whoever starts workers, and may die.
+    #[arg(long)]
+    until_input_ends: bool,
     #[command(flatten)]
     tier: TierArgs,
 }
@@ -66,10 +70,23 @@ pub fn run(args: &WorkerArgs, telemetry: &Telemetry) -> anyhow::Result<ExitCode>
                 leaves.send_replace(true);
                 work.await
             }
+            () = input_ended(args.until_input_ends) => {
+                eprintln!("standard input has ended: other workers take over its tasks");
+                leaves.send_replace(true);
+                work.await
+            }
             worked = &mut work => worked,
             served = metrics(args.metrics, telemetry) => served,
         }
     })
+}
+
+/// Waits until standard input ends, if that is asked for.
+async fn input_ended(asked: bool) {
+    match asked {
+        true => Parent::listen().gone().await,
+        false => std::future::pending().await,
+    }
 }
 
 async fn work(args: &WorkerArgs, leave: watch::Receiver<bool>) -> anyhow::Result<()> {

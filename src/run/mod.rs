@@ -25,7 +25,7 @@ use crate::{
     keep::KeepArgs,
     telemetry::{observe_jobs, observe_runtime},
 };
-use duration::duration_ms;
+pub(crate) use duration::duration_ms;
 use report::ReportFile;
 
 pub(crate) use output::Printer;

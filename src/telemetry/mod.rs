@@ -36,6 +36,7 @@
 //! | `task.stage` | `checkpoint` | `job`, `task`, `epoch` | state is cut – staged at the store |
 //! | `epoch_log.write` | `task.stage`, by way of the call | `job`, `epoch` | the first delta of an epoch is at a state node – all are in the object store |
 //! | `checkpoint.commit` | `checkpoint` | `job`, `epoch`, `bytes` | all is staged – committed |
+//! | `autoscale.decide` | | `job`, `number`, `reason` | a decision about a job's parallelism |
 //! | `shard.apply` | `checkpoint.commit` | `job`, `shard`, `epoch` | a state node hears of the commit – reads see its rows |
 //!
 //! # Metrics

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 
 /// Another parallelism for a job.
 #[derive(Args, Debug)]
-#[group(id = "parallelism", required = true, multiple = false, args = ["tasks", "operators", "auto"])]
+#[command(group = ArgGroup::new("parallelism").required(true).args(["tasks", "operators", "auto"]))]
 pub(crate) struct ScaleArgs {
     /// Id of the job.
     job: String,
@@ -26,10 +26,10 @@ pub(crate) struct ScaleArgs {
     #[arg(long, value_name = "MIN..MAX", value_parser = bounds)]
     auto: Option<(u32, u32)>,
     /// Part of its time that a task should be at work [default: 0.8].
-    #[arg(long, value_name = "PART", requires = "auto")]
+    #[arg(long, value_name = "PART", requires = "auto", conflicts_with_all = ["tasks", "operators"])]
     target_utilisation: Option<f64>,
     /// Time in which what has piled up before a source should be worked off [default: 60000].
-    #[arg(long, value_name = "MS", requires = "auto")]
+    #[arg(long, value_name = "MS", requires = "auto", conflicts_with_all = ["tasks", "operators"])]
     catch_up_ms: Option<u64>,
 }
 
@@ -215,6 +215,6 @@ mod tests {
         check(&["4", "--auto", "1..8"], "cannot be used with");
         check(&["--auto", "8"], "two numbers of tasks such as 1..8");
         check(&["--operator", "=4"], "an operator and a number of tasks");
-        check(&["4", "--target-utilisation", "0.5"], "--auto");
+        check(&["4", "--target-utilisation", "0.5"], "cannot be used with");
     }
 }
