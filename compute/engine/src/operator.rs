@@ -271,6 +271,14 @@ pub trait Operator: Send {
     fn state(&mut self) -> Option<&mut dyn OperatorState> {
         None
     }
+
+    /// The job goes back to `restored`, its last committed epoch, with a new generation: what the
+    /// operator holds of later epochs is forgotten and read again when it is needed, the rest stays.
+    /// `false`: it cannot; another one is made from what is stored. (RisingWave and Flink throw all
+    /// of it away.)
+    fn roll_back(&mut self, _restored: Epoch) -> bool {
+        false
+    }
 }
 
 /// A node without inputs: reads splits, computes their columns, marks time.
@@ -335,6 +343,9 @@ pub trait OperatorState: Send {
     /// of `scope`. Forgets what has left (but for what is frozen and not encoded yet); answers what
     /// must be read whole of what came, before any of its rows.
     fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob>;
+
+    /// Epochs up to this one are committed.
+    fn committed(&mut self, _epoch: Epoch) {}
 
     /// Live rows and bytes of the working set.
     fn size(&self) -> StateSize;

@@ -4,6 +4,10 @@
 //! batches, and a row that is about to change or go before its turn is encoded first. So a task
 //! never stops for the length of its delta, and the delta of e holds the values as of e.
 
+use std::collections::{HashSet, VecDeque};
+
+use proto::types::Epoch;
+
 use super::delta::FrozenRows;
 
 /// Slot not changed since its last freeze.
@@ -19,10 +23,14 @@ pub struct Changes {
     changed: Vec<u32>,
     deleted: FrozenRows,
     frozen: Option<Frozen>,
+    /// Hashes of the keys that taken epochs changed, oldest first, as long as these are not known to
+    /// be committed.
+    uncommitted: VecDeque<(Epoch, Vec<u64>)>,
 }
 
 #[derive(Debug)]
 struct Frozen {
+    epoch: Epoch,
     mark: u32,
     changed: Vec<u32>,
     next: usize,
@@ -38,6 +46,7 @@ impl Default for Changes {
             changed: Vec::new(),
             deleted,
             frozen: None,
+            uncommitted: VecDeque::new(),
         }
     }
 }
@@ -99,12 +108,13 @@ impl Changes {
     }
 
     /// Closes the open epoch. The one before must have been taken.
-    pub fn freeze(&mut self) {
+    pub fn freeze(&mut self, epoch: Epoch) {
         assert!(
             self.frozen.is_none(),
             "an epoch is frozen only after the one before is taken"
         );
         self.frozen = Some(Frozen {
+            epoch,
             mark: self.mark,
             changed: std::mem::take(&mut self.changed),
             next: 0,
@@ -142,10 +152,44 @@ impl Changes {
 
     /// Takes the frozen rows, all encoded.
     pub fn take(&mut self) -> FrozenRows {
-        self.frozen
-            .take()
-            .map(|frozen| frozen.rows)
-            .unwrap_or_default()
+        let Some(frozen) = self.frozen.take() else {
+            return FrozenRows::default();
+        };
+        if !frozen.rows.is_empty() {
+            let hashes = frozen.rows.hashes().collect();
+            self.uncommitted.push_back((frozen.epoch, hashes));
+        }
+        frozen.rows
+    }
+
+    /// Epochs up to this one are committed.
+    pub fn committed(&mut self, epoch: Epoch) {
+        self.uncommitted.retain(|(of, _)| *of > epoch);
+    }
+
+    /// The hashes of all keys that were changed after `restored`, the last committed epoch;
+    /// `hash_of` says that of a slot. Nothing counts as changed after that: whoever calls it forgets
+    /// the keys' rows.
+    pub fn roll_back(
+        &mut self,
+        restored: Epoch,
+        hash_of: impl Fn(u32) -> u64,
+        dirty: &mut HashSet<u64>,
+    ) {
+        let uncommitted = std::mem::take(&mut self.uncommitted);
+        let after = uncommitted
+            .into_iter()
+            .filter(|(epoch, _)| *epoch > restored);
+        after.for_each(|(_, hashes)| dirty.extend(hashes));
+        dirty.extend(self.deleted.hashes());
+        if let Some(frozen) = self.frozen.take() {
+            dirty.extend(frozen.rows.hashes());
+            dirty.extend(frozen.changed.into_iter().map(&hash_of));
+        }
+        dirty.extend(self.changed.drain(..).map(&hash_of));
+        self.deleted = FrozenRows::default();
+        self.marks.fill(CLEAN);
+        self.mark = CLEAN + 1;
     }
 
     /// Bytes of memory.
@@ -160,7 +204,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
-    use proto::types::{Epoch, KeyGroupCount, TableId};
+    use proto::types::{KeyGroupCount, TableId};
     use state_client::page::Run;
 
     use super::*;
@@ -226,7 +270,7 @@ mod tests {
                 Step::Delete(_) => {}
                 Step::Freeze => {
                     self.save();
-                    self.changes.freeze();
+                    self.changes.freeze(Epoch(1));
                     self.frozen = Some(self.now.clone());
                 }
                 Step::Encode(rows) => drop(changes.encode(rows, encode(now))),

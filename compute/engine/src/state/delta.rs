@@ -65,6 +65,11 @@ impl FrozenRows {
             }));
     }
 
+    /// The hashes of the rows' keys.
+    pub fn hashes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.rows.iter().map(|row| row.hash)
+    }
+
     /// Rows.
     #[must_use]
     pub fn len(&self) -> usize {

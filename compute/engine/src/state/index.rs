@@ -4,7 +4,7 @@
 //! memory, so a miss is a definite absence; of *partial* ones a miss is unknown until the key's
 //! hash has been read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use hashbrown::HashTable;
 use proto::types::{KeyGroup, KeyGroupCount, KeyGroupSet};
@@ -37,6 +37,15 @@ struct Group {
     slots: HashTable<u32>,
     /// `Some`: partial; hashes whose keys are all in memory or do not exist.
     loaded: Option<BTreeSet<u64>>,
+    /// Of a group that is not partial: hashes of which nothing is known all the same.
+    unknown: BTreeSet<u64>,
+}
+
+impl Group {
+    /// Whether some of its keys may have to be read.
+    fn is_partial(&self) -> bool {
+        self.loaded.is_some() || !self.unknown.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -73,6 +82,7 @@ impl KeyIndex {
                 is_owned,
                 slots: HashTable::new(),
                 loaded: (is_owned && partial).then(BTreeSet::new),
+                unknown: BTreeSet::new(),
             }
         };
         KeyIndex {
@@ -138,29 +148,43 @@ impl KeyIndex {
     #[must_use]
     pub fn is_unknown(&self, hash: u64) -> bool {
         let group = &self.groups[self.group_of(hash)];
-        group
-            .loaded
-            .as_ref()
-            .is_some_and(|loaded| !loaded.contains(&hash))
+        match &group.loaded {
+            Some(loaded) => !loaded.contains(&hash),
+            None => group.unknown.contains(&hash),
+        }
+    }
+
+    /// Nothing is known of keys with these hashes any more; none of them is in memory.
+    pub fn mark_unknown(&mut self, hashes: &HashSet<u64>) {
+        for hash in hashes {
+            let group = &mut self.groups[usize::from(self.key_groups.of_hash(*hash).0)];
+            let was_partial = group.is_partial();
+            match &mut group.loaded {
+                Some(loaded) => loaded.remove(hash),
+                None => group.unknown.insert(*hash),
+            };
+            self.partial_groups += usize::from(!was_partial);
+        }
     }
 
     /// All keys with this hash are in memory now, or do not exist.
     pub fn mark_loaded(&mut self, hash: u64) {
         let group = self.group_of(hash);
-        if let Some(loaded) = &mut self.groups[group].loaded {
-            loaded.insert(hash);
-        }
+        let group = &mut self.groups[group];
+        let was_partial = group.is_partial();
+        match &mut group.loaded {
+            Some(loaded) => loaded.insert(hash),
+            None => group.unknown.remove(&hash),
+        };
+        self.partial_groups -= usize::from(was_partial && !group.is_partial());
     }
 
     /// A whole key group has been read.
     pub fn mark_resident(&mut self, key_group: KeyGroup) {
-        if self.groups[usize::from(key_group.0)]
-            .loaded
-            .take()
-            .is_some()
-        {
-            self.partial_groups -= 1;
-        }
+        let group = &mut self.groups[usize::from(key_group.0)];
+        self.partial_groups -= usize::from(group.is_partial());
+        group.loaded = None;
+        group.unknown.clear();
     }
 
     /// The slots of some key groups.
@@ -180,7 +204,9 @@ impl KeyIndex {
             debug_assert!(group.slots.is_empty(), "rows of a key group that left");
             group.is_owned = false;
             group.slots = HashTable::new();
-            self.partial_groups -= usize::from(group.loaded.take().is_some());
+            self.partial_groups -= usize::from(group.is_partial());
+            group.loaded = None;
+            group.unknown.clear();
         }
         for group in came.iter() {
             let group = &mut self.groups[usize::from(group.0)];
@@ -347,7 +373,10 @@ impl KeyIndex {
             .iter()
             .map(|group| group.slots.capacity() * 5)
             .sum();
-        let loaded = |group: &Group| group.loaded.as_ref().map_or(0, |loaded| loaded.len() * 16);
+        let loaded = |group: &Group| {
+            let loaded = group.loaded.as_ref().map_or(0, BTreeSet::len);
+            (loaded + group.unknown.len()) * 16
+        };
         keys + tables
             + self.hashes.capacity() * 8
             + self.free.capacity() * 4

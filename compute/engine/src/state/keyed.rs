@@ -110,6 +110,9 @@ pub trait KeyedLogic: Send {
 
     /// The state side.
     fn state(&mut self) -> &mut dyn OperatorState;
+
+    /// Forgets all that was changed after `restored`; see [`Operator::roll_back`].
+    fn roll_back(&mut self, restored: Epoch);
 }
 
 /// An operator around [`KeyedLogic`].
@@ -311,5 +314,18 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
 
     fn state(&mut self) -> Option<&mut dyn OperatorState> {
         Some(self.logic.state())
+    }
+
+    fn roll_back(&mut self, restored: Epoch) -> bool {
+        // Rows on their way come again, and replies are for nobody.
+        self.waiting.clear();
+        self.waiting_rows = 0;
+        self.readmitted.clear();
+        self.accounting.clear();
+        self.in_flight.clear();
+        self.requested.clear();
+        self.fence = None;
+        self.logic.roll_back(restored);
+        true
     }
 }

@@ -1,6 +1,8 @@
 //! One value per key: index, change tracking and the owner's columns.
 
-use proto::types::TableId;
+use std::collections::HashSet;
+
+use proto::types::{Epoch, TableId};
 use state_client::LoadedRow;
 
 use super::{
@@ -160,9 +162,32 @@ impl<V: Values> MapTable<V> {
         Ok(())
     }
 
+    /// See [`Changes::committed`].
+    pub fn committed(&mut self, epoch: Epoch) {
+        self.changes.committed(epoch);
+    }
+
+    /// See [`Changes::roll_back`].
+    pub fn roll_back(&mut self, restored: Epoch, dirty: &mut HashSet<u64>) {
+        let index = &self.index;
+        self.changes
+            .roll_back(restored, |slot| index.hash(slot), dirty);
+    }
+
+    /// Forgets the rows of keys with these hashes: they are to be read again.
+    pub fn forget_dirty(&mut self, dirty: &HashSet<u64>) {
+        let slots: Vec<u32> = self.index.iter().collect();
+        for slot in slots {
+            if dirty.contains(&self.index.hash(slot)) {
+                self.index.remove(slot);
+            }
+        }
+        self.index.mark_unknown(dirty);
+    }
+
     /// See [`Changes::freeze`].
-    pub fn freeze(&mut self) {
-        self.changes.freeze();
+    pub fn freeze(&mut self, epoch: Epoch) {
+        self.changes.freeze(epoch);
     }
 
     /// See [`Changes::encode`].

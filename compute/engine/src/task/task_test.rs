@@ -1,7 +1,7 @@
 //! Two tasks over a channel: numbers are counted by key and staged, through crashes at any step.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
@@ -254,6 +254,13 @@ impl KeyedLogic for Counter {
     fn state(&mut self) -> &mut dyn OperatorState {
         self
     }
+
+    fn roll_back(&mut self, restored: Epoch) {
+        let mut dirty = HashSet::new();
+        self.table.roll_back(restored, &mut dirty);
+        self.table.forget_dirty(&dirty);
+        self.output.clear();
+    }
 }
 
 impl OperatorState for Counter {
@@ -270,8 +277,8 @@ impl OperatorState for Counter {
         Vec::new()
     }
 
-    fn freeze(&mut self, _epoch: Epoch) {
-        self.table.freeze();
+    fn freeze(&mut self, epoch: Epoch) {
+        self.table.freeze(epoch);
         self.frozen = std::mem::take(&mut self.output);
     }
 

@@ -1,5 +1,7 @@
 //! Which values each group has seen, per FILTER: what makes an aggregate DISTINCT.
 
+use std::collections::HashSet;
+
 use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
 use engine::{
     key::{KeyEncoder, Keys, mix},
@@ -7,6 +9,7 @@ use engine::{
     state::{Changes, FrozenRows, KeyIndex, NO_SLOT},
 };
 use hashbrown::HashTable;
+use proto::types::Epoch;
 
 use super::{
     distinct_values::{Presence, ValueStore},
@@ -235,8 +238,25 @@ impl DistinctTable {
     }
 
     /// See [`Changes::freeze`].
-    pub(crate) fn freeze(&mut self) {
-        self.changes.freeze();
+    pub(crate) fn freeze(&mut self, epoch: Epoch) {
+        self.changes.freeze(epoch);
+    }
+
+    /// See [`Changes::committed`].
+    pub(crate) fn committed(&mut self, epoch: Epoch) {
+        self.changes.committed(epoch);
+    }
+
+    /// See [`Changes::roll_back`].
+    pub(crate) fn roll_back(
+        &mut self,
+        index: &KeyIndex,
+        restored: Epoch,
+        dirty: &mut HashSet<u64>,
+    ) {
+        let groups = &self.groups;
+        self.changes
+            .roll_back(restored, |entry| index.hash(groups[entry as usize]), dirty);
     }
 
     /// See [`Changes::encode`].

@@ -40,6 +40,8 @@ pub struct GroupAggregateOperator {
     schema: SchemaRef,
     emit_update_before: bool,
     /// (hash, sub) of distinct values that have been read.
+    /// Some groups may have values that are not in memory.
+    has_read_groups: bool,
     loaded_subs: BTreeSet<(u64, u64)>,
     /// Values whose group has not been read yet.
     early: Vec<(TableId, LoadedRow)>,
@@ -84,6 +86,7 @@ impl GroupAggregateOperator {
             store,
             schema: arrow_schema(&output),
             emit_update_before: spec.emit_update_before,
+            has_read_groups: false,
             loaded_subs: BTreeSet::new(),
             early: Vec::new(),
             slots: Vec::new(),
@@ -260,7 +263,7 @@ impl KeyedLogic for GroupAggregateOperator {
     }
 
     fn is_resident(&self) -> bool {
-        self.store.main.index().is_resident()
+        self.store.main.index().is_resident() && !self.has_read_groups
     }
 
     fn wanted(
@@ -315,6 +318,8 @@ impl KeyedLogic for GroupAggregateOperator {
         }
         if is_group {
             self.store.main.index_mut().mark_loaded(request.hash);
+            // Values of groups that were read are read as rows name them.
+            self.has_read_groups |= !self.plan.distincts.is_empty();
             let early = std::mem::take(&mut self.early);
             for (table, row) in early {
                 if row.hash != request.hash {
@@ -360,6 +365,12 @@ impl KeyedLogic for GroupAggregateOperator {
     fn state(&mut self) -> &mut dyn OperatorState {
         self
     }
+
+    fn roll_back(&mut self, restored: Epoch) {
+        let dirty = self.store.roll_back(restored);
+        self.loaded_subs.retain(|(hash, _)| !dirty.contains(hash));
+        self.early.clear();
+    }
 }
 
 impl OperatorState for GroupAggregateOperator {
@@ -372,8 +383,12 @@ impl OperatorState for GroupAggregateOperator {
         Ok(())
     }
 
-    fn freeze(&mut self, _epoch: Epoch) {
-        self.store.freeze();
+    fn freeze(&mut self, epoch: Epoch) {
+        self.store.freeze(epoch);
+    }
+
+    fn committed(&mut self, epoch: Epoch) {
+        self.store.committed(epoch);
     }
 
     fn encode(&mut self, rows_max: usize) -> bool {

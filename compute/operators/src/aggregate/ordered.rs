@@ -1,7 +1,7 @@
 //! The values that each group has, in order, with how many copies of each: MIN and MAX that can
 //! forget.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use arrow::{
     array::{Array, ArrayRef, ArrowPrimitiveType, AsArray as _, BinaryArray, StringArray},
@@ -13,6 +13,7 @@ use engine::{
     operator::OperatorError,
     state::{Changes, FrozenRows, KeyIndex},
 };
+use proto::types::Epoch;
 
 use super::{
     native::{Native, array_of, primitive, with_primitive},
@@ -261,8 +262,28 @@ impl OrderedTable {
     }
 
     /// See [`Changes::freeze`].
-    pub(crate) fn freeze(&mut self) {
-        self.changes.freeze();
+    pub(crate) fn freeze(&mut self, epoch: Epoch) {
+        self.changes.freeze(epoch);
+    }
+
+    /// See [`Changes::committed`].
+    pub(crate) fn committed(&mut self, epoch: Epoch) {
+        self.changes.committed(epoch);
+    }
+
+    /// See [`Changes::roll_back`].
+    pub(crate) fn roll_back(
+        &mut self,
+        index: &KeyIndex,
+        restored: Epoch,
+        dirty: &mut HashSet<u64>,
+    ) {
+        let entries = &self.entries;
+        self.changes.roll_back(
+            restored,
+            |entry| index.hash(entries[entry as usize].group),
+            dirty,
+        );
     }
 
     /// See [`Changes::encode`].

@@ -1,7 +1,7 @@
 //! The groups of an aggregation with all that belongs to them, in one namespace: accumulators in
 //! the table "main", distinct values in "distinct", ordered values in "values".
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use engine::{
@@ -9,7 +9,7 @@ use engine::{
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
     state::{FrozenRows, KeyIndex, MapTable, NO_SLOT, TableDelta},
 };
-use proto::types::TableId;
+use proto::types::{Epoch, TableId};
 use state_client::LoadedRow;
 
 use super::{
@@ -329,10 +329,43 @@ impl AggregateStore {
     }
 
     /// See [`engine::state::Changes::freeze`].
-    pub(crate) fn freeze(&mut self) {
-        self.main.freeze();
-        self.distincts.iter_mut().for_each(DistinctTable::freeze);
-        self.ordereds.iter_mut().for_each(OrderedTable::freeze);
+    pub(crate) fn freeze(&mut self, epoch: Epoch) {
+        self.main.freeze(epoch);
+        let (distincts, ordereds) = (self.distincts.iter_mut(), self.ordereds.iter_mut());
+        distincts.for_each(|table| table.freeze(epoch));
+        ordereds.for_each(|table| table.freeze(epoch));
+    }
+
+    /// See [`engine::state::Changes::committed`].
+    pub(crate) fn committed(&mut self, epoch: Epoch) {
+        self.main.committed(epoch);
+        let (distincts, ordereds) = (self.distincts.iter_mut(), self.ordereds.iter_mut());
+        distincts.for_each(|table| table.committed(epoch));
+        ordereds.for_each(|table| table.committed(epoch));
+    }
+
+    /// Forgets the groups that were changed after `restored`, with all their values; the hashes of
+    /// their keys.
+    pub(crate) fn roll_back(&mut self, restored: Epoch) -> HashSet<u64> {
+        let mut dirty = HashSet::new();
+        let index = self.main.index();
+        for table in &mut self.distincts {
+            table.roll_back(index, restored, &mut dirty);
+        }
+        for table in &mut self.ordereds {
+            table.roll_back(index, restored, &mut dirty);
+        }
+        self.main.roll_back(restored, &mut dirty);
+        let index = self.main.index();
+        let is_dirty = |hash: u64| dirty.contains(&hash);
+        for table in &mut self.distincts {
+            table.forget(index, &is_dirty);
+        }
+        for table in &mut self.ordereds {
+            table.forget(index, &is_dirty);
+        }
+        self.main.forget_dirty(&dirty);
+        dirty
     }
 
     /// See [`engine::state::Changes::encode`].

@@ -1,11 +1,14 @@
 //! The rows of both sides of a join and the chains that link rows of one key.
 
+use std::collections::HashSet;
+
 use engine::{
     key::KeyBatch,
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
     state::{KeyIndex, NO_SLOT},
 };
 
+use proto::types::Epoch;
 use state_client::LoadedRow;
 
 use super::shape::{JoinShape, LEFT, RIGHT};
@@ -143,6 +146,25 @@ impl JoinState {
             self.index.remove(key_slot);
         }
         self.index.reassign(&change.left, &change.came);
+    }
+
+    /// Forgets all rows of keys of which some were changed after `restored`: they are to be read again.
+    pub(super) fn roll_back(&mut self, restored: Epoch) {
+        let mut dirty = HashSet::new();
+        for side in &mut self.sides {
+            side.rows.roll_back(restored, &mut dirty);
+        }
+        let is_dirty = |hash: u64| dirty.contains(&hash);
+        for side in &mut self.sides {
+            side.rows.forget_left(&is_dirty);
+        }
+        let keys: Vec<u32> = self.index.iter().collect();
+        for key in keys {
+            if is_dirty(self.index.hash(key)) {
+                self.index.remove(key);
+            }
+        }
+        self.index.mark_unknown(&dirty);
     }
 
     /// Puts loaded rows of one side into memory; the key slots they belong to, [`NO_SLOT`] where a

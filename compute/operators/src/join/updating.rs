@@ -355,6 +355,11 @@ impl KeyedLogic for JoinOperator {
     fn state(&mut self) -> &mut dyn OperatorState {
         self
     }
+
+    fn roll_back(&mut self, restored: Epoch) {
+        self.state.roll_back(restored);
+        self.probe = None;
+    }
 }
 
 impl OperatorState for JoinOperator {
@@ -384,6 +389,11 @@ impl OperatorState for JoinOperator {
             tables: sides.filter_map(|side| side.rows.take_delta()).collect(),
             ..StateDelta::default()
         }
+    }
+
+    fn committed(&mut self, epoch: Epoch) {
+        let sides = self.state.sides.iter_mut();
+        sides.for_each(|side| side.rows.committed(epoch));
     }
 
     fn reassign(&mut self, _scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {

@@ -151,6 +151,10 @@ impl KeyedLogic for DeduplicateOperator {
     fn state(&mut self) -> &mut dyn OperatorState {
         self
     }
+
+    fn roll_back(&mut self, restored: proto::types::Epoch) {
+        self.latest.roll_back(restored);
+    }
 }
 
 keeps_latest_rows!(DeduplicateOperator);

@@ -81,6 +81,10 @@ impl KeyedLogic for ChangelogNormalizeOperator {
     fn state(&mut self) -> &mut dyn OperatorState {
         self
     }
+
+    fn roll_back(&mut self, restored: proto::types::Epoch) {
+        self.latest.roll_back(restored);
+    }
 }
 
 keeps_latest_rows!(ChangelogNormalizeOperator);

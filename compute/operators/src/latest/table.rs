@@ -1,7 +1,7 @@
 //! One row per key and what a batch does to it: whatever happens to a key within a batch comes
 //! out as one change.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array},
@@ -275,8 +275,18 @@ impl LatestRows {
         Ok(mixed.collect::<Result<_, _>>()?)
     }
 
-    pub(super) fn freeze(&mut self) {
-        self.table.freeze();
+    pub(super) fn freeze(&mut self, epoch: Epoch) {
+        self.table.freeze(epoch);
+    }
+
+    pub(super) fn committed(&mut self, epoch: Epoch) {
+        self.table.committed(epoch);
+    }
+
+    pub(super) fn roll_back(&mut self, restored: Epoch) {
+        let mut dirty = HashSet::new();
+        self.table.roll_back(restored, &mut dirty);
+        self.table.forget_dirty(&dirty);
     }
 
     pub(super) fn encode(&mut self, rows_max: usize) -> bool {
@@ -318,8 +328,12 @@ macro_rules! keeps_latest_rows {
                 Ok(())
             }
 
-            fn freeze(&mut self, _epoch: proto::types::Epoch) {
-                self.latest.freeze();
+            fn freeze(&mut self, epoch: proto::types::Epoch) {
+                self.latest.freeze(epoch);
+            }
+
+            fn committed(&mut self, epoch: proto::types::Epoch) {
+                self.latest.committed(epoch);
             }
 
             fn encode(&mut self, rows_max: usize) -> bool {

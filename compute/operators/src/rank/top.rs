@@ -307,9 +307,20 @@ impl KeyedLogic for RankOperator {
     fn state(&mut self) -> &mut dyn OperatorState {
         self
     }
+
+    fn roll_back(&mut self, restored: Epoch) {
+        let mut dirty = std::collections::HashSet::new();
+        self.ranking.rows.roll_back(restored, &mut dirty);
+        self.ranking.forget_left(&|hash| dirty.contains(&hash));
+        self.ranking.index.mark_unknown(&dirty);
+    }
 }
 
 impl OperatorState for RankOperator {
+    fn committed(&mut self, epoch: Epoch) {
+        self.ranking.rows.committed(epoch);
+    }
+
     fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
         let left = |hash: u64| change.left.contains(scope.key_groups.of_hash(hash));
         if !change.left.is_empty() {

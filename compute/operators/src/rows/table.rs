@@ -10,6 +10,8 @@
 //! The epoch of an appended row is that of the barrier before it, which no other incarnation of
 //! the task that commits can have used.
 
+use std::collections::HashSet;
+
 use arrow::array::ArrayRef;
 use engine::{
     codec::{ByteRows, RowCodec},
@@ -343,7 +345,21 @@ impl RowTable {
     pub(crate) fn freeze(&mut self, epoch: Epoch) {
         self.rows.frozen_base = self.rows.open_base;
         self.rows.open_base = epoch.0;
-        self.changes.freeze();
+        self.changes.freeze(epoch);
+    }
+
+    /// See [`Changes::committed`].
+    pub(crate) fn committed(&mut self, epoch: Epoch) {
+        self.changes.committed(epoch);
+    }
+
+    /// See [`Changes::roll_back`].
+    pub(crate) fn roll_back(&mut self, restored: Epoch, dirty: &mut HashSet<u64>) {
+        let hashes = &self.rows.hashes;
+        self.changes
+            .roll_back(restored, |slot| hashes[slot as usize], dirty);
+        self.rows.open_base = restored.0;
+        self.rows.frozen_base = restored.0;
     }
 
     /// See [`Changes::encode`].

@@ -5,6 +5,7 @@ use engine::{
     clock::ManualClock,
     operator::{Counters, Operator, OperatorContext, OperatorError, Outbox, Step, TaskScope},
     source::DeadLetter,
+    state::ScanJob,
 };
 use futures::executor::block_on;
 use proto::types::{Epoch, Generation, JobId, KeyGroupCount, TaskId};
@@ -231,6 +232,12 @@ impl<'a> Run<'a> {
                     state.freeze(epoch);
                 }
                 self.freezing = true;
+                let moves = self.random(3) == 0;
+                self.output.push(element);
+                if moves {
+                    self.move_key_groups();
+                }
+                continue;
             }
             self.output.push(element);
         }
@@ -266,6 +273,10 @@ impl<'a> Run<'a> {
     fn answer_one(&mut self) {
         let index = self.random(self.reads.len());
         let (ticket, request) = self.reads.swap_remove(index);
+        if request.min_epoch > self.committed {
+            // Of a key group that came with the last barrier.
+            self.commit();
+        }
         let reply = block_on(self.store.read(self.who, request)).expect("a reply");
         self.call(|operator, context| operator.loaded(ticket, reply, context));
     }
@@ -275,6 +286,29 @@ impl<'a> Run<'a> {
             self.answer_one();
         }
         assert_eq!(self.step, Step::Done, "all reads are answered");
+    }
+
+    /// Half of the key groups go to another task and come back at once: all that the operator has of
+    /// them is forgotten, and read again.
+    fn move_key_groups(&mut self) {
+        let all = self.scope.clone();
+        let half = all.owned.iter().filter(|group| group.0 % 2 == 0);
+        let fewer = TaskScope {
+            owned: half.collect(),
+            ..all.clone()
+        };
+        let (fewer, left) = all.reassigned(&fewer, self.epoch);
+        let (again, came) = fewer.reassigned(&all, self.epoch);
+        let mut jobs = Vec::new();
+        if let Some(state) = self.operator.state() {
+            jobs.extend(state.reassign(&fewer, &left));
+            jobs.extend(state.reassign(&again, &came));
+        }
+        self.scope = again;
+        if !jobs.is_empty() {
+            self.commit();
+            self.hydrate(jobs);
+        }
     }
 
     /// Encodes the rest of the frozen epoch and commits it.
@@ -314,24 +348,33 @@ impl<'a> Run<'a> {
         block_on(self.store.commit(self.who, epoch, objects)).expect("committed");
     }
 
+    /// Goes on from the last commit: with what it has, as far as that still counts, or anew.
     fn restart(&mut self) {
         self.who.generation = self.who.generation.next();
         let begun = block_on(self.store.begin(self.who)).expect("a generation");
         let committed = begun.restored;
         assert_eq!(committed, self.epoch, "the epoch was committed");
         self.scope = scope(committed);
-        self.operator = (self.make)(&self.scope).expect("an operator");
         self.out = Outbox::default();
         self.reads.clear();
         self.step = Step::Done;
         self.counters = Counters::default();
+        self.freezing = false;
+        if self.random(2) == 0 && self.operator.roll_back(committed) {
+            return;
+        }
+        self.operator = (self.make)(&self.scope).expect("an operator");
         let jobs = match self.operator.state() {
             Some(state) => state.hydrate(&self.scope),
             None => Vec::new(),
         };
+        self.hydrate(jobs);
+    }
+
+    fn hydrate(&mut self, jobs: Vec<ScanJob>) {
         for job in jobs {
             let mut request = ScanRequest {
-                min_epoch: committed,
+                min_epoch: self.committed,
                 table: job.table,
                 key_group: job.key_group,
                 namespace: None,

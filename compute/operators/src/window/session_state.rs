@@ -21,6 +21,8 @@ pub(super) struct FrozenFired {
     before: i64,
     /// Key groups that were read and whose sessions are not indexed yet.
     unindexed: KeyGroupSet,
+    /// What was read does not decode; told when rows come.
+    damage: Option<OperatorError>,
 }
 
 impl Default for FrozenFired {
@@ -30,6 +32,7 @@ impl Default for FrozenFired {
             owned: KeyGroupSet::default(),
             before: TIMESTAMP_MIN,
             unindexed: KeyGroupSet::default(),
+            damage: None,
         }
     }
 }
@@ -37,6 +40,9 @@ impl Default for FrozenFired {
 impl SessionAggregateOperator {
     /// Indexes the sessions that were read.
     pub(super) fn settle(&mut self) -> Result<(), OperatorError> {
+        if let Some(damage) = self.frozen.damage.take() {
+            return Err(damage);
+        }
         self.settle_fired();
         let groups = std::mem::take(&mut self.frozen.unindexed);
         if groups.is_empty() {
@@ -84,9 +90,13 @@ impl OperatorState for SessionAggregateOperator {
         Ok(())
     }
 
-    fn freeze(&mut self, _epoch: Epoch) {
+    fn committed(&mut self, epoch: Epoch) {
+        self.store.committed(epoch);
+    }
+
+    fn freeze(&mut self, epoch: Epoch) {
         self.settle_fired();
-        self.store.freeze();
+        self.store.freeze(epoch);
         self.frozen.fired = self.fired.clone();
         self.frozen.owned = self.scope.owned.clone();
     }
@@ -109,6 +119,8 @@ impl OperatorState for SessionAggregateOperator {
     }
 
     fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
+        // What came last may leave before any row has come.
+        self.frozen.damage = self.settle().err();
         self.scope = scope.clone();
         for session in self.store.main.index().slots_of(&change.left) {
             let first = self.store.main.values.extent(session).0;

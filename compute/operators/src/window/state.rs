@@ -129,9 +129,10 @@ impl OperatorState for WindowAggregateOperator {
         Ok(())
     }
 
-    fn freeze(&mut self, _epoch: Epoch) {
+    fn freeze(&mut self, epoch: Epoch) {
         self.settle_fired();
-        self.slices.values_mut().for_each(AggregateStore::freeze);
+        let stores = self.slices.values_mut();
+        stores.for_each(|store| store.freeze(epoch));
         self.freeze.is_open = true;
         self.freeze.fired = self.fired.clone();
         self.freeze.owned = self.scope.owned.clone();
@@ -160,6 +161,11 @@ impl OperatorState for WindowAggregateOperator {
         self.freeze.is_open = false;
         self.marks(&mut delta);
         delta
+    }
+
+    fn committed(&mut self, epoch: Epoch) {
+        let stores = self.slices.values_mut();
+        stores.for_each(|store| store.committed(epoch));
     }
 
     fn size(&self) -> StateSize {
