@@ -12,6 +12,8 @@ pub(crate) const COMMANDS_MAX: usize = 1024;
 pub(crate) const EVENTS_MAX: usize = 4096;
 /// Barriers that may wait in a task.
 pub(crate) const TASK_COMMANDS_MAX: usize = 64;
+/// How long tasks may take to hand over what they hold when their generation ends.
+pub(crate) const YIELD_MAX: Duration = Duration::from_secs(1);
 /// Dead letters of a generation that may wait; further ones are counted only.
 pub(crate) const DEAD_LETTERS_WAITING_MAX: usize = 1000;
 /// Output that a job may owe before its sources wait: in sinks, staged, and not yet published.

@@ -21,7 +21,7 @@ use crate::{
     build::{BuildError, Builder},
     caps::{COMMANDS_MAX, EVENTS_MAX, JOB_COMMANDS_MAX},
     exchange::ExchangeConfig,
-    generation::{RunningGeneration, TaskFigures},
+    generation::{Kept, RunningGeneration, TaskFigures},
 };
 
 /// What a worker is given by the process that runs it.
@@ -145,6 +145,7 @@ async fn run(
                 events: events.clone(),
                 figures: figures.clone(),
                 running: None,
+                kept: Mutex::default(),
             };
             JobTask::start(job, before)
         });
@@ -209,6 +210,8 @@ struct JobLoop {
     events: mpsc::Sender<WorkerEvent>,
     figures: Figures,
     running: Option<RunningGeneration>,
+    /// What tasks held that were suspended. Behind a lock only because it is not `Sync`.
+    kept: Mutex<Kept>,
 }
 
 impl JobLoop {
@@ -248,6 +251,12 @@ impl JobLoop {
                         running.committed(epoch);
                     }
                 }
+                WorkerCommand::Suspend { .. } => {
+                    if let Some(running) = self.running.take() {
+                        let kept = running.suspend().await;
+                        *self.kept.get_mut().unwrap_or_else(PoisonError::into_inner) = kept;
+                    }
+                }
                 WorkerCommand::Stop { .. } => {
                     let generation = self.stop().await;
                     self.forget();
@@ -278,10 +287,12 @@ impl JobLoop {
 
     async fn deploy(&mut self, deployment: Deployment) {
         self.stop().await;
+        let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let kept = std::mem::take(kept);
         let generation = deployment.generation;
         let span = info_span!("worker.deploy", job = %self.job, %generation);
         let span = span_with_parent(span, deployment.traceparent.as_deref());
-        let start = RunningGeneration::start(&self.config, deployment, &self.events);
+        let start = RunningGeneration::start(&self.config, deployment, kept, &self.events);
         match start.instrument(span).await {
             Ok(running) => {
                 self.figures.lock().insert(self.job, running.figures());

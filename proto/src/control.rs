@@ -253,6 +253,12 @@ pub enum WorkerCommand {
         /// Epoch.
         epoch: Epoch,
     },
+    /// Stop all tasks of the job for a new generation, which will go on with what they hold: only what
+    /// they have changed since the last commit is to be forgotten.
+    Suspend {
+        /// Job.
+        job: JobId,
+    },
     /// Stop all tasks of the job; answered by [`WorkerEventKind::Stopped`].
     Stop {
         /// Job.
@@ -277,7 +283,9 @@ impl WorkerCommand {
             | WorkerCommand::Committed {
                 job, generation, ..
             } => (*job, *generation),
-            WorkerCommand::Stop { job } => (*job, Generation::default()),
+            WorkerCommand::Stop { job } | WorkerCommand::Suspend { job } => {
+                (*job, Generation::default())
+            }
         }
     }
 }

@@ -48,6 +48,11 @@ pub(crate) struct BuiltTask {
 }
 
 impl BuiltTask {
+    /// Takes over what the same task of an older generation holds; how many operators.
+    pub(crate) fn adopt(&mut self, old: Graph) -> usize {
+        self.graph.adopt(old, self.scope.restored)
+    }
+
     /// All that the engine wants to run it.
     pub(crate) fn into_parts(
         self,

@@ -13,4 +13,4 @@ mod links;
 mod reroute;
 mod running;
 
-pub(crate) use running::{RunningGeneration, TaskFigures};
+pub(crate) use running::{Kept, RunningGeneration, TaskFigures};

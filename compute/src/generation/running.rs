@@ -3,14 +3,14 @@
 use std::{
     collections::BTreeMap,
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
 use engine::{
     Barrier,
     flow::OutputBudget,
-    task::{Task, TaskCommand, TaskError, TaskMetrics},
+    task::{Graph, Task, TaskCommand, TaskError, TaskMetrics},
 };
 use futures::{FutureExt as _, channel::mpsc as task_channel};
 use proto::{
@@ -21,6 +21,7 @@ use state_client::Incarnation;
 use tokio::{
     sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
+    time::timeout,
 };
 
 use super::{
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     build::{BuildError, Builder, BuiltTask, Connected, OpenPublisher},
-    caps::TASK_COMMANDS_MAX,
+    caps::{TASK_COMMANDS_MAX, YIELD_MAX},
     publish::PublishLoop,
     report::Reporter,
     task_spans::{TaskSpans, TracedStore},
@@ -51,6 +52,8 @@ pub(crate) struct RunningGeneration {
     publishers: BTreeMap<SinkId, AbortHandle>,
     committed: watch::Sender<Epoch>,
     pub(super) links: Vec<RoutingLinks>,
+    /// Operators of tasks that have yielded.
+    yielded: Arc<Mutex<Kept>>,
     /// The routing that is prepared.
     pub(super) next: Option<Next>,
     /// What changes when an epoch is committed, oldest first.
@@ -75,12 +78,20 @@ pub(super) struct Leaving {
     pub(super) new_publishers: Vec<OpenPublisher>,
 }
 
+/// Operators of a generation that has ended, for the next one.
+pub(crate) type Kept = BTreeMap<TaskId, Graph>;
+
 /// Where a task's figures are.
 #[derive(Clone)]
 pub(crate) struct TaskFigures {
     /// Index among its fragment's tasks.
     pub(crate) index: u32,
     pub(crate) metrics: Arc<TaskMetrics>,
+}
+
+fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    // Nothing panics while it is held.
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RunningGeneration {
@@ -111,16 +122,18 @@ impl RunningGeneration {
             publishers: BTreeMap::new(),
             committed: watch::channel(deployment.restored).0,
             links: Vec::new(),
+            yielded: Arc::default(),
             next: None,
             leaving: Vec::new(),
             deployment,
         }
     }
 
-    /// Builds and starts everything.
+    /// Builds and starts everything. Tasks go on with what is kept of them.
     pub(crate) async fn start(
         config: &WorkerConfig,
         deployment: Deployment,
+        mut kept: Kept,
         events: &mpsc::Sender<WorkerEvent>,
     ) -> Result<RunningGeneration, BuildError> {
         let mut running = RunningGeneration::empty(config, &deployment, events);
@@ -139,7 +152,15 @@ impl RunningGeneration {
         let builder = Builder::new(config, &running.deployment);
         let all = running.deployment.tasks_here();
         let publishers = builder.connect(&mut running.connected, &all).await?;
-        let built = builder.build(&running.connected, &all, &mut wiring)?;
+        let mut built = builder.build(&running.connected, &all, &mut wiring)?;
+        if running.deployment.restored > Epoch::ZERO {
+            for task in &mut built {
+                if let Some(old) = kept.remove(&task.spec.task) {
+                    let operators = task.adopt(old);
+                    tracing::debug!(task = %task.spec.task, operators, "a task keeps its state");
+                }
+            }
+        }
         for publisher in publishers {
             running.start_publisher(publisher);
         }
@@ -226,12 +247,14 @@ impl RunningGeneration {
         });
         let parts = task.into_parts(&self.config, store, deployment, receiver, events, metrics);
         let reporter = self.reporter.clone();
+        let yielded = Arc::clone(&self.yielded);
         let abort = self.futures.spawn(async move {
             // A broken invariant kills the task, not the worker.
             let task = async move { Task::new(parts).await };
             let result = AssertUnwindSafe(task).catch_unwind().await;
             match result {
-                Ok(Ok(()) | Err(TaskError::Orphaned)) => {}
+                Ok(Ok(graph)) => drop(lock(&yielded).insert(id, graph)),
+                Ok(Err(TaskError::Orphaned)) => {}
                 Ok(Err(error)) => reporter.fail(id, error.to_string(), error.retry()),
                 Err(panic) => {
                     let text = panic_text(panic.as_ref());
@@ -295,9 +318,34 @@ impl RunningGeneration {
                 self.start_publisher(publisher);
             }
         }
+        for task in self.tasks.values_mut() {
+            // One that takes no command has failed.
+            drop(task.commands.try_send(TaskCommand::Committed(epoch)));
+        }
         // What has ended need not be remembered until the generation does.
         while self.futures.try_join_next().is_some() {}
         self.committed.send_replace(epoch);
+    }
+
+    /// Stops every task and publisher as [`RunningGeneration::stop`] does, and keeps what tasks hold
+    /// that can still hand it over.
+    pub(crate) async fn suspend(mut self) -> Kept {
+        let mut asked = 0;
+        for task in self.tasks.values_mut() {
+            let is_asked = task.commands.try_send(TaskCommand::Yield).is_ok();
+            asked += usize::from(is_asked);
+        }
+        let all = async {
+            // Links and publishers do not end by themselves; tasks that have failed hand over nothing.
+            while lock(&self.yielded).len() < asked {
+                if self.futures.join_next().await.is_none() {
+                    return;
+                }
+            }
+        };
+        drop(timeout(YIELD_MAX, all).await);
+        self.futures.shutdown().await;
+        std::mem::take(&mut *lock(&self.yielded))
     }
 
     /// Stops every task and publisher, and waits until they are gone.

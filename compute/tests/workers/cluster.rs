@@ -240,6 +240,13 @@ impl Cluster {
         }
     }
 
+    /// The next event of whatever generation.
+    pub(crate) async fn any_event(&mut self) -> (WorkerId, WorkerEventKind) {
+        let event = timeout(PATIENCE, self.events.recv()).await;
+        let (worker, event) = event.expect("an event in time").expect("workers are there");
+        (worker, event.kind)
+    }
+
     pub(crate) async fn event(&mut self, generation: Generation) -> (WorkerId, WorkerEventKind) {
         loop {
             let event = timeout(PATIENCE, self.events.recv()).await;

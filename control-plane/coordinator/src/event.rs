@@ -169,6 +169,9 @@ pub enum Effect {
     },
     /// Stop all tasks; answered by each worker's `Stopped`.
     Stop,
+    /// Stop all tasks, which a new generation follows: what they hold of the last commit stays where it
+    /// is.
+    Suspend,
     /// Stop what is left on workers that have no place in the routing any more.
     StopAt {
         /// Who.

@@ -508,6 +508,10 @@ impl Driver {
                     epoch,
                 });
             }
+            Effect::Suspend => {
+                self.keep_figures(entry);
+                self.send_all(entry, || WorkerCommand::Suspend { job });
+            }
             Effect::Stop => {
                 // Workers forget figures with the tasks.
                 self.keep_figures(entry);

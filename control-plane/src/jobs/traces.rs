@@ -114,6 +114,7 @@ impl JobTraces {
             | Effect::RescaleFailed { .. }
             | Effect::StopAt { .. }
             | Effect::Stop
+            | Effect::Suspend
             | Effect::DropState => Span::none(),
         }
     }

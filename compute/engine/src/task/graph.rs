@@ -116,6 +116,30 @@ impl GraphBuilder {
 }
 
 impl Graph {
+    /// Takes over operators of the same task of an older generation, with all that they hold of
+    /// `restored`, the last committed epoch; how many. What they had under way is forgotten.
+    pub fn adopt(&mut self, old: Graph, restored: Epoch) -> usize {
+        let mut adopted = 0;
+        for (node, mut old) in self.nodes.iter_mut().zip(old.nodes) {
+            if node.id != old.id || node.scope.owned != old.scope.owned {
+                continue;
+            }
+            if let Kind::Operator(operator) = &mut old.kind
+                && operator.roll_back(restored)
+            {
+                node.kind = old.kind;
+                adopted += 1;
+            }
+        }
+        adopted
+    }
+
+    /// An epoch is committed.
+    pub(super) fn committed(&mut self, epoch: Epoch) {
+        self.states()
+            .for_each(|(_, _, state)| state.committed(epoch));
+    }
+
     /// Whether a node can take an element from outside.
     pub(super) fn accepts(&self, node: usize) -> bool {
         self.nodes[node].accepts()

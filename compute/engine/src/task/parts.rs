@@ -28,6 +28,10 @@ pub enum TaskCommand {
     Reroute(Box<Reroute>),
     /// The next routing is given up: no barrier will carry it.
     KeepRouting,
+    /// Epochs up to this one are committed.
+    Committed(Epoch),
+    /// Stop at once and hand over the operators, with what they hold.
+    Yield,
 }
 
 /// What a task tells.

@@ -14,7 +14,7 @@ use state_client::{ReadReply, StateError};
 
 use super::{
     checkpoint::Checkpointer,
-    graph::GraphState,
+    graph::{Graph, GraphBuilder, GraphState},
     hydrate::Hydration,
     metrics::TimeSplit,
     node::NodeError,
@@ -28,7 +28,7 @@ const POLL_NS_MAX: u64 = 4_000_000;
 /// Rows are held back in ports no longer than this: the flush deadline of small batches.
 const FLUSH_NS_MAX: u64 = 10_000_000;
 
-/// A running task. Completes only with an error, or when it is dropped.
+/// A running task. Completes with an error, or with its operators when it is to yield them.
 pub struct Task {
     parts: TaskParts,
     checkpointer: Checkpointer,
@@ -53,6 +53,8 @@ pub struct Task {
     time: TimeAccount,
     dead_letters: u64,
     finished: bool,
+    /// It is to stop and hand over its operators.
+    yields: bool,
 }
 
 type ReadDone = (usize, u64, Result<ReadReply, StateError>);
@@ -121,6 +123,7 @@ impl Task {
             time: TimeAccount::default(),
             dead_letters: 0,
             finished: false,
+            yields: false,
             parts,
         }
     }
@@ -154,6 +157,9 @@ impl Task {
     /// One round: `Some(wait)` when there is nothing to do before the waker is called.
     fn round(&mut self, cx: &mut Context<'_>) -> Result<Option<Wait>, TaskError> {
         self.poll_commands(cx)?;
+        if self.yields {
+            return Ok(None);
+        }
         self.poll_reads(cx)?;
         let mut state = self.parts.graph.run(&*self.parts.clock)?;
         self.submit_reads();
@@ -248,6 +254,10 @@ impl Task {
                     self.next_place = Some(reroute);
                 }
                 Poll::Ready(Some(TaskCommand::KeepRouting)) => self.next_place = None,
+                Poll::Ready(Some(TaskCommand::Committed(epoch))) => {
+                    self.parts.graph.committed(epoch);
+                }
+                Poll::Ready(Some(TaskCommand::Yield)) => self.yields = true,
             }
         }
     }
@@ -527,13 +537,16 @@ impl Task {
 }
 
 impl Future for Task {
-    type Output = Result<(), TaskError>;
+    type Output = Result<Graph, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let started = self.parts.clock.monotonic_ns();
         self.account(started);
-        if let Err(error) = std::task::ready!(self.poll_restore(cx)) {
-            return Poll::Ready(Err(error));
+        if matches!(self.phase, Phase::Restoring(_)) {
+            self.poll_commands(cx)?;
+            if !self.yields {
+                std::task::ready!(self.poll_restore(cx))?;
+            }
         }
         loop {
             match self.round(cx) {
@@ -541,6 +554,11 @@ impl Future for Task {
                     // The record that it failed for may be among them.
                     self.take_dead_letters();
                     return Poll::Ready(Err(error));
+                }
+                Ok(_) if self.yields => {
+                    let nothing = GraphBuilder::default().build();
+                    let graph = std::mem::replace(&mut self.parts.graph, nothing);
+                    return Poll::Ready(Ok(graph));
                 }
                 Ok(Some(wait)) => {
                     self.leave(wait);

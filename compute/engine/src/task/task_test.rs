@@ -447,7 +447,7 @@ fn run(crash_after: &[usize], end: i64) -> BTreeMap<String, String> {
             // A step is one poll of one task, so that a crash may come between any two.
             let index = step % 2;
             let polled = Pin::new(&mut running.tasks[index]).poll(&mut cx);
-            assert!(polled.is_pending(), "{polled:?}");
+            assert!(polled.is_pending(), "{:?}", polled.map(|done| done.err()));
             if step % 3 == 0 {
                 running.pool.poll(&mut cx);
             }

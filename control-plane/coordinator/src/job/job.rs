@@ -71,6 +71,8 @@ pub struct Job {
     pub(super) leaving: BTreeSet<WorkerId>,
     /// Workers that the current generation was sent to.
     pub(super) deployed: BTreeSet<WorkerId>,
+    /// Workers that hold what the last generation had.
+    pub(super) suspended: BTreeSet<WorkerId>,
     /// The routing in force; before the first generation, what it begins with.
     pub(super) routing: Routing,
     /// The highest number that a routing was given.
@@ -161,6 +163,7 @@ impl Job {
             rerouting: None,
             rescale_error: None,
             leaving: BTreeSet::new(),
+            suspended: BTreeSet::new(),
             restarts: Restarts::new(&options, seed),
             facts,
             options,

@@ -37,14 +37,16 @@ impl Job {
             | Phase::Deploying { .. }
             | Phase::Running(_)
             | Phase::Publishing(_) => {
-                self.emit(Effect::Stop);
                 let cause = match retry {
                     Retry::Never => None,
                     Retry::IfItRan => self.has_run.then_some(Cause::Job),
                     Retry::Always => Some(Cause::Job),
                     Retry::Platform => Some(Cause::Platform),
                 };
-                if !self.back_off(error, cause, now_us) {
+                if self.back_off(error, cause, now_us) {
+                    self.suspend();
+                } else {
+                    self.emit(Effect::Stop);
                     self.end(JobState::Failed);
                 }
             }
@@ -63,7 +65,7 @@ impl Job {
                 let deployed = !self.deployed.is_empty();
                 let cause = retryable.then_some(Cause::Platform);
                 match (self.back_off(error, cause, now_us), deployed) {
-                    (true, true) => self.emit(Effect::Stop),
+                    (true, true) => self.suspend(),
                     (false, true) => self.stop(JobState::Failed),
                     (true, false) => {}
                     (false, false) => self.end(JobState::Failed),
@@ -110,9 +112,9 @@ impl Job {
             self.phase,
             Phase::Deploying { .. } | Phase::Running(_) | Phase::Publishing(_)
         ) {
-            self.emit(Effect::Stop);
             let error = format!("{gone} is gone");
             self.back_off(error, Some(Cause::Platform), now_us);
+            self.suspend();
         }
     }
 
@@ -141,8 +143,24 @@ impl Job {
         true
     }
 
+    /// Tasks stop, and what they hold waits where it is for the next generation.
+    fn suspend(&mut self) {
+        self.suspended.clone_from(&self.deployed);
+        self.emit(Effect::Suspend);
+    }
+
+    /// Workers that hold something for a generation that does not need it let go of it.
+    pub(super) fn let_go(&mut self, but: &BTreeSet<WorkerId>) {
+        let suspended = std::mem::take(&mut self.suspended);
+        let workers: BTreeSet<WorkerId> = suspended.difference(but).copied().collect();
+        if !workers.is_empty() {
+            self.emit(Effect::StopAt { workers });
+        }
+    }
+
     /// The job is over and nothing of it runs.
     pub(super) fn end(&mut self, state: JobState) {
+        self.let_go(&BTreeSet::new());
         self.emit(Effect::DropState);
         self.enter(Phase::Ended(state));
     }

@@ -73,6 +73,8 @@ impl Job {
 
     fn deploy(&mut self, restored: Epoch, routing: Routing, splits: Option<Vec<SourceSplits>>) {
         self.deployed = routing.workers();
+        let needed = self.deployed.clone();
+        self.let_go(&needed);
         self.last_routing = routing.version;
         self.routing.clone_from(&routing);
         self.enter(Phase::Deploying {

@@ -189,8 +189,8 @@ fn a_staged_epoch_of_a_dead_generation_is_never_met_again() {
                 barrier 16 g1
             1003 staged 0 16
             1004 failed
-                stop
                 state RESTARTING
+                suspend
             1100 tick
             1110 tick
             1125 tick
@@ -250,8 +250,8 @@ fn a_commit_that_arrives_after_the_generation_change_is_void() {
             1003 staged 1 16
                 commit 16 g1
             1004 failed
-                stop
                 state RESTARTING
+                suspend
             1130 tick
                 state STARTING
                 begin g2
@@ -280,8 +280,8 @@ fn a_commit_that_arrives_after_the_generation_change_is_void() {
             1003 staged 1 16
                 commit 16 g1
             1004 failed
-                stop
                 state RESTARTING
+                suspend
             1130 tick
                 state STARTING
                 begin g2
@@ -322,8 +322,8 @@ fn generations_without_commits_use_fresh_epochs() {
             2 running
                 state RUNNING
             3 failed
-                stop
                 state RESTARTING
+                suspend
             150 tick
                 state STARTING
                 begin g2
@@ -334,8 +334,8 @@ fn generations_without_commits_use_fresh_epochs() {
             1152 tick
                 barrier 32 g2
             1153 failed
-                stop
                 state RESTARTING
+                suspend
             1500 tick
                 state STARTING
                 begin g3

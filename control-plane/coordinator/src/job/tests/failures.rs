@@ -33,8 +33,8 @@ fn failures_back_off_until_the_job_is_given_up() {
             2 running
                 state RUNNING
             10 failed
-                stop
                 state RESTARTING
+                suspend
             11 failed
             140 tick
                 state STARTING
@@ -132,9 +132,10 @@ fn a_lost_store_is_tried_again_with_the_tasks_stopped() {
                 commit 16 g2
             1135 state-failed
                 state RESTARTING
-                stop
+                suspend
             1136 stopped
             1137 cancel
+                stop at workers [1]
                 drop state
                 state CANCELED
         "#]],
@@ -262,8 +263,8 @@ fn a_failure_while_publishing_starts_again() {
                 tell committed 16 g1
                 state FINISHING
             8 failed
-                stop
                 state RESTARTING
+                suspend
             150 tick
                 state STARTING
                 begin g2

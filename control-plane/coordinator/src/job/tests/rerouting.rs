@@ -235,61 +235,61 @@ fn after_a_failure_the_routing_is_the_one_that_was_committed() {
     check(
         &format!("{until_failure}\n 910 begun 16"),
         expect![[r#"
-        0 submit
-            state STARTING
-            begin g1
-        1 begun 0
-            deploy g1 from 0: 2 tasks
-        2 running
-            state RUNNING
-        500 rescale 4
-            prepare 4 tasks with workers [1]
-        520 prepared 2
-            record 4 tasks from 16
-        530 recorded 16
-            barrier 16 g1
-        535 staged 0 16
-        540 staged 1 16
-            commit 16 g1
-        550 crashed
-            stop
-            state RESTARTING
-        900 tick
-            state STARTING
-            begin g2
-        910 begun 16
-            deploy g2 from 16: 4 tasks
-    "#]],
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            500 rescale 4
+                prepare 4 tasks with workers [1]
+            520 prepared 2
+                record 4 tasks from 16
+            530 recorded 16
+                barrier 16 g1
+            535 staged 0 16
+            540 staged 1 16
+                commit 16 g1
+            550 crashed
+                state RESTARTING
+                suspend
+            900 tick
+                state STARTING
+                begin g2
+            910 begun 16
+                deploy g2 from 16: 4 tasks
+        "#]],
     );
     check(
         &format!("{until_failure}\n 910 begun 0"),
         expect![[r#"
-        0 submit
-            state STARTING
-            begin g1
-        1 begun 0
-            deploy g1 from 0: 2 tasks
-        2 running
-            state RUNNING
-        500 rescale 4
-            prepare 4 tasks with workers [1]
-        520 prepared 2
-            record 4 tasks from 16
-        530 recorded 16
-            barrier 16 g1
-        535 staged 0 16
-        540 staged 1 16
-            commit 16 g1
-        550 crashed
-            stop
-            state RESTARTING
-        900 tick
-            state STARTING
-            begin g2
-        910 begun 0
-            stay at 2: crashed on purpose
-            deploy g2 from 0: 2 tasks
-    "#]],
+            0 submit
+                state STARTING
+                begin g1
+            1 begun 0
+                deploy g1 from 0: 2 tasks
+            2 running
+                state RUNNING
+            500 rescale 4
+                prepare 4 tasks with workers [1]
+            520 prepared 2
+                record 4 tasks from 16
+            530 recorded 16
+                barrier 16 g1
+            535 staged 0 16
+            540 staged 1 16
+                commit 16 g1
+            550 crashed
+                state RESTARTING
+                suspend
+            900 tick
+                state STARTING
+                begin g2
+            910 begun 0
+                stay at 2: crashed on purpose
+                deploy g2 from 0: 2 tasks
+        "#]],
     );
 }
 

@@ -209,6 +209,7 @@ pub(super) fn show(effect: &Effect) -> String {
         }
         Effect::RecordPublished { sink, epoch, .. } => format!("record {sink} published {epoch}"),
         Effect::Stop => "stop".into(),
+        Effect::Suspend => "suspend".into(),
         Effect::DropState => "drop state".into(),
         Effect::ReportState(state) => format!("state {state}"),
     }

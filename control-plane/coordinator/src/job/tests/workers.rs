@@ -118,8 +118,8 @@ fn the_loss_of_a_worker_starts_its_jobs_again_on_those_that_are_left() {
             1007 workers 1 2
             1008 staged w1 0 16
             1009 workers 2
-                stop
                 state RESTARTING
+                suspend
             1010 failed w2
             1150 tick
                 state STARTING

@@ -1,0 +1,82 @@
+//! A new generation goes on with what its tasks hold, if they were suspended and not stopped.
+
+use proto::{
+    control::{WorkerCommand, WorkerEventKind},
+    types::WorkerId,
+};
+
+use super::{
+    cluster::{Cluster, Events, JOB, Job, Rows, SLOW},
+    result,
+};
+
+const AT_ONCE: Events = Events {
+    paced: false,
+    ..SLOW
+};
+
+/// Keys come back all the time, so that a task that holds nothing has to read most of them.
+const QUERY: &str = "SELECT MOD(bidder, 500) AS b, COUNT(*) AS bids, MAX(price) AS top \
+     FROM bid GROUP BY MOD(bidder, 500)";
+
+/// Runs a few epochs, ends the generation by `command` on workers that are named, and goes on with the
+/// next one: the result, and the rows that had to wait for a read in it.
+async fn interrupted(end: &[(u64, fn() -> WorkerCommand)]) -> (Rows, u64) {
+    let job = Job::new(QUERY, SLOW, 2, 64);
+    let mut cluster = Cluster::start(2, 1 << 16).await;
+    let mut run = cluster.begin(1, &job).await;
+    cluster.run(&mut run, &job, 3).await.expect("three epochs");
+    for member in &cluster.members {
+        for (worker, command) in end {
+            if member.id == WorkerId(*worker) {
+                assert!(member.handle.send(command()).await);
+            }
+        }
+    }
+    let mut run = cluster.begin(2, &job).await;
+    cluster.run(&mut run, &job, u64::MAX).await.expect("a run");
+    let metrics = cluster.members.iter().map(|m| m.handle.metrics(JOB));
+    let operators = metrics.flat_map(|metrics| metrics.into_values());
+    let tasks = operators.flat_map(|tasks| tasks.into_values());
+    let misses = tasks.map(|task| task.state_misses).sum();
+    (cluster.rows(), misses)
+}
+
+fn stop() -> WorkerCommand {
+    WorkerCommand::Stop { job: JOB }
+}
+
+fn suspend() -> WorkerCommand {
+    WorkerCommand::Suspend { job: JOB }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn survivors_keep_their_clean_rows_and_give_the_same_result() {
+    let expected = result(QUERY, AT_ONCE, 1, 2, 1 << 20).await;
+    let (rows, cold) = interrupted(&[(1, stop), (2, stop)]).await;
+    assert!(rows == expected);
+    let (rows, warm) = interrupted(&[(1, suspend), (2, suspend)]).await;
+    assert!(rows == expected);
+    let (rows, half) = interrupted(&[(1, suspend), (2, stop)]).await;
+    assert!(rows == expected);
+    assert!(
+        cold > 0 && warm < half && half < cold,
+        "{cold} {half} {warm}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_suspended_is_let_go_when_the_job_stops() {
+    let job = Job::new(QUERY, SLOW, 2, 64);
+    let mut cluster = Cluster::start(2, 1 << 16).await;
+    let mut run = cluster.begin(1, &job).await;
+    cluster.run(&mut run, &job, 3).await.expect("three epochs");
+    cluster.tell_all(suspend).await;
+    cluster.tell_all(stop).await;
+    let mut stopped = 0;
+    while stopped < 2 {
+        if let WorkerEventKind::Stopped = cluster.any_event().await.1 {
+            stopped += 1;
+        }
+    }
+}
