@@ -264,6 +264,7 @@ pub fn job_spec(
             }),
             JobKind::Insert => None,
         },
+        origin: None,
     }
 }
 

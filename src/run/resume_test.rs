@@ -27,6 +27,7 @@ fn kept(script: &str, ends: &str) -> Vec<KeptJob> {
             plan: Arc::new(job.plan),
             options: JobOptions::default(),
             select: None,
+            origin: None,
         },
         committed: Epoch(7),
         ended: match end {

@@ -53,6 +53,7 @@ async fn accept(metadata: &dyn Metadata) {
             ..JobOptions::default()
         },
         select: None,
+        origin: None,
     };
     let jobs = usize::try_from(JOB.0).expect("small");
     let change = Change::Accept {

@@ -117,8 +117,11 @@ impl From<SubmitError> for Problem {
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "job.limit", detail)
                     .hint("cancel jobs first, or start fewer at once")
             }
-            SubmitError::Refused(_) => Problem::new(StatusCode::CONFLICT, "catalog.moved", detail)
-                .hint("send the statements again"),
+            SubmitError::Refused(Refusal::CatalogMoved(_)) => {
+                Problem::new(StatusCode::CONFLICT, "catalog.moved", detail)
+                    .hint("send the statements again")
+            }
+            SubmitError::Refused(refusal) => refusal.into(),
             SubmitError::Metadata(error) => error.into(),
             SubmitError::Closed => closing(detail),
             SubmitError::Interrupted => in_doubt(detail),
@@ -163,10 +166,63 @@ impl From<StatementsError> for Problem {
     }
 }
 
+/// Of changes that jobs and their state do not allow.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        let (status, code, hint) = match &refusal {
+            Refusal::UnknownJob(_) => (StatusCode::NOT_FOUND, "job.unknown", "ids look like job_1"),
+            Refusal::UnknownSavepoint { .. } => (
+                StatusCode::NOT_FOUND,
+                "savepoint.unknown",
+                "GET /v1/jobs/{id}/savepoints lists them",
+            ),
+            Refusal::SavepointExists { .. } => (
+                StatusCode::CONFLICT,
+                "savepoint.exists",
+                "nothing has changed",
+            ),
+            Refusal::TooManySavepoints(_) => (
+                StatusCode::CONFLICT,
+                "savepoint.limit",
+                "DELETE /v1/jobs/{id}/savepoints/{name}",
+            ),
+            Refusal::HasSavepoints(_) => (
+                StatusCode::CONFLICT,
+                "job.has_savepoints",
+                "DELETE /v1/jobs/{id}/savepoints/{name} for each of them",
+            ),
+            Refusal::NoCheckpoint(_) | Refusal::NotRestorable { .. } | Refusal::NothingKept(_) => (
+                StatusCode::CONFLICT,
+                "checkpoint.not_kept",
+                "GET /v1/jobs/{id}/checkpoints lists those that can be restored",
+            ),
+            Refusal::OtherCut { .. } => {
+                (StatusCode::CONFLICT, "state.misfit", "nothing has changed")
+            }
+            Refusal::NotQuarantined(_) | Refusal::Quarantined(_) => (
+                StatusCode::CONFLICT,
+                "job.state",
+                "GET /v1/jobs/{id} says how it is",
+            ),
+            _ => (StatusCode::CONFLICT, "job.state", "nothing has changed"),
+        };
+        Problem::new(status, code, refusal.to_string()).hint(hint)
+    }
+}
+
 impl From<JobsError> for Problem {
     fn from(error: JobsError) -> Problem {
         let (status, code) = match error {
             JobsError::Metadata(error) => return error.into(),
+            JobsError::Refused(refusal) => return refusal.into(),
+            JobsError::NotKept => {
+                return Problem::new(
+                    StatusCode::CONFLICT,
+                    "state.not_kept",
+                    "this server keeps state in memory only: there is nothing to go on with",
+                )
+                .hint("start it with a directory or a bucket for state: --store");
+            }
             JobsError::Unknown(_) => (StatusCode::NOT_FOUND, "job.unknown"),
             JobsError::NotEnded(job) => {
                 let hint = format!("cancel it first: POST /v1/jobs/{job}/cancel");

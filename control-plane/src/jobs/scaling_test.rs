@@ -127,6 +127,7 @@ fn spec(autoscale: Option<AutoscalePolicy>) -> JobSpec {
             ..JobOptions::default()
         },
         select: None,
+        origin: None,
     }
 }
 

@@ -28,6 +28,12 @@ pub enum TaskCommand {
     Reroute(Box<Reroute>),
     /// The next routing is given up: no barrier will carry it.
     KeepRouting,
+    /// Sources read no more. With `drain` they have ended: time ends with them, and whatever waits
+    /// for it is let go. Else they may go on after a restart.
+    StopSources {
+        /// Whether they have ended.
+        drain: bool,
+    },
 }
 
 /// What a task tells.
