@@ -28,6 +28,7 @@ fn kept(script: &str, ends: &str) -> Vec<KeptJob> {
             options: JobOptions::default(),
             select: None,
             origin: None,
+            tables_max: 0,
         },
         committed: Epoch(7),
         ended: match end {

@@ -54,6 +54,7 @@ async fn accept(metadata: &dyn Metadata) {
         },
         select: None,
         origin: None,
+        tables_max: 0,
     };
     let jobs = usize::try_from(JOB.0).expect("small");
     let change = Change::Accept {

@@ -262,6 +262,7 @@ fn spec() -> JobSpec {
             upsert_key: None,
         }),
         origin: None,
+        tables_max: 0,
     }
 }
 

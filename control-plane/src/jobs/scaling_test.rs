@@ -128,6 +128,7 @@ fn spec(autoscale: Option<AutoscalePolicy>) -> JobSpec {
         },
         select: None,
         origin: None,
+        tables_max: 0,
     }
 }
 

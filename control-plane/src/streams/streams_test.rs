@@ -183,6 +183,7 @@ fn spec() -> JobSpec {
             upsert_key: None,
         }),
         origin: None,
+        tables_max: 0,
     }
 }
 

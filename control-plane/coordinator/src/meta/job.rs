@@ -34,6 +34,9 @@ pub struct JobSpec {
     /// The state that it begins with; `None`: with none.
     #[serde(default)]
     pub origin: Option<OriginSpec>,
+    /// The highest number that a table of this state ever had, of earlier plans too.
+    #[serde(default)]
+    pub tables_max: u32,
 }
 
 /// The rows of a bare SELECT.

@@ -80,6 +80,7 @@ impl World {
             },
             select: None,
             origin: origin.clone(),
+            tables_max: 0,
         };
         let answer = self.change(Change::Accept {
             catalog: None,

@@ -61,6 +61,7 @@ impl Cluster {
             },
             select: None,
             origin: None,
+            tables_max: 0,
         };
         self.change(Change::Accept {
             catalog: None,

@@ -86,6 +86,7 @@ impl Bed {
             },
             select: None,
             origin: None,
+            tables_max: 0,
         };
         let accept = Change::Accept {
             catalog: None,

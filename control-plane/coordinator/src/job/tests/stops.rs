@@ -380,6 +380,7 @@ fn record(select: bool, born: u64, committed: u64) -> JobRecord {
             upsert_key: None,
         }),
         origin: None,
+        tables_max: 0,
     };
     let change = Change::Accept {
         catalog: None,
