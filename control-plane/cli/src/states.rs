@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write as _},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -184,7 +184,7 @@ pub(crate) fn stop(client: &Client, output: OutputArgs, args: &StopArgs) -> anyh
 
 /// Waits for a job to end; the last answer about it.
 fn ended(client: &Client, job: &str, seconds: u64) -> anyhow::Result<String> {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let mut looks = Duration::from_secs(seconds).as_millis() / LOOK_AGAIN.as_millis();
     loop {
         let text = client.get_text(&job_path(job))?;
         let answer: Value = serde_json::from_str(&text).context("the answer is not JSON")?;
@@ -196,9 +196,10 @@ fn ended(client: &Client, job: &str, seconds: u64) -> anyhow::Result<String> {
             let error = answer.get("error").map(cell).unwrap_or_default();
             bail!("{job} is in quarantine and was not stopped: {error}");
         }
-        if Instant::now() >= deadline {
+        if looks == 0 {
             bail!("{job} has not ended in {seconds} s: it is {state}, and will end all the same");
         }
+        looks -= 1;
         thread::sleep(LOOK_AGAIN);
     }
 }
