@@ -309,3 +309,42 @@ fn a_job_that_cannot_go_on_waits_for_its_user_with_its_state() {
     let gone = wait_until(PATIENCE, || server.files().is_empty());
     assert!(gone, "{:?} {}", server.files(), server.dev().log());
 }
+
+#[test]
+fn a_job_that_drains_lets_go_of_what_waits_for_time() {
+    let server = Server::start();
+    let output = server.path("days");
+    let script = format!(
+        "SET 'execution.checkpointing.interval' = '100 ms';
+         SET 'parallelism.default' = '2';
+         CREATE TABLE numbers (id BIGINT, ts AS TO_TIMESTAMP_LTZ(id, 3),
+           WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen', 'rows-per-second' = '2000',
+           'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '9999999');
+         CREATE TABLE days (k BIGINT, c BIGINT) WITH ('connector' = 'filesystem',
+           'path' = '{}', 'format' = 'json');
+         INSERT INTO days SELECT id % 7, COUNT(*) FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(ts),
+           INTERVAL '1' DAY)) GROUP BY window_start, window_end, id % 7",
+        output.display()
+    );
+    let _ = server.dev().execute(&script, "");
+    server.wait("job_1", |job| job["committed_epoch"].as_u64() > Some(20));
+    assert_eq!(table_lines(&output), [Value::Null; 0], "the day is long");
+    server.ask(&[
+        "stop",
+        "job_1",
+        "--drain",
+        "--savepoint",
+        "drained",
+        "--wait",
+        "60",
+    ]);
+    let rows = table_lines(&output);
+    assert_eq!(rows.len(), 7, "{rows:?}");
+    let counts: Vec<i64> = rows.iter().filter_map(|row| row["c"].as_i64()).collect();
+    // All numbers up to one are counted once.
+    let (least, most) = (counts.iter().min(), counts.iter().max());
+    assert!(
+        least > Some(&0) && most <= least.map(|least| least + 1).as_ref(),
+        "{counts:?}"
+    );
+}
