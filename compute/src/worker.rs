@@ -244,6 +244,13 @@ impl JobLoop {
                         self.figures.lock().insert(self.job, figures);
                     }
                 }
+                WorkerCommand::StopSources {
+                    generation, drain, ..
+                } => {
+                    if let Some(running) = self.of_generation(generation) {
+                        running.stop_sources(drain);
+                    }
+                }
                 WorkerCommand::Committed {
                     generation, epoch, ..
                 } => {

@@ -19,6 +19,9 @@ pub const EXCEPTIONS_MAX: usize = 32;
 /// Characters of a job's name that is made from its statement.
 pub const JOB_NAME_CHARS: usize = 80;
 
+/// Characters of the name of a savepoint.
+pub const SAVEPOINT_NAME_CHARS: usize = 128;
+
 /// Jobs that are listed where nobody says how many.
 pub const JOBS_LISTED: usize = 100;
 

@@ -20,6 +20,7 @@ mod links;
 pub mod membership;
 pub mod metadata;
 pub mod peers;
+mod restore;
 pub mod results;
 pub mod state_tier;
 mod statements;
@@ -32,6 +33,7 @@ pub use jobs::{
     Driver, ExceptionRecord, JobEntry, Jobs, JobsError, Scale, Script, SubmitError, Tiers,
 };
 pub use links::{StateNodeLink, WorkerLink};
+pub use restore::{Fork, Restore, RestoreError};
 pub use statements::{
     StatementResult, Statements, StatementsError, job_options, job_spec, shortened,
 };

@@ -9,13 +9,14 @@ use sql::{
     error::SqlError,
     parse::{ParsedStatement, parse_script},
     session::{JobKind, Outcome, Session},
-    settings::Settings,
+    settings::{STATE_PATH, Settings},
 };
 use tracing::{Instrument as _, info_span};
 
 use crate::{
-    JobEntry, JobSpec, Jobs, Script, SelectColumns, SubmitError,
+    JobEntry, JobSpec, Jobs, JobsError, Script, SelectColumns, SubmitError,
     caps::{JOB_NAME_CHARS, JOBS_ACTIVE_MAX, SQL_BYTES_MAX},
+    restore::{Fork, Restore, RestoreError},
 };
 
 /// The catalog of a process and the way from its statements to jobs.
@@ -59,6 +60,12 @@ pub enum StatementsError {
     /// A job was not accepted.
     #[error(transparent)]
     Submit(#[from] SubmitError),
+    /// A job cannot begin with the state that it is to begin with.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// What is said of another job does not hold.
+    #[error(transparent)]
+    Jobs(#[from] JobsError),
     /// More jobs would run than may.
     #[error("the statements start {new} jobs and {active} are running: there can be at most {max}")]
     TooManyJobs {
@@ -132,14 +139,49 @@ impl Statements {
     /// # Errors
     /// When a statement is refused or a job not accepted: then none has had an effect.
     pub async fn execute(&self, script: &str) -> Result<Vec<StatementResult>, StatementsError> {
-        // Not the text: it may hold secrets of connectors.
-        let span = info_span!("statements", bytes = script.len());
-        self.execute_all(script).instrument(span).await
+        self.execute_on(script, None).await
     }
 
-    async fn execute_all(&self, script: &str) -> Result<Vec<StatementResult>, StatementsError> {
+    /// The same, where the script's one job begins with the state of another one.
+    ///
+    /// # Errors
+    /// As [`Statements::execute`].
+    pub async fn execute_on(
+        &self,
+        script: &str,
+        restore: Option<Restore>,
+    ) -> Result<Vec<StatementResult>, StatementsError> {
+        // Not the text: it may hold secrets of connectors.
+        let span = info_span!("statements", bytes = script.len());
+        self.execute_all(script, restore).instrument(span).await
+    }
+
+    /// Finds out whether a script would be executed, as far as that can be known: nothing happens.
+    ///
+    /// # Errors
+    /// As [`Statements::execute`].
+    pub fn check(&self, script: &str, restore: Option<&Restore>) -> Result<(), StatementsError> {
+        self.prepare(script, restore).map(drop)
+    }
+
+    /// Starts a copy of a job from a state of it, with other options for some of its sinks.
+    ///
+    /// # Errors
+    /// When it is not accepted; nothing was started then, unless the error leaves that open.
+    pub async fn fork(&self, fork: &Fork) -> Result<Arc<JobEntry>, StatementsError> {
+        let source = self.jobs.get(fork.origin.job)?;
+        self.jobs.check_kept(true)?;
+        let spec = fork.spec(&source.spec, &self.session())?;
+        Ok(self.jobs.submit(spec).await?)
+    }
+
+    async fn execute_all(
+        &self,
+        script: &str,
+        restore: Option<Restore>,
+    ) -> Result<Vec<StatementResult>, StatementsError> {
         let _turn = self.turn.lock().await;
-        let (prepared, session) = self.prepare(script)?;
+        let (prepared, session) = self.prepare(script, restore.as_ref())?;
         let (before, version) = {
             let shared = self.lock();
             (shared.session.statements(), shared.version)
@@ -175,7 +217,11 @@ impl Statements {
     }
 
     /// All that can be refused is refused here, before the session changes.
-    fn prepare(&self, script: &str) -> Result<(Vec<Prepared>, Session), StatementsError> {
+    fn prepare(
+        &self,
+        script: &str,
+        restore: Option<&Restore>,
+    ) -> Result<(Vec<Prepared>, Session), StatementsError> {
         let (bytes, max) = (script.len(), SQL_BYTES_MAX);
         if bytes > max {
             return Err(StatementsError::TooLong { bytes, max });
@@ -184,6 +230,8 @@ impl Statements {
         let mut session = self.session();
         let mut prepared = Vec::with_capacity(statements.len());
         let mut new_jobs = 0;
+        let mut restore = restore.cloned();
+        let mut restored = false;
         for statement in &statements {
             let outcome = info_span!("sql.plan").in_scope(|| session.execute(statement))?;
             prepared.push(match outcome {
@@ -196,9 +244,23 @@ impl Statements {
                     place::tasks(&plan, options.parallelism).map_err(SubmitError::from)?;
                     new_jobs += 1;
                     let spec = job_spec(statement, session.settings(), (*plan, kind), options);
+                    let set = Restore::of_settings(session.settings())?;
+                    let spec = match restore.take().or(set) {
+                        None => spec,
+                        Some(_) if restored => return Err(RestoreError::OneJob.into()),
+                        Some(restore) => {
+                            restored = true;
+                            // It holds for one job: whoever comes next does not expect it.
+                            session.execute(&forget_path()?)?;
+                            restore.spec(&self.jobs, spec)?
+                        }
+                    };
                     Prepared::Job(Box::new(spec))
                 }
             });
+        }
+        if restore.is_some() {
+            return Err(RestoreError::NoJob.into());
         }
         let active = self.jobs.active();
         if new_jobs > 0 && active + new_jobs > JOBS_ACTIVE_MAX {
@@ -218,6 +280,14 @@ impl Statements {
     }
 }
 
+/// Takes the path of the state back that the next job begins with.
+fn forget_path() -> Result<ParsedStatement, SqlError> {
+    let mut reset = parse_script(&format!("RESET '{STATE_PATH}'"))?;
+    reset
+        .pop()
+        .ok_or_else(|| SqlError::plan("RESET is a statement"))
+}
+
 /// `defaults` with what SET says.
 #[must_use]
 pub fn job_options(settings: &Settings, defaults: &JobOptions) -> JobOptions {
@@ -233,6 +303,9 @@ pub fn job_options(settings: &Settings, defaults: &JobOptions) -> JobOptions {
         checkpoint_interval_ms: settings
             .checkpoint_interval_ms()
             .unwrap_or(defaults.checkpoint_interval_ms),
+        retained_checkpoints: settings
+            .retained_checkpoints()
+            .unwrap_or(defaults.retained_checkpoints),
         ..defaults.clone()
     }
 }
@@ -264,6 +337,8 @@ pub fn job_spec(
             }),
             JobKind::Insert => None,
         },
+        origin: None,
+        tables_max: 0,
     }
 }
 

@@ -45,6 +45,22 @@ pub struct JobOptions {
     pub shards: u32,
     /// How long writing to a sink may fail before the job does; `None`: the job waits for ever.
     pub sink_patience_ms: Option<u64>,
+    /// From so many flushes of each shard on, every checkpoint can be restored; at least so many
+    /// checkpoints can, once there were so many.
+    #[serde(default = "retained_checkpoints")]
+    pub retained_checkpoints: u32,
+    /// A job that has committed something and cannot go on waits for its user in quarantine. Else
+    /// it fails, and its state is gone.
+    #[serde(default = "quarantine")]
+    pub quarantine: bool,
+}
+
+fn quarantine() -> bool {
+    true
+}
+
+fn retained_checkpoints() -> u32 {
+    3
 }
 
 impl Default for JobOptions {
@@ -58,6 +74,8 @@ impl Default for JobOptions {
             autoscale: None,
             shards: 4,
             sink_patience_ms: None,
+            retained_checkpoints: retained_checkpoints(),
+            quarantine: quarantine(),
         }
     }
 }
@@ -244,6 +262,16 @@ pub enum WorkerCommand {
         /// W3C trace context of the checkpoint.
         traceparent: Option<String>,
     },
+    /// The job is to end: its sources read no more. A last barrier follows, or, with `drain`, the
+    /// end of all tasks.
+    StopSources {
+        /// Job.
+        job: JobId,
+        /// Generation; ignored unless it is the one that runs.
+        generation: Generation,
+        /// Sources end, and time with them.
+        drain: bool,
+    },
     /// The epoch is committed: publish its output.
     Committed {
         /// Job.
@@ -278,6 +306,9 @@ impl WorkerCommand {
                 job, generation, ..
             }
             | WorkerCommand::KeepRouting {
+                job, generation, ..
+            }
+            | WorkerCommand::StopSources {
                 job, generation, ..
             }
             | WorkerCommand::Committed {

@@ -20,6 +20,45 @@ pub struct CommittedEpoch {
     pub objects: Vec<LogObject>,
 }
 
+/// The databases of one line of a job, one for each shard. A job that is taken back to an older
+/// checkpoint begins another line, in databases of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct JobLine {
+    /// Job.
+    pub job: JobId,
+    /// How often the job was taken back before.
+    pub line: u64,
+}
+
+/// What a flush of a shard left: a named state of its database, which others can be cloned from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct ShardManifest {
+    /// Whose database it is; that of the same shard.
+    pub of: JobLine,
+    /// It has every epoch up to this one. [`Epoch::ZERO`]: an empty database.
+    pub epoch: Epoch,
+}
+
+/// A committed epoch that is in the log of another job.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InheritedEpoch {
+    /// In whose log.
+    pub job: JobId,
+    /// The epoch.
+    pub committed: CommittedEpoch,
+}
+
+/// What a shard's database is made of, as the node that has it open sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ShardFiles {
+    /// Line of the database.
+    pub line: u64,
+    /// Its newest manifest; [`Epoch::ZERO`]: nothing was ever flushed.
+    pub manifest: Epoch,
+    /// Databases whose files it still refers to.
+    pub parents: Vec<JobLine>,
+}
+
 /// A shard that a node is to serve.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OpenShard {
@@ -37,8 +76,18 @@ pub struct OpenShard {
     pub key_groups: KeyGroupCount,
     /// Shards of the job.
     pub shards: u32,
+    /// The job's line, which tells its databases.
+    #[serde(default)]
+    pub line: u64,
+    /// What the shard's database is cloned from, should it not be there yet.
+    #[serde(default)]
+    pub base: Option<ShardManifest>,
     /// The newest committed epoch.
     pub committed: Epoch,
+    /// Committed epochs of other jobs' logs, from which the job was made, oldest first. They all
+    /// come before those of `log`.
+    #[serde(default)]
+    pub inherited: Vec<InheritedEpoch>,
     /// Committed epochs whose rows the shard may lack, oldest first: at least all after the last
     /// epoch that any owner reported durable.
     pub log: Vec<CommittedEpoch>,
@@ -92,6 +141,14 @@ pub enum StateOrder {
         /// Shards of the job.
         shards: u32,
     },
+    /// The job has ended, but savepoints or other jobs need some of its files: stop serving it and
+    /// delete the others.
+    Collect {
+        /// Job.
+        job: JobId,
+        /// Shards of the job.
+        shards: u32,
+    },
     /// Nothing needs these objects of the job's log any more: delete them.
     Trim {
         /// Job.
@@ -117,6 +174,9 @@ pub enum StateReport {
         applied: Epoch,
         /// Newest epoch that needs no log any more.
         durable: Epoch,
+        /// What its database is made of.
+        #[serde(default)]
+        files: ShardFiles,
     },
     /// The shard needs no log up to the epoch any more.
     Durable {
@@ -126,6 +186,9 @@ pub enum StateReport {
         shard: ShardId,
         /// Epoch.
         epoch: Epoch,
+        /// What its database is made of.
+        #[serde(default)]
+        files: ShardFiles,
     },
     /// The shard is not served.
     Failed {
@@ -151,14 +214,43 @@ pub enum StateReport {
     },
 }
 
-/// What the job's epoch log is made of, as the control plane knows it: asked for after the log was
-/// listed, so that whatever is listed, neither referenced here nor still to be committed, is garbage.
+/// What of a job's files anything needs, as the control plane knows it: asked for after files were
+/// listed, so that whatever is listed, neither needed by this nor still to be committed, is garbage.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct LogReferences {
+pub struct JobReferences {
     /// Current generation: what older ones staged and did not commit never will be.
     pub generation: Generation,
     /// The newest committed epoch.
     pub committed: Epoch,
-    /// Names of all objects that anything still needs.
+    /// The job has ended: nothing will be committed any more.
+    #[serde(default)]
+    pub ended: bool,
+    /// Names of all objects of its log that anything still needs.
     pub objects: Vec<String>,
+    /// Databases that anything needs, or may be made.
+    #[serde(default)]
+    pub databases: Vec<DatabaseReference>,
+}
+
+/// A database that something needs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DatabaseReference {
+    /// The job's line.
+    pub line: u64,
+    /// Shard.
+    pub shard: ShardId,
+    /// Its manifests that something needs, oldest first. Newer ones than the last of them the
+    /// control plane may only not have heard of.
+    pub manifests: Vec<Epoch>,
+}
+
+impl JobReferences {
+    /// The needed manifests of a database; `None`: nothing needs the database.
+    #[must_use]
+    pub fn manifests(&self, line: u64, shard: ShardId) -> Option<&[Epoch]> {
+        let is_it =
+            |database: &&DatabaseReference| (database.line, database.shard) == (line, shard);
+        let database = self.databases.iter().find(is_it)?;
+        Some(&database.manifests)
+    }
 }

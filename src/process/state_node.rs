@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use control_plane::state_tier::{StateNodeSession, StateTier};
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::{
-    state_control::{LogReferences, StateOrder},
+    state_control::{JobReferences, StateOrder},
     types::{JobId, ShardId, StateNodeId},
 };
 use state_service::{
@@ -103,7 +103,7 @@ impl ControlView for TierView {
         .boxed()
     }
 
-    fn log_references(&self, job: JobId) -> BoxFuture<'static, Result<LogReferences, String>> {
+    fn references(&self, job: JobId) -> BoxFuture<'static, Result<JobReferences, String>> {
         let tier = self.tier.clone();
         async move {
             let references = tier.references(job).await;

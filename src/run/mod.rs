@@ -106,6 +106,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             batch_rows: args.batch_rows as usize,
             checkpoint_interval_ms: args.checkpoint_interval,
             sink_patience_ms: Some(SINK_PATIENCE_MS),
+            // Whoever runs a script waits for its end.
+            quarantine: false,
             ..JobOptions::default()
         },
         progress: true,

@@ -27,6 +27,8 @@ fn kept(script: &str, ends: &str) -> Vec<KeptJob> {
             plan: Arc::new(job.plan),
             options: JobOptions::default(),
             select: None,
+            origin: None,
+            tables_max: 0,
         },
         committed: Epoch(7),
         ended: match end {

@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 use proto::{
-    state_control::LogReferences,
+    state_control::JobReferences,
     types::{JobId, ShardId},
 };
 
@@ -13,5 +13,5 @@ pub trait ControlView: Send + Sync {
     fn owns(&self, job: JobId, shard: ShardId) -> BoxFuture<'static, Result<bool, String>>;
 
     /// What the job's log is made of.
-    fn log_references(&self, job: JobId) -> BoxFuture<'static, Result<LogReferences, String>>;
+    fn references(&self, job: JobId) -> BoxFuture<'static, Result<JobReferences, String>>;
 }

@@ -104,7 +104,7 @@ impl ReportReceiver {
 
 #[cfg(test)]
 mod tests {
-    use proto::types::Epoch;
+    use proto::{state_control::ShardFiles, types::Epoch};
 
     use super::*;
 
@@ -116,6 +116,7 @@ mod tests {
             job: JobId(1),
             shard: ShardId(shard),
             epoch: Epoch(epoch),
+            files: ShardFiles::default(),
         };
         reports.send(durable(0, 1));
         reports.send(durable(1, 1));

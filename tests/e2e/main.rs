@@ -13,5 +13,6 @@ mod refused;
 mod requests;
 mod run_again;
 mod s3;
+mod savepoints;
 mod state;
 mod telemetry;

@@ -53,6 +53,8 @@ async fn accept(metadata: &dyn Metadata) {
             ..JobOptions::default()
         },
         select: None,
+        origin: None,
+        tables_max: 0,
     };
     let jobs = usize::try_from(JOB.0).expect("small");
     let change = Change::Accept {

@@ -300,6 +300,16 @@ impl RunningGeneration {
         }
     }
 
+    /// Tells every task that its sources are to read no more.
+    pub(crate) fn stop_sources(&mut self, drain: bool) {
+        for task in self.tasks.values_mut() {
+            if let Err(error) = task.commands.try_send(TaskCommand::StopSources { drain }) {
+                // It has ended. The control plane says it again to the next generation.
+                tracing::debug!(%error, "a task was not told to stop its sources");
+            }
+        }
+    }
+
     /// Lets publishers go on; what had no place in the routing of the epoch goes.
     pub(crate) fn committed(&mut self, epoch: Epoch) {
         let (gone, leaving) = std::mem::take(&mut self.leaving)

@@ -11,6 +11,10 @@ use crate::{
     scaling::{self, ScaleArgs, scale},
     servers::ServerArgs,
     sql::{show, stream},
+    states::{
+        ForkArgs, ResumeArgs, SavepointArgs, StopArgs, UpgradeArgs, fork, resume, savepoint,
+        savepoints, stop, upgrade,
+    },
     table::{cell, cells, print},
 };
 
@@ -43,7 +47,22 @@ enum JobsCommand {
         #[arg(short = 'e', long = "execute", value_name = "SQL")]
         sql: String,
     },
-    /// End a job. What it has committed stays, and it can still be looked at.
+    /// End a job with a last checkpoint, when all of its output is written.
+    Stop(StopArgs),
+    /// List a job's savepoints.
+    Savepoints {
+        /// Id of the job.
+        job: String,
+    },
+    /// Keep a state of a job under a name, or delete one that was kept.
+    Savepoint(SavepointArgs),
+    /// Start a copy of a job from a state of it.
+    Fork(ForkArgs),
+    /// Run a job in quarantine again, from its newest or an older state.
+    Resume(ResumeArgs),
+    /// End a job and start another statement with its state.
+    Upgrade(UpgradeArgs),
+    /// End a job at once. What it has committed stays, and it can still be looked at.
     Cancel {
         /// Id of the job.
         job: String,
@@ -116,6 +135,12 @@ pub fn jobs(args: &JobsArgs) -> anyhow::Result<()> {
                 results.into_iter().flatten().try_for_each(show)
             })
         }
+        JobsCommand::Stop(args) => stop(&client, output, args),
+        JobsCommand::Savepoints { job } => savepoints(&client, output, job),
+        JobsCommand::Savepoint(args) => savepoint(&client, output, args),
+        JobsCommand::Fork(args) => fork(&client, output, args),
+        JobsCommand::Resume(args) => resume(&client, output, args),
+        JobsCommand::Upgrade(args) => upgrade(&client, output, args),
         JobsCommand::Cancel { job } => {
             let answer = client.post_text(&part(job, "cancel"), &json!({}))?;
             output.answer(&answer, |job| {
@@ -165,6 +190,17 @@ fn checkpoints(answer: &Value) -> anyhow::Result<()> {
         figure("p99_ms"),
         figure("max_ms"),
     )?;
+    let restorable = answer.get("restorable").and_then(Value::as_array);
+    let ends = restorable.and_then(|all| Some((all.first()?, all.last()?)));
+    if let Some((first, last)) = ends {
+        writeln!(
+            io::stdout(),
+            "can be restored: {} from {} to {}",
+            restorable.map_or(0, Vec::len),
+            cell(first),
+            cell(last)
+        )?;
+    }
     list(
         answer,
         "checkpoints",

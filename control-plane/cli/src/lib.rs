@@ -10,6 +10,7 @@ mod scaling;
 mod script;
 mod servers;
 mod sql;
+mod states;
 mod table;
 mod trust;
 mod unreachable;

@@ -80,3 +80,6 @@ pub const AUTOSCALE_DECISIONS_MAX: usize = 64;
 
 /// How often a job is looked at that follows its load.
 pub const AUTOSCALE_SAMPLE_US: u64 = 1_000_000;
+
+/// Savepoints of one job.
+pub const SAVEPOINTS_MAX: usize = 128;

@@ -18,6 +18,13 @@ pub enum Event {
     Submitted,
     /// The user wants it to end.
     CancelRequested,
+    /// The user wants it to end with a last checkpoint. With `drain`, its sources end first.
+    StopRequested {
+        /// Whether sources end first.
+        drain: bool,
+    },
+    /// The user wants a job in quarantine to run again.
+    Resumed,
     /// These workers are there, and no others.
     Workers(BTreeSet<WorkerId>),
     /// Those of them that want to leave and are to have no tasks.
@@ -142,6 +149,13 @@ pub enum Effect {
         /// The routing in force after it.
         routing: u32,
     },
+    /// Have the sources read no more: a last barrier follows, or, with `drain`, the end of all tasks.
+    StopSources {
+        /// The generation.
+        generation: Generation,
+        /// Whether they have ended.
+        drain: bool,
+    },
     /// Commit in the state store; answered by [`Event::EpochCommitted`].
     Commit {
         /// The generation.
@@ -197,6 +211,8 @@ pub enum JobState {
     Finishing,
     /// Waits after a failure before it starts again.
     Restarting,
+    /// Given up for now: nothing of it runs, its state stays until its user resumes or cancels it.
+    Quarantined,
     /// Tasks are being stopped on request.
     Canceling,
     /// All input was read and all output is outside.
@@ -226,6 +242,7 @@ impl JobState {
             JobState::Running => "RUNNING",
             JobState::Finishing => "FINISHING",
             JobState::Restarting => "RESTARTING",
+            JobState::Quarantined => "QUARANTINED",
             JobState::Canceling => "CANCELING",
             JobState::Finished => "FINISHED",
             JobState::Failed => "FAILED",

@@ -11,6 +11,7 @@ pub mod capacity;
 pub mod caps;
 mod checkpoint;
 mod event;
+pub mod fit;
 mod history;
 mod job;
 pub mod lint;

@@ -108,6 +108,12 @@ impl Restarts {
         true
     }
 
+    /// What failed before does not count any more.
+    pub(crate) fn forget(&mut self) {
+        self.count = 0;
+        self.of_job = 0;
+    }
+
     /// Restarts in a row.
     pub(crate) fn count(&self) -> u32 {
         self.count

@@ -30,15 +30,37 @@ pub struct Settings {
 /// Keys with an effect.
 const KEYS: &[&str] = &[
     "execution.checkpointing.interval",
+    "execution.checkpointing.num-retained",
     "execution.runtime-mode",
+    "execution.savepoint.ignore-unclaimed-state",
+    "execution.savepoint.path",
+    "execution.state-recovery.ignore-unclaimed-state",
+    "execution.state-recovery.path",
     "parallelism.default",
     "pipeline.name",
     "sql-client.execution.result-mode",
+    "state.checkpoints.num-retained",
     "table.exec.sink.not-null-enforcer",
     "table.exec.source.idle-timeout",
     "table.exec.state.ttl",
     "table.local-time-zone",
 ];
+
+/// Keys of older releases of Flink that mean the same as newer ones.
+const RENAMED: &[(&str, &str)] = &[
+    (
+        "execution.savepoint.ignore-unclaimed-state",
+        "execution.state-recovery.ignore-unclaimed-state",
+    ),
+    ("execution.savepoint.path", "execution.state-recovery.path"),
+    (
+        "state.checkpoints.num-retained",
+        "execution.checkpointing.num-retained",
+    ),
+];
+
+/// Checkpoints of a job that may be kept for more than its own restarts.
+const RETAINED_MAX: u32 = 64;
 
 /// Keys that Flink jobs often set and that have nothing to switch here, with the reason.
 const IGNORED: &[(&str, &str)] = &[
@@ -82,7 +104,7 @@ impl Settings {
                 .hint(format!("expected {expected}")));
         }
         let remark = restart::remark(key, &with).or_else(|| autoscale::remark(key, &with));
-        self.values.insert(key.to_owned(), value.to_owned());
+        self.values.insert(newest(key).to_owned(), value.to_owned());
         Ok(match remark {
             Some(remark) => format!("'{key}' is now '{value}'; {remark}"),
             None => format!("'{key}' is now '{value}'"),
@@ -101,7 +123,7 @@ impl Settings {
         if !ignored().any(|(ignored, _)| *ignored == key) {
             known(key, span)?;
         }
-        self.values.remove(key);
+        self.values.remove(newest(key));
         Ok(format!("'{key}' has its default again"))
     }
 
@@ -122,6 +144,27 @@ impl Settings {
     #[must_use]
     pub fn checkpoint_interval_ms(&self) -> Option<u64> {
         duration_ms(self.get("execution.checkpointing.interval")?)
+    }
+
+    /// `execution.checkpointing.num-retained`
+    #[must_use]
+    pub fn retained_checkpoints(&self) -> Option<u32> {
+        self.get("execution.checkpointing.num-retained")?
+            .parse()
+            .ok()
+    }
+
+    /// `execution.state-recovery.path`: the state that the next job begins with.
+    #[must_use]
+    pub fn state_path(&self) -> Option<&str> {
+        self.get(STATE_PATH)
+    }
+
+    /// `execution.state-recovery.ignore-unclaimed-state`
+    #[must_use]
+    pub fn ignore_unclaimed_state(&self) -> bool {
+        let ignore = self.get("execution.state-recovery.ignore-unclaimed-state");
+        ignore.is_some_and(|ignore| ignore.eq_ignore_ascii_case("true"))
     }
 
     /// `table.exec.state.ttl`
@@ -198,6 +241,15 @@ fn conflict(key: &str, with: &dyn Fn(&str) -> Option<String>) -> Option<String> 
     }
 }
 
+/// The key by which the state is set that the next job begins with.
+pub const STATE_PATH: &str = "execution.state-recovery.path";
+
+/// The key as the newest release of Flink has it.
+fn newest(key: &str) -> &str {
+    let renamed = RENAMED.iter().find(|(old, _)| *old == key);
+    renamed.map_or(key, |(_, new)| new)
+}
+
 fn known(key: &str, span: Span) -> Result<(), SqlError> {
     if keys().any(|known| known == key) {
         return Ok(());
@@ -228,7 +280,20 @@ fn check(key: &str, value: &str, parallelism_max: u32) -> Result<(), String> {
         return if valid { Ok(()) } else { Err(expected) };
     }
     let word = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(value));
-    let (valid, expected) = match key {
+    let retained = || {
+        value
+            .parse()
+            .is_ok_and(|kept| (1..=RETAINED_MAX).contains(&kept))
+    };
+    let (valid, expected) = match newest(key) {
+        "execution.checkpointing.num-retained" => (retained(), "a whole number, 1 to 64"),
+        "execution.state-recovery.ignore-unclaimed-state" => {
+            (word(&["true", "false"]), "'true' or 'false'")
+        }
+        STATE_PATH => (
+            !value.is_empty(),
+            "'job_1/savepoints/a', 'job_1/checkpoints/17' or 'job_1', its newest checkpoint",
+        ),
         "table.local-time-zone" => (word(UTC), "'UTC': the session's time zone is always UTC"),
         "execution.runtime-mode" => (word(&["streaming"]), "'streaming', the only mode"),
         "sql-client.execution.result-mode" => (

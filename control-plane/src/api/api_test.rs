@@ -367,9 +367,16 @@ fn the_description_has_every_route() {
         GET /v1/jobs/{id}/checkpoints getCheckpoints
         GET /v1/jobs/{id}/dead-letters getDeadLetters
         GET /v1/jobs/{id}/exceptions getExceptions
+        POST /v1/jobs/{id}/forks forkJob
         GET /v1/jobs/{id}/metrics getMetrics
         GET /v1/jobs/{id}/plan getPlan
         GET /v1/jobs/{id}/results readResults
+        POST /v1/jobs/{id}/resume resumeJob
+        GET /v1/jobs/{id}/savepoints listSavepoints
+        POST /v1/jobs/{id}/savepoints createSavepoint
+        DELETE /v1/jobs/{id}/savepoints/{name} deleteSavepoint
+        GET /v1/jobs/{id}/savepoints/{name} getSavepoint
+        POST /v1/jobs/{id}/stop stopJob
         GET /v1/openapi.json getDescription
         GET /v1/state-nodes listStateNodes
         POST /v1/statements executeStatements

@@ -14,7 +14,7 @@ use crate::caps::REQUEST_BYTES_MAX;
 /// What a body must be like.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
-    /// Names of the fields, all of which must be there.
+    /// Names of the fields there may be.
     pub(super) fields: &'static [&'static str],
     /// A body to learn from.
     pub(super) example: &'static str,
@@ -52,6 +52,11 @@ impl Shape {
         let Value::Object(fields) = body else {
             return Err(self.unprocessable("the body is not a JSON object".to_owned()));
         };
+        self.of(fields)
+    }
+
+    /// The fields of an object in a body.
+    pub(super) fn of(self, fields: Map<String, Value>) -> Result<Fields, Problem> {
         let unknown = |name: &&String| !self.fields.contains(&name.as_str());
         if let Some(unknown) = fields.keys().find(unknown) {
             let detail = format!("the body has an unknown field `{unknown}`");
@@ -96,6 +101,41 @@ impl Fields {
     /// A field of any type.
     pub(super) fn value(&self, name: &str) -> Result<&Value, Problem> {
         self.field(name, "a value", Some)
+    }
+
+    /// A field that is text, if it is there.
+    pub(super) fn text_if_there(&self, name: &str) -> Result<Option<&str>, Problem> {
+        self.if_there(name, || self.text(name))
+    }
+
+    /// A field that is a whole number from 0, if it is there.
+    pub(super) fn number_if_there(&self, name: &str) -> Result<Option<u64>, Problem> {
+        self.if_there(name, || self.number(name))
+    }
+
+    /// A field that is true or false; false where it is not there.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        let flag = || self.field(name, "true or false", Value::as_bool);
+        Ok(self.if_there(name, flag)?.unwrap_or_default())
+    }
+
+    /// A field that is an object, if it is there.
+    pub(super) fn object_if_there(
+        &self,
+        name: &str,
+    ) -> Result<Option<&Map<String, Value>>, Problem> {
+        self.if_there(name, || self.field(name, "an object", Value::as_object))
+    }
+
+    fn if_there<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce() -> Result<T, Problem>,
+    ) -> Result<Option<T>, Problem> {
+        match self.fields.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => read().map(Some),
+        }
     }
 
     fn field<'a, T>(

@@ -71,6 +71,10 @@ pub(super) struct CheckpointsView {
     p99_ms: f64,
     /// The longest.
     max_ms: f64,
+    /// Epochs that the job can be taken back to, or copied at, oldest first; unknown while the metadata
+    /// do not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restorable: Option<Vec<u64>>,
     /// Newest first.
     checkpoints: Vec<CheckpointView>,
 }
@@ -196,7 +200,15 @@ fn task_view((index, metrics): (u32, OperatorMetrics)) -> TaskView {
         (status = 404, description = "There is no such job", body = Problem),
     ),
 )]
-pub(super) async fn checkpoints(Named(entry): Named) -> Json<CheckpointsView> {
+pub(super) async fn checkpoints(
+    State(statements): State<Arc<Statements>>,
+    Named(entry): Named,
+) -> Json<CheckpointsView> {
+    let kept = statements.jobs().record(entry.id).await;
+    let kept = kept.map(|record| match record.outcome {
+        None => record.restorable().iter().map(|epoch| epoch.0).collect(),
+        Some(_) => Vec::new(),
+    });
     let summary = entry.checkpoint_summary();
     let records = entry.checkpoints(CHECKPOINTS_LISTED);
     let ms = |us: u64| us as f64 / 1000.0;
@@ -205,6 +217,7 @@ pub(super) async fn checkpoints(Named(entry): Named) -> Json<CheckpointsView> {
         p50_ms: ms(summary.p50_us),
         p99_ms: ms(summary.p99_us),
         max_ms: ms(summary.max_us),
+        restorable: kept.ok(),
         checkpoints: records
             .into_iter()
             .map(|record| CheckpointView {

@@ -33,7 +33,8 @@ pub(super) struct JobView {
     id: String,
     /// Name for people.
     name: String,
-    /// CREATED, STARTING, RUNNING, FINISHING, RESTARTING, CANCELING, FINISHED, FAILED or CANCELED.
+    /// CREATED, STARTING, RUNNING, FINISHING, RESTARTING, QUARANTINED, CANCELING, FINISHED, FAILED or
+    /// CANCELED. A job in quarantine could not go on; its state waits for it to be resumed.
     state: String,
     /// Degraded while something holds it up: it falls behind, and loses nothing.
     health: Health,
@@ -71,6 +72,9 @@ pub(super) struct JobView {
     error: Option<String>,
     /// What the planner wants known: state that may grow for ever.
     warnings: Vec<String>,
+    /// The state of another job that it began with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<OriginView>,
     /// Where the rows of a SELECT can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     results: Option<String>,
@@ -93,6 +97,19 @@ impl RescaleView {
             RescaleStage::Changing => RescaleView::Changing,
         }
     }
+}
+
+/// The state that a job began with.
+#[derive(Serialize, ToSchema, Debug)]
+pub(super) struct OriginView {
+    /// The job whose state it was.
+    #[schema(example = "job_1")]
+    job: String,
+    /// Its epoch.
+    checkpoint: u64,
+    /// The savepoint, if it was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    savepoint: Option<String>,
 }
 
 /// Jobs, oldest first.
@@ -120,18 +137,24 @@ impl FromRequestParts<Backend> for Named {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, backend: &Backend) -> Result<Named, Problem> {
-        let unknown = |detail: String| {
-            Problem::new(StatusCode::NOT_FOUND, "job.unknown", detail).hint("ids look like job_1")
-        };
         // Axum cannot give what is not UTF-8.
         let Path(id) = Path::<String>::from_request_parts(parts, backend)
             .await
             .map_err(|_| unknown("the path has no id of a job".to_owned()))?;
-        let job: JobId = id
-            .parse()
-            .map_err(|_| unknown(format!("`{id}` is not the id of a job")))?;
-        Ok(Named(backend.statements.jobs().get(job)?))
+        Ok(Named(named(backend, &id)?))
     }
+}
+
+/// The job of an id.
+pub(super) fn named(backend: &Backend, id: &str) -> Result<Arc<JobEntry>, Problem> {
+    let job: JobId = id
+        .parse()
+        .map_err(|_| unknown(format!("`{id}` is not the id of a job")))?;
+    Ok(backend.statements.jobs().get(job)?)
+}
+
+fn unknown(detail: String) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "job.unknown", detail).hint("ids look like job_1")
 }
 
 /// A job as it is now.
@@ -160,6 +183,11 @@ fn view(entry: &JobEntry, health: &JobHealth) -> JobView {
         checkpoint_interval_ms: entry.spec.options.checkpoint_interval_ms,
         error: entry.last_error(),
         warnings: entry.spec.plan.warnings.clone(),
+        origin: entry.origin.as_ref().map(|origin| OriginView {
+            job: origin.job.to_string(),
+            checkpoint: origin.epoch.0,
+            savepoint: origin.savepoint.clone(),
+        }),
         results: entry
             .feed
             .as_ref()
@@ -224,8 +252,8 @@ pub(super) async fn get(State(backend): State<Backend>, Named(entry): Named) -> 
 
 /// Cancel a job
 ///
-/// Its tasks are stopped; what it has committed to tables stays, and it can still be looked at. A job
-/// that has ended stays as it is.
+/// Its tasks are stopped; what it has committed to tables stays, and it can still be looked at. Its
+/// state goes, but for its savepoints. A job that has ended stays as it is.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/cancel",
@@ -266,7 +294,7 @@ pub(super) async fn cancel(
     responses(
         (status = 204, description = "It is forgotten"),
         (status = 404, description = "There is none", body = Problem),
-        (status = 409, description = "It has not ended: cancel it first", body = Problem),
+        (status = 409, description = "It has not ended: cancel it first. Or it has savepoints: delete them first", body = Problem),
     ),
 )]
 pub(super) async fn delete(

@@ -11,12 +11,14 @@ mod describe;
 mod figures;
 mod health;
 mod jobs;
+mod lives;
 mod parallelism;
 mod problem;
 #[cfg(test)]
 mod processes_test;
 mod results;
 mod router;
+mod savepoints;
 mod state_nodes;
 mod state_tier;
 mod statements;

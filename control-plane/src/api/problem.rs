@@ -4,14 +4,15 @@ use axum::{
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use coordinator::meta::Refusal;
+use coordinator::{fit::Misfit, meta::Refusal};
 use serde::Serialize;
 use sql::error::{SqlError, Stage};
 use utoipa::ToSchema;
 
 use super::describe::PROBLEM_JSON;
 use crate::{
-    JobsError, StatementsError, SubmitError, membership::MembershipError, metadata::MetadataError,
+    JobsError, RestoreError, StatementsError, SubmitError, membership::MembershipError,
+    metadata::MetadataError,
 };
 
 /// What went wrong, for programs (`code`) and people (`detail`, `hint`).
@@ -117,8 +118,11 @@ impl From<SubmitError> for Problem {
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, "job.limit", detail)
                     .hint("cancel jobs first, or start fewer at once")
             }
-            SubmitError::Refused(_) => Problem::new(StatusCode::CONFLICT, "catalog.moved", detail)
-                .hint("send the statements again"),
+            SubmitError::Refused(Refusal::CatalogMoved(_)) => {
+                Problem::new(StatusCode::CONFLICT, "catalog.moved", detail)
+                    .hint("send the statements again")
+            }
+            SubmitError::Refused(refusal) => refusal.into(),
             SubmitError::Metadata(error) => error.into(),
             SubmitError::Closed => closing(detail),
             SubmitError::Interrupted => in_doubt(detail),
@@ -143,11 +147,56 @@ impl From<MetadataError> for Problem {
     }
 }
 
+impl From<RestoreError> for Problem {
+    fn from(error: RestoreError) -> Problem {
+        let detail = error.to_string();
+        let (status, code, hint) = match error {
+            RestoreError::Jobs(error) => return error.into(),
+            RestoreError::Sql(error) => return error.into(),
+            RestoreError::Path(_) => (
+                StatusCode::BAD_REQUEST,
+                "restore.path",
+                "paths are job_1/savepoints/a, job_1/checkpoints/17, or job_1: its newest checkpoint",
+            ),
+            RestoreError::Misfit {
+                why: Misfit::Unclaimed(_),
+                ..
+            } => (
+                StatusCode::CONFLICT,
+                "state.unclaimed",
+                "nothing has changed; to leave that state alone, SET \
+                 'execution.state-recovery.ignore-unclaimed-state' = 'true', or say \
+                 `allow_non_restored_state`",
+            ),
+            RestoreError::Misfit { .. } => (
+                StatusCode::CONFLICT,
+                "state.misfit",
+                "nothing has changed; without the state, the job would begin from nothing",
+            ),
+            RestoreError::Select => (StatusCode::CONFLICT, "state.select", "use INSERT INTO"),
+            RestoreError::OneJob | RestoreError::NoJob => (
+                StatusCode::BAD_REQUEST,
+                "restore.jobs",
+                "send the statement of that job by itself; EXECUTE STATEMENT SET makes one job of \
+                 several INSERTs",
+            ),
+            RestoreError::Sink { .. } => (
+                StatusCode::BAD_REQUEST,
+                "fork.sink",
+                "names of tables are case-sensitive",
+            ),
+        };
+        Problem::new(status, code, detail).hint(hint)
+    }
+}
+
 impl From<StatementsError> for Problem {
     fn from(error: StatementsError) -> Problem {
         match error {
             StatementsError::Sql(error) => error.into(),
             StatementsError::Submit(error) => error.into(),
+            StatementsError::Restore(error) => error.into(),
+            StatementsError::Jobs(error) => error.into(),
             StatementsError::TooManyJobs { .. } => Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "job.limit",
@@ -163,10 +212,63 @@ impl From<StatementsError> for Problem {
     }
 }
 
+/// Of changes that jobs and their state do not allow.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        let (status, code, hint) = match &refusal {
+            Refusal::UnknownJob(_) => (StatusCode::NOT_FOUND, "job.unknown", "ids look like job_1"),
+            Refusal::UnknownSavepoint { .. } => (
+                StatusCode::NOT_FOUND,
+                "savepoint.unknown",
+                "GET /v1/jobs/{id}/savepoints lists them",
+            ),
+            Refusal::SavepointExists { .. } => (
+                StatusCode::CONFLICT,
+                "savepoint.exists",
+                "nothing has changed",
+            ),
+            Refusal::TooManySavepoints(_) => (
+                StatusCode::CONFLICT,
+                "savepoint.limit",
+                "DELETE /v1/jobs/{id}/savepoints/{name}",
+            ),
+            Refusal::HasSavepoints(_) => (
+                StatusCode::CONFLICT,
+                "job.has_savepoints",
+                "DELETE /v1/jobs/{id}/savepoints/{name} for each of them",
+            ),
+            Refusal::NoCheckpoint(_) | Refusal::NotRestorable { .. } | Refusal::NothingKept(_) => (
+                StatusCode::CONFLICT,
+                "checkpoint.not_kept",
+                "GET /v1/jobs/{id}/checkpoints lists those that can be restored",
+            ),
+            Refusal::OtherCut { .. } => {
+                (StatusCode::CONFLICT, "state.misfit", "nothing has changed")
+            }
+            Refusal::NotQuarantined(_) | Refusal::Quarantined(_) => (
+                StatusCode::CONFLICT,
+                "job.state",
+                "GET /v1/jobs/{id} says how it is",
+            ),
+            _ => (StatusCode::CONFLICT, "job.state", "nothing has changed"),
+        };
+        Problem::new(status, code, refusal.to_string()).hint(hint)
+    }
+}
+
 impl From<JobsError> for Problem {
     fn from(error: JobsError) -> Problem {
         let (status, code) = match error {
             JobsError::Metadata(error) => return error.into(),
+            JobsError::Refused(refusal) => return refusal.into(),
+            JobsError::NotKept => {
+                return Problem::new(
+                    StatusCode::CONFLICT,
+                    "state.not_kept",
+                    "this server keeps state in memory only: there is nothing to go on with",
+                )
+                .hint("start it with --data-dir or --store");
+            }
             JobsError::Unknown(_) => (StatusCode::NOT_FOUND, "job.unknown"),
             JobsError::NotEnded(job) => {
                 let hint = format!("cancel it first: POST /v1/jobs/{job}/cancel");

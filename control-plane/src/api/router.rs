@@ -18,9 +18,9 @@ use super::{
     backend::Backend,
     cluster,
     describe::describe_problems,
-    figures, jobs, parallelism,
+    figures, jobs, lives, parallelism,
     problem::Problem,
-    results, state_nodes, statements, tables,
+    results, savepoints, state_nodes, statements, tables,
     trace::trace_request,
     workers,
 };
@@ -82,6 +82,11 @@ fn guarded_routes() -> OpenApiRouter<Backend> {
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::get, jobs::delete, parallelism::change))
         .routes(routes!(jobs::cancel))
+        .routes(routes!(lives::stop))
+        .routes(routes!(lives::resume))
+        .routes(routes!(lives::fork))
+        .routes(routes!(savepoints::list, savepoints::create))
+        .routes(routes!(savepoints::get, savepoints::delete))
         .routes(routes!(jobs::plan))
         .routes(routes!(autoscaler::get))
         .routes(routes!(figures::metrics))

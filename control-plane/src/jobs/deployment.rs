@@ -21,7 +21,7 @@ pub(super) fn deployment(entry: &JobEntry, generation: Generation) -> Deployment
         groups: BTreeMap::new(),
         tasks: Vec::new(),
         options: entry.spec.options.clone(),
-        created_ms: entry.created_ms,
+        created_ms: entry.sources_since_ms,
         run: entry.run,
         exchange: ExchangeMap::default(),
         splits: None,

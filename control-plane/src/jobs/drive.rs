@@ -8,22 +8,22 @@ use std::{
 };
 
 use coordinator::{
-    Effect, Event, Job, JobFacts, JobState,
-    meta::{Desired, JobRecord, Outcome},
-    place::Routing,
+    Event, Job, JobFacts, JobState,
+    meta::{Answer, Desired, JobRecord},
 };
 use proto::{
-    control::{Deployment, ExchangeMap, WorkerCommand, WorkerEvent, WorkerEventKind},
+    control::{WorkerEvent, WorkerEventKind},
     types::{JobId, WorkerId},
 };
-use rpc::trace_context;
 use state_client::StateControl;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
-    ExceptionRecord, JobEntry, Jobs,
-    deployment::deployment,
-    handle::{JobTable, Request},
+    ExceptionRecord, JobEntry, Jobs, JobsError,
+    handle::{Ask, JobTable, Request},
     requests::{Done, Requests, ScriptReply},
     scaling::Scaling,
     traces::JobTraces,
@@ -52,23 +52,23 @@ pub struct Tiers {
 
 /// Runs jobs; [`Driver::run`] must be polled for anything to happen.
 pub struct Driver {
-    requests: mpsc::Receiver<Request>,
-    news: mpsc::Receiver<WorkerNews>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) news: mpsc::Receiver<WorkerNews>,
     pub(super) workers: Workers,
     /// Those that want to leave.
     pub(super) leaving: BTreeSet<WorkerId>,
     pub(super) in_flight: Requests,
-    metadata: Arc<dyn Metadata>,
+    pub(super) metadata: Arc<dyn Metadata>,
     pub(super) table: Arc<JobTable>,
-    traces: JobTraces,
+    pub(super) traces: JobTraces,
     pub(super) scaling: Scaling,
     /// Until when workers may come before jobs are told of them.
     pub(super) gathering: Option<Instant>,
     /// When jobs want a tick.
-    wakes: BTreeMap<JobId, u64>,
-    wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
-    seed: u64,
-    started: Instant,
+    pub(super) wakes: BTreeMap<JobId, u64>,
+    pub(super) wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub(super) seed: u64,
+    pub(super) started: Instant,
 }
 
 impl Jobs {
@@ -82,6 +82,8 @@ impl Jobs {
             requests,
             table: table.clone(),
             workers: workers.clone(),
+            metadata: Arc::clone(&tiers.metadata),
+            keeps_checkpoints: tiers.state.keeps_checkpoints(),
         };
         let metadata = tiers.metadata;
         let driver = Driver {
@@ -122,16 +124,21 @@ impl Driver {
                 continue;
             }
             self.adopt(&record, None);
-            match (&record.outcome, record.desired) {
+            match (&record.outcome, &record.desired) {
                 (Some(_), _) if record.has_files => self.in_flight.drop_state(record.id),
                 (Some(_), _) => {}
                 (None, Desired::Cancel) => self.handle(record.id, Event::CancelRequested),
+                (None, _) if record.quarantine.is_some() => {}
                 // Its rows were for a reader of the process that had it.
                 (None, Desired::Run) if record.spec.select.is_some() => {
                     self.say_abandoned(record.id);
                     self.handle(record.id, Event::CancelRequested);
                 }
                 (None, Desired::Run) => self.handle(record.id, Event::Submitted),
+                (None, Desired::Stop(stop)) => {
+                    self.handle(record.id, Event::Submitted);
+                    self.handle(record.id, Event::StopRequested { drain: stop.drain });
+                }
             }
         }
         Ok(())
@@ -196,6 +203,10 @@ impl Driver {
                 }
             }
             Request::Cancel { job, reply } => self.in_flight.cancel(job, reply),
+            Request::Ask { job, ask, reply } => {
+                let now_ms = (self.wall_ms)();
+                self.in_flight.ask(job, ask, now_ms, reply);
+            }
             Request::Forget { jobs, reply } => self.in_flight.forget(jobs, reply),
             Request::Scale { job, scale, reply } => self.scale(job, scale, reply),
         }
@@ -243,6 +254,17 @@ impl Driver {
                     self.handle(job, Event::RescaleRequested(parallelism));
                 }
             }
+            Done::Asked {
+                job,
+                ask,
+                result,
+                reply,
+            } => self.on_asked(job, &ask, result, reply),
+            Done::Quarantined(job) => {
+                if let Some(entry) = self.table.get(job) {
+                    entry.state.send_replace(JobState::Quarantined);
+                }
+            }
             Done::Forgotten {
                 jobs,
                 result,
@@ -261,6 +283,30 @@ impl Driver {
                 }
             }
             Done::Nothing => {}
+        }
+    }
+
+    /// What a user wants of a job is written down, or was refused.
+    fn on_asked(
+        &mut self,
+        job: JobId,
+        ask: &Ask,
+        result: Result<Answer, JobsError>,
+        reply: oneshot::Sender<Result<Answer, JobsError>>,
+    ) {
+        let event = match ask {
+            Ask::Stop(stop) => Some(Event::StopRequested { drain: stop.drain }),
+            Ask::Resume(_) => Some(Event::Resumed),
+            Ask::Save { .. } | Ask::DropSavepoint { .. } => None,
+        };
+        if let Ok(Answer::Trimmed { objects } | Answer::Resumed { objects, .. }) = &result {
+            self.in_flight.released(job, objects.clone());
+        }
+        let event = event.filter(|_| result.is_ok());
+        // Nobody waits any more.
+        let _ = reply.send(result);
+        if let Some(event) = event {
+            self.handle(job, event);
         }
     }
 
@@ -410,182 +456,6 @@ impl Driver {
         self.release_idle();
     }
 
-    fn carry_out(&mut self, entry: &Arc<JobEntry>, effect: Effect) {
-        let job = entry.id;
-        let span = self.traces.on_effect(entry, &effect);
-        let _entered = span.enter();
-        match effect {
-            Effect::BeginGeneration { .. }
-            | Effect::RecordRouting { .. }
-            | Effect::Commit { .. }
-            | Effect::RecordPublished { .. } => self.in_flight.start(job, effect),
-            Effect::ListSplits {
-                generation,
-                worker,
-                tasks,
-            } => {
-                let deployment = Deployment {
-                    tasks,
-                    exchange: ExchangeMap {
-                        here: worker,
-                        ..ExchangeMap::default()
-                    },
-                    ..deployment(entry, generation)
-                };
-                let command = WorkerCommand::ListSplits(Box::new(deployment));
-                self.send(worker, command);
-            }
-            Effect::Deploy {
-                generation,
-                restored,
-                routing,
-                splits,
-            } => {
-                let deployment = Deployment {
-                    restored,
-                    splits,
-                    ..deployment(entry, generation)
-                };
-                let workers = routing.workers();
-                self.deploy(&deployment, routing, &workers, WorkerCommand::Deploy);
-            }
-            Effect::Prepare {
-                generation,
-                restored,
-                routing,
-                workers,
-            } => {
-                tracing::info!(%job, routing = routing.version, "job is to get another routing");
-                let deployment = Deployment {
-                    restored,
-                    ..deployment(entry, generation)
-                };
-                self.deploy(&deployment, routing, &workers, WorkerCommand::Prepare);
-            }
-            Effect::KeepRouting {
-                generation,
-                routing,
-            } => {
-                self.send_all(entry, || WorkerCommand::KeepRouting {
-                    job,
-                    generation,
-                    routing,
-                });
-            }
-            Effect::RescaleFailed { error, parallelism } => {
-                tracing::warn!(%job, error, "job keeps its parallelism");
-                entry.push_exception(ExceptionRecord {
-                    at_us: self.now_us(),
-                    generation: entry.generation(),
-                    task: None,
-                    error: format!("the change of the parallelism was given up: {error}"),
-                });
-                entry.refuse_rescale(error, self.now_us());
-                self.in_flight.note_parallelism(job, parallelism);
-            }
-            Effect::StopAt { workers } => {
-                for worker in workers {
-                    self.send(worker, WorkerCommand::Stop { job });
-                }
-            }
-            Effect::SendBarrier {
-                generation,
-                epoch,
-                routing,
-            } => {
-                self.send_all(entry, || WorkerCommand::Barrier {
-                    job,
-                    generation,
-                    epoch,
-                    routing,
-                    traceparent: trace_context::current(),
-                });
-            }
-            Effect::SendCommitted { generation, epoch } => {
-                self.send_all(entry, || WorkerCommand::Committed {
-                    job,
-                    generation,
-                    epoch,
-                });
-            }
-            Effect::Suspend => {
-                self.keep_figures(entry);
-                self.send_all(entry, || WorkerCommand::Suspend { job });
-            }
-            Effect::Stop => {
-                // Workers forget figures with the tasks.
-                self.keep_figures(entry);
-                self.send_all(entry, || WorkerCommand::Stop { job });
-            }
-            // With the end, once that is written down.
-            Effect::DropState => {}
-            Effect::ReportState(state) if state.is_terminal() => self.end(entry, state),
-            Effect::ReportState(state) => {
-                tracing::info!(%job, %state, "job is now in this state");
-                entry.state.send_replace(state);
-            }
-        }
-    }
-
-    /// Writes down how the job has ended; users are told after that.
-    fn end(&mut self, entry: &JobEntry, state: JobState) {
-        let error = entry.last_error().filter(|_| state == JobState::Failed);
-        let at_ms = (self.wall_ms)();
-        let outcome = Outcome {
-            state,
-            error,
-            at_ms,
-        };
-        self.in_flight.end(entry.id, outcome);
-    }
-
-    /// Sends each of `workers` the whole deployment and its own place in it.
-    fn deploy(
-        &self,
-        deployment: &Deployment,
-        routing: Routing,
-        workers: &BTreeSet<WorkerId>,
-        command: impl Fn(Box<Deployment>) -> WorkerCommand,
-    ) {
-        let known = self.workers.list();
-        let used = known.iter().filter(|worker| workers.contains(&worker.id));
-        let addresses: BTreeMap<WorkerId, String> = used
-            .map(|worker| (worker.id, worker.address.clone()))
-            .collect();
-        let deployment = Deployment {
-            routing: routing.version,
-            tasks: routing.tasks,
-            groups: routing.groups,
-            ..deployment.clone()
-        };
-        for worker in addresses.keys() {
-            let exchange = ExchangeMap {
-                here: *worker,
-                workers: addresses.clone(),
-                place: routing.place.clone(),
-            };
-            let deployment = Deployment {
-                exchange,
-                ..deployment.clone()
-            };
-            self.send(*worker, command(Box::new(deployment)));
-        }
-    }
-
-    fn send(&self, worker: WorkerId, command: WorkerCommand) {
-        if let Some(worker) = self.workers.get(worker) {
-            worker.link.send(command);
-        }
-    }
-
-    /// To all workers that the job's current generation was sent to.
-    fn send_all(&self, entry: &JobEntry, command: impl Fn() -> WorkerCommand) {
-        let deployed = entry.core().deployed().clone();
-        for worker in deployed {
-            self.send(worker, command());
-        }
-    }
-
     fn on_ended(&mut self, entry: &JobEntry, state: JobState) {
         let job = entry.id;
         tracing::info!(%job, %state, "job has ended");
@@ -603,7 +473,7 @@ impl Driver {
         self.table.trim_results(RESULT_BYTES_ENDED_MAX);
     }
 
-    fn keep_figures(&self, entry: &JobEntry) {
+    pub(super) fn keep_figures(&self, entry: &JobEntry) {
         entry.keep_metrics(self.workers.metrics(entry.id));
     }
 }

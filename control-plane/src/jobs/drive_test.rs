@@ -103,6 +103,14 @@ impl Worker {
                 let published = WorkerEventKind::Published { sink, epoch };
                 self.report(job, published).await;
             }
+            WorkerCommand::StopSources { job, drain, .. } => {
+                for task in self.tasks.clone().into_iter().filter(|_| drain) {
+                    let finished = WorkerEventKind::Finished { task, routing: 0 };
+                    self.report(job, finished).await;
+                }
+            }
+            // What it holds waits for the next generation.
+            WorkerCommand::Suspend { .. } => {}
             WorkerCommand::Stop { job } => self.report(job, WorkerEventKind::Stopped).await,
         }
     }
@@ -255,6 +263,8 @@ fn spec() -> JobSpec {
             columns: RowType::default(),
             upsert_key: None,
         }),
+        origin: None,
+        tables_max: 0,
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use coordinator::{
     CheckpointRecord, CheckpointSummary, Job, JobState, RescaleStage,
     autoscale::{Autoscaler, Decision, Pipeline, Rescale, Sample},
-    meta::{JobRecord, JobSpec, SelectColumns},
+    meta::{JobRecord, JobSpec, Origin, SelectColumns},
     place::Parallelism,
 };
 use proto::{
@@ -50,6 +50,10 @@ pub struct JobEntry {
     pub created_ms: u64,
     /// Tells it from every job of every process.
     pub(super) run: u64,
+    /// When its sources began, in ms since 1970.
+    pub(super) sources_since_ms: u64,
+    /// What it began with.
+    pub origin: Option<Origin>,
     /// Rows of a SELECT.
     pub feed: Option<Arc<Feed>>,
     pub(super) state: watch::Sender<JobState>,
@@ -89,6 +93,7 @@ impl JobEntry {
         };
         let state = match &record.outcome {
             Some(outcome) => outcome.state,
+            None if record.quarantine.is_some() => JobState::Quarantined,
             None => JobState::Created,
         };
         JobEntry {
@@ -98,6 +103,8 @@ impl JobEntry {
             created_us: now_us,
             created_ms: record.created_ms,
             run: record.run,
+            sources_since_ms: record.sources_since_ms(),
+            origin: record.origin.clone(),
             state: watch::Sender::new(state),
             core: Mutex::new(core),
             record: Mutex::default(),

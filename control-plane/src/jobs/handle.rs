@@ -6,16 +6,23 @@ use std::{
 };
 
 use coordinator::{
-    meta::{JobSpec, Refusal},
+    meta::{Answer, JobRecord, JobSpec, Refusal, RestoreAt, Stop},
     place::PlaceError,
 };
-use proto::{control::JobMetrics, policy::AutoscalePolicy, types::JobId};
+use proto::{
+    control::JobMetrics,
+    policy::AutoscalePolicy,
+    types::{Epoch, JobId},
+};
 use rpc::trace_context;
 use tokio::sync::{mpsc, oneshot};
 
-use super::JobEntry;
+use super::{JobEntry, requests::odd};
 use crate::{
-    capacity::CapacityStatus, caps::JOBS_ENDED_MAX, metadata::MetadataError, workers::Workers,
+    capacity::CapacityStatus,
+    caps::{JOBS_ENDED_MAX, PROPOSAL_PATIENCE},
+    metadata::{Metadata, MetadataError, look},
+    workers::Workers,
 };
 
 /// Why jobs were not accepted. None of them runs then.
@@ -61,6 +68,12 @@ pub enum JobsError {
         /// Why.
         why: String,
     },
+    /// It does not fit how things are.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is nowhere to keep state.
+    #[error("this server keeps state in memory only")]
+    NotKept,
     /// The wish could not be written down.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -89,6 +102,8 @@ pub struct Jobs {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) table: Arc<JobTable>,
     pub(super) workers: Workers,
+    pub(super) metadata: Arc<dyn Metadata>,
+    pub(super) keeps_checkpoints: bool,
 }
 
 /// What a script comes to: a new catalog, and jobs.
@@ -112,6 +127,11 @@ pub(super) enum Request {
         job: JobId,
         reply: oneshot::Sender<Result<(), JobsError>>,
     },
+    Ask {
+        job: JobId,
+        ask: Ask,
+        reply: oneshot::Sender<Result<Answer, JobsError>>,
+    },
     Forget {
         jobs: Vec<JobId>,
         reply: oneshot::Sender<Result<(), JobsError>>,
@@ -121,6 +141,19 @@ pub(super) enum Request {
         scale: Scale,
         reply: oneshot::Sender<Result<(), JobsError>>,
     },
+}
+
+/// What a user wants of a job and its state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Ask {
+    /// To end with a last checkpoint.
+    Stop(Stop),
+    /// A state of it to be kept by a name.
+    Save { name: String, at: RestoreAt },
+    /// To keep it no longer.
+    DropSavepoint { name: String },
+    /// To run again.
+    Resume(RestoreAt),
 }
 
 impl Jobs {
@@ -181,6 +214,81 @@ impl Jobs {
         self.get(job)?;
         let (reply, answer) = oneshot::channel();
         let sent = self.requests.send(Request::Cancel { job, reply }).await;
+        sent.map_err(|_| JobsError::Closed)?;
+        answer.await.map_err(|_| JobsError::Interrupted)?
+    }
+
+    /// Asks the job to end with a last checkpoint, which becomes a savepoint if that has a name.
+    ///
+    /// # Errors
+    /// When it cannot be; nothing has changed then, unless the error leaves that open.
+    pub async fn stop(&self, job: JobId, stop: Stop) -> Result<(), JobsError> {
+        self.check_kept(stop.savepoint.is_some())?;
+        self.ask(job, Ask::Stop(stop)).await.map(drop)
+    }
+
+    /// Keeps a state of the job by a name; its epoch.
+    ///
+    /// # Errors
+    /// As [`Jobs::stop`].
+    pub async fn save(&self, job: JobId, name: String, at: RestoreAt) -> Result<Epoch, JobsError> {
+        self.check_kept(true)?;
+        match self.ask(job, Ask::Save { name, at }).await? {
+            Answer::Saved { epoch } => Ok(epoch),
+            other => Err(odd(&other).into()),
+        }
+    }
+
+    /// Keeps a savepoint no longer.
+    ///
+    /// # Errors
+    /// As [`Jobs::stop`].
+    pub async fn drop_savepoint(&self, job: JobId, name: String) -> Result<(), JobsError> {
+        self.ask(job, Ask::DropSavepoint { name }).await.map(drop)
+    }
+
+    /// Runs a job in quarantine again; from which epoch.
+    ///
+    /// # Errors
+    /// As [`Jobs::stop`].
+    pub async fn resume(&self, job: JobId, at: RestoreAt) -> Result<Epoch, JobsError> {
+        self.check_kept(at != RestoreAt::Newest)?;
+        match self.ask(job, Ask::Resume(at)).await? {
+            Answer::Resumed { epoch, .. } => Ok(epoch),
+            other => Err(odd(&other).into()),
+        }
+    }
+
+    /// What is written down of the job.
+    ///
+    /// # Errors
+    /// When there is no such job, or the metadata does not answer.
+    pub async fn record(&self, job: JobId) -> Result<JobRecord, JobsError> {
+        self.get(job)?;
+        let record = look(&*self.metadata, move |state| state.jobs.get(&job).cloned());
+        let record = tokio::time::timeout(PROPOSAL_PATIENCE, record).await;
+        let late = |_| MetadataError::Unavailable {
+            why: "the metadata has not answered in time".to_owned(),
+            indeterminate: false,
+        };
+        record.map_err(late)??.ok_or(JobsError::Unknown(job))
+    }
+
+    /// Whether state is kept in a way that others can begin with it.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn check_kept(&self, needed: bool) -> Result<(), JobsError> {
+        match needed && !self.keeps_checkpoints {
+            true => Err(JobsError::NotKept),
+            false => Ok(()),
+        }
+    }
+
+    async fn ask(&self, job: JobId, ask: Ask) -> Result<Answer, JobsError> {
+        self.get(job)?;
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(Request::Ask { job, ask, reply }).await;
         sent.map_err(|_| JobsError::Closed)?;
         answer.await.map_err(|_| JobsError::Interrupted)?
     }

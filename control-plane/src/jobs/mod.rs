@@ -5,6 +5,7 @@ mod deployment;
 mod drive;
 #[cfg(test)]
 mod drive_test;
+mod effects;
 mod entry;
 mod handle;
 mod presence;

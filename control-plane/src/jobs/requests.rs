@@ -18,7 +18,7 @@ use state_client::{Begun, Dropped, Incarnation, StateControl, StateError};
 use tokio::{sync::oneshot, task::JoinSet};
 use tracing::Instrument as _;
 
-use super::{JobEntry, JobsError, Script, SubmitError};
+use super::{JobEntry, JobsError, Script, SubmitError, handle::Ask};
 use crate::{
     caps::{END_PATIENCE, PROPOSAL_PATIENCE},
     metadata::{Metadata, MetadataError, look, propose},
@@ -59,6 +59,15 @@ pub(super) enum Done {
         /// Of whoever waits for it.
         reply: Option<oneshot::Sender<Result<(), JobsError>>>,
     },
+    /// What a user wants of a job was written down, or not.
+    Asked {
+        job: JobId,
+        ask: Ask,
+        result: Result<Answer, JobsError>,
+        reply: oneshot::Sender<Result<Answer, JobsError>>,
+    },
+    /// That a job is not run any more for now was written down.
+    Quarantined(JobId),
     /// That jobs are to be forgotten was written down, or not.
     Forgotten {
         jobs: Vec<JobId>,
@@ -271,6 +280,63 @@ impl Requests {
         });
     }
 
+    /// Writes down what a user wants of a job.
+    pub(super) fn ask(
+        &mut self,
+        job: JobId,
+        ask: Ask,
+        now_ms: u64,
+        reply: oneshot::Sender<Result<Answer, JobsError>>,
+    ) {
+        let change = match ask.clone() {
+            Ask::Stop(stop) => Change::Stop { job, stop },
+            Ask::Save { name, at } => Change::Save {
+                job,
+                name,
+                at,
+                now_ms,
+            },
+            Ask::DropSavepoint { name } => Change::DropSavepoint { job, name },
+            Ask::Resume(at) => Change::Resume { job, at },
+        };
+        let answer = self.propose(change, PROPOSAL_PATIENCE);
+        self.spawn(async move {
+            let result = match answer.await {
+                Ok(Answer::Refused(refusal)) => Err(refusal.into()),
+                Ok(answer) => Ok(answer),
+                Err(error) => Err(error.into()),
+            };
+            Done::Asked {
+                job,
+                ask,
+                result,
+                reply,
+            }
+        });
+    }
+
+    /// Writes down that a job is not run any more until its user says so.
+    pub(super) fn quarantine(&mut self, job: JobId, error: String, at_ms: u64) {
+        let change = Change::Quarantine { job, error, at_ms };
+        let answer = self.propose(change, END_PATIENCE);
+        self.spawn(async move {
+            // Whoever leads next starts the job again and comes to the same end.
+            if let Err(error) = answer.await {
+                tracing::error!(%job, %error, "failed to write down that a job is in quarantine");
+            }
+            Done::Quarantined(job)
+        });
+    }
+
+    /// Tells the state service of what was let go.
+    pub(super) fn released(&mut self, job: JobId, objects: Vec<String>) {
+        let told = self.state.released(job, objects);
+        self.spawn(async move {
+            told.await;
+            Done::Nothing
+        });
+    }
+
     /// Writes down that jobs are to be forgotten: all or none.
     pub(super) fn forget(
         &mut self,
@@ -285,6 +351,7 @@ impl Requests {
         self.spawn(async move {
             let result = match answer.await {
                 Ok(Answer::Refused(Refusal::NotEnded(job))) => Err(JobsError::NotEnded(job)),
+                Ok(Answer::Refused(refusal @ Refusal::HasSavepoints(_))) => Err(refusal.into()),
                 // One that has been forgotten already is as good.
                 Ok(_) => Ok(()),
                 Err(error) => Err(error.into()),
@@ -428,7 +495,7 @@ impl Requests {
     }
 }
 
-fn odd(answer: &Answer) -> MetadataError {
+pub(super) fn odd(answer: &Answer) -> MetadataError {
     MetadataError::Closed {
         why: format!("it answered {answer:?}"),
     }

@@ -127,6 +127,8 @@ fn spec(autoscale: Option<AutoscalePolicy>) -> JobSpec {
             ..JobOptions::default()
         },
         select: None,
+        origin: None,
+        tables_max: 0,
     }
 }
 

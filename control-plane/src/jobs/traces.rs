@@ -113,6 +113,7 @@ impl JobTraces {
             Effect::RecordPublished { .. }
             | Effect::RescaleFailed { .. }
             | Effect::StopAt { .. }
+            | Effect::StopSources { .. }
             | Effect::Stop
             | Effect::Suspend
             | Effect::DropState => Span::none(),
@@ -147,7 +148,7 @@ impl OpenSpans {
                 let span = info_span!(parent: None, "job.recover", %job, otel.status_code = Empty);
                 self.start.insert(span).clone().into()
             }
-            JobState::Failed => self.fail(entry),
+            JobState::Failed | JobState::Quarantined => self.fail(entry),
             // Whoever cancels a job does not want its checkpoint either.
             JobState::Canceling | JobState::Canceled => {
                 self.checkpoint = None;

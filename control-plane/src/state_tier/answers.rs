@@ -38,11 +38,15 @@ impl StateTierDriver {
             let why = || StateError::Unavailable(format!("{id} has not ended"));
             drop(reply.send(if ended { Ok(()) } else { Err(why()) }));
         }
+        let had_ended = job.known.as_ref().is_some_and(|known| known.ended);
         job.see(view, &mut self.nodes);
         if ended && let Some(beginning) = job.beginning.take() {
             drop(beginning.reply.send(Err(StateError::UnknownJob(id))));
         }
         self.tell_owners(id);
+        if ended && !had_ended {
+            self.look_at_held();
+        }
     }
 
     pub(super) fn on_answered(&mut self, id: JobId, purpose: Purpose, answer: Answer) {
@@ -69,7 +73,10 @@ impl StateTierDriver {
                     self.tell_owners(id);
                 }
             }
-            (Purpose::Durable, Answer::Trimmed { objects }) => job.order_trim(objects, nodes),
+            (Purpose::Durable, Answer::Trimmed { objects }) => {
+                job.order_trim(objects, nodes);
+                self.look_at_held();
+            }
             // There is no log any more.
             (Purpose::Durable, _) => {}
             (Purpose::Published(publication), Answer::Trimmed { objects }) => {
@@ -85,6 +92,7 @@ impl StateTierDriver {
                 if let Some(known) = &mut job.known {
                     known.has_files = false;
                 }
+                self.look_at_held();
             }
             (Purpose::Dropped, other) => {
                 let error = state_error(id, other);

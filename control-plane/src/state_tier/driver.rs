@@ -148,8 +148,29 @@ impl StateTierDriver {
                 job.drop_replies.push(reply);
                 self.advance(id);
             }
+            Event::Released { job: id, objects } => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.order_trim(objects, &mut self.nodes);
+                }
+                self.look_at_held();
+            }
             // Nobody waits any more.
             Event::Status { reply } => drop(reply.send(self.status())),
+        }
+    }
+
+    /// What was needed of jobs that have ended may be needed no more.
+    pub(super) fn look_at_held(&mut self) {
+        let held = |job: &TierJob| job.known.as_ref().is_some_and(|known| known.held.is_some());
+        let held = self.jobs.values_mut().filter(|job| held(job));
+        let ids: Vec<JobId> = held
+            .map(|job| {
+                job.outdated = true;
+                job.id
+            })
+            .collect();
+        for id in ids {
+            self.advance(id);
         }
     }
 
@@ -232,8 +253,11 @@ impl StateTierDriver {
                 Step::Begun => job.say_begun(),
                 Step::GiveUp => job.give_up(&self.nodes),
                 Step::Durable => {
-                    let durable = job.durable.take();
-                    let change = Change::Durable { job: id, durable };
+                    let change = Change::Durable {
+                        job: id,
+                        durable: job.durable.take(),
+                        files: std::mem::take(&mut job.files),
+                    };
                     return self.propose(id, change, Purpose::Durable);
                 }
                 Step::Published => {
@@ -245,6 +269,7 @@ impl StateTierDriver {
                     return self.propose(id, change, Purpose::Published(publication));
                 }
                 Step::Drop => self.order_drop(id),
+                Step::Collect => self.order_collect(id),
                 Step::Dropped => {
                     let change = Change::Dropped { job: id };
                     return self.propose(id, change, Purpose::Dropped);

@@ -59,6 +59,11 @@ pub(super) enum Event {
         job: JobId,
         reply: Reply<()>,
     },
+    /// A savepoint or a state of the job was let go, and with it these objects of its log.
+    Released {
+        job: JobId,
+        objects: Vec<String>,
+    },
     Status {
         reply: oneshot::Sender<StateTierStatus>,
     },

@@ -13,7 +13,7 @@ use coordinator::meta::MetaState;
 use futures::{FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use proto::{
     log::LogObject,
-    state_control::{LogReferences, StateReport},
+    state_control::{JobReferences, StateReport},
     types::{Epoch, JobId, ShardId, SinkId, StateNodeId},
 };
 use state_client::{Begun, Dropped, Incarnation, StateControl, StateError};
@@ -117,8 +117,8 @@ impl StateTier {
     ///
     /// # Errors
     /// When there is no such job, or the metadata does not answer.
-    pub async fn references(&self, job: JobId) -> Result<LogReferences, StateError> {
-        let references = move |state: &MetaState| state.job(job).map(|record| record.references());
+    pub async fn references(&self, job: JobId) -> Result<JobReferences, StateError> {
+        let references = move |state: &MetaState| state.references(job);
         let found = self.look(references).await?;
         found.map_err(|_| StateError::UnknownJob(job))
     }
@@ -135,7 +135,11 @@ impl StateTier {
     ) -> Result<Option<StateNodeId>, StateError> {
         let owner = move |state: &MetaState| {
             let record = state.jobs.get(&job)?;
-            let is_there = record.outcome.is_none() || record.has_files;
+            let is_there = match record.outcome {
+                None => true,
+                // Who has it open deletes its files, unless somebody needs them.
+                Some(_) => record.has_files && !state.is_held(job),
+            };
             is_there.then(|| record.owners.get(&shard).copied())?
         };
         self.look(owner).await
@@ -226,6 +230,13 @@ impl StateControl for StateTier {
     fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<Dropped, StateError>> {
         let asked = self.ask(STATE_REQUEST_DEADLINE, |reply| Event::Drop { job, reply });
         asked.map_ok(|()| Dropped::Files).boxed()
+    }
+
+    fn released(&self, job: JobId, objects: Vec<String>) -> BoxFuture<'static, ()> {
+        let events = self.events.clone();
+        // Without a driver the next leader finds out.
+        let told = async move { drop(events.send(Event::Released { job, objects }).await) };
+        told.boxed()
     }
 }
 

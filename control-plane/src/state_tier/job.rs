@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coordinator::meta::Change;
-use proto::types::{Epoch, Generation, JobId, ShardId, SinkId, StateNodeId};
+use proto::{
+    state_control::{JobReferences, ShardFiles},
+    types::{Epoch, Generation, JobId, ShardId, SinkId, StateNodeId},
+};
 use state_client::{Begun, Incarnation, StateError};
 use tokio::time::Instant;
 
@@ -34,6 +37,8 @@ pub(super) struct TierJob {
     /// A generation that has begun and waits for owners.
     pub(super) beginning: Option<Beginning>,
     pub(super) durable: Marks<ShardId>,
+    /// What databases are made of, as it was said with those.
+    pub(super) files: BTreeMap<ShardId, ShardFiles>,
     pub(super) published: Marks<SinkId>,
     pub(super) published_replies: Vec<Reply<()>>,
     /// Shards that their owners do not serve.
@@ -41,6 +46,8 @@ pub(super) struct TierJob {
     /// Shards that nodes have lost to others, which they hear again whenever they join.
     pub(super) former: BTreeSet<(StateNodeId, ShardId)>,
     pub(super) dropping: Dropping,
+    /// What of the ended job's files was needed when nodes were last told to delete the others.
+    pub(super) collected: Option<JobReferences>,
     pub(super) drop_replies: Vec<Reply<()>>,
 }
 
@@ -81,6 +88,8 @@ pub(super) enum Step {
     Published,
     /// Tell nodes to delete its files.
     Drop,
+    /// Tell nodes to delete those of its files that nothing needs.
+    Collect,
     /// Write down that no file is left.
     Dropped,
     /// Nothing of it is left.
@@ -101,11 +110,13 @@ impl TierJob {
             told: BTreeMap::new(),
             beginning: None,
             durable: Marks::new(DURABLE_GATHERED),
+            files: BTreeMap::new(),
             published: Marks::new(PUBLISHED_GATHERED),
             published_replies: Vec::new(),
             faults: BTreeMap::new(),
             former: BTreeSet::new(),
             dropping: Dropping::default(),
+            collected: None,
             drop_replies: Vec::new(),
         }
     }
@@ -174,13 +185,19 @@ impl TierJob {
 
     fn next_of_ended(&mut self, nodes: &Nodes) -> Step {
         self.durable.take();
+        self.files.clear();
         if self.published.due().is_some() {
             return Step::Published;
         }
         let has_files = self.known.as_ref().is_some_and(|known| known.has_files);
+        let held = self.known.as_ref().and_then(|known| known.held.as_ref());
         let connected = nodes.connected().next().is_some();
         match &self.dropping {
             _ if !has_files => Step::Forget,
+            _ if held.is_some() => match connected && self.collected.as_ref() != held {
+                true => Step::Collect,
+                false => Step::Rest(None),
+            },
             Dropping::Untold if connected => Step::Drop,
             Dropping::Untold | Dropping::Told(_) => Step::Rest(None),
             Dropping::Dropped => Step::Dropped,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use coordinator::meta::{JobRecord, MetaState};
 use proto::{
-    state_control::OpenShard,
+    state_control::{JobReferences, OpenShard},
     types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId, StateNodeId},
 };
 
@@ -15,14 +15,18 @@ pub(super) struct Known {
     pub(super) committed: Epoch,
     pub(super) ended: bool,
     pub(super) has_files: bool,
+    /// What of its files something needs though it has ended.
+    pub(super) held: Option<JobReferences>,
     pub(super) key_groups: KeyGroupCount,
     pub(super) shards: u32,
     pub(super) owners: BTreeMap<ShardId, StateNodeId>,
 }
 
 impl Known {
-    fn of(record: &JobRecord) -> Known {
+    fn of(state: &MetaState, record: &JobRecord) -> Known {
+        let held = record.outcome.is_some() && state.is_held(record.id);
         Known {
+            held: held.then(|| state.references(record.id).ok()).flatten(),
             generation: record.generation,
             committed: record.committed,
             ended: record.outcome.is_some(),
@@ -38,7 +42,7 @@ impl Known {
         let jobs = state
             .jobs
             .iter()
-            .map(|(job, record)| (*job, Known::of(record)));
+            .map(|(job, record)| (*job, Known::of(state, record)));
         let cares = |known: &Known| match known.ended {
             true => known.has_files,
             false => known.generation > Generation::default(),
@@ -62,7 +66,7 @@ impl View {
     pub(super) fn of(state: &MetaState, job: JobId, shards: &[ShardId]) -> Option<View> {
         let record = state.jobs.get(&job)?;
         Some(View {
-            known: Known::of(record),
+            known: Known::of(state, record),
             opens: shards
                 .iter()
                 .map(|shard| record.open_shard(*shard))

@@ -35,6 +35,11 @@ impl<K: Ord> Marks<K> {
         std::mem::take(&mut self.reached)
     }
 
+    /// What is known of it does not hold any more.
+    pub(super) fn forget(&mut self, of: &K) {
+        self.reached.remove(of);
+    }
+
     /// They were not written down.
     pub(super) fn put_back(&mut self, marks: BTreeMap<K, Epoch>, now: Instant) {
         for (of, epoch) in marks {

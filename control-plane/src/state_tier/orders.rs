@@ -1,6 +1,6 @@
 //! What nodes are told: after each change of the metadata, and when they join.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
     state_control::{CommittedEpoch, StateOrder},
@@ -68,6 +68,31 @@ impl StateTierDriver {
         targets.retain(|node| nodes.order(*node, order.clone()).is_some());
         if !targets.is_empty() {
             job.dropping = Dropping::Told(targets.into_iter().collect());
+        }
+    }
+}
+
+impl StateTierDriver {
+    /// Nodes stop serving an ended job and delete what nothing needs of it.
+    pub(super) fn order_collect(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Some(known) = &job.known else {
+            return;
+        };
+        job.collected.clone_from(&known.held);
+        let order = StateOrder::Collect {
+            job: id,
+            shards: known.shards,
+        };
+        let nodes = &mut self.nodes;
+        let owners: BTreeSet<StateNodeId> = known.owners.values().copied().collect();
+        let told = owners.into_iter();
+        let told = told.filter(|node| nodes.order(*node, order.clone()).is_some());
+        if told.count() == 0 {
+            let other = nodes.connected().next();
+            other.and_then(|other| nodes.order(other, order));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What state nodes report.
 
 use proto::{
-    state_control::{StateOrder, StateReport},
+    state_control::{ShardFiles, StateOrder, StateReport},
     types::{Epoch, JobId, ShardId, StateNodeId},
 };
 use tokio::time::Instant;
@@ -30,8 +30,13 @@ impl StateTierDriver {
                 self.advance(job);
             }
             // What is durable is so whoever says it, and for ever.
-            StateReport::Durable { job, shard, epoch } => {
-                self.on_durable(job, shard, epoch);
+            StateReport::Durable {
+                job,
+                shard,
+                epoch,
+                files,
+            } => {
+                self.on_durable(job, shard, epoch, files);
                 self.close_unless_owned(session, job, shard);
                 self.advance(job);
             }
@@ -39,9 +44,10 @@ impl StateTierDriver {
                 job,
                 shard,
                 durable,
+                files,
                 ..
             } => {
-                self.on_durable(job, shard, durable);
+                self.on_durable(job, shard, durable, files);
                 if present && let Some(job) = self.jobs.get_mut(&job) {
                     let by_it = |fault: &Fault| fault.node == session.node;
                     if job.faults.get(&shard).is_some_and(by_it) {
@@ -66,11 +72,11 @@ impl StateTierDriver {
         }
     }
 
-    fn on_durable(&mut self, job: JobId, shard: ShardId, epoch: Epoch) {
+    fn on_durable(&mut self, job: JobId, shard: ShardId, epoch: Epoch, files: ShardFiles) {
         if epoch > Epoch::ZERO
             && let Some(job) = self.jobs.get_mut(&job)
         {
-            job.durable.raise(shard, epoch, Instant::now());
+            job.on_durable(shard, epoch, files);
         }
     }
 
@@ -130,6 +136,25 @@ impl StateTierDriver {
 }
 
 impl TierJob {
+    /// A shard is durable up to an epoch, in a database that has these files.
+    fn on_durable(&mut self, shard: ShardId, epoch: Epoch, files: ShardFiles) {
+        let known = self
+            .files
+            .get(&shard)
+            .map(|known| (known.line, known.manifest));
+        if known.is_some_and(|(line, _)| line > files.line) {
+            return;
+        }
+        if known.is_some_and(|(line, _)| line < files.line) {
+            // That was said of another database.
+            self.durable.forget(&shard);
+        }
+        self.durable.raise(shard, epoch, Instant::now());
+        if known.is_none_or(|known| known <= (files.line, files.manifest)) {
+            self.files.insert(shard, files);
+        }
+    }
+
     fn on_dropped(&mut self, node: StateNodeId) {
         if let Dropping::Told(nodes) = &mut self.dropping
             && nodes.remove(&node)

@@ -48,7 +48,7 @@ pub(super) async fn serve(mut stream: Stream) {
 async fn answer(tier: &StateTier, question: Question) -> Result<Answer, String> {
     let answer = match question {
         Question::Owner(job, shard) => tier.owner(job, shard).await.map(Answer::Owner),
-        Question::LogReferences(job) => tier.references(job).await.map(Answer::LogReferences),
+        Question::JobReferences(job) => tier.references(job).await.map(Answer::JobReferences),
     };
     answer.map_err(|error| error.to_string())
 }

@@ -182,6 +182,8 @@ fn spec() -> JobSpec {
             columns: RowType::default(),
             upsert_key: None,
         }),
+        origin: None,
+        tables_max: 0,
     }
 }
 
@@ -445,8 +447,8 @@ async fn a_state_node_hears_orders_and_gets_answers() {
     assert_eq!((open.job, open.generation), (entry.id, Generation(1)));
     let ask = |number, question| NodeSays::Ask { number, question };
     assert!(session.say(ask(1, Question::Owner(entry.id, open.shard))));
-    assert!(session.say(ask(2, Question::LogReferences(entry.id))));
-    assert!(session.say(ask(3, Question::LogReferences(JobId(99)))));
+    assert!(session.say(ask(2, Question::JobReferences(entry.id))));
+    assert!(session.say(ask(3, Question::JobReferences(JobId(99)))));
     let mut answers = Vec::new();
     while answers.len() < 3 {
         match timeout(PATIENCE, session.hear()).await.expect("in time") {
@@ -457,7 +459,7 @@ async fn a_state_node_hears_orders_and_gets_answers() {
     }
     answers.sort_by_key(|(number, _)| *number);
     assert_eq!(answers[0], (1, Ok(Answer::Owner(Some(StateNodeId(3))))));
-    let Ok(Answer::LogReferences(references)) = &answers[1].1 else {
+    let Ok(Answer::JobReferences(references)) = &answers[1].1 else {
         panic!("{:?}", answers[1]);
     };
     assert_eq!(references.generation, Generation(1));

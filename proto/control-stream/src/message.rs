@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proto::{
     control::{JobMetrics, WorkerCommand, WorkerEvent},
-    state_control::{LogReferences, StateOrder, StateReport},
+    state_control::{JobReferences, StateOrder, StateReport},
     types::{JobId, KeyGroupCount, ShardId, StateNodeId},
 };
 use serde::{Deserialize, Serialize};
@@ -154,7 +154,7 @@ pub enum Question {
     /// Who owns a shard.
     Owner(JobId, ShardId),
     /// What a job's log is made of.
-    LogReferences(JobId),
+    JobReferences(JobId),
 }
 
 /// What a state node wanted to know.
@@ -164,5 +164,5 @@ pub enum Answer {
     /// Who owns the shard.
     Owner(Option<StateNodeId>),
     /// What the job's log is made of.
-    LogReferences(LogReferences),
+    JobReferences(JobReferences),
 }

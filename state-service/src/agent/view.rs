@@ -3,7 +3,7 @@
 use control_stream::{Answer, Question};
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::{
-    state_control::LogReferences,
+    state_control::JobReferences,
     types::{JobId, ShardId, StateNodeId},
 };
 use tokio::{
@@ -49,17 +49,17 @@ impl ControlView for StreamView {
         async move {
             match answer.await? {
                 Answer::Owner(owner) => Ok(owner == Some(node)),
-                Answer::LogReferences(_) => Err(unfit()),
+                Answer::JobReferences(_) => Err(unfit()),
             }
         }
         .boxed()
     }
 
-    fn log_references(&self, job: JobId) -> BoxFuture<'static, Result<LogReferences, String>> {
-        let answer = self.ask(Question::LogReferences(job));
+    fn references(&self, job: JobId) -> BoxFuture<'static, Result<JobReferences, String>> {
+        let answer = self.ask(Question::JobReferences(job));
         async move {
             match answer.await? {
-                Answer::LogReferences(references) => Ok(references),
+                Answer::JobReferences(references) => Ok(references),
                 Answer::Owner(_) => Err(unfit()),
             }
         }

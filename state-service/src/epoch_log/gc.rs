@@ -2,36 +2,35 @@
 
 use std::collections::BTreeSet;
 
-use futures::future::BoxFuture;
-use proto::{state_control::LogReferences, types::JobId};
+use proto::{state_control::JobReferences, types::JobId};
 
 use super::{EpochLog, LogError, Origin};
 
-/// Deletes objects of the job's log that nothing refers to; how many there were. What is referred
-/// to is asked after listing: an object listed as unreferenced might be committed in between, and
-/// would be deleted if the answer were older than the list.
-pub(crate) async fn collect_orphans(
+/// Deletes those of the listed objects of the job's log that nothing refers to; how many there were.
+/// What is referred to was asked after listing: an object listed as unreferenced might be committed
+/// in between, and would be deleted if the answer were older than the list.
+pub(crate) async fn delete_orphans(
     log: &EpochLog,
     job: JobId,
-    references: impl FnOnce() -> BoxFuture<'static, Result<LogReferences, String>>,
+    listed: BTreeSet<String>,
+    references: &JobReferences,
 ) -> Result<usize, LogError> {
-    let listed = log.list(job).await?;
-    let references = references().await.map_err(LogError::Unavailable)?;
-    let orphans = orphans(listed, &references);
+    let orphans = orphans(listed, references);
     let count = orphans.len();
     log.delete(job, orphans).await?;
     Ok(count)
 }
 
 /// Those of the names that may go.
-fn orphans(listed: BTreeSet<String>, references: &LogReferences) -> Vec<String> {
+fn orphans(listed: BTreeSet<String>, references: &JobReferences) -> Vec<String> {
     let referenced: BTreeSet<&String> = references.objects.iter().collect();
     let is_orphan = |name: &String| {
         let Some(origin) = Origin::of(name) else {
             return false;
         };
-        let never_committed =
-            origin.generation < references.generation || origin.epoch <= references.committed;
+        let never_committed = references.ended
+            || origin.generation < references.generation
+            || origin.epoch <= references.committed;
         never_committed && !referenced.contains(name)
     };
     listed.into_iter().filter(is_orphan).collect()
@@ -54,13 +53,25 @@ mod tests {
             "3/40/a.rows",
             "2/foreign",
         ];
-        let references = LogReferences {
+        let references = JobReferences {
             generation: Generation(2),
             committed: Epoch(21),
             objects: vec!["2/21/a.rows".to_owned(), "1/5/a.rows".to_owned()],
+            ..JobReferences::default()
         };
-        let listed = names.iter().map(|name| (*name).to_owned()).collect();
+        let listed: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
         // Of an older generation, whatever its epoch; of this one up to what is committed.
-        assert_eq!(orphans(listed, &references), ["1/30/a.rows", "2/21/b.rows"]);
+        let found = orphans(listed.clone(), &references);
+        assert_eq!(found, ["1/30/a.rows", "2/21/b.rows"]);
+        // Of a job that has ended nothing will be committed.
+        let ended = JobReferences {
+            ended: true,
+            ..references
+        };
+        let more = ["2/22/a.out", "3/40/a.rows"];
+        assert_eq!(
+            orphans(listed, &ended),
+            [&["1/30/a.rows", "2/21/b.rows"], &more[..]].concat()
+        );
     }
 }

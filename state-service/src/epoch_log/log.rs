@@ -94,7 +94,7 @@ impl EpochLog {
     }
 
     /// Names of all objects of the job's log.
-    pub(super) async fn list(&self, job: JobId) -> Result<BTreeSet<String>, LogError> {
+    pub(crate) async fn list(&self, job: JobId) -> Result<BTreeSet<String>, LogError> {
         let folder = log_folder(&self.root, job);
         let listed = self.list_below(&folder).await?;
         let prefix = format!("{folder}/");
@@ -123,10 +123,25 @@ impl EpochLog {
         self.delete_paths(paths.collect()).await
     }
 
+    /// Folders in a folder.
+    pub(crate) async fn list_folders(&self, folder: &Path) -> Result<Vec<Path>, LogError> {
+        let list = || async {
+            let listed = self.objects.store.list_with_delimiter(Some(folder)).await;
+            Ok(listed?.common_prefixes)
+        };
+        let attempts = Patience::Attempts(ATTEMPTS_MAX);
+        Ok(self.objects.repeat("listing files", attempts, list).await?)
+    }
+
+    /// Deletes every file in a folder.
+    pub(crate) async fn delete_folder(&self, folder: &Path) -> Result<(), LogError> {
+        let paths = self.list_below(folder).await?;
+        self.delete_paths(paths).await
+    }
+
     /// Deletes every file of a job.
     pub(crate) async fn delete_job(&self, job: JobId) -> Result<(), LogError> {
-        let paths = self.list_below(&job_folder(&self.root, job)).await?;
-        self.delete_paths(paths).await
+        self.delete_folder(&job_folder(&self.root, job)).await
     }
 
     async fn delete_paths(&self, paths: Vec<Path>) -> Result<(), LogError> {

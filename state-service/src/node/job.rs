@@ -28,6 +28,8 @@ pub(crate) struct JobState {
     /// How the job's key groups are cut.
     pub(crate) cut: Option<(KeyGroupCount, u32)>,
     pub(crate) shards: BTreeMap<ShardId, Arc<Shard>>,
+    /// The newest line of the job that the node has heard of.
+    pub(crate) line: u64,
     /// The newest committed epoch that the node has heard of.
     pub(crate) committed: Epoch,
     /// What tasks stage, by epoch.

@@ -4,6 +4,7 @@
 mod config;
 #[cfg(test)]
 mod conformance_test;
+mod databases;
 mod flusher;
 mod job;
 #[expect(clippy::module_inception, reason = "the type this room is about")]

@@ -12,13 +12,23 @@ use state_client::Section;
 
 use super::{
     StateNode,
+    databases::{databases, release},
     job::{Job, JobState},
     node::NodeShared,
 };
 use crate::{
     caps::{REOPEN_PAUSE, REOPEN_PAUSE_MAX},
+    epoch_log::LogError,
     shard::{Commit, Kept, Shard, ShardContext, drive},
 };
+
+/// Which files of an ended job nothing needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unneeded {
+    All,
+    /// The metadata say which.
+    Some,
+}
 
 type Found = Vec<(LogObject, Option<Arc<Kept<Section>>>)>;
 
@@ -41,7 +51,8 @@ impl StateNode {
                 }
             }
             StateOrder::Close { job, shard } => node.close(job, shard),
-            StateOrder::Drop { job, .. } => node.drop_job(job),
+            StateOrder::Drop { job, .. } => node.drop_job(job, Unneeded::All),
+            StateOrder::Collect { job, .. } => node.drop_job(job, Unneeded::Some),
             StateOrder::Trim { job, objects } => node.trim(job, objects),
         }
     }
@@ -85,6 +96,7 @@ impl NodeShared {
             let found = state.take_kept(committed);
             for shard in state.shards.values() {
                 let commit = Commit {
+                    job: job.id,
                     epoch: committed.epoch,
                     objects: found.clone(),
                     trace: trace.map(str::to_owned),
@@ -127,21 +139,23 @@ impl NodeShared {
         self.remove_if_empty(job);
     }
 
-    fn drop_job(self: &Arc<Self>, id: JobId) {
+    /// Stops serving a job, and deletes its files.
+    fn drop_job(self: &Arc<Self>, id: JobId, unneeded: Unneeded) {
         let shards = match self.remove_job(id) {
             Some(job) => self.forget(&job),
             None => Vec::new(),
         };
-        let context = self.context.clone();
+        let node = self.clone();
         let stopped = self.stopping();
         self.context.tasks.spawn(async move {
             // What still runs would write files that nobody deletes.
             for shard in shards {
                 shard.ended().await;
             }
+            let context = &node.context;
             let mut attempt = 0;
-            while let Err(error) = context.log.delete_job(id).await {
-                tracing::warn!(job = %id, %error, "files of a dropped job are still there");
+            while let Err(error) = node.delete_files(id, unneeded).await {
+                tracing::warn!(job = %id, %error, "files of an ended job are still there");
                 attempt += 1;
                 let pause = context
                     .objects
@@ -150,8 +164,22 @@ impl NodeShared {
                     return;
                 }
             }
-            context.reports.send(StateReport::Dropped { job: id });
+            if unneeded == Unneeded::All {
+                context.reports.send(StateReport::Dropped { job: id });
+            }
         });
+    }
+
+    async fn delete_files(&self, job: JobId, unneeded: Unneeded) -> Result<(), LogError> {
+        match unneeded {
+            Unneeded::Some => self.sweep(job).await.map(drop),
+            Unneeded::All => {
+                for database in databases(&self.context, job).await? {
+                    release(&self.context, &database).await?;
+                }
+                self.context.log.delete_job(job).await
+            }
+        }
     }
 
     fn trim(&self, job: JobId, objects: Vec<String>) {
@@ -188,6 +216,11 @@ impl JobState {
         }
         if self.fence.hold(order.generation) {
             self.begin_generation();
+        }
+        if order.line > self.line {
+            // The job went back: what was committed after that counts no more.
+            self.line = order.line;
+            self.committed = order.committed;
         }
         self.cut = Some((order.key_groups, order.shards));
         self.committed = self.committed.max(order.committed);

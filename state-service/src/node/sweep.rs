@@ -1,12 +1,21 @@
-//! Now and then: looks for files in the logs of the jobs whose first shard is here that a crash left
-//! behind, and for shards that moved, or were dropped, while the node could not hear of it.
+//! Now and then: looks for files of the jobs whose first shard is here that nothing needs, since a crash
+//! left them behind or somebody let go of them, and for shards that moved, or were dropped, while the node could not hear of it.
 
 use std::{sync::Arc, time::Duration};
 
-use proto::types::{JobId, ShardId};
+use futures::future::BoxFuture;
+use proto::{
+    state_control::JobReferences,
+    types::{JobId, ShardId},
+};
 
-use super::{StateNode, job::Job, node::NodeShared};
-use crate::epoch_log::{LogError, collect_orphans};
+use super::{
+    StateNode,
+    databases::{databases, delete_unneeded},
+    job::Job,
+    node::NodeShared,
+};
+use crate::epoch_log::{LogError, delete_orphans};
 
 /// Sweeps until the node stops.
 pub(super) async fn run(node: Arc<NodeShared>) {
@@ -19,6 +28,9 @@ pub(super) async fn run(node: Arc<NodeShared>) {
             if let Err(why) = node.close_foreign(&job).await {
                 tracing::warn!(job = %job.id, why, "whose shards are open here is not known");
                 continue;
+            }
+            for shard in job.look_shards() {
+                shard.report_parents();
             }
             if !job.look(|state| state.shards.contains_key(&ShardId(0))) {
                 continue;
@@ -63,14 +75,32 @@ impl NodeShared {
         Ok(())
     }
 
-    async fn sweep(&self, job: JobId) -> Result<usize, LogError> {
-        let control = &self.context.control;
-        collect_orphans(&self.context.log, job, || control.log_references(job)).await
+    /// Deletes files of a job that nothing needs, as the metadata say after they were listed; how
+    /// many objects and databases there were.
+    pub(super) async fn sweep(&self, job: JobId) -> Result<usize, LogError> {
+        self.sweep_by(job, || self.context.control.references(job))
+            .await
+    }
+
+    /// The same, where somebody else is asked.
+    pub(super) async fn sweep_by(
+        &self,
+        job: JobId,
+        ask: impl FnOnce() -> BoxFuture<'static, Result<JobReferences, String>>,
+    ) -> Result<usize, LogError> {
+        let context = &self.context;
+        let objects = context.log.list(job).await?;
+        let databases = databases(context, job).await?;
+        // After both were listed: what may still be committed, or made, is in neither.
+        let references = ask().await.map_err(LogError::Unavailable)?;
+        let deleted = delete_orphans(&context.log, job, objects, &references).await?;
+        Ok(deleted + delete_unneeded(context, &databases, &references).await?)
     }
 }
 
 impl StateNode {
-    /// Deletes what a crash left behind in a job's log; how many objects that were.
+    /// Deletes files of a job that nothing needs: what a crash left behind in its log, databases that
+    /// it went back from; how many objects and databases that were.
     ///
     /// # Errors
     /// When the object store or the control plane did not answer.

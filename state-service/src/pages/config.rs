@@ -58,8 +58,6 @@ pub struct PageLimits {
     pub fetches_max: usize,
     /// Bytes that rewriting may leave unflushed.
     pub rewritten_bytes_max: usize,
-    /// Flushes whose checkpoints are kept; 0: flushes make none.
-    pub checkpoints_kept: usize,
     /// Files that nothing refers to are deleted when they are older.
     pub garbage_age: Duration,
     /// Whether the store has conditional overwrites (`If-Match`), which local directories lack.
@@ -78,7 +76,6 @@ impl Default for PageLimits {
             page_bytes_max: 32 << 10,
             fetches_max: 64,
             rewritten_bytes_max: 64 << 20,
-            checkpoints_kept: 3,
             garbage_age: Duration::from_secs(120),
             conditional_overwrite: false,
         }

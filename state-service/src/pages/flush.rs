@@ -7,12 +7,12 @@ use std::{
 };
 
 use proto::types::{Epoch, KeyGroup, TableId};
-use slatedb::config::{CheckpointOptions, CheckpointScope};
+use slatedb::config::CheckpointScope;
 use state_client::{Block, page::Run};
 
 use super::{
     PageStore,
-    checkpoint::checkpoint_name,
+    checkpoint::named,
     error::PageError,
     kv::{DepthRecord, DurableEpoch, LowWaterMarkRecord},
     layout::Layout,
@@ -244,14 +244,10 @@ impl Shared {
         layout: Arc<Layout>,
         epoch: Option<Epoch>,
     ) -> Result<(), PageError> {
-        let named = epoch.filter(|_| self.config.limits.checkpoints_kept > 0);
         let persisted = within(self.config.limits.deadline, "flushing", async {
-            let flushed = match named {
+            let flushed = match epoch {
                 Some(epoch) => {
-                    let options = CheckpointOptions {
-                        name: Some(checkpoint_name(epoch)),
-                        ..CheckpointOptions::default()
-                    };
+                    let options = named(epoch);
                     let made = self.db.create_checkpoint(CheckpointScope::All, &options);
                     made.await.map(|_| ())
                 }

@@ -3,10 +3,8 @@
 
 use std::sync::atomic::Ordering;
 
-use proto::types::Epoch;
-
 use super::{
-    PageStore,
+    PageStore, Pins,
     error::PageError,
     store::{Shared, locked, within},
 };
@@ -17,13 +15,13 @@ const COMPACTIONS_PER_COLLECTION: u64 = 4;
 impl PageStore {
     /// Does the next piece of maintenance; whether there is more to do. Never two at a time.
     /// Flushes may run meanwhile: they wait for steps of rewriting, not for compactions.
-    /// Checkpoints of `pinned` epochs are kept however old.
+    /// Checkpoints that `pins` names are kept however old.
     ///
     /// # Errors
     /// After [`PageError::Unavailable`] it may be called again; after other errors as after those
     /// of [`PageStore::flush`].
-    pub async fn maintain(&self, pinned: Vec<Epoch>) -> Result<bool, PageError> {
-        let shared = self.shared.clone();
+    pub async fn maintain(&self, pins: impl Into<Pins>) -> Result<bool, PageError> {
+        let (shared, pins) = (self.shared.clone(), pins.into());
         self.detached(async move {
             let maintenance = shared.maintenance.lock().await;
             shared.check_writable()?;
@@ -31,7 +29,7 @@ impl PageStore {
                 shared.compact_and_plan().await?;
                 let compactions = shared.counters.compactions.load(Ordering::Relaxed);
                 if compactions.is_multiple_of(COMPACTIONS_PER_COLLECTION) {
-                    shared.collect(&pinned).await?;
+                    shared.collect(&pins).await?;
                 }
             } else if !locked(&shared.rewriting).is_empty() {
                 shared.rewrite_step().await?;
@@ -64,11 +62,11 @@ impl PageStore {
     ///
     /// # Errors
     /// As [`PageStore::maintain`].
-    pub async fn collect_garbage(&self, pinned: Vec<Epoch>) -> Result<(), PageError> {
-        let shared = self.shared.clone();
+    pub async fn collect_garbage(&self, pins: impl Into<Pins>) -> Result<(), PageError> {
+        let (shared, pins) = (self.shared.clone(), pins.into());
         self.detached(async move {
             let _maintenance = shared.maintenance.lock().await;
-            shared.collect(&pinned).await
+            shared.collect(&pins).await
         })
         .await
     }
@@ -94,8 +92,8 @@ impl Shared {
         Ok(())
     }
 
-    async fn collect(&self, pinned: &[Epoch]) -> Result<(), PageError> {
+    async fn collect(&self, pins: &Pins) -> Result<(), PageError> {
         let deadline = self.config.limits.deadline;
-        within(deadline, "collecting garbage", self.collect_garbage(pinned)).await
+        within(deadline, "collecting garbage", self.collect_garbage(pins)).await
     }
 }

@@ -43,6 +43,7 @@ mod testing;
 mod tests;
 
 pub use cache::PageCache;
+pub use checkpoint::Pins;
 pub use config::{PageLimits, PageStoreConfig};
 pub use error::PageError;
 pub use flush::FlushBatch;

@@ -7,7 +7,7 @@ use slatedb::{Db, Settings, WriteBatch};
 
 use super::{
     PageStore,
-    checkpoint::admin,
+    checkpoint::{admin, ensure_named},
     config::PageStoreConfig,
     error::PageError,
     kv::{META, MetaRecord, ShardScope},
@@ -127,7 +127,14 @@ async fn open_database(
         None => builder,
     };
     let db = builder.build().await.map_err(PageError::of("opening"))?;
-    let (layout, durable) = match load(&db, config.scope()).await {
+    let loaded = match load(&db, config.scope()).await {
+        Ok((layout, durable)) => {
+            let named = ensure_named(&db, durable).await;
+            named.map(|()| (layout, durable))
+        }
+        Err(error) => Err(error),
+    };
+    let (layout, durable) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             let options = slatedb::config::CloseOptions::default().with_flush_type(None);

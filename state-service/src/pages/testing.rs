@@ -167,7 +167,6 @@ pub(super) fn limits() -> PageLimits {
         page_bytes_max: 512,
         fetches_max: 4,
         rewritten_bytes_max: 8192,
-        checkpoints_kept: 3,
         garbage_age: Duration::from_secs(60),
         conditional_overwrite: true,
     }

@@ -10,7 +10,7 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use proto::{
-    state_control::StateReport,
+    state_control::{JobLine, ShardFiles, StateReport},
     types::{Epoch, KeyGroup, TableId},
 };
 use rpc::trace_context::span_with_parent;
@@ -18,7 +18,7 @@ use state_client::Section;
 use tracing::{Instrument as _, Span, info_span};
 
 use super::{
-    Shard,
+    Shard, database_at, database_path,
     shard::{close_pages, is_passing},
     state::{LogEntry, ShardState, Step},
     tail::{Marks, OpenSection},
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     caps::{EPOCHS_READ_AT_ONCE, REOPEN_PAUSE, REOPEN_PAUSE_MAX},
     epoch_log::LogError,
-    pages::{Opened, PageStore, PageStoreConfig},
+    pages::{Opened, PageError, PageStore, PageStoreConfig},
 };
 
 /// Brings a shard to what it should be until it is not wanted any more.
@@ -71,6 +71,9 @@ impl Shard {
             }
         }
         let config = self.page_config();
+        if let Err(error) = self.clone_base(&config).await {
+            return self.failed_to_open(&error, false);
+        }
         // Whether the control plane could not be asked, which is no reason to give the shard up.
         let unasked = Arc::new(AtomicBool::new(false));
         let confirm = |_writer_epoch: u64| {
@@ -94,23 +97,44 @@ impl Shard {
                 let marks: Marks = marks.into_iter().map(by_group).collect();
                 self.change(|state| state.opened(pages, durable, marks));
             }
-            Err(error) if is_passing(&error) || unasked.load(Ordering::Relaxed) => {
-                tracing::warn!(job = %self.job, shard = %self.id, %error, "failed to open a shard");
-                self.change(|state| state.failures += 1);
-                self.report_failed(error.to_string(), true);
-            }
-            Err(error) => self.lose(error.to_string()),
+            Err(error) => self.failed_to_open(&error, unasked.load(Ordering::Relaxed)),
         }
+    }
+
+    fn failed_to_open(&self, error: &PageError, unasked: bool) {
+        if !is_passing(error) && !unasked {
+            return self.lose(error.to_string());
+        }
+        tracing::warn!(job = %self.job, shard = %self.id, %error, "failed to open a shard");
+        self.change(|state| state.failures += 1);
+        self.report_failed(error.to_string(), true);
+    }
+
+    /// A shard that begins with another one's state, and whose database is not there yet, gets it.
+    async fn clone_base(&self, config: &PageStoreConfig) -> Result<(), PageError> {
+        let Some(base) = self.look(|state| state.base) else {
+            return Ok(());
+        };
+        // What a former owner makes late might be for a job whose files are gone.
+        let doing = "asking for the owner";
+        match self.context.control.owns(self.job, self.id).await {
+            Ok(true) => {}
+            Ok(false) => return Err(PageError::NotOwner("another node has it".to_owned())),
+            Err(why) => return Err(PageError::Unavailable { doing, why }),
+        }
+        let source = database_path(&self.context.root, base.of, self.id);
+        PageStore::clone_once(config, source.as_ref(), base.epoch).await
     }
 
     fn page_config(&self) -> PageStoreConfig {
         let node = &self.context.config;
+        let of = JobLine {
+            job: self.job,
+            line: self.line,
+        };
         let (key_groups, shards) = self.look(|state| (state.key_groups, state.shards));
         PageStoreConfig {
-            path: format!(
-                "{}/jobs/{}/shards/{}",
-                self.context.root, self.job.0, self.id.0
-            ),
+            path: database_path(&self.context.root, of, self.id).into(),
             store: node.store.store.clone(),
             key_groups,
             range: key_groups.range(self.id.0, shards),
@@ -172,7 +196,10 @@ impl Shard {
                 }
                 None => {
                     let log = &self.context.log;
-                    sections.extend(log.sections(self.job, object, entry.epoch, self.id).await?);
+                    sections.extend(
+                        log.sections(entry.job, object, entry.epoch, self.id)
+                            .await?,
+                    );
                 }
             }
         }
@@ -183,10 +210,12 @@ impl Shard {
     }
 
     fn announce(&self) {
+        let files = self.files();
         let (generation, applied, durable) = self.change(|state| {
             state.announce = false;
             let durable = state.durable();
             state.set_reported(durable);
+            state.parents.clone_from(&files.parents);
             let applied = state.open.as_ref().map_or(Epoch::ZERO, |open| open.applied);
             (state.generation, applied, durable)
         });
@@ -196,15 +225,51 @@ impl Shard {
             generation,
             applied,
             durable,
+            files,
         });
     }
 
+    /// What the database is made of.
+    fn files(&self) -> ShardFiles {
+        let open = self.look(|state| {
+            let open = state.open.as_ref();
+            open.map(|open| (open.pages.clone(), open.durable))
+        });
+        let (manifest, parents) = match open {
+            Some((pages, durable)) => (durable, pages.parents()),
+            None => (Epoch::ZERO, Vec::new()),
+        };
+        let parents = parents.iter().filter_map(|path| database_at(path));
+        ShardFiles {
+            line: self.line,
+            manifest,
+            parents: parents.map(|(of, _)| of).collect(),
+        }
+    }
+
+    /// Reports what the database is made of if it refers to other files of others than it last did.
+    pub(crate) fn report_parents(&self) {
+        let parents = self.files().parents;
+        let durable = self.look(|state| {
+            let differ = state.open.is_some() && state.parents != parents;
+            differ.then(|| state.durable())
+        });
+        if let Some(durable) = durable {
+            self.report_durable(durable);
+        }
+    }
+
     fn report_durable(&self, epoch: Epoch) {
-        self.change(|state| state.set_reported(epoch));
+        let files = self.files();
+        self.change(|state| {
+            state.set_reported(epoch);
+            state.parents.clone_from(&files.parents);
+        });
         self.context.reports.send(StateReport::Durable {
             job: self.job,
             shard: self.id,
             epoch,
+            files,
         });
     }
 }

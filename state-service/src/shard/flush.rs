@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use proto::types::Epoch;
 use state_client::{Block, StateError};
 use tokio::time::Instant;
 
 use super::{Shard, state::ShardState, tail::Tail};
-use crate::pages::{FlushBatch, PageError, PageStats, PageStore};
+use crate::pages::{FlushBatch, PageError, PageStats, PageStore, Pins};
 
 /// A frozen tail on its way to the pages.
 struct Flushing {
@@ -79,6 +80,32 @@ impl Shard {
         self.look(|state| state.open.as_ref().map(|open| open.pages.stats()))
     }
 
+    /// Which of its checkpoints somebody needs.
+    fn pins(&self) -> Pins {
+        let control = self.context.control.clone();
+        let (job, line, shard) = (self.job, self.line, self.id);
+        Pins::new(move || {
+            let references = control.references(job);
+            let pins = async move {
+                let references = references.await?;
+                // Of a database that nobody knows, all checkpoints stay.
+                let pinned = references.manifests(line, shard).unwrap_or_default();
+                Ok(pinned.to_vec())
+            };
+            pins.boxed()
+        })
+    }
+
+    /// Its checkpoints, after what nobody needs is gone.
+    #[cfg(test)]
+    pub(crate) async fn tidy(&self) -> Vec<Epoch> {
+        let pages = self.look(|state| state.open.as_ref().map(|open| open.pages.clone()));
+        let pages = pages.expect("it is open");
+        let collected = pages.collect_garbage(self.pins()).await;
+        collected.expect("collected");
+        pages.checkpoints().await.expect("listed")
+    }
+
     fn freeze(&self) -> Option<Flushing> {
         self.change(|state| {
             let open = state.open.as_mut()?;
@@ -109,7 +136,7 @@ impl Shard {
             return;
         };
         let done = loop {
-            match pages.maintain(Vec::new()).await {
+            match pages.maintain(self.pins()).await {
                 Ok(true) if self.look(|state| state.wanted) => {}
                 Ok(_) => break Ok(()),
                 Err(error) => break Err(error),
@@ -121,6 +148,7 @@ impl Shard {
                 open.maintained = false;
             }
         });
+        self.report_parents();
         match done {
             Ok(()) => {}
             // It can wait until after the next flush.

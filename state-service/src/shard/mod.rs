@@ -13,6 +13,7 @@
 mod driver;
 mod fence;
 mod flush;
+mod place;
 mod read;
 mod runs;
 mod scan;
@@ -23,5 +24,6 @@ mod tail;
 
 pub(crate) use driver::drive;
 pub(crate) use fence::{Fence, Verdict};
+pub(crate) use place::{database_at, database_path, databases_folder};
 pub(crate) use shard::{Shard, ShardContext};
 pub(crate) use state::{Commit, Kept, Load};

@@ -57,6 +57,8 @@ pub(crate) struct Shard {
     pub(crate) id: ShardId,
     /// For which ownership it was opened.
     pub(crate) ownership: u64,
+    /// The job's line, which tells the database.
+    pub(crate) line: u64,
     pub(super) context: Arc<ShardContext>,
     state: Mutex<ShardState>,
     changed: watch::Sender<()>,
@@ -71,6 +73,7 @@ impl Shard {
             job: order.job,
             id: order.shard,
             ownership: order.ownership,
+            line: order.line,
             context,
             state: Mutex::new(state),
             changed: watch::channel(()).0,
@@ -101,9 +104,14 @@ impl Shard {
     /// The control plane wants the shard served.
     pub(crate) fn order_open(&self, order: &OpenShard) {
         let opened = self.change(|state| {
-            for entry in &order.log {
+            state.base = order.base;
+            let inherited = order.inherited.iter();
+            let inherited = inherited.map(|inherited| (inherited.job, &inherited.committed));
+            let own = order.log.iter().map(|entry| (self.job, entry));
+            for (job, entry) in inherited.chain(own) {
                 let objects = entry.objects.iter().map(|object| (object.clone(), None));
                 let commit = Commit {
+                    job,
                     epoch: entry.epoch,
                     objects: objects.collect(),
                     trace: None,

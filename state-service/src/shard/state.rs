@@ -8,7 +8,8 @@ use std::{
 
 use proto::{
     log::{LogHolding, LogObject},
-    types::{Epoch, Generation, KeyGroupCount, ShardId, TaskId},
+    state_control::{JobLine, ShardManifest},
+    types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, TaskId},
 };
 use state_client::Section;
 
@@ -34,6 +35,8 @@ impl<T> Kept<T> {
 /// A committed epoch with rows of the shard.
 #[derive(Clone, Debug)]
 pub(crate) struct LogEntry {
+    /// In whose log.
+    pub(crate) job: JobId,
     pub(crate) epoch: Epoch,
     /// Objects that hold the rows, and what the node has of them in memory.
     pub(crate) objects: Vec<(LogObject, Option<Arc<Kept<Section>>>)>,
@@ -45,6 +48,8 @@ pub(crate) struct LogEntry {
 
 /// What a shard hears of a committed epoch.
 pub(crate) struct Commit {
+    /// In whose log it is.
+    pub(crate) job: JobId,
     pub(crate) epoch: Epoch,
     /// All objects of the epoch, and what the node has of them in memory.
     pub(crate) objects: Vec<(LogObject, Option<Arc<Kept<Section>>>)>,
@@ -75,11 +80,15 @@ pub(super) struct ShardState {
     pub(super) announce: bool,
     /// Why it is not served until another order comes.
     pub(super) lost: Option<String>,
+    /// What the database is cloned from, should it not be there.
+    pub(super) base: Option<ShardManifest>,
     pub(super) open: Option<OpenState>,
     /// Failures since the last flush that succeeded.
     pub(super) failures: u32,
     /// The last durable epoch that was reported, and the commits before it.
     reported: (Epoch, u64),
+    /// Databases whose files it refers to, as was reported.
+    pub(super) parents: Vec<JobLine>,
     openings: u64,
 }
 
@@ -155,9 +164,11 @@ impl ShardState {
             log: VecDeque::new(),
             announce: false,
             lost: None,
+            base: None,
             open: None,
             failures: 0,
             reported: (Epoch::ZERO, 0),
+            parents: Vec::new(),
             openings: 0,
         }
     }
@@ -212,6 +223,7 @@ impl ShardState {
             .collect();
         if !objects.is_empty() {
             self.log.push_back(LogEntry {
+                job: commit.job,
                 epoch,
                 objects,
                 commits,

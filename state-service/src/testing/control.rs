@@ -9,7 +9,10 @@ use std::{
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::{
     log::{LogHolding, LogObject},
-    state_control::{CommittedEpoch, LogReferences, OpenShard, StateOrder, StateReport},
+    state_control::{
+        CommittedEpoch, DatabaseReference, InheritedEpoch, JobLine, JobReferences, OpenShard,
+        ShardFiles, ShardManifest, StateOrder, StateReport,
+    },
     types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId},
 };
 use state_client::{Begun, Dropped, Incarnation, StateControl, StateError};
@@ -48,6 +51,16 @@ struct Record {
     first: Epoch,
     /// Epochs with objects that something needs.
     log: Vec<CommittedEpoch>,
+    /// How often it went back.
+    line: u64,
+    /// What shards are cloned from.
+    bases: BTreeMap<ShardId, ShardManifest>,
+    inherited: Vec<InheritedEpoch>,
+    /// Manifests of the line that were reported, oldest first.
+    manifests: BTreeMap<ShardId, Vec<Epoch>>,
+    /// The newest manifest that is not needed, if there are newer ones.
+    unpinned: Epoch,
+    parents: BTreeMap<ShardId, Vec<JobLine>>,
     durable: BTreeMap<ShardId, Epoch>,
     published: BTreeMap<SinkId, Epoch>,
 }
@@ -98,6 +111,13 @@ impl TestControl {
         inner.node.take()
     }
 
+    /// Reports of the node do not arrive any more.
+    pub fn deafen(&self) {
+        if let Some(listener) = self.inner().listener.take() {
+            listener.abort();
+        }
+    }
+
     /// Whether the node is told that its shards are another's when it asks.
     pub fn set_disowned(&self, disowned: bool) {
         self.inner().disowned = disowned;
@@ -106,6 +126,57 @@ impl TestControl {
     /// Whether objects of the log are deleted when nothing needs them.
     pub fn set_trimming(&self, trimming: bool) {
         self.inner().trimming = trimming;
+    }
+
+    /// A job of the number begins with the newest state of another.
+    pub fn fork(&self, source: JobId, fork: JobId) {
+        let mut inner = self.inner();
+        let Some(of) = inner.jobs.get(&source) else {
+            return;
+        };
+        let inherit = |committed: &CommittedEpoch| InheritedEpoch {
+            job: source,
+            committed: committed.clone(),
+        };
+        let record = Record {
+            committed: of.committed,
+            bases: of.newest(source, of.committed),
+            inherited: of.log.iter().map(inherit).collect(),
+            ..Record::default()
+        };
+        inner.jobs.insert(fork, record);
+    }
+
+    /// A job goes back to an epoch.
+    pub fn take_back(&self, job: JobId, epoch: Epoch) {
+        let mut inner = self.inner();
+        inner.ownership += 1;
+        if let Some(record) = inner.jobs.get_mut(&job) {
+            record.bases = record.newest(job, epoch);
+            record.log.retain(|entry| entry.epoch <= epoch);
+            record.first = record.first.max(record.committed);
+            record.committed = epoch;
+            record.line += 1;
+            record.durable.clear();
+            record.manifests.clear();
+        }
+    }
+
+    /// Manifests up to the epoch are needed no more, if there are newer ones.
+    pub fn unpin(&self, job: JobId, epoch: Epoch) {
+        if let Some(record) = self.inner().jobs.get_mut(&job) {
+            record.unpinned = epoch;
+        }
+    }
+
+    /// Databases whose files a job's shards refer to, as was reported.
+    #[must_use]
+    pub fn parents(&self, job: JobId) -> BTreeMap<ShardId, Vec<JobLine>> {
+        let inner = self.inner();
+        let record = inner.jobs.get(&job);
+        record
+            .map(|record| record.parents.clone())
+            .unwrap_or_default()
     }
 
     /// Gives the orders to open a job's shards again.
@@ -164,12 +235,17 @@ impl TestControl {
                 job,
                 shard,
                 durable: epoch,
+                files,
                 ..
             }
-            | StateReport::Durable { job, shard, epoch } => {
+            | StateReport::Durable {
+                job,
+                shard,
+                epoch,
+                files,
+            } => {
                 if let Some(record) = inner.jobs.get_mut(job) {
-                    let durable = record.durable.entry(*shard).or_default();
-                    *durable = (*durable).max(*epoch);
+                    record.hear(*shard, *epoch, files);
                 }
                 inner.trim(*job);
             }
@@ -201,7 +277,76 @@ impl TestControl {
     }
 }
 
+impl Record {
+    /// The newest manifest of each shard up to an epoch.
+    fn newest(&self, job: JobId, up_to: Epoch) -> BTreeMap<ShardId, ShardManifest> {
+        let line = self.line;
+        let mut newest = self.bases.clone();
+        for (shard, manifests) in &self.manifests {
+            let found = manifests.iter().rev().find(|epoch| **epoch <= up_to);
+            if let Some(epoch) = found.copied() {
+                let of = JobLine { job, line };
+                newest.insert(*shard, ShardManifest { of, epoch });
+            }
+        }
+        newest
+    }
+
+    fn hear(&mut self, shard: ShardId, epoch: Epoch, files: &ShardFiles) {
+        if files.line != self.line {
+            return;
+        }
+        let durable = self.durable.entry(shard).or_default();
+        *durable = (*durable).max(epoch);
+        self.parents.insert(shard, files.parents.clone());
+        let known = self.manifests.entry(shard).or_default();
+        if files.manifest > known.last().copied().unwrap_or_default() {
+            known.push(files.manifest);
+        }
+    }
+
+    /// Manifests that are needed: the newest one in any case.
+    fn pinned(&self, shard: ShardId) -> Vec<Epoch> {
+        let known = self.manifests.get(&shard).map(Vec::as_slice);
+        let Some([older @ .., newest]) = known else {
+            return Vec::new();
+        };
+        let older = older.iter().filter(|epoch| **epoch > self.unpinned);
+        older.chain([newest]).copied().collect()
+    }
+}
+
 impl Inner {
+    /// Databases of a job that something needs.
+    fn databases(&self, job: JobId, shards: u32) -> Vec<DatabaseReference> {
+        let Some(record) = self.jobs.get(&job) else {
+            return Vec::new();
+        };
+        let mut needed: BTreeMap<(u64, ShardId), Vec<Epoch>> = BTreeMap::new();
+        for shard in (0..shards).map(ShardId) {
+            needed.insert((record.line, shard), record.pinned(shard));
+        }
+        for other in self.jobs.values() {
+            for (shard, base) in other.bases.iter().filter(|(_, base)| base.of.job == job) {
+                let manifests = needed.entry((base.of.line, *shard)).or_default();
+                manifests.push(base.epoch);
+                manifests.sort_unstable();
+            }
+            for (shard, parents) in &other.parents {
+                for parent in parents.iter().filter(|parent| parent.job == job) {
+                    needed.entry((parent.line, *shard)).or_default();
+                }
+            }
+        }
+        let needed = needed.into_iter();
+        let reference = |((line, shard), manifests)| DatabaseReference {
+            line,
+            shard,
+            manifests,
+        };
+        needed.map(reference).collect()
+    }
+
     fn order(&self, order: StateOrder) {
         if let Some(node) = &self.node {
             node.order(order);
@@ -235,7 +380,10 @@ impl Inner {
                 generation: record.generation,
                 key_groups: KeyGroupCount::DEFAULT,
                 shards,
+                line: record.line,
+                base: record.bases.get(&ShardId(shard)).copied(),
                 committed: record.committed,
+                inherited: record.inherited.clone(),
                 log: rows.clone(),
                 output: if shard == 0 {
                     output.clone()
@@ -382,17 +530,19 @@ impl ControlView for TestControl {
         async move { Ok(owns) }.boxed()
     }
 
-    fn log_references(&self, job: JobId) -> BoxFuture<'static, Result<LogReferences, String>> {
+    fn references(&self, job: JobId) -> BoxFuture<'static, Result<JobReferences, String>> {
         let control = self.clone();
         // The answer is as new as the moment in which it is waited for.
         async move {
             let inner = control.inner();
             let record = inner.jobs.get(&job).ok_or("no such job")?;
             let objects = record.log.iter().flat_map(|entry| &entry.objects);
-            Ok(LogReferences {
+            Ok(JobReferences {
                 generation: record.generation,
                 committed: record.committed,
+                ended: false,
                 objects: objects.map(|object| object.name.clone()).collect(),
+                databases: inner.databases(job, control.shards),
             })
         }
         .boxed()

@@ -194,6 +194,10 @@ impl StateStore for MemoryStore {
 }
 
 impl StateControl for MemoryStore {
+    fn keeps_checkpoints(&self) -> bool {
+        false
+    }
+
     fn begin(&self, who: Incarnation) -> BoxFuture<'static, Result<Begun, StateError>> {
         let store = self.clone();
         async move {

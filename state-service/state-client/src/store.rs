@@ -130,4 +130,16 @@ pub trait StateControl: Send + Sync {
 
     /// The job is gone: forget everything it has, now or as soon as that can be.
     fn drop_job(&self, job: JobId) -> BoxFuture<'static, Result<Dropped, StateError>>;
+
+    /// Whether states of a job are kept so that other jobs can begin with them.
+    fn keeps_checkpoints(&self) -> bool {
+        true
+    }
+
+    /// A savepoint or a state of the job was let go, and with it these objects of its log. Whoever
+    /// does not hear so finds out by itself, later.
+    fn released(&self, job: JobId, objects: Vec<String>) -> BoxFuture<'static, ()> {
+        let _ = (job, objects);
+        Box::pin(std::future::ready(()))
+    }
 }

@@ -155,6 +155,13 @@ impl Graph {
             .map(|(index, _)| index)
     }
 
+    /// All sources end now, wherever they are.
+    pub(super) fn end_sources(&mut self) {
+        let sources = self.nodes.iter_mut();
+        let live = sources.filter(|node| matches!(node.kind, Kind::Source(_)) && !node.ended);
+        live.for_each(Node::end_source);
+    }
+
     /// Whether every node has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.nodes.iter().all(|node| node.ended)

@@ -339,11 +339,16 @@ impl Node {
             }
         };
         if status == SourceStatus::Finished {
-            self.ended = true;
-            self.outbox.element(Element::Watermark(TIMESTAMP_MAX));
-            self.outbox.element(Element::End);
+            self.end_source();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// The source has ended: nothing is late any more.
+    pub(super) fn end_source(&mut self) {
+        self.ended = true;
+        self.outbox.element(Element::Watermark(TIMESTAMP_MAX));
+        self.outbox.element(Element::End);
     }
 }
 

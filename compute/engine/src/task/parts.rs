@@ -32,6 +32,12 @@ pub enum TaskCommand {
     Committed(Epoch),
     /// Stop at once and hand over the operators, with what they hold.
     Yield,
+    /// Sources read no more. With `drain` they have ended: time ends with them, and whatever waits
+    /// for it is let go. Else they may go on after a restart.
+    StopSources {
+        /// Whether they have ended.
+        drain: bool,
+    },
 }
 
 /// What a task tells.

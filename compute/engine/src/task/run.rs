@@ -47,6 +47,8 @@ pub struct Task {
     inputs_ended: usize,
     next_source: usize,
     sources_first: bool,
+    /// Sources are not to be read any more.
+    sources_held: bool,
     held_rows_since_ns: Option<u64>,
     /// The deadline that is waited for.
     alarm: Option<(u64, BoxFuture<'static, ()>)>,
@@ -118,6 +120,7 @@ impl Task {
             inputs_ended: 0,
             next_source: 0,
             sources_first: false,
+            sources_held: false,
             held_rows_since_ns: None,
             alarm: None,
             time: TimeAccount::default(),
@@ -258,6 +261,12 @@ impl Task {
                     self.parts.graph.committed(epoch);
                 }
                 Poll::Ready(Some(TaskCommand::Yield)) => self.yields = true,
+                Poll::Ready(Some(TaskCommand::StopSources { drain: true })) => {
+                    self.parts.graph.end_sources();
+                }
+                Poll::Ready(Some(TaskCommand::StopSources { drain: false })) => {
+                    self.sources_held = true;
+                }
             }
         }
     }
@@ -435,7 +444,7 @@ impl Task {
 
     fn take_from_sources(&mut self, cx: &mut Context<'_>) -> Result<bool, TaskError> {
         let sources: Vec<usize> = self.parts.graph.live_sources().collect();
-        if sources.is_empty() {
+        if sources.is_empty() || self.sources_held {
             return Ok(false);
         }
         if self.parts.output.poll_open(cx).is_pending() {

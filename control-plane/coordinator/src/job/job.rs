@@ -84,6 +84,12 @@ pub struct Job {
     pub(super) rescale_error: Option<String>,
     /// Whether rows have ever flowed.
     pub(super) has_run: bool,
+    /// The epoch that it began with. If it has committed none since, there is nothing to keep.
+    pub(super) born: Epoch,
+    /// Whether its state is worth something to anybody once it has been given up.
+    pub(super) is_kept: bool,
+    /// It is to end with a last checkpoint; whether its sources end first.
+    pub(super) stop_wanted: Option<bool>,
     pub(super) restarts: Restarts,
     pub(super) history: CheckpointHistory,
     pub(super) last_error: Option<String>,
@@ -120,6 +126,8 @@ pub(super) enum Phase {
     BackingOff {
         until_us: u64,
     },
+    /// Given up until the user resumes it. What of it may still run is fenced then.
+    Quarantined,
     /// Workers are stopping the tasks, after which the job ends so.
     Stopping {
         end: JobState,
@@ -165,6 +173,7 @@ impl Job {
             leaving: BTreeSet::new(),
             suspended: BTreeSet::new(),
             restarts: Restarts::new(&options, seed),
+            is_kept: options.quarantine,
             facts,
             options,
             phase: Phase::Created,
@@ -174,6 +183,8 @@ impl Job {
             workers: BTreeSet::new(),
             deployed: BTreeSet::new(),
             has_run: false,
+            born: Epoch::ZERO,
+            stop_wanted: None,
             history: CheckpointHistory::default(),
             last_error: None,
             effects: Vec::new(),
@@ -186,7 +197,14 @@ impl Job {
     pub fn of_record(facts: JobFacts, record: &JobRecord, seed: u64) -> Job {
         let mut job = Job::new(facts, record.spec.options.clone(), seed);
         job.generation = record.generation;
-        job.has_run = record.committed > Epoch::ZERO;
+        job.born = record
+            .origin
+            .as_ref()
+            .map(|origin| origin.epoch)
+            .unwrap_or_default();
+        job.has_run = record.committed > job.born;
+        // Rows of a SELECT are for whoever reads them now.
+        job.is_kept &= record.spec.select.is_none();
         job.line.begin_generation(record.committed, record.first);
         if let Some(routing) = &record.routing {
             job.last_routing = routing.version;
@@ -199,6 +217,9 @@ impl Job {
         if let Some(outcome) = &record.outcome {
             job.phase = Phase::Ended(outcome.state);
             job.last_error.clone_from(&outcome.error);
+        } else if let Some(quarantine) = &record.quarantine {
+            job.phase = Phase::Quarantined;
+            job.last_error = Some(quarantine.error.clone());
         }
         job
     }
@@ -209,6 +230,8 @@ impl Job {
         match event {
             Event::Submitted => self.on_submitted(),
             Event::CancelRequested => self.on_cancel_requested(),
+            Event::StopRequested { drain } => self.on_stop_requested(drain, now_us),
+            Event::Resumed => self.on_resumed(),
             Event::Tick => self.on_tick(now_us),
             Event::Workers(workers) => self.on_workers(workers, now_us),
             Event::Leaving(workers) => self.on_leaving(workers, now_us),
@@ -311,6 +334,7 @@ impl Job {
                 ..
             } => JobState::Finishing,
             Phase::BackingOff { .. } => JobState::Restarting,
+            Phase::Quarantined => JobState::Quarantined,
             Phase::Stopping { .. } | Phase::Abandoning => JobState::Canceling,
             Phase::Ended(state) => *state,
         }
@@ -350,7 +374,10 @@ impl Job {
     #[must_use]
     pub fn tasks_by_worker(&self) -> BTreeMap<WorkerId, usize> {
         let mut tasks = BTreeMap::new();
-        if !matches!(self.phase, Phase::BackingOff { .. } | Phase::Ended(_)) {
+        if !matches!(
+            self.phase,
+            Phase::BackingOff { .. } | Phase::Quarantined | Phase::Ended(_)
+        ) {
             let there = self.routing.place.values();
             for worker in there.filter(|worker| self.deployed.contains(worker)) {
                 *tasks.entry(*worker).or_default() += 1;

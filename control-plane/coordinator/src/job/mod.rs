@@ -6,6 +6,9 @@
 //!                └── BackingOff ◀─────────┴───────────┘             │
 //!                         └──────── given up, or cancelled ─────────┘
 //! ```
+//! One that has committed something is not given up but goes to Quarantined, and from there, when
+//! its user says so, to Beginning or to Ended.
+//!
 //! One file per part of that life. Invariants: an event of another generation changes nothing; an
 //! epoch is committed only when every task has staged it; no epoch number is used twice.
 

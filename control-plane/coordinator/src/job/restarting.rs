@@ -28,6 +28,7 @@ impl Job {
             | Phase::Beginning
             | Phase::Abandoning
             | Phase::BackingOff { .. }
+            | Phase::Quarantined
             | Phase::Ended(_) => {}
             // It had to stop and now it has; the output was complete, or nobody wants it.
             Phase::Stopping { .. } => self.on_stopped(worker),
@@ -47,7 +48,7 @@ impl Job {
                     self.suspend();
                 } else {
                     self.emit(Effect::Stop);
-                    self.end(JobState::Failed);
+                    self.give_up();
                 }
             }
         }
@@ -66,14 +67,19 @@ impl Job {
                 let cause = retryable.then_some(Cause::Platform);
                 match (self.back_off(error, cause, now_us), deployed) {
                     (true, true) => self.suspend(),
-                    (false, true) => self.stop(JobState::Failed),
+                    (false, true) if !self.has_state() => self.stop(JobState::Failed),
+                    (false, true) => {
+                        self.emit(Effect::Stop);
+                        self.give_up();
+                    }
                     (true, false) => {}
-                    (false, false) => self.end(JobState::Failed),
+                    (false, false) => self.give_up(),
                 }
             }
             Phase::Abandoning => self.end(JobState::Canceled),
             Phase::Created
             | Phase::BackingOff { .. }
+            | Phase::Quarantined
             | Phase::Stopping { .. }
             | Phase::Ended(_) => {}
         }
@@ -155,6 +161,30 @@ impl Job {
         let workers: BTreeSet<WorkerId> = suspended.difference(but).copied().collect();
         if !workers.is_empty() {
             self.emit(Effect::StopAt { workers });
+        }
+    }
+
+    /// Whether it has state that a user may want to go on with.
+    fn has_state(&self) -> bool {
+        self.is_kept && self.line.committed() > self.born
+    }
+
+    /// There is no other try: whoever has state is kept for its user to decide about.
+    fn give_up(&mut self) {
+        match self.has_state() {
+            true => {
+                self.stop_wanted = None;
+                self.enter(Phase::Quarantined);
+            }
+            false => self.end(JobState::Failed),
+        }
+    }
+
+    /// The user wants it to run again; what it failed at before does not count.
+    pub(super) fn on_resumed(&mut self) {
+        if self.phase == Phase::Quarantined {
+            self.restarts.forget();
+            self.begin_generation();
         }
     }
 

@@ -40,11 +40,17 @@ impl Job {
         let generation = self.generation;
         if let Phase::Running(running) = &mut self.phase {
             let epoch = self.line.take();
-            let last = running.unfinished.is_empty();
+            let held = self.stop_wanted == Some(false);
+            let last = running.unfinished.is_empty() || held;
             let in_flight = EpochInFlight::begin(epoch, last, tasks.into_iter(), now_us);
             running.in_flight = Some(in_flight);
             running.barrier_wanted = false;
             running.barrier_due_us = (interval_us > 0).then(|| now_us.saturating_add(interval_us));
+            if held {
+                // What came after the last barrier would be read again by whoever goes on.
+                let drain = false;
+                self.emit(Effect::StopSources { generation, drain });
+            }
             self.emit(Effect::SendBarrier {
                 generation,
                 epoch,

@@ -119,5 +119,6 @@ impl Job {
             self.begin_epoch(now_us);
         }
         self.consider_rerouting(now_us);
+        self.stop_if_wanted(now_us);
     }
 }

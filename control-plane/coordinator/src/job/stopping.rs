@@ -9,7 +9,10 @@ impl Job {
     pub(super) fn on_cancel_requested(&mut self) {
         match &self.phase {
             // Nothing of it runs: tasks are stopped before a restart is waited for.
-            Phase::Created | Phase::BackingOff { .. } | Phase::Placing { .. } => {
+            Phase::Created
+            | Phase::BackingOff { .. }
+            | Phase::Quarantined
+            | Phase::Placing { .. } => {
                 self.end(JobState::Canceled);
             }
             // What it finds out is for nobody.
@@ -19,6 +22,38 @@ impl Job {
                 self.stop(JobState::Canceled);
             }
             Phase::Abandoning | Phase::Stopping { .. } | Phase::Ended(_) => {}
+        }
+    }
+
+    /// It is to end with a last checkpoint, as soon as it runs.
+    pub(super) fn on_stop_requested(&mut self, drain: bool, now_us: u64) {
+        match &self.phase {
+            // It ends as it is.
+            Phase::Abandoning
+            | Phase::Publishing(_)
+            | Phase::Quarantined
+            | Phase::Stopping { .. }
+            | Phase::Ended(_) => {}
+            _ => {
+                self.stop_wanted = Some(drain);
+                self.stop_if_wanted(now_us);
+            }
+        }
+    }
+
+    /// Begins the last epoch of a job that is to stop, or has its sources end, after which it comes.
+    pub(super) fn stop_if_wanted(&mut self, now_us: u64) {
+        let generation = self.generation;
+        let (Phase::Running(running), Some(drain)) = (&mut self.phase, self.stop_wanted) else {
+            return;
+        };
+        if drain {
+            return self.emit(Effect::StopSources { generation, drain });
+        }
+        match &running.in_flight {
+            None => self.begin_epoch(now_us),
+            // It was begun before: another one follows it.
+            Some(in_flight) => running.barrier_wanted |= !in_flight.last,
         }
     }
 

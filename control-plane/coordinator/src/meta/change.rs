@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use proto::{
     log::LogObject,
     policy::AutoscalePolicy,
+    state_control::ShardFiles,
     types::{Epoch, Generation, JobId, ShardId, SinkId, StateNodeId},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{JobSpec, Outcome};
-use crate::place::{Parallelism, Routing};
+use super::{JobSpec, Outcome, RestoreAt, Stop};
+use crate::{
+    caps::SAVEPOINTS_MAX,
+    place::{Parallelism, Routing},
+};
 
 /// One entry of the log. A proposal whose fate is unknown may be made again under the same id: it
 /// is applied once.
@@ -61,6 +65,47 @@ pub enum Change {
         job: JobId,
         /// Within what.
         policy: Option<AutoscalePolicy>,
+    },
+    /// The user wants the job to end with a last checkpoint.
+    Stop {
+        /// Job.
+        job: JobId,
+        /// How.
+        stop: Stop,
+    },
+    /// A state of a job gets a name, by which it is kept.
+    Save {
+        /// Job.
+        job: JobId,
+        /// Name, new among the job's.
+        name: String,
+        /// Which state.
+        at: RestoreAt,
+        /// When, in ms since 1970.
+        now_ms: u64,
+    },
+    /// A savepoint is needed no more.
+    DropSavepoint {
+        /// Job.
+        job: JobId,
+        /// Its name.
+        name: String,
+    },
+    /// The job is not run any more until its user says so; its state stays.
+    Quarantine {
+        /// Job.
+        job: JobId,
+        /// Its last failure.
+        error: String,
+        /// When, in ms since 1970.
+        at_ms: u64,
+    },
+    /// A job in quarantine is run again, from its newest state or an older one.
+    Resume {
+        /// Job.
+        job: JobId,
+        /// Which state.
+        at: RestoreAt,
     },
     /// A new generation of a job begins. Fixes the epoch from which it starts: what the older one
     /// commits from now on is refused.
@@ -118,6 +163,9 @@ pub enum Change {
         job: JobId,
         /// By shard.
         durable: BTreeMap<ShardId, Epoch>,
+        /// What databases are made of, by shard.
+        #[serde(default)]
+        files: BTreeMap<ShardId, ShardFiles>,
     },
     /// Shards belong to these state nodes from now on.
     Own {
@@ -178,6 +226,18 @@ pub enum Answer {
         /// The first epoch that it may use.
         first: Epoch,
     },
+    /// The savepoint is made.
+    Saved {
+        /// Of this epoch.
+        epoch: Epoch,
+    },
+    /// The job may be run again.
+    Resumed {
+        /// From this epoch.
+        epoch: Epoch,
+        /// Objects of its log that are needed no more.
+        objects: Vec<String>,
+    },
     /// These objects of the job's log are needed no more.
     Trimmed {
         /// Their names.
@@ -223,6 +283,72 @@ pub enum Refusal {
     /// Another script came first.
     #[error("the catalog has changed meanwhile (version {0})")]
     CatalogMoved(u64),
+    /// There is no state to go on with.
+    #[error("{0} has no checkpoint yet: wait for its first one")]
+    NoCheckpoint(JobId),
+    /// It has ended, and only its savepoints were kept.
+    #[error("{0} has ended, and no checkpoint of it was kept: name one of its savepoints")]
+    NothingKept(JobId),
+    /// The state is not kept, or never was.
+    #[error("checkpoint {epoch} of {job} cannot be restored: {}", kept(*.range))]
+    NotRestorable {
+        /// Job.
+        job: JobId,
+        /// Epoch.
+        epoch: Epoch,
+        /// The oldest and the newest one that can.
+        range: Option<(Epoch, Epoch)>,
+    },
+    /// There is no such savepoint.
+    #[error("{job} has no savepoint `{name}`")]
+    UnknownSavepoint {
+        /// Job.
+        job: JobId,
+        /// Name.
+        name: String,
+    },
+    /// There is one of this name.
+    #[error("{job} has a savepoint `{name}` already: choose another name, or delete it")]
+    SavepointExists {
+        /// Job.
+        job: JobId,
+        /// Name.
+        name: String,
+    },
+    /// There are enough.
+    #[error("{0} has {SAVEPOINTS_MAX} savepoints, which is the most: delete some")]
+    TooManySavepoints(JobId),
+    /// Its savepoints would go with it.
+    #[error("{0} has savepoints: delete them first")]
+    HasSavepoints(JobId),
+    /// Something else still needs some of its files.
+    #[error("files of {0} are needed by other jobs")]
+    Held(JobId),
+    /// Its rows are for whoever reads them; state without them is of no use.
+    #[error("{0} is a SELECT: its state cannot be kept, nor another job be made from it")]
+    IsSelect(JobId),
+    /// It is on its way to its end already.
+    #[error("{0} is being stopped or cancelled")]
+    Stopping(JobId),
+    /// Nothing of it runs.
+    #[error("{0} is in quarantine: resume it first, or cancel it")]
+    Quarantined(JobId),
+    /// It runs.
+    #[error("{0} is not in quarantine")]
+    NotQuarantined(JobId),
+    /// State is cut in another way than the job would have it.
+    #[error(
+        "the state of {job} is cut into {key_groups} key groups and {shards} shards, and the new job \
+         would cut it otherwise: both are fixed for as long as state is kept"
+    )]
+    OtherCut {
+        /// The job whose state it is.
+        job: JobId,
+        /// Its key groups.
+        key_groups: u32,
+        /// Its shards.
+        shards: u32,
+    },
     /// There are enough jobs.
     #[error("the statements start {new} jobs and {active} are running: there can be at most {max}")]
     TooManyJobs {
@@ -233,4 +359,13 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+}
+
+fn kept(range: Option<(Epoch, Epoch)>) -> String {
+    match range {
+        Some((oldest, newest)) => {
+            format!("those that are kept are from {oldest} to {newest}, see its checkpoints")
+        }
+        None => "none is kept yet".to_owned(),
+    }
 }

@@ -6,11 +6,12 @@ use proto::{
     control::JobOptions,
     log::{LogHolding, LogObject},
     plan::{Plan, RowType},
-    state_control::{CommittedEpoch, LogReferences, OpenShard},
+    state_control::{CommittedEpoch, InheritedEpoch, JobLine, OpenShard, ShardManifest},
     types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId, StateNodeId},
 };
 use serde::{Deserialize, Serialize};
 
+use super::{LoggedObjects, Origin, OriginSpec, Quarantine, Savepoint};
 use crate::{
     JobState,
     place::{Parallelism, Routing},
@@ -30,6 +31,12 @@ pub struct JobSpec {
     pub options: JobOptions,
     /// For a bare SELECT: what its rows are.
     pub select: Option<SelectColumns>,
+    /// The state that it begins with; `None`: with none.
+    #[serde(default)]
+    pub origin: Option<OriginSpec>,
+    /// The highest number that a table of this state ever had, of earlier plans too.
+    #[serde(default)]
+    pub tables_max: u32,
 }
 
 /// The rows of a bare SELECT.
@@ -42,13 +49,35 @@ pub struct SelectColumns {
 }
 
 /// What the user wants of a job.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Desired {
     /// To run.
     Run,
     /// To end.
     Cancel,
+    /// To end with a last checkpoint, whose output is outside.
+    Stop(Stop),
+}
+
+impl Desired {
+    /// Name of the savepoint that is to be made at the end.
+    #[must_use]
+    pub fn savepoint(&self) -> Option<&String> {
+        match self {
+            Desired::Stop(stop) => stop.savepoint.as_ref(),
+            Desired::Run | Desired::Cancel => None,
+        }
+    }
+}
+
+/// How a job is to end with a last checkpoint.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Stop {
+    /// The last checkpoint becomes a savepoint of this name.
+    pub savepoint: Option<String>,
+    /// The sources end first, so that nothing is held back: windows fire.
+    pub drain: bool,
 }
 
 /// How a job ended.
@@ -110,11 +139,36 @@ pub struct JobRecord {
     /// How often each shard was given an owner.
     #[serde(default)]
     pub ownerships: BTreeMap<ShardId, u64>,
+    /// How often it was taken back to an older checkpoint.
+    #[serde(default)]
+    pub line: u64,
+    /// The highest epoch that it ever committed before it was taken back, or began with.
+    #[serde(default)]
+    pub highest: Epoch,
+    /// Rows of other jobs' logs that some shard still needs, by epoch. All are before its own.
+    #[serde(default)]
+    pub inherited: BTreeMap<Epoch, LoggedObjects>,
+    /// Manifests of each shard that are kept, oldest first. Nothing of a shard: it has not been
+    /// heard of.
+    #[serde(default)]
+    pub manifests: BTreeMap<ShardId, Vec<ShardManifest>>,
+    /// By line and shard, the databases whose files its own refers to.
+    #[serde(default)]
+    pub databases: BTreeMap<u64, BTreeMap<ShardId, Vec<JobLine>>>,
+    /// Its savepoints by name.
+    #[serde(default)]
+    pub savepoints: BTreeMap<String, Savepoint>,
+    /// What it began with.
+    #[serde(default)]
+    pub origin: Option<Origin>,
+    /// Why it is not run until its user says so.
+    #[serde(default)]
+    pub quarantine: Option<Quarantine>,
 }
 
 impl JobRecord {
     pub(super) fn new(id: JobId, spec: JobSpec, created_ms: u64, run: u64) -> JobRecord {
-        JobRecord {
+        let mut record = JobRecord {
             id,
             spec,
             created_ms,
@@ -135,7 +189,25 @@ impl JobRecord {
             next_routing: None,
             owners: BTreeMap::new(),
             ownerships: BTreeMap::new(),
-        }
+            line: 0,
+            highest: Epoch::ZERO,
+            inherited: BTreeMap::new(),
+            manifests: BTreeMap::new(),
+            databases: BTreeMap::new(),
+            savepoints: BTreeMap::new(),
+            origin: None,
+            quarantine: None,
+        };
+        record.manifests = record.empty_manifests();
+        record
+    }
+
+    /// When its sources began, which is when the first job was created of those whose state it goes
+    /// on with; in ms since 1970.
+    #[must_use]
+    pub fn sources_since_ms(&self) -> u64 {
+        let origin = self.origin.as_ref();
+        origin.map_or(self.created_ms, |origin| origin.created_ms)
     }
 
     /// Its key groups.
@@ -152,17 +224,25 @@ impl JobRecord {
     /// What the owner of a shard is told when it is to serve it.
     #[must_use]
     pub fn open_shard(&self, shard: ShardId) -> OpenShard {
+        let newest = self.manifests.get(&shard).and_then(|kept| kept.last());
+        let base = newest.filter(|newest| newest.of != self.job_line());
         let durable = self.durable.get(&shard).copied().unwrap_or_default();
+        let durable = durable.max(newest.map(|newest| newest.epoch).unwrap_or_default());
         let holds = |object: &&LogObject| match &object.holds {
             LogHolding::Rows(shards) => shards.contains(&shard),
             LogHolding::Output(_) => false,
         };
-        let log = self.log.range(durable.next()..).map(|(epoch, objects)| {
-            let objects = objects.iter().filter(holds).cloned().collect();
-            CommittedEpoch {
-                epoch: *epoch,
-                objects,
-            }
+        let of_shard = |(epoch, objects): (&Epoch, &Vec<LogObject>)| {
+            let objects: Vec<_> = objects.iter().filter(holds).cloned().collect();
+            let epoch = *epoch;
+            (!objects.is_empty()).then_some(CommittedEpoch { epoch, objects })
+        };
+        let log = self.log.range(durable.next()..).filter_map(of_shard);
+        let inherited = self.inherited.range(durable.next()..);
+        let inherited = inherited.filter_map(|(epoch, logged)| {
+            let committed = of_shard((epoch, &logged.objects))?;
+            let job = logged.job;
+            Some(InheritedEpoch { job, committed })
         });
         let output = self.output.iter().map(|(epoch, objects)| CommittedEpoch {
             epoch: *epoch,
@@ -175,8 +255,11 @@ impl JobRecord {
             generation: self.generation,
             key_groups: self.key_groups(),
             shards: self.spec.options.shards,
+            line: self.line,
+            base: base.copied(),
             committed: self.committed,
-            log: log.filter(|epoch| !epoch.objects.is_empty()).collect(),
+            inherited: inherited.collect(),
+            log: log.collect(),
             output: if shard == ShardId(0) {
                 output.collect()
             } else {
@@ -185,23 +268,13 @@ impl JobRecord {
         }
     }
 
-    /// What of the job's log is needed, for whoever looks for what is not.
-    #[must_use]
-    pub fn references(&self) -> LogReferences {
-        let objects = self.log.values().chain(self.output.values()).flatten();
-        LogReferences {
-            generation: self.generation,
-            committed: self.committed,
-            objects: objects.map(|object| object.name.clone()).collect(),
-        }
-    }
-
     /// The next generation begins from the last committed epoch. Its epochs start above everything
     /// that an earlier one, with or without commits, may have named.
     pub(super) fn begin(&mut self, generation: Generation) {
         self.generation = generation;
         self.next_routing = None;
-        self.first = Epoch::first_of_generation(self.committed, self.first, self.committed);
+        let highest = self.highest.max(self.committed);
+        self.first = Epoch::first_of_generation(highest, self.first, self.committed);
     }
 
     /// Shards belong to these nodes from now on.
@@ -226,55 +299,34 @@ impl JobRecord {
         }
     }
 
-    /// Takes note of what shards and sinks are done with; the objects that nothing needs any more.
-    pub(super) fn trim(
-        &mut self,
-        durable: &BTreeMap<ShardId, Epoch>,
-        published: &BTreeMap<SinkId, Epoch>,
-    ) -> Vec<String> {
-        raise(&mut self.durable, durable, self.committed);
-        raise(&mut self.published, published, self.committed);
-        let (durable, published) = (&self.durable, &self.published);
-        let needed = |epoch: Epoch, object: &LogObject| match &object.holds {
-            LogHolding::Rows(shards) => !shards.iter().all(|of| reached(durable, of, epoch)),
-            LogHolding::Output(sinks) => !sinks.iter().all(|of| reached(published, of, epoch)),
-        };
-        let mut names = Vec::new();
-        for list in [&mut self.log, &mut self.output] {
-            list.retain(|epoch, objects| {
-                objects.retain(|object| {
-                    let needed = needed(*epoch, object);
-                    if !needed {
-                        names.push(object.name.clone());
-                    }
-                    needed
-                });
-                !objects.is_empty()
-            });
+    /// It goes back to an older state, which becomes the last committed one. Epochs after it count
+    /// no more, and their output that is not outside yet never will be. Whatever is still under way
+    /// of the present generation is refused.
+    pub(super) fn take_back(&mut self, epoch: Epoch) {
+        self.line += 1;
+        self.output.retain(|other, _| *other <= epoch);
+        // Whoever has a shard open has it open in the line before.
+        for shard in self.owners.keys() {
+            *self.ownerships.entry(*shard).or_default() += 1;
         }
-        names
     }
 
-    /// It is over: nothing of its state is needed.
+    /// It is not run any more until its user says so.
+    pub(super) fn give_up(&mut self, quarantine: Quarantine) {
+        self.quarantine = Some(quarantine);
+        // It is not to be stopped as soon as it is resumed.
+        if self.desired != Desired::Cancel {
+            self.desired = Desired::Run;
+        }
+    }
+
+    /// It is over: nothing of its state is needed but what savepoints and other jobs hold.
     pub(super) fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
+        self.quarantine = None;
         self.log.clear();
         self.output.clear();
+        self.manifests.clear();
+        self.inherited.clear();
     }
-}
-
-/// Nobody can be further than what is committed.
-fn raise<K: Copy + Ord>(
-    reached: &mut BTreeMap<K, Epoch>,
-    news: &BTreeMap<K, Epoch>,
-    committed: Epoch,
-) {
-    for (of, epoch) in news {
-        let known = reached.entry(*of).or_default();
-        *known = (*known).max((*epoch).min(committed));
-    }
-}
-
-fn reached<K: Ord>(reached: &BTreeMap<K, Epoch>, of: &K, epoch: Epoch) -> bool {
-    reached.get(of).is_some_and(|known| *known >= epoch)
 }

@@ -7,11 +7,21 @@
 mod catalog;
 mod change;
 mod job;
+mod lease;
+#[cfg(test)]
+mod lease_test;
+#[cfg(test)]
+mod lease_world;
+mod point;
+mod retain;
 mod state;
 #[cfg(test)]
 mod state_test;
 
 pub use catalog::Catalog;
 pub use change::{Answer, Change, Command, Refusal};
-pub use job::{Desired, JobRecord, JobSpec, Outcome, SelectColumns};
+pub use job::{Desired, JobRecord, JobSpec, Outcome, SelectColumns, Stop};
+pub use point::{
+    LoggedObjects, Origin, OriginSpec, Quarantine, RestoreAt, RestorePoint, Savepoint,
+};
 pub use state::MetaState;

@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proto::{
     log::LogObject,
-    types::{Epoch, Generation, JobId, SinkId},
+    state_control::ShardFiles,
+    types::{Epoch, Generation, JobId, ShardId, SinkId},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Catalog, Change, Command, Desired, JobRecord, JobSpec, Refusal};
+use super::{
+    Answer, Catalog, Change, Command, Desired, JobRecord, JobSpec, OriginSpec, Outcome, Quarantine,
+    Refusal, RestoreAt, Stop,
+};
 use crate::{
+    JobState,
     caps::{ANSWERS_REMEMBERED, JOBS_ACTIVE_MAX, JOBS_ENDED_MAX},
     place::Routing,
 };
@@ -77,16 +82,7 @@ impl MetaState {
                 jobs,
                 now_ms,
                 seed,
-            } => {
-                self.check_accept(catalog, jobs.len())?;
-                if let Some(statements) = statements {
-                    self.catalog.version += 1;
-                    self.catalog.statements = statements;
-                }
-                let jobs = jobs.into_iter();
-                let jobs = jobs.map(|spec| self.insert(spec, now_ms, seed)).collect();
-                Ok(Answer::Accepted { jobs })
-            }
+            } => self.accept((catalog, statements), jobs, now_ms, seed),
             Change::Cancel { job } => {
                 self.running(job)?.desired = Desired::Cancel;
                 Ok(Answer::Done)
@@ -123,53 +119,212 @@ impl MetaState {
                 Ok(Answer::Done)
             }
             Change::Published { job, published } => {
-                let objects = self.any(job)?.trim(&BTreeMap::new(), &published);
+                self.trim(job, &BTreeMap::new(), &BTreeMap::new(), &published)
+            }
+            Change::Durable {
+                job,
+                durable,
+                files,
+            } => self.trim(job, &durable, &files, &BTreeMap::new()),
+            Change::Save {
+                job,
+                name,
+                at,
+                now_ms,
+            } => {
+                let epoch = self.save(job, name, at, now_ms)?;
+                Ok(Answer::Saved { epoch })
+            }
+            Change::DropSavepoint { job, name } => {
+                let objects = self.drop_savepoint(job, &name)?;
                 Ok(Answer::Trimmed { objects })
             }
-            Change::Durable { job, durable } => {
-                let objects = self.any(job)?.trim(&durable, &BTreeMap::new());
-                Ok(Answer::Trimmed { objects })
+            Change::Stop { job, stop } => self.stop(job, stop),
+            Change::Quarantine { job, error, at_ms } => {
+                self.running(job)?.give_up(Quarantine { error, at_ms });
+                Ok(Answer::Done)
             }
+            Change::Resume { job, at } => self.resume(job, at),
             Change::Own { job, owners } => {
                 self.running(job)?.own(owners);
                 Ok(Answer::Done)
             }
-            Change::End { job, outcome } => {
-                self.running(job)?.end(outcome);
-                self.forget_oldest();
-                Ok(Answer::Done)
-            }
-            Change::Dropped { job } => {
-                let record = self.ended(job)?;
-                record.has_files = false;
-                if record.forgotten {
-                    self.jobs.remove(&job);
-                }
-                self.forget_oldest();
-                Ok(Answer::Done)
-            }
+            Change::End { job, outcome } => self.end(job, outcome),
+            Change::Dropped { job } => self.dropped(job),
             Change::Forget { job } => self.forget(&[job]),
             Change::ForgetAll { jobs } => self.forget(&jobs),
         }
     }
 
-    fn check_accept(&self, catalog: Option<u64>, new: usize) -> Result<(), Refusal> {
+    fn accept(
+        &mut self,
+        (catalog, statements): (Option<u64>, Option<Vec<String>>),
+        jobs: Vec<JobSpec>,
+        now_ms: u64,
+        seed: u64,
+    ) -> Result<Answer, Refusal> {
+        self.check_accept(catalog, &jobs)?;
+        if let Some(statements) = statements {
+            self.catalog.version += 1;
+            self.catalog.statements = statements;
+        }
+        let jobs = jobs.into_iter();
+        let jobs = jobs.map(|spec| self.insert(spec, now_ms, seed));
+        let jobs = jobs.collect::<Result<_, _>>()?;
+        Ok(Answer::Accepted { jobs })
+    }
+
+    fn check_accept(&self, catalog: Option<u64>, jobs: &[JobSpec]) -> Result<(), Refusal> {
         if catalog.is_some_and(|version| version != self.catalog.version) {
             return Err(Refusal::CatalogMoved(self.catalog.version));
         }
-        let (active, max) = (self.active().count(), JOBS_ACTIVE_MAX);
+        let (new, active, max) = (jobs.len(), self.active().count(), JOBS_ACTIVE_MAX);
         if new > 0 && active + new > max {
             return Err(Refusal::TooManyJobs { new, active, max });
+        }
+        for spec in jobs {
+            if let Some(origin) = &spec.origin {
+                self.check_origin(spec, origin)?;
+            }
         }
         Ok(())
     }
 
-    fn insert(&mut self, spec: JobSpec, now_ms: u64, seed: u64) -> JobId {
+    fn check_origin(&self, spec: &JobSpec, origin: &OriginSpec) -> Result<(), Refusal> {
+        self.resolve(origin)?;
+        let source = self.job(origin.job)?;
+        let (key_groups, shards) = (source.spec.plan.key_groups, source.spec.options.shards);
+        if (spec.plan.key_groups, spec.options.shards) != (key_groups, shards) {
+            return Err(Refusal::OtherCut {
+                job: origin.job,
+                key_groups,
+                shards,
+            });
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, spec: JobSpec, now_ms: u64, seed: u64) -> Result<JobId, Refusal> {
         self.last_job += 1;
         let id = JobId(self.last_job);
         let run = run_of(seed, id, now_ms);
-        self.jobs.insert(id, JobRecord::new(id, spec, now_ms, run));
-        id
+        let begins = match &spec.origin {
+            Some(origin) => {
+                let point = self.resolve(origin)?;
+                let origin = self.origin_of(origin, point.epoch);
+                Some((point, origin))
+            }
+            None => None,
+        };
+        let mut record = JobRecord::new(id, spec, now_ms, run);
+        let point = begins.map(|(point, origin)| {
+            record.origin = origin;
+            point
+        });
+        self.jobs.insert(id, record);
+        if let Some(point) = point {
+            self.adopt(id, point);
+        }
+        Ok(id)
+    }
+
+    fn stop(&mut self, job: JobId, stop: Stop) -> Result<Answer, Refusal> {
+        let record = self.running(job)?;
+        match &record.desired {
+            Desired::Stop(known) if *known == stop => return Ok(Answer::Done),
+            Desired::Stop(_) | Desired::Cancel => return Err(Refusal::Stopping(job)),
+            Desired::Run if record.quarantine.is_some() => return Err(Refusal::Quarantined(job)),
+            Desired::Run => {}
+        }
+        if let Some(name) = &stop.savepoint {
+            self.check_savepoint(job, name)?;
+        }
+        self.running(job)?.desired = Desired::Stop(stop);
+        Ok(Answer::Done)
+    }
+
+    fn resume(&mut self, job: JobId, at: RestoreAt) -> Result<Answer, Refusal> {
+        let record = self.running(job)?;
+        if record.quarantine.is_none() {
+            return Err(Refusal::NotQuarantined(job));
+        }
+        if record.desired == Desired::Cancel {
+            return Err(Refusal::Stopping(job));
+        }
+        let newest = record.committed;
+        let is_newest = match &at {
+            RestoreAt::Newest => true,
+            RestoreAt::Checkpoint(epoch) => *epoch == newest,
+            RestoreAt::Savepoint(_) => false,
+        };
+        let mut objects = Vec::new();
+        if !is_newest {
+            let point = self.resolve(&OriginSpec { job, at })?;
+            let record = self.any(job)?;
+            let lists = [&record.log, &record.output];
+            let names = lists.into_iter().flat_map(BTreeMap::values).flatten();
+            objects = names.map(|object| object.name.clone()).collect();
+            record.take_back(point.epoch);
+            self.adopt(job, point);
+            self.forget_databases(job);
+            objects = self.unneeded(job, objects);
+        }
+        let record = self.any(job)?;
+        record.quarantine = None;
+        // What the generation before has under way must not follow what came before it now.
+        record.begin(record.generation.next());
+        let epoch = record.committed;
+        Ok(Answer::Resumed { epoch, objects })
+    }
+
+    fn end(&mut self, job: JobId, mut outcome: Outcome) -> Result<Answer, Refusal> {
+        let record = self.running(job)?;
+        let has_state = outcome.state == JobState::Finished && record.committed > Epoch::ZERO;
+        let desired = std::mem::replace(&mut record.desired, Desired::Run);
+        let savepoint = desired.savepoint().cloned().filter(|_| has_state);
+        // The name was kept free since it was asked for, and there is room for it.
+        if let Some(name) = savepoint
+            && let Err(refusal) = self.save(job, name, RestoreAt::Newest, outcome.at_ms)
+        {
+            outcome.error = Some(format!("no savepoint was made: {refusal}"));
+        }
+        if let Some(record) = self.jobs.get_mut(&job) {
+            record.desired = desired;
+            record.end(outcome);
+        }
+        self.forget_databases(job);
+        self.forget_oldest();
+        Ok(Answer::Done)
+    }
+
+    /// No file of an ended job is left.
+    fn dropped(&mut self, job: JobId) -> Result<Answer, Refusal> {
+        if self.is_held(job) {
+            return Err(Refusal::Held(job));
+        }
+        let record = self.ended(job)?;
+        record.has_files = false;
+        if record.forgotten {
+            self.jobs.remove(&job);
+        }
+        self.forget_oldest();
+        Ok(Answer::Done)
+    }
+
+    /// Takes note of what shards and sinks are done with; the objects that nothing needs any more.
+    fn trim(
+        &mut self,
+        job: JobId,
+        durable: &BTreeMap<ShardId, Epoch>,
+        files: &BTreeMap<ShardId, ShardFiles>,
+        published: &BTreeMap<SinkId, Epoch>,
+    ) -> Result<Answer, Refusal> {
+        let objects = self.any(job)?.trim(durable, files, published);
+        if !files.is_empty() {
+            self.forget_databases(job);
+        }
+        let objects = self.unneeded(job, objects);
+        Ok(Answer::Trimmed { objects })
     }
 
     fn begin(&mut self, job: JobId, generation: Generation) -> Result<Answer, Refusal> {
@@ -216,8 +371,7 @@ impl MetaState {
             });
         }
         record.commit(epoch, objects);
-        let objects = record.trim(&BTreeMap::new(), published);
-        Ok(Answer::Trimmed { objects })
+        self.trim(job, &BTreeMap::new(), &BTreeMap::new(), published)
     }
 
     fn reroute(
@@ -251,8 +405,12 @@ impl MetaState {
     /// The user wants to hear no more of these jobs.
     fn forget(&mut self, jobs: &[JobId]) -> Result<Answer, Refusal> {
         for job in jobs {
-            if self.ended(*job)?.forgotten {
+            let record = self.ended(*job)?;
+            if record.forgotten {
                 return Err(Refusal::UnknownJob(*job));
+            }
+            if !record.savepoints.is_empty() {
+                return Err(Refusal::HasSavepoints(*job));
             }
         }
         for job in jobs {
@@ -267,7 +425,7 @@ impl MetaState {
         Ok(Answer::Done)
     }
 
-    fn any(&mut self, job: JobId) -> Result<&mut JobRecord, Refusal> {
+    pub(super) fn any(&mut self, job: JobId) -> Result<&mut JobRecord, Refusal> {
         self.jobs.get_mut(&job).ok_or(Refusal::UnknownJob(job))
     }
 

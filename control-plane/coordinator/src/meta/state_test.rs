@@ -6,6 +6,7 @@ use proto::{
     control::JobOptions,
     log::{LogHolding, LogObject},
     plan::Plan,
+    state_control::ShardFiles,
     types::{Epoch, Generation, JobId, ShardId, SinkId, StateNodeId},
 };
 
@@ -54,8 +55,13 @@ impl Cluster {
                 key_groups: 256,
                 ..Plan::default()
             }),
-            options: JobOptions::default(),
+            options: JobOptions {
+                retained_checkpoints: 1,
+                ..JobOptions::default()
+            },
             select: None,
+            origin: None,
+            tables_max: 0,
         };
         self.change(Change::Accept {
             catalog: None,
@@ -100,9 +106,14 @@ impl Cluster {
     }
 
     fn durable(&mut self, shard: u32, epoch: u64) -> Answer {
+        let files = ShardFiles {
+            manifest: Epoch(epoch),
+            ..ShardFiles::default()
+        };
         self.change(Change::Durable {
             job: JOB,
             durable: [(ShardId(shard), Epoch(epoch))].into(),
+            files: [(ShardId(shard), files)].into(),
         })
     }
 
@@ -228,7 +239,10 @@ fn the_log_shrinks_as_shards_and_sinks_are_done_with_it() {
     // Nobody is further than what is committed.
     assert_eq!(cluster.published(99), trimmed(&["17.out"]));
     assert_eq!(cluster.commit(1, 17, 18), trimmed(&[]));
-    assert_eq!(cluster.record().references().objects, ["18.rows", "18.out"]);
+    assert_eq!(
+        cluster.state.references(JOB).expect("there").objects,
+        ["18.out", "18.rows"]
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod definitions;
 mod insert;
 mod journal;
 mod show;
+mod sinks;
 #[cfg(test)]
 mod tests;
 

@@ -27,3 +27,4 @@ mod window;
 pub(crate) use describe::expression as describe_expression;
 pub(crate) use job::plan_optimized;
 pub use job::{PlanOptions, SinkQuery, SinkTarget, plan_job};
+pub(crate) use sink::accepts;

@@ -479,7 +479,7 @@ async fn what_the_log_is_made_of_is_read_when_it_is_asked_for() {
     let references = references.await.expect("ends").expect("the job");
     assert_eq!(references.generation, who(1).generation);
     assert_eq!(references.committed, Epoch(16));
-    assert_eq!(references.objects, ["16.rows", "16.out"]);
+    assert_eq!(references.objects, ["16.out", "16.rows"]);
     let owner = bed.tier.owner(JOB, proto::types::ShardId(0)).await;
     assert_eq!(owner, Ok(Some(proto::types::StateNodeId(1))));
     let unknown = proto::types::JobId(9);

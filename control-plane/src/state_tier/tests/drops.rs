@@ -1,9 +1,14 @@
 //! The end of a job: its files go, whoever is there to delete them.
 
-use proto::state_control::StateReport;
-use state_client::{StateControl as _, StateError};
+use coordinator::meta::{Answer, Change, OriginSpec, RestoreAt};
+use proto::{
+    state_control::{ShardFiles, StateReport},
+    types::{Epoch, Generation, JobId, ShardId},
+};
+use state_client::{Incarnation, StateControl as _, StateError};
 
-use super::setup::{Bed, JOB, settle};
+use super::setup::{Bed, JOB, objects, pass, settle};
+use crate::caps::DURABLE_GATHERED;
 
 const DROPPED: StateReport = StateReport::Dropped { job: JOB };
 
@@ -95,6 +100,107 @@ async fn a_new_leader_finds_files_that_are_left() {
     next.report(&one, DROPPED).await;
     assert!(!has_files(&next).await);
     assert_eq!(next.status().await.degraded.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_a_savepoint_needs_stay_until_it_is_dropped() {
+    let bed = Bed::new(1).await;
+    let one = bed.node(1).await;
+    bed.begin(1).await.expect("begun");
+    bed.commit(1, 16).await.expect("committed");
+    let save = |name: &str| Change::Save {
+        job: JOB,
+        name: name.to_owned(),
+        at: RestoreAt::Newest,
+        now_ms: 1,
+    };
+    for name in ["a", "b"] {
+        let saved = bed.change(save(name)).await;
+        assert_eq!(saved, Answer::Saved { epoch: Epoch(16) });
+    }
+    bed.end(JOB).await;
+    one.take();
+    bed.tier.drop_job(JOB).await.expect("ended");
+    settle().await;
+    // What nothing needs of it goes at once.
+    assert_eq!(one.take(), ["collect job_1"]);
+    let drop_savepoint = |name: &str| {
+        let name = name.to_owned();
+        bed.change(Change::DropSavepoint { job: JOB, name })
+    };
+    drop_savepoint("a").await;
+    bed.tier.released(JOB, Vec::new()).await;
+    settle().await;
+    assert_eq!(one.take(), [""; 0], "the other one needs the same");
+    // Another leader knows as much.
+    bed.driver.abort();
+    let next = Bed::over(bed.metadata.clone(), 2);
+    next.join(&one).await;
+    assert_eq!(one.take(), ["collect job_1"]);
+    drop_savepoint("b").await;
+    next.tier.released(JOB, vec!["16.rows".into()]).await;
+    settle().await;
+    assert_eq!(one.take(), [r#"trim ["16.rows"]"#, "drop job_1"]);
+    next.report(&one, DROPPED).await;
+    assert!(!has_files(&next).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_of_an_ended_job_go_when_its_fork_has_none_of_them_any_more() {
+    let bed = Bed::new(2).await;
+    let one = bed.node(1).await;
+    bed.begin(1).await.expect("begun");
+    bed.commit(1, 16).await.expect("committed");
+    let mut spec = bed.record(JOB).await.expect("the job").spec;
+    spec.origin = Some(OriginSpec {
+        job: JOB,
+        at: RestoreAt::Newest,
+    });
+    let accept = Change::Accept {
+        catalog: None,
+        statements: None,
+        jobs: vec![spec],
+        now_ms: 0,
+        seed: 0,
+    };
+    let fork = JobId(2);
+    assert_eq!(
+        bed.change(accept).await,
+        Answer::Accepted { jobs: vec![fork] }
+    );
+    let who = Incarnation {
+        job: fork,
+        generation: Generation(1),
+    };
+    let begun = bed.tier.begin(who).await.expect("begun");
+    assert_eq!((begun.restored, begun.first), (Epoch(16), Epoch(32)));
+    bed.end(JOB).await;
+    one.take();
+    bed.tier.drop_job(JOB).await.expect("ended");
+    settle().await;
+    assert_eq!(one.take(), ["collect job_1"]);
+    bed.tier
+        .commit(who, Epoch(32), objects(32))
+        .await
+        .expect("committed");
+    one.take();
+    let durable = |shard| StateReport::Durable {
+        job: fork,
+        shard: ShardId(shard),
+        epoch: Epoch(32),
+        files: ShardFiles {
+            line: 0,
+            manifest: Epoch(32),
+            parents: Vec::new(),
+        },
+    };
+    // All that it had of the log is in its own database.
+    bed.report(&one, durable(0)).await;
+    pass(DURABLE_GATHERED).await;
+    assert_eq!(one.take(), [""; 0]);
+    bed.report(&one, durable(1)).await;
+    pass(DURABLE_GATHERED).await;
+    assert_eq!(one.take(), [r#"trim ["32.rows"]"#, "drop job_1"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::{
-    state_control::StateReport,
+    state_control::{ShardFiles, StateReport},
     types::{Epoch, Generation, JobId, ShardId},
 };
 
@@ -26,6 +26,7 @@ fn opened() -> StateReport {
         generation: Generation(1),
         applied: Epoch(0),
         durable: Epoch(0),
+        files: ShardFiles::default(),
     }
 }
 
@@ -114,6 +115,7 @@ async fn a_node_that_serves_what_is_not_its_own_is_told_to_close_it() {
         job: JobId(9),
         shard: ShardId(3),
         epoch: Epoch(4),
+        files: ShardFiles::default(),
     };
     bed.report(&one, gone).await;
     assert_eq!(one.take(), ["close shard_3"]);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coordinator::meta::Change;
 use proto::{
-    state_control::StateReport,
+    state_control::{ShardFiles, StateReport},
     types::{Epoch, Generation, ShardId, SinkId},
 };
 use state_client::StateControl as _;
@@ -17,6 +17,14 @@ fn durable(shard: u32, epoch: u64) -> StateReport {
         job: JOB,
         shard: ShardId(shard),
         epoch: Epoch(epoch),
+        files: flushed(epoch),
+    }
+}
+
+fn flushed(epoch: u64) -> ShardFiles {
+    ShardFiles {
+        manifest: Epoch(epoch),
+        ..ShardFiles::default()
     }
 }
 
@@ -40,6 +48,7 @@ async fn durable_epochs_are_gathered_and_free_the_log() {
         generation: Generation(1),
         applied: Epoch(18),
         durable: Epoch(17),
+        files: flushed(17),
     };
     bed.report(&node, opened).await;
     assert_eq!(bed.metadata.take_kinds(), "");

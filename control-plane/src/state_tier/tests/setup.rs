@@ -81,9 +81,12 @@ impl Bed {
             plan: Arc::new(plan),
             options: JobOptions {
                 shards,
+                retained_checkpoints: 1,
                 ..JobOptions::default()
             },
             select: None,
+            origin: None,
+            tables_max: 0,
         };
         let accept = Change::Accept {
             catalog: None,
@@ -389,7 +392,9 @@ impl Seen {
                     job.shards.remove(shard);
                 }
             }
-            StateOrder::Drop { job, .. } => drop(self.jobs.remove(job)),
+            StateOrder::Drop { job, .. } | StateOrder::Collect { job, .. } => {
+                drop(self.jobs.remove(job));
+            }
             StateOrder::Published { .. } | StateOrder::Trim { .. } => {}
         }
     }
@@ -424,6 +429,7 @@ fn shown(order: &StateOrder) -> String {
         StateOrder::Published { sink, epoch, .. } => format!("published {sink} {epoch}"),
         StateOrder::Close { shard, .. } => format!("close {shard}"),
         StateOrder::Drop { job, .. } => format!("drop {job}"),
+        StateOrder::Collect { job, .. } => format!("collect {job}"),
         StateOrder::Trim { objects, .. } => format!("trim {objects:?}"),
     }
 }

@@ -11,7 +11,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use object_store::{ObjectStore, memory::InMemory};
 use proto::{
     log::{LogHolding, LogObject},
-    state_control::{CommittedEpoch, LogReferences, OpenShard, StateOrder},
+    state_control::{CommittedEpoch, DatabaseReference, JobReferences, OpenShard, StateOrder},
     types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId, StateNodeId},
 };
 use rpc::{Tls, serve, tonic::service::Routes as Served};
@@ -254,7 +254,10 @@ impl Inner {
                 generation: record.generation,
                 key_groups: KeyGroupCount::DEFAULT,
                 shards,
+                line: 0,
+                base: None,
                 committed: record.committed,
+                inherited: Vec::new(),
                 log: holding(|object| matches!(object.holds, LogHolding::Rows(_))),
                 output: match shard {
                     ShardId(0) => output,
@@ -382,14 +385,22 @@ impl ControlView for View {
         async move { owns }.boxed()
     }
 
-    fn log_references(&self, job: JobId) -> BoxFuture<'static, Result<LogReferences, String>> {
+    fn references(&self, job: JobId) -> BoxFuture<'static, Result<JobReferences, String>> {
         let references = self.ask(|inner| {
             let record = inner.jobs.get(&job)?;
             let objects = record.log.iter().flat_map(|entry| &entry.objects);
-            Some(LogReferences {
+            Some(JobReferences {
                 generation: record.generation,
                 committed: record.committed,
                 objects: objects.map(|object| object.name.clone()).collect(),
+                ended: false,
+                databases: (inner.owners.keys())
+                    .map(|shard| DatabaseReference {
+                        line: 0,
+                        shard: *shard,
+                        manifests: Vec::new(),
+                    })
+                    .collect(),
             })
         });
         async move { references?.ok_or_else(|| "no such job".to_owned()) }.boxed()

@@ -14,7 +14,7 @@ use super::world::{
     JOB, LOG_GET, LOG_OUT, LOG_ROWS, SHARD_PUT, SHARDS, SINK, World, flushed_after, is_fenced,
     is_unavailable, never_flushed, output, rows,
 };
-use crate::{ControlView as _, NodeLimits, epoch_log::collect_orphans, testing::Fault};
+use crate::{ControlView as _, NodeLimits, testing::Fault};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_generation_never_meets_what_an_older_one_wrote() {
@@ -205,13 +205,12 @@ async fn what_is_committed_between_listing_and_asking_stays() {
                 .commit(who, Epoch(2), objects)
                 .await
                 .expect("committed");
-            control.log_references(JOB).await
+            control.references(JOB).await
         }
         .boxed()
     };
-    let log = &world.node.shared.context.log;
     assert_eq!(
-        collect_orphans(log, JOB, answer).await,
+        world.node.shared.sweep_by(JOB, answer).await,
         Ok(1),
         "the twin goes"
     );

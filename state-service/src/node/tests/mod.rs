@@ -1,5 +1,6 @@
 //! Histories that once broke a draft of the commit protocol.
 
+mod clones;
 mod log;
 mod shards;
 mod world;

@@ -4,4 +4,5 @@ mod epochs;
 mod failures;
 mod rerouting;
 mod script;
+mod stops;
 mod workers;

@@ -87,6 +87,9 @@ pub(super) fn event(
         "listed" => worker(WorkerEventKind::SplitsListed(Vec::new())),
         "submit" => Event::Submitted,
         "cancel" => Event::CancelRequested,
+        "stop" => Event::StopRequested { drain: false },
+        "drain" => Event::StopRequested { drain: true },
+        "resume" => Event::Resumed,
         "tick" => Event::Tick,
         "begun" => {
             let restored = Epoch(number(words));
@@ -196,6 +199,10 @@ pub(super) fn show(effect: &Effect) -> String {
             let workers: Vec<u64> = workers.iter().map(|worker| worker.0).collect();
             format!("stop at workers {workers:?}")
         }
+        Effect::StopSources { generation, drain } => match drain {
+            true => format!("end sources {generation}"),
+            false => format!("hold sources {generation}"),
+        },
         Effect::Commit {
             generation,
             epoch,

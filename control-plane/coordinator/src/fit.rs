@@ -1,0 +1,374 @@
+//! Whether a plan can go on with the state of another one. Operators are matched by their ids, which
+//! say what an operator does and what it reads; what keeps state must be the same to the last type.
+//!
+//! State is found by the numbers of its tables. The new plan's matched tables take the old ones'
+//! numbers; others get numbers that no table of this state ever had, for its rows may still be there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::plan::{Exchange, Node, Partitioning, Plan, input, node::Operator};
+
+use crate::meta::JobSpec;
+
+/// Why a plan cannot go on with the state of another one.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Misfit {
+    /// Keys are cut or hashed in another way.
+    #[error(
+        "the state is cut into {old} key groups and the plan needs {new}: that is fixed for good"
+    )]
+    KeyGroups {
+        /// Those of the state.
+        old: u32,
+        /// Those of the plan.
+        new: u32,
+    },
+    /// Keys are hashed in another way.
+    #[error("the state's keys are hashed by version {old} of the function, the plan's by {new}")]
+    Hash {
+        /// That of the state.
+        old: u32,
+        /// That of the plan.
+        new: u32,
+    },
+    /// An operator is the same, and its state is not.
+    #[error("{operator} cannot use its state: {why}")]
+    Changed {
+        /// The operator, for people.
+        operator: String,
+        /// What is different.
+        why: &'static str,
+    },
+    /// There is state that the plan does not use.
+    #[error("the plan has nothing for the state of {}", .0.join(", "))]
+    Unclaimed(Vec<String>),
+    /// It reads a table of which the state knows nothing.
+    #[error("the plan reads table `{0}`, of which the state does not know how far it was read")]
+    NewSource(String),
+}
+
+/// The spec with a plan that goes on with the state of `old`. With `allow_unclaimed`, state that it
+/// does not use is left alone.
+///
+/// # Errors
+/// When it does not fit.
+pub fn fit(old: &JobSpec, mut new: JobSpec, allow_unclaimed: bool) -> Result<JobSpec, Misfit> {
+    let (was, mut plan) = (&*old.plan, (*new.plan).clone());
+    if was.key_groups != plan.key_groups {
+        return Err(Misfit::KeyGroups {
+            old: was.key_groups,
+            new: plan.key_groups,
+        });
+    }
+    if was.hash_version != plan.hash_version {
+        return Err(Misfit::Hash {
+            old: was.hash_version,
+            new: plan.hash_version,
+        });
+    }
+    let (before, after) = (stateful(was), stateful(&plan));
+    let mut numbers: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut next = old.tables_max.max(highest(was)) + 1;
+    let mut claimed: BTreeSet<&str> = BTreeSet::new();
+    for (id, place) in &after {
+        let Some(known) = before.get(id) else {
+            if let Some(Operator::Source(source)) = &place.node.operator {
+                return Err(Misfit::NewSource(source.table.clone()));
+            }
+            for table in &place.node.tables {
+                numbers.insert(table.id, next);
+                next += 1;
+            }
+            continue;
+        };
+        if let Some(why) = known.differs(place) {
+            let operator = place.node.description.clone();
+            return Err(Misfit::Changed { operator, why });
+        }
+        claimed.insert(*id);
+        let pairs = known.node.tables.iter().zip(&place.node.tables);
+        numbers.extend(pairs.map(|(known, table)| (table.id, known.id)));
+    }
+    let unclaimed = before.iter().filter(|(id, _)| !claimed.contains(*id));
+    let unclaimed: Vec<String> = unclaimed
+        .map(|(_, place)| place.node.description.clone())
+        .collect();
+    if !unclaimed.is_empty() && !allow_unclaimed {
+        return Err(Misfit::Unclaimed(unclaimed));
+    }
+    let nodes = plan
+        .fragments
+        .iter_mut()
+        .flat_map(|fragment| &mut fragment.nodes);
+    for table in nodes.flat_map(|node| &mut node.tables) {
+        table.id = numbers.get(&table.id).copied().unwrap_or(table.id);
+    }
+    new.tables_max = next - 1;
+    new.plan = plan.into();
+    Ok(new)
+}
+
+/// The highest number of a plan's tables.
+fn highest(plan: &Plan) -> u32 {
+    let nodes = plan.fragments.iter().flat_map(|fragment| &fragment.nodes);
+    let tables = nodes.flat_map(|node| &node.tables);
+    tables.map(|table| table.id).max().unwrap_or_default()
+}
+
+/// An operator with state, and where it stands.
+struct Place<'a> {
+    node: &'a Node,
+    /// Whether it runs as one task, which then has all keys in one group.
+    singleton: bool,
+    inputs: Vec<(&'a Node, Option<&'a Partitioning>)>,
+}
+
+impl Place<'_> {
+    /// What makes the state of one unusable for the other.
+    fn differs(&self, other: &Place<'_>) -> Option<&'static str> {
+        let names = |place: &Place<'_>| -> Vec<String> {
+            place
+                .node
+                .tables
+                .iter()
+                .map(|table| table.name.clone())
+                .collect()
+        };
+        if names(self) != names(other) {
+            return Some("it keeps other tables");
+        }
+        if let (Some(Operator::Source(was)), Some(Operator::Source(is))) =
+            (&self.node.operator, &other.node.operator)
+        {
+            // Which columns it makes is of no interest to how far it has read.
+            return (was.connector != is.connector).then_some("its table is read otherwise");
+        }
+        if self.node.operator != other.node.operator {
+            return Some("it does something else with its columns");
+        }
+        if self.singleton != other.singleton || self.inputs.len() != other.inputs.len() {
+            return Some("its keys are spread otherwise");
+        }
+        for ((was, was_cut), (is, is_cut)) in self.inputs.iter().zip(&other.inputs) {
+            let types = |node: &Node| -> Vec<String> {
+                let output = node.output.iter().flat_map(|output| &output.fields);
+                output.map(|field| field.r#type.clone()).collect()
+            };
+            if types(was) != types(is) {
+                return Some("its input has other types");
+            }
+            if was.upsert_keys != is.upsert_keys || was.changelog != is.changelog {
+                return Some("its input changes otherwise, or has other keys");
+            }
+            if was_cut != is_cut {
+                return Some("its keys are spread otherwise");
+            }
+        }
+        None
+    }
+}
+
+/// Operators with state, by their ids.
+fn stateful(plan: &Plan) -> BTreeMap<&str, Place<'_>> {
+    let mut places = BTreeMap::new();
+    for fragment in &plan.fragments {
+        for node in fragment.nodes.iter().filter(|node| !node.tables.is_empty()) {
+            let exchange = |id: u32| -> Option<&Exchange> { plan.exchanges.get(id as usize) };
+            let inputs = node.inputs.iter().filter_map(|input| match input.from? {
+                input::From::Node(index) => Some((fragment.nodes.get(index as usize)?, None)),
+                input::From::Exchange(id) => {
+                    let exchange = exchange(id)?;
+                    let from = plan.fragments.get(exchange.from_fragment as usize)?;
+                    let from = from.nodes.get(exchange.from_node as usize)?;
+                    Some((from, exchange.partitioning.as_ref()))
+                }
+            });
+            let place = Place {
+                node,
+                singleton: fragment.singleton,
+                inputs: inputs.collect(),
+            };
+            places.insert(node.id.as_str(), place);
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proto::{
+        control::JobOptions,
+        plan::{
+            Field, Fragment, GroupAggregate, HashPartitioning, Input, RowType, Source, StateTable,
+            partitioning::Kind,
+        },
+    };
+
+    use super::*;
+
+    fn tables(names: &[(u32, &str)]) -> Vec<StateTable> {
+        let table = |(id, name): &(u32, &str)| StateTable {
+            id: *id,
+            name: (*name).to_owned(),
+        };
+        names.iter().map(table).collect()
+    }
+
+    fn source(table: u32, columns: &[&str]) -> Node {
+        let field = |r#type: &&str| Field {
+            name: "c".into(),
+            r#type: (*r#type).into(),
+        };
+        Node {
+            id: "source-1".into(),
+            tables: tables(&[(table, "offsets")]),
+            output: Some(RowType {
+                fields: columns.iter().map(field).collect(),
+            }),
+            operator: Some(Operator::Source(Source {
+                table: "t".into(),
+                ..Source::default()
+            })),
+            ..Node::default()
+        }
+    }
+
+    fn aggregate(id: &str, first: u32, keys: Vec<u32>) -> Node {
+        Node {
+            id: id.into(),
+            description: format!("Aggregate({id})"),
+            tables: tables(&[(first, "accumulators"), (first + 1, "distinct")]),
+            inputs: vec![Input {
+                from: Some(input::From::Exchange(0)),
+            }],
+            operator: Some(Operator::GroupAggregate(GroupAggregate {
+                keys,
+                ..GroupAggregate::default()
+            })),
+            ..Node::default()
+        }
+    }
+
+    fn spec(source: Node, others: Vec<Node>) -> JobSpec {
+        let plan = Plan {
+            key_groups: 256,
+            hash_version: 1,
+            fragments: vec![
+                Fragment {
+                    id: 0,
+                    nodes: vec![source],
+                    singleton: false,
+                },
+                Fragment {
+                    id: 1,
+                    nodes: others,
+                    singleton: false,
+                },
+            ],
+            exchanges: vec![Exchange {
+                to_fragment: 1,
+                partitioning: Some(Partitioning {
+                    kind: Some(Kind::Hash(HashPartitioning { columns: vec![0] })),
+                }),
+                ..Exchange::default()
+            }],
+            ..Plan::default()
+        };
+        JobSpec {
+            name: "job".into(),
+            sql: String::new(),
+            plan: Arc::new(plan),
+            options: JobOptions::default(),
+            select: None,
+            origin: None,
+            tables_max: 0,
+        }
+    }
+
+    fn numbers(spec: &JobSpec) -> Vec<u32> {
+        let nodes = spec
+            .plan
+            .fragments
+            .iter()
+            .flat_map(|fragment| &fragment.nodes);
+        nodes
+            .flat_map(|node| &node.tables)
+            .map(|table| table.id)
+            .collect()
+    }
+
+    #[test]
+    fn operators_keep_their_tables_whatever_else_changes() {
+        let old = spec(
+            source(1, &["INT"]),
+            vec![aggregate("a", 2, vec![0]), aggregate("b", 4, vec![0])],
+        );
+        // Another one comes first, and more columns are read.
+        let new = || {
+            spec(
+                source(1, &["INT"]),
+                vec![aggregate("new", 2, vec![0]), aggregate("b", 4, vec![0])],
+            )
+        };
+        assert_eq!(
+            fit(&old, new(), false),
+            Err(Misfit::Unclaimed(vec!["Aggregate(a)".into()]))
+        );
+        let fitted = fit(&old, new(), true).expect("it fits");
+        assert_eq!(numbers(&fitted), [1, 6, 7, 4, 5]);
+        assert_eq!(fitted.tables_max, 7);
+        // What was left alone is still there, and its number is never used again.
+        let third = spec(source(1, &["INT"]), vec![aggregate("a", 2, vec![0])]);
+        let third = fit(&fitted, third, true).expect("it fits");
+        assert_eq!(numbers(&third), [1, 8, 9]);
+    }
+
+    #[test]
+    fn a_plan_that_does_not_fit_is_refused_with_the_reason() {
+        let old = spec(source(1, &["INT"]), vec![aggregate("a", 2, vec![0])]);
+        let check = |new: JobSpec, wanted: &str| {
+            let error = fit(&old, new, true).expect_err("it does not fit");
+            assert_eq!(error.to_string(), wanted);
+        };
+        let changed = |why| format!("Aggregate(a) cannot use its state: {why}");
+        check(
+            spec(source(1, &["BIGINT"]), vec![aggregate("a", 2, vec![0])]),
+            &changed("its input has other types"),
+        );
+        check(
+            spec(source(1, &["INT"]), vec![aggregate("a", 2, vec![1])]),
+            &changed("it does something else with its columns"),
+        );
+        let mut other = aggregate("a", 2, vec![0]);
+        other.tables.pop();
+        check(
+            spec(source(1, &["INT"]), vec![other]),
+            &changed("it keeps other tables"),
+        );
+        let mut moved = source(1, &["INT"]);
+        moved.id = "source-2".into();
+        check(
+            spec(moved, vec![aggregate("a", 2, vec![0])]),
+            "the plan reads table `t`, of which the state does not know how far it was read",
+        );
+        let mut plan = (*old.plan).clone();
+        plan.key_groups = 128;
+        let cut = JobSpec {
+            plan: Arc::new(plan),
+            ..old.clone()
+        };
+        check(
+            cut,
+            "the state is cut into 256 key groups and the plan needs 128: that is fixed for good",
+        );
+        let mut plan = (*old.plan).clone();
+        plan.exchanges[0].partitioning = None;
+        let spread = JobSpec {
+            plan: Arc::new(plan),
+            ..old.clone()
+        };
+        check(spread, &changed("its keys are spread otherwise"));
+    }
+}
