@@ -11,7 +11,7 @@ type Change = (u32, &'static [u64]);
 
 /// Read from several splits, and long enough for many epochs.
 const MANY: Events = Events {
-    count: 150_000,
+    count: 400_000,
     paced: false,
 };
 

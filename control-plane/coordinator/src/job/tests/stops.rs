@@ -229,8 +229,8 @@ fn what_fails_while_it_stops_is_stopped_when_it_runs_again() {
                 hold sources g1
                 barrier 17 g1
             1101 failed
-                stop
                 state RESTARTING
+                suspend
             1300 tick
                 state STARTING
                 begin g2
