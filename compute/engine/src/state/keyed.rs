@@ -111,6 +111,11 @@ pub trait KeyedLogic: Send {
     /// The state side.
     fn state(&mut self) -> &mut dyn OperatorState;
 
+    /// Whether it can go back in place.
+    fn can_roll_back(&self) -> bool {
+        true
+    }
+
     /// Forgets all that was changed after `restored`; see [`Operator::roll_back`].
     fn roll_back(&mut self, restored: Epoch);
 }
@@ -317,6 +322,9 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
     }
 
     fn roll_back(&mut self, restored: Epoch) -> bool {
+        if !self.logic.can_roll_back() {
+            return false;
+        }
         // Rows on their way come again, and replies are for nobody.
         self.waiting.clear();
         self.waiting_rows = 0;

@@ -366,6 +366,12 @@ impl KeyedLogic for GroupAggregateOperator {
         self
     }
 
+    /// Groups with values of their own (DISTINCT, MIN that can forget) start from what is stored: which
+    /// of their values are in memory is not known well enough to keep some.
+    fn can_roll_back(&self) -> bool {
+        self.plan.distincts.is_empty() && self.plan.ordereds.is_empty()
+    }
+
     fn roll_back(&mut self, restored: Epoch) {
         let dirty = self.store.roll_back(restored);
         self.loaded_subs.retain(|(hash, _)| !dirty.contains(hash));
