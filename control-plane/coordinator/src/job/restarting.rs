@@ -174,6 +174,8 @@ impl Job {
         match self.has_state() {
             true => {
                 self.stop_wanted = None;
+                // What is held of the last state may not be what it goes on from.
+                self.let_go(&BTreeSet::new());
                 self.enter(Phase::Quarantined);
             }
             false => self.end(JobState::Failed),
