@@ -28,6 +28,46 @@ impl Driver {
             | Effect::RecordRouting { .. }
             | Effect::Commit { .. }
             | Effect::RecordPublished { .. } => self.in_flight.start(job, effect),
+            Effect::ListSplits { .. } | Effect::Deploy { .. } | Effect::Prepare { .. } => {
+                self.send_tasks(entry, effect);
+            }
+            Effect::RescaleFailed { error, parallelism } => {
+                self.keep_parallelism(entry, error, parallelism);
+            }
+            Effect::StopAt { workers } => {
+                for worker in workers {
+                    self.send(worker, WorkerCommand::Stop { job });
+                }
+            }
+            Effect::KeepRouting { .. }
+            | Effect::SendBarrier { .. }
+            | Effect::StopSources { .. }
+            | Effect::SendCommitted { .. } => self.tell(entry, &effect),
+            Effect::Suspend => {
+                self.keep_figures(entry);
+                self.send_all(entry, || WorkerCommand::Suspend { job });
+            }
+            Effect::Stop => {
+                // Workers forget figures with the tasks.
+                self.keep_figures(entry);
+                self.send_all(entry, || WorkerCommand::Stop { job });
+            }
+            // With the end, once that is written down.
+            Effect::DropState => {}
+            Effect::ReportState(state) if state.is_terminal() => self.end(entry, state),
+            // Users are told once it is written down.
+            Effect::ReportState(JobState::Quarantined) => self.quarantine(entry),
+            Effect::ReportState(state) => {
+                tracing::info!(%job, %state, "job is now in this state");
+                entry.state.send_replace(state);
+            }
+        }
+    }
+
+    /// Sends tasks out.
+    fn send_tasks(&self, entry: &JobEntry, effect: Effect) {
+        let job = entry.id;
+        match effect {
             Effect::ListSplits {
                 generation,
                 worker,
@@ -71,36 +111,7 @@ impl Driver {
                 };
                 self.deploy(&deployment, routing, &workers, WorkerCommand::Prepare);
             }
-            Effect::RescaleFailed { error, parallelism } => {
-                self.keep_parallelism(entry, error, parallelism);
-            }
-            Effect::StopAt { workers } => {
-                for worker in workers {
-                    self.send(worker, WorkerCommand::Stop { job });
-                }
-            }
-            Effect::KeepRouting { .. }
-            | Effect::SendBarrier { .. }
-            | Effect::StopSources { .. }
-            | Effect::SendCommitted { .. } => self.tell(entry, &effect),
-            Effect::Suspend => {
-                self.keep_figures(entry);
-                self.send_all(entry, || WorkerCommand::Suspend { job });
-            }
-            Effect::Stop => {
-                // Workers forget figures with the tasks.
-                self.keep_figures(entry);
-                self.send_all(entry, || WorkerCommand::Stop { job });
-            }
-            // With the end, once that is written down.
-            Effect::DropState => {}
-            Effect::ReportState(state) if state.is_terminal() => self.end(entry, state),
-            // Users are told once it is written down.
-            Effect::ReportState(JobState::Quarantined) => self.quarantine(entry),
-            Effect::ReportState(state) => {
-                tracing::info!(%job, %state, "job is now in this state");
-                entry.state.send_replace(state);
-            }
+            _ => {}
         }
     }
 

@@ -83,14 +83,11 @@ impl MetaState {
                 now_ms,
                 seed,
             } => self.accept((catalog, statements), jobs, now_ms, seed),
-            Change::Cancel { job } => {
-                self.running(job)?.desired = Desired::Cancel;
-                Ok(Answer::Done)
-            }
-            Change::Autoscale { job, policy } => {
-                self.running(job)?.spec.options.autoscale = policy;
-                Ok(Answer::Done)
-            }
+            Change::Cancel { .. }
+            | Change::Autoscale { .. }
+            | Change::Rescale { .. }
+            | Change::Quarantine { .. }
+            | Change::Own { .. } => self.note(change),
             Change::Begin { job, generation } => self.begin(job, generation),
             Change::Commit {
                 job,
@@ -106,18 +103,6 @@ impl MetaState {
                 epoch,
                 routing,
             } => self.reroute(job, generation, epoch, routing),
-            Change::Rescale {
-                job,
-                parallelism,
-                fixed,
-            } => {
-                let record = self.running(job)?;
-                record.parallelism = Some(parallelism);
-                if fixed {
-                    record.spec.options.autoscale = None;
-                }
-                Ok(Answer::Done)
-            }
             Change::Published { job, published } => {
                 self.trim(job, &BTreeMap::new(), &BTreeMap::new(), &published)
             }
@@ -140,20 +125,39 @@ impl MetaState {
                 Ok(Answer::Trimmed { objects })
             }
             Change::Stop { job, stop } => self.stop(job, stop),
-            Change::Quarantine { job, error, at_ms } => {
-                self.running(job)?.give_up(Quarantine { error, at_ms });
-                Ok(Answer::Done)
-            }
             Change::Resume { job, at } => self.resume(job, at),
-            Change::Own { job, owners } => {
-                self.running(job)?.own(owners);
-                Ok(Answer::Done)
-            }
             Change::End { job, outcome } => self.end(job, outcome),
             Change::Dropped { job } => self.dropped(job),
             Change::Forget { job } => self.forget(&[job]),
             Change::ForgetAll { jobs } => self.forget(&jobs),
         }
+    }
+
+    /// Takes note of what is wanted, or known, of a job that has not ended.
+    fn note(&mut self, change: Change) -> Result<Answer, Refusal> {
+        match change {
+            Change::Cancel { job } => self.running(job)?.desired = Desired::Cancel,
+            Change::Autoscale { job, policy } => {
+                self.running(job)?.spec.options.autoscale = policy;
+            }
+            Change::Rescale {
+                job,
+                parallelism,
+                fixed,
+            } => {
+                let record = self.running(job)?;
+                record.parallelism = Some(parallelism);
+                if fixed {
+                    record.spec.options.autoscale = None;
+                }
+            }
+            Change::Quarantine { job, error, at_ms } => {
+                self.running(job)?.give_up(Quarantine { error, at_ms });
+            }
+            Change::Own { job, owners } => self.running(job)?.own(owners),
+            _ => {}
+        }
+        Ok(Answer::Done)
     }
 
     fn accept(
