@@ -1,7 +1,10 @@
 //! Opens what a plan's tasks share (sources with their splits, sinks with their publishers) and
 //! builds every task.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use connectors::{SinkContext, SourceContext, open_sink, open_source};
 use engine::{
@@ -98,9 +101,8 @@ impl<'a> Builder<'a> {
                 let place = (fragment.id, index);
                 match &node.operator {
                     Some(Operator::Source(source)) if is_wanted => {
-                        if !connected.sources.contains_key(&place) {
-                            let opened = self.open_source(source, place, count).await?;
-                            connected.sources.insert(place, opened);
+                        if let Entry::Vacant(vacant) = connected.sources.entry(place) {
+                            vacant.insert(self.open_source(source, place, count).await?);
                         }
                     }
                     Some(Operator::Sink(sink)) => {

@@ -19,9 +19,12 @@ const AT_ONCE: Events = Events {
 const QUERY: &str = "SELECT MOD(bidder, 500) AS b, COUNT(*) AS bids, MAX(price) AS top \
      FROM bid GROUP BY MOD(bidder, 500)";
 
+/// How a generation ends on a worker.
+type End = (u64, fn() -> WorkerCommand);
+
 /// Runs a few epochs, ends the generation by `command` on workers that are named, and goes on with the
 /// next one: the result, and the rows that had to wait for a read in it.
-async fn interrupted(end: &[(u64, fn() -> WorkerCommand)]) -> (Rows, u64) {
+async fn interrupted(end: &[End]) -> (Rows, u64) {
     let job = Job::new(QUERY, SLOW, 2, 64);
     let mut cluster = Cluster::start(2, 1 << 16).await;
     let mut run = cluster.begin(1, &job).await;

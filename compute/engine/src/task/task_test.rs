@@ -342,6 +342,7 @@ fn block<T>(future: BoxFuture<'_, T>) -> T {
 }
 
 impl Generations {
+    #[allow(clippy::too_many_lines)] // Two tasks, all by hand.
     fn start(&mut self, end: i64) -> Running {
         self.who.generation = self.who.generation.next();
         let restored = block(self.store.begin(self.who)).expect("begin").restored;
