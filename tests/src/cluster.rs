@@ -58,6 +58,8 @@ pub struct ClusterConfig {
     pub store: Option<String>,
     /// Environment of every process.
     pub variables: Vec<(String, String)>,
+    /// Further arguments of every control-plane node.
+    pub node_arguments: Vec<String>,
 }
 
 impl Cluster {
@@ -141,7 +143,10 @@ impl Cluster {
         let arguments = ["control-plane", "--id", &number, "--peers", peers];
         let own = ["--data-dir", &data, "--rest", "127.0.0.1:0"];
         let arguments = arguments.iter().chain(&own).chain(more);
-        let arguments = arguments.map(|argument| (*argument).to_owned()).collect();
+        let arguments = arguments.map(|argument| (*argument).to_owned());
+        let arguments = arguments
+            .chain(self.config.node_arguments.clone())
+            .collect();
         self.spec(name, arguments)
     }
 

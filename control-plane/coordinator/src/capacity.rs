@@ -104,8 +104,8 @@ impl Capacity {
     fn reason(&self, jobs: &BTreeMap<JobId, u32>, workers: u32) -> String {
         let slots: u64 = jobs.values().copied().map(u64::from).sum();
         let text = format!(
-            "{} want {}, a worker has {}",
-            counted(jobs.len() as u64, "job"),
+            "{} {}, a worker has {}",
+            wanting(jobs.len()),
             counted(slots, "slot"),
             self.policy.slots_per_worker
         );
@@ -115,6 +115,13 @@ impl Capacity {
             }
             _ => format!("{text}: {}", counted(u64::from(workers), "worker")),
         }
+    }
+}
+
+fn wanting(jobs: usize) -> String {
+    match jobs {
+        1 => "1 job wants".to_owned(),
+        jobs => format!("{jobs} jobs want"),
     }
 }
 

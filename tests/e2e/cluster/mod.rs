@@ -1,6 +1,7 @@
 //! Clusters of real processes: whatever is killed or held up, results are outside exactly once, and
 //! what was acknowledged is there.
 
+mod capacity;
 mod drops;
 mod kills;
 mod load;
@@ -39,5 +40,6 @@ pub(super) fn config() -> ClusterConfig {
         per_tier: 2,
         store: None,
         variables: Vec::new(),
+        node_arguments: Vec::new(),
     }
 }

@@ -56,8 +56,8 @@ pub(super) fn state_bound(fragment: &FragmentFigures) -> String {
 /// Why tasks do not help against a hot key.
 pub(super) fn hot_key(fragment: &FragmentFigures) -> String {
     format!(
-        "one task of {} works {} % of its time, all on average {} %: {} % of its rows have keys of one \
-         key group, which more tasks do not share out",
+        "one task of {} works {} % of its time, all on average {} %: {} % of the rows stay at one, by a \
+         hot key or for want of splits, and more tasks do not share them out",
         named(fragment),
         percent(fragment.busiest),
         percent(fragment.busy),

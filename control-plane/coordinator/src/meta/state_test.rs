@@ -6,6 +6,7 @@ use proto::{
     control::JobOptions,
     log::{LogHolding, LogObject},
     plan::Plan,
+    policy::AutoscalePolicy,
     state_control::ShardFiles,
     types::{Epoch, Generation, JobId, ShardId, SinkId, StateNodeId},
 };
@@ -411,4 +412,41 @@ fn runs_differ_by_cluster_job_and_time() {
     cluster.accept(2);
     let runs: Vec<u64> = cluster.state.jobs.values().map(|job| job.run).collect();
     assert_ne!(runs[0], runs[1]);
+}
+
+#[test]
+fn what_a_job_follows_can_be_changed_until_it_has_ended() {
+    let mut cluster = Cluster::with_job();
+    let policy = AutoscalePolicy::between(1, 8);
+    let mut follow = |job, policy| cluster.change(Change::Autoscale { job, policy });
+    assert_eq!(follow(JOB, Some(policy)), Answer::Done);
+    let unknown = Refusal::UnknownJob(JobId(9));
+    assert_eq!(follow(JobId(9), None), Answer::Refused(unknown));
+    let options = |cluster: &Cluster| cluster.state.jobs[&JOB].spec.options.clone();
+    assert_eq!(options(&cluster).autoscale, Some(policy));
+    let outcome = Outcome {
+        state: JobState::Canceled,
+        error: None,
+        at_ms: 1,
+    };
+    cluster.change(Change::End { job: JOB, outcome });
+    let policy = None;
+    let change = Change::Autoscale { job: JOB, policy };
+    assert_eq!(cluster.change(change), Answer::Refused(Refusal::Ended(JOB)));
+    assert_ne!(options(&cluster).autoscale, None);
+}
+
+#[test]
+fn options_that_an_older_version_wrote_are_read() {
+    let text = r#"{"parallelism":2,"batch_rows":1,"checkpoint_interval_ms":5,"restarts_max":3,
+        "shards":4,"sink_patience_ms":null}"#;
+    let options: JobOptions = serde_json::from_str(text).expect("readable");
+    let expected = JobOptions {
+        parallelism: 2,
+        batch_rows: 1,
+        checkpoint_interval_ms: 5,
+        restarts_max: 3,
+        ..JobOptions::default()
+    };
+    assert_eq!(options, expected);
 }

@@ -154,9 +154,7 @@ fn skew_is_met_with_as_many_tasks_as_help() {
             assert!(is.abs_diff(best) <= 1, "{text}: {:#?}", world.rescales(0));
             assert!(world.rescales(0).len() <= 3, "{text}");
             let said: Vec<String> = world.scaler.notes().map(str::to_owned).collect();
-            let hot_said = said
-                .iter()
-                .any(|note| note.contains("keys of one key group"));
+            let hot_said = said.iter().any(|note| note.contains("by a hot key"));
             // 0.4 of 60k rows/s at 40 us are all that one task can do.
             assert_eq!(hot_said, hot > 0.4 && is > 1, "{text}: {said:?}");
             let before = world.last_decision();
