@@ -21,8 +21,9 @@ use tokio::{
 
 use super::WorkerCommandLine;
 
-/// How long a worker may take to leave before it is killed.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a worker may take to leave before it is killed. Others take over its tasks first, which
+/// takes as long as their checkpoints.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(75);
 
 /// A worker that ends by itself sooner than this would not live longer if it were started again.
 const LIFE_MIN: Duration = Duration::from_secs(5);
