@@ -97,6 +97,8 @@ pub(super) struct World {
     pub(super) generation: Generation,
     /// Whether changes are carried out at all.
     pub(super) obeys: bool,
+    /// A stage of which one task says nothing.
+    pub(super) hidden: Option<usize>,
     noise: f64,
     random: u64,
     moving: Option<(u32, BTreeMap<u32, u32>)>,
@@ -128,6 +130,7 @@ impl World {
             slots: Slots::default(),
             generation: Generation(1),
             obeys: true,
+            hidden: None,
             noise: 0.1,
             random: seed,
             moving: None,
@@ -367,7 +370,10 @@ impl World {
                 }
                 totals
             };
-            let tasks = (0..).zip(self.tasks[place].iter().map(totals)).collect();
+            let shown = count - usize::from(self.hidden == Some(place));
+            let tasks = (0..)
+                .zip(self.tasks[place].iter().take(shown).map(totals))
+                .collect();
             sample.parallelism.insert(place as u32, count as u32);
             sample.tasks.insert(place as u32, tasks);
         }

@@ -394,10 +394,40 @@ fn a_decision_without_room_fails_or_is_not_needed_any_more() {
     falling.run(60);
     let why = "it was not needed any more".to_owned();
     assert_eq!(outcomes(&falling), [Outcome::Failed { why }]);
-    // Fewer tasks need no room.
-    falling.slots.now = Some(0);
-    falling.run(60);
-    assert_eq!(falling.counts(), [1, 2], "1.1 tasks are needed");
+}
+
+#[test]
+fn fewer_tasks_need_no_room() {
+    let mut world = world(|_| 50e3, 30.0, 5);
+    world.slots.now = Some(1);
+    world.run(60);
+    assert_eq!(world.counts(), [1, 2]);
+}
+
+#[test]
+fn a_fragment_of_which_not_all_is_known_is_left_alone() {
+    let stages = one(|_| 70e3, Stage::after(&[0], 30.0));
+    let policy = AutoscalePolicy::between(2, 24);
+    let mut world = World::new(stages, &[2, 3], policy, 1).quiet();
+    world.run(30);
+    // What one of two tasks of the source brings could be done by fewer than three.
+    world.hidden = Some(0);
+    world.run(60);
+    assert_eq!(world.rescales(0), []);
+}
+
+#[test]
+fn how_fast_other_tasks_are_is_learned_anew() {
+    let mut world = world(|_| 60e3, 20.0, 1);
+    for _ in 0..27 {
+        // They share something: with another one each takes twice as long.
+        world.stage(1).cost_us = if world.counts()[1] > 1 { 40.0 } else { 20.0 };
+        world.run(1);
+    }
+    assert!(world.counts()[1] > 1);
+    let figures = world.scaler.figures().expect("windows have passed");
+    let rate = figures.fragments[1].per_task_per_s.expect("it had rows");
+    assert!((24e3..26e3).contains(&rate), "{rate}");
 }
 
 #[test]
