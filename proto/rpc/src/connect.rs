@@ -1,6 +1,6 @@
 //! The way to another tier.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tonic::{service::interceptor::InterceptedService, transport::Endpoint};
 
@@ -9,6 +9,7 @@ use crate::{
     caps::{
         CONNECTION_WINDOW_BYTES, HTTP_FRAME_BYTES, PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW_BYTES,
     },
+    network::channel_over,
 };
 
 /// A connection that is made when it is first used and made again after it broke. Clones share it.
@@ -61,7 +62,7 @@ pub enum ConnectError {
 /// When the address or the certificates are malformed; that nobody answers is seen by calls.
 pub fn connect(address: &str, tls: &Tls, timeouts: Timeouts) -> Result<Channel, ConnectError> {
     let scheme = match tls {
-        Tls::None => "http",
+        Tls::None | Tls::Simulated(_) => "http",
         Tls::Mutual(_) => "https",
     };
     let malformed = || ConnectError::Address {
@@ -82,17 +83,16 @@ pub fn connect(address: &str, tls: &Tls, timeouts: Timeouts) -> Result<Channel, 
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true);
-    let endpoint = match tls {
-        Tls::None => endpoint,
+    let channel = match tls {
+        Tls::None => endpoint.connect_lazy(),
         Tls::Mutual(mutual) => endpoint
             .tls_config(mutual.client(timeouts.connect))
             .map_err(|source| ConnectError::Certificates {
                 address: address.to_owned(),
                 source,
-            })?,
+            })?
+            .connect_lazy(),
+        Tls::Simulated(network) => channel_over(&endpoint, address, Arc::clone(network)),
     };
-    Ok(InterceptedService::new(
-        endpoint.connect_lazy(),
-        TraceInject,
-    ))
+    Ok(InterceptedService::new(channel, TraceInject))
 }

@@ -9,20 +9,19 @@ use std::{
 use futures::future::{BoxFuture, FutureExt as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     sync::watch,
 };
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
-/// A TCP connection that ends when it is told to.
-pub(crate) struct Connection {
-    stream: TcpStream,
+/// A connection that ends when it is told to.
+pub(crate) struct Connection<S> {
+    stream: S,
     cut: BoxFuture<'static, ()>,
 }
 
-impl Connection {
+impl<S> Connection<S> {
     /// A connection that is cut when `cut` turns true or its sender is gone.
-    pub(crate) fn new(stream: TcpStream, mut cut: watch::Receiver<bool>) -> Connection {
+    pub(crate) fn new(stream: S, mut cut: watch::Receiver<bool>) -> Connection<S> {
         let cut = async move {
             // Gone is as good as true.
             let _ = cut.wait_for(|cut| *cut).await;
@@ -34,15 +33,15 @@ impl Connection {
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+impl<S: Connected> Connected for Connection<S> {
+    type ConnectInfo = S::ConnectInfo;
 
-    fn connect_info(&self) -> TcpConnectInfo {
+    fn connect_info(&self) -> S::ConnectInfo {
         self.stream.connect_info()
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -57,7 +56,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -2,15 +2,22 @@
 
 use std::{future::Future, io, net::SocketAddr};
 
-use futures::StreamExt as _;
-use tokio::{net::TcpListener, sync::watch};
+use futures::{Stream, StreamExt as _};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::watch,
+};
 use tonic::{
     service::Routes,
-    transport::{Server, server::TcpIncoming},
+    transport::{
+        Server,
+        server::{Connected, TcpIncoming},
+    },
 };
 
 use crate::{
-    Tls, TraceLayer,
+    Tls, TraceLayer, Wire,
     caps::{
         CALLS_PER_CONNECTION_MAX, CONNECTION_WINDOW_BYTES, HTTP_FRAME_BYTES, PING_INTERVAL,
         PING_TIMEOUT, SHUTDOWN_GRACE, STREAM_WINDOW_BYTES,
@@ -51,23 +58,51 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let address = listener.local_addr()?;
-    let mut server = Server::builder()
+    let server = match tls {
+        Tls::None if address.ip().is_loopback() => server(),
+        Tls::None | Tls::Simulated(_) => return Err(ServeError::Plain { address }),
+        Tls::Mutual(mutual) => server().tls_config(mutual.server())?,
+    };
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    serve_incoming(server, incoming, routes, shutdown).await
+}
+
+/// As [`serve`], where somebody else listens: on a [`Network`](crate::Network) that is none of this
+/// machine's.
+///
+/// # Errors
+/// When the server breaks.
+pub async fn serve_wires(
+    incoming: impl Stream<Item = io::Result<Wire>>,
+    routes: Routes,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    serve_incoming(server(), incoming, routes, shutdown).await
+}
+
+fn server() -> Server {
+    Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(HTTP_FRAME_BYTES)
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT));
-    server = match tls {
-        Tls::None if !address.ip().is_loopback() => return Err(ServeError::Plain { address }),
-        Tls::None => server,
-        Tls::Mutual(mutual) => server.tls_config(mutual.server())?,
-    };
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+}
+
+async fn serve_incoming<S>(
+    server: Server,
+    incoming: impl Stream<Item = io::Result<S>>,
+    routes: Routes,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError>
+where
+    S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     // Connections live in tasks of their own; dropping the sender reaches them.
     let (_cut, cut) = watch::channel(false);
-    let incoming = TcpIncoming::from(listener)
-        .with_nodelay(Some(true))
-        .map(move |stream| stream.map(|stream| Connection::new(stream, cut.clone())));
+    let incoming =
+        incoming.map(move |stream| stream.map(|stream| Connection::new(stream, cut.clone())));
     let (stopping, mut stopped) = watch::channel(false);
     let serving = server
         .layer(TraceLayer)

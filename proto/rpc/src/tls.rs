@@ -1,8 +1,10 @@
 //! Whether and how tiers prove to each other who they are.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+
+use crate::Network;
 
 /// How a process talks to other tiers.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +14,8 @@ pub enum Tls {
     None,
     /// Both sides show a certificate that the CA signed.
     Mutual(Mutual),
+    /// In plain text, over a network that is none of this machine's.
+    Simulated(Arc<dyn Network>),
 }
 
 /// Certificates, as PEM text.
