@@ -121,7 +121,21 @@ impl<M: Machine> Consensus<M> {
         Self::start_over(config, disk, identity, machine, link, random).await
     }
 
-    pub(crate) async fn start_over(
+    /// As [`start`](Self::start), over a disk that is no file.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn start_on(
+        config: ConsensusConfig,
+        disk: &crate::testing::SimDisk,
+        machine: M,
+        link: SharedLink,
+    ) -> Result<Self, StartError> {
+        config.check()?;
+        let mut random = StdRng::seed_from_u64(config.seed);
+        let (disk, identity) = Disk::over(disk.open(), &fresh_identity(&config, &mut random))?;
+        Self::start_over(config, disk, identity, machine, link, random).await
+    }
+
+    async fn start_over(
         config: ConsensusConfig,
         disk: Disk,
         identity: Identity,
@@ -333,7 +347,7 @@ impl<M: Machine> Inner<M> {
     }
 }
 
-pub(crate) fn fresh_identity(config: &ConsensusConfig, random: &mut StdRng) -> Identity {
+fn fresh_identity(config: &ConsensusConfig, random: &mut StdRng) -> Identity {
     let (cluster, node) = (config.cluster.clone(), config.node.0);
     Identity {
         cluster,

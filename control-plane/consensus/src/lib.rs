@@ -42,8 +42,8 @@ mod peer;
 mod propose;
 mod serve;
 mod store;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -174,7 +174,7 @@ impl Disk {
     }
 
     /// The same over any storage: new if it is empty.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn over(
         storage: impl redb::StorageBackend,
         fresh: &Identity,

@@ -8,13 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use rand::{SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
 use super::{Ledger, SimDisk, SimNetwork};
 use crate::{
     Consensus, ConsensusConfig, Leadership, NodeId, Peer, ProposeError, SnapshotPolicy, StartError,
-    Timing, consensus::fresh_identity, store::Disk,
+    Timing,
 };
 
 /// A deadline that a healthy cluster meets.
@@ -94,15 +93,12 @@ impl Cluster {
     pub(crate) async fn start_with(&mut self, config: ConsensusConfig) -> Result<(), StartError> {
         config.check()?;
         let id = config.node.0;
-        let mut random = StdRng::seed_from_u64(config.seed);
         let disk = self
             .disks
             .entry(id)
             .or_insert_with(|| SimDisk::new(config.seed));
-        let (disk, identity) = Disk::over(disk.open(), &fresh_identity(&config, &mut random))?;
         let link = self.network.link(&name(id));
-        let node =
-            Consensus::start_over(config, disk, identity, Ledger::default(), link, random).await?;
+        let node = Consensus::start_on(config, disk, Ledger::default(), link).await?;
         // As long as the node is there: its handle alone keeps it.
         let weak = Arc::downgrade(&node.inner);
         self.network.listen(

@@ -2,14 +2,14 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 /// A disk: what survives a power loss, and what only the running system sees.
 #[derive(Debug, Clone)]
-pub(crate) struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -21,12 +21,15 @@ struct State {
     /// Writes that grow the disk over this fail.
     bytes_max: usize,
     is_broken: bool,
+    #[cfg(test)]
     syncs: u64,
     random: StdRng,
 }
 
 impl SimDisk {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// An empty one. Which writes a loss of power leaves is drawn from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             durable: Vec::new(),
             current: Vec::new(),
@@ -34,21 +37,32 @@ impl SimDisk {
             life: 0,
             bytes_max: usize::MAX,
             is_broken: false,
+            #[cfg(test)]
             syncs: 0,
             random: StdRng::seed_from_u64(seed),
         })))
     }
 
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn open(&self) -> SimStorage {
         SimStorage {
-            life: self.0.lock().unwrap().life,
+            life: self.lock().life,
             disk: self.clone(),
         }
     }
 
+    /// The process dies: what it has written is there, synced or not.
+    pub fn let_go(&self) {
+        self.lock().life += 1;
+    }
+
     /// Pulls the plug: of what was written since the last sync, any part may be on the disk.
-    pub(crate) fn kill(&self) {
-        let state = &mut *self.0.lock().unwrap();
+    pub fn kill(&self) {
+        let state = &mut *self.lock();
         state.life += 1;
         for (offset, bytes) in std::mem::take(&mut state.unsynced) {
             if state.random.random_bool(0.5) {
@@ -59,21 +73,25 @@ impl SimDisk {
     }
 
     /// No more room than there is now.
+    #[cfg(test)]
     pub(crate) fn fill(&self) {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.lock();
         state.bytes_max = state.current.len();
     }
 
+    #[cfg(test)]
     pub(crate) fn set_broken(&self, is_broken: bool) {
-        self.0.lock().unwrap().is_broken = is_broken;
+        self.lock().is_broken = is_broken;
     }
 
+    #[cfg(test)]
     pub(crate) fn make_room(&self) {
-        self.0.lock().unwrap().bytes_max = usize::MAX;
+        self.lock().bytes_max = usize::MAX;
     }
 
+    #[cfg(test)]
     pub(crate) fn syncs(&self) -> u64 {
-        self.0.lock().unwrap().syncs
+        self.lock().syncs
     }
 }
 
@@ -94,7 +112,7 @@ pub(crate) struct SimStorage {
 
 impl SimStorage {
     fn with<R>(&self, work: impl FnOnce(&mut State) -> io::Result<R>) -> io::Result<R> {
-        let mut state = self.disk.0.lock().unwrap();
+        let mut state = self.disk.lock();
         if state.life != self.life {
             return Err(io::Error::other("the machine is off"));
         }
@@ -136,7 +154,10 @@ impl redb::StorageBackend for SimStorage {
             if state.is_broken {
                 return Err(io::Error::other("input/output error"));
             }
-            state.syncs += 1;
+            #[cfg(test)]
+            {
+                state.syncs += 1;
+            }
             for (offset, bytes) in std::mem::take(&mut state.unsynced) {
                 put(&mut state.durable, offset, &bytes);
             }
