@@ -7,9 +7,11 @@ use futures::{FutureExt as _, future::BoxFuture};
 use proto::types::{Epoch, Generation, JobId};
 
 /// Brings a job's rows to whoever leads.
-pub(super) struct ToLeader {
-    pub(super) leader: Leader,
-    pub(super) job: JobId,
+pub struct ToLeader {
+    /// The way to the leader.
+    pub leader: Leader,
+    /// The job.
+    pub job: JobId,
 }
 
 impl CollectTarget for ToLeader {

@@ -15,8 +15,9 @@ mod tier_args;
 mod worker;
 
 pub use control_plane::ControlPlaneArgs;
+pub use delivery::ToLeader;
 pub use state_node::StateNodeArgs;
-pub use worker::WorkerArgs;
+pub use worker::{KnownRoutes, WorkerArgs};
 
 pub use control_plane::run as run_control_plane;
 pub use state_node::run as run_state_node;

@@ -160,13 +160,15 @@ async fn serve(
 }
 
 /// What is known of where shards are: what the leader leaves out is where it was.
-struct KnownRoutes {
+pub struct KnownRoutes {
     routes: Routes,
     known: Mutex<BTreeMap<JobId, JobRoute>>,
 }
 
 impl KnownRoutes {
-    fn new(routes: Routes) -> KnownRoutes {
+    /// Nothing is known yet; `routes` is told what is.
+    #[must_use]
+    pub fn new(routes: Routes) -> KnownRoutes {
         KnownRoutes {
             routes,
             known: Mutex::default(),
