@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{ObjectStoreExt as _, path::Path};
+use planted::Bug;
 use proto::{log::LogObject, types::JobId};
 use state_client::StateError;
 
@@ -82,6 +83,15 @@ impl EpochLog {
             let put = self.objects.store.put(&path, object.payload.clone());
             put.await.map(drop).map_err(Trouble::from)
         };
+        if planted::is(Bug::AckBeforeDurable) {
+            let (store, payload, path) = (self.objects.store.clone(), object.payload, path.clone());
+            tokio::spawn(async move { store.put(&path, payload).await });
+            return Ok(LogObject {
+                name,
+                bytes: object.bytes,
+                holds: object.holds,
+            });
+        }
         let patience = Patience::While(wanted);
         self.objects
             .repeat("writing the epoch log", patience, put)

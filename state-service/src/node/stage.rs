@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
+use planted::Bug;
 use proto::{
     log::LogObject,
     types::{Epoch, Generation, ShardId, TaskId},
@@ -283,6 +284,12 @@ impl NodeShared {
             && let Some(lease) = self.kept.take(bytes)
         {
             let kept = Arc::new(Kept::new(sections, lease));
+            if planted::is(Bug::ApplyBeforeCommit) {
+                for shard in state.shards.values() {
+                    let objects = vec![(rows.clone(), Some(Arc::clone(&kept)))];
+                    shard.commit_unasked(epoch, objects);
+                }
+            }
             state.kept.insert(rows.name, (epoch, kept));
         }
         let bytes = pieces.iter().map(|piece| piece.bytes.len()).sum();

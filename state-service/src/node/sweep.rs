@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use planted::Bug;
 use proto::{
     state_control::JobReferences,
     types::{JobId, ShardId},
@@ -89,6 +90,12 @@ impl NodeShared {
         ask: impl FnOnce() -> BoxFuture<'static, Result<JobReferences, String>>,
     ) -> Result<usize, LogError> {
         let context = &self.context;
+        if planted::is(Bug::CollectUnasked) {
+            let mut references = ask().await.map_err(LogError::Unavailable)?;
+            references.ended = true;
+            let objects = context.log.list(job).await?;
+            return delete_orphans(&context.log, job, objects, &references).await;
+        }
         let objects = context.log.list(job).await?;
         let databases = databases(context, job).await?;
         // After both were listed: what may still be committed, or made, is in neither.

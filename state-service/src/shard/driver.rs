@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use planted::Bug;
 use proto::{
     state_control::{JobLine, ShardFiles, StateReport},
     types::{Epoch, KeyGroup, TableId},
@@ -196,10 +197,11 @@ impl Shard {
                 }
                 None => {
                     let log = &self.context.log;
-                    sections.extend(
-                        log.sections(entry.job, object, entry.epoch, self.id)
-                            .await?,
-                    );
+                    let read = log
+                        .sections(entry.job, object, entry.epoch, self.id)
+                        .await?;
+                    let left_out = usize::from(planted::is(Bug::ReplaySkipsSection));
+                    sections.extend(read.into_iter().skip(left_out));
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use planted::Bug;
 use proto::{
     control::JobOptions,
     log::{LogHolding, LogObject},
@@ -274,7 +275,10 @@ impl JobRecord {
         self.generation = generation;
         self.next_routing = None;
         let highest = self.highest.max(self.committed);
-        self.first = Epoch::first_of_generation(highest, self.first, self.committed);
+        self.first = match planted::is(Bug::ReuseEpochs) {
+            true => self.committed.next(),
+            false => Epoch::first_of_generation(highest, self.first, self.committed),
+        };
     }
 
     /// Shards belong to these nodes from now on.
