@@ -20,8 +20,12 @@ export MILLSTREAM_MINIO := $(MINIO)
 CARGO := cargo
 DEV_ARGS ?=
 QUERY ?= q0
+SEED ?=
+COUNT ?= 1000
+FROM ?= 1
+BUG_COUNT ?= 40
 
-.PHONY: help deps tools build dev cluster test verify fix bless load
+.PHONY: help deps tools build dev cluster test verify sim soak fix bless load
 
 help: ## List the goals
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
@@ -97,6 +101,17 @@ verify: ## All checks; changes nothing
 	$(DENY) --offline --locked check bans licenses sources
 	$(CARGO) test --workspace --locked
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+
+# Simulations are long: their code is worth optimising a little.
+SOAK := CARGO_PROFILE_DEV_OPT_LEVEL=1 $(CARGO) test --locked -p sim --features planted --test sim --
+
+sim: deps ## Run one simulated cluster again, by its seed: make sim SEED=7, and with a planted bug BUG=name
+	@[ -n "$(SEED)" ] || { echo "error: which one? make sim SEED=7" >&2; exit 1; }
+	$(CARGO) test --locked -p sim $(if $(BUG),--features planted) --test sim -- --seed $(SEED) $(if $(BUG),--bug $(BUG)) $(if $(LOG),--log $(LOG)) $(if $(KEEP),--keep $(KEEP))
+
+soak: deps ## Run COUNT=1000 simulated clusters, then plant bugs and tell how many are caught
+	$(SOAK) --from $(FROM) --count $(COUNT)
+	$(SOAK) --from $(FROM) --count $(BUG_COUNT) --bug all
 
 fix: ## Format, and apply what clippy can
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 /// Crates of ours that a crate may depend on directly (tests aside).
 const ARROWS: &[(&str, &[&str])] = &[
+    // Bugs that simulation plants: nothing of it is in a build without its feature.
+    ("planted", &[]),
     ("proto", &[]),
     ("rpc", &["proto"]),
     ("control-stream", &["proto", "rpc"]),
@@ -22,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "state-wire",
             "rpc",
             "control-stream",
+            "planted",
         ],
     ),
     (
@@ -30,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("engine", &["proto", "state-client"]),
     ("operators", &["proto", "state-client", "engine"]),
-    ("connectors", &["proto", "engine"]),
+    ("connectors", &["proto", "engine", "planted"]),
     (
         "compute",
         &[
@@ -44,7 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("sql", &["proto"]),
-    ("coordinator", &["proto"]),
+    ("coordinator", &["proto", "planted"]),
     ("consensus", &[]),
     (
         "control-plane",
@@ -84,7 +87,7 @@ const NOT_FOR_CORES: &[&str] = &[
     "object_store",
 ];
 
-fn direct_dependencies() -> BTreeMap<String, BTreeSet<String>> {
+fn packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args([
             "metadata",
@@ -102,8 +105,11 @@ fn direct_dependencies() -> BTreeMap<String, BTreeSet<String>> {
         String::from_utf8_lossy(&output.stderr)
     );
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
+    metadata["packages"].as_array().expect("packages").clone()
+}
+
+fn direct_dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let name = |value: &Value| value["name"].as_str().expect("a name").to_owned();
-    let packages = metadata["packages"].as_array().expect("packages");
     let of = |package: &Value| {
         let dependencies = package["dependencies"].as_array().expect("dependencies");
         dependencies
@@ -112,7 +118,7 @@ fn direct_dependencies() -> BTreeMap<String, BTreeSet<String>> {
             .map(name)
             .collect()
     };
-    packages
+    packages()
         .iter()
         .map(|package| (name(package), of(package)))
         .collect()
@@ -124,7 +130,8 @@ fn dependencies_point_one_way() {
     let ours: BTreeSet<&String> = crates.keys().collect();
     let mut wrong = Vec::new();
     for (name, dependencies) in &crates {
-        if name == "millstream" || name == "tests" {
+        // These see the whole system.
+        if ["millstream", "tests", "sim"].contains(&name.as_str()) {
             continue;
         }
         let Some((_, allowed)) = ARROWS.iter().find(|(crate_name, _)| crate_name == name) else {
@@ -163,4 +170,27 @@ fn sql_and_columns_meet_only_in_the_plan() {
             "{name} knows sqlparser"
         );
     }
+}
+
+#[test]
+fn bugs_are_planted_by_simulation_alone() {
+    let mut planting = Vec::new();
+    for package in packages() {
+        let name = package["name"].as_str().expect("a name");
+        let dependencies = package["dependencies"].as_array().expect("dependencies");
+        let direct = dependencies.iter().any(|dependency| {
+            let features = dependency["features"].as_array().expect("features");
+            dependency["name"] == "planted" && !features.is_empty()
+        });
+        let features = package["features"].to_string();
+        if direct || features.contains("planted/on") {
+            planting.push((name.to_owned(), direct));
+        }
+        let default = package["features"]["default"].to_string();
+        assert!(
+            !default.contains("planted"),
+            "{name} plants bugs by default"
+        );
+    }
+    assert_eq!(planting, [("sim".to_owned(), false)]);
 }
