@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use proto::{
     log::{LogHolding, LogObject},
     state_control::CommittedEpoch,
-    types::{Epoch, ShardId, SinkId},
+    types::{Epoch, JobId, ShardId, SinkId},
 };
 use state_client::{CommittedOutput, Incarnation, OutputRequest, StateError};
 
@@ -145,13 +145,12 @@ impl StateNode {
         let epochs = job
             .when(who, deadline, "hearing of the commit", sources)
             .await?;
-        let log = &self.shared.context.log;
         let read = |(epoch, sources): (Epoch, Vec<Source>)| async move {
             let mut found = BTreeMap::new();
             for (object, kept) in sources {
                 let pieces = match kept {
                     Some(kept) => kept.parts.clone(),
-                    None => log.pieces(who.job, &object, epoch, request.sink).await?,
+                    None => self.pieces(who.job, &object, epoch, request.sink).await?,
                 };
                 // What was staged twice is in two objects, the same in both.
                 let of_sink = pieces
@@ -181,5 +180,27 @@ impl StateNode {
             }
         }
         Ok(outputs)
+    }
+
+    /// Reads a sink's pieces of an object. While that takes its time, the publisher of an older
+    /// generation may be heard to have published them, and the object go: then nothing is owed.
+    async fn pieces(
+        &self,
+        job: JobId,
+        object: &LogObject,
+        epoch: Epoch,
+        sink: SinkId,
+    ) -> Result<Vec<Piece>, LogError> {
+        let context = &self.shared.context;
+        let damaged = match context.log.pieces(job, object, epoch, sink).await {
+            Err(LogError::Damaged(why)) => why,
+            read => return read,
+        };
+        let references = context.control.log_references(job).await;
+        let references = references.map_err(LogError::Unavailable)?;
+        match references.objects.contains(&object.name) {
+            true => Err(LogError::Damaged(damaged)),
+            false => Ok(Vec::new()),
+        }
     }
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use futures::{FutureExt as _, future::join_all};
+use object_store::{ObjectStoreExt as _, path::Path};
 use proto::{
     log::{LogHolding, LogObject},
     state_control::{CommittedEpoch, StateOrder, StateReport},
     types::{Epoch, Generation},
 };
-use state_client::{Changes, Incarnation, StateControl as _};
+use state_client::{Changes, Incarnation, OutputRequest, StateControl as _, StateError};
 
 use super::world::{
     JOB, LOG_GET, LOG_OUT, LOG_ROWS, SHARD_PUT, SHARDS, SINK, World, flushed_after, is_fenced,
@@ -127,6 +128,40 @@ async fn the_log_shrinks_though_a_shard_falls_silent() {
     // A shard that never had a row holds nothing, and says so.
     world.durable(0, 30).await;
     assert_eq!(world.get(39, 0, 1, 1).await, ["once"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn output_that_is_published_while_it_is_read_is_no_damage() {
+    let mut world = World::new(never_flushed()).await;
+    world.apply(1, output("out 1")).await;
+    // Else it would be in memory.
+    world.restart().await;
+    assert_eq!(world.owed(0, 1, 30).await, [(1, "out 1".to_owned())]);
+    world
+        .faults
+        .fail(LOG_GET, 0, 1, Fault::Delay(Duration::from_secs(1)));
+    let published = async {
+        let published = world.setup.control.published(world.who, SINK, Epoch(1));
+        published.await.expect("published");
+        while !world.files(".out").await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (owed, ()) = tokio::join!(world.owed(0, 1, 30), published);
+    assert_eq!(owed, []);
+    // What is owed and gone is damage.
+    world.apply(2, output("out 2")).await;
+    world.restart().await;
+    let path = Path::from(world.files(".out").await.remove(0));
+    world.store.delete(&path).await.expect("deleted");
+    let request = OutputRequest {
+        sink: SINK,
+        after: Epoch(1),
+        up_to: Epoch(2),
+        bytes_max: 30,
+    };
+    let owed = world.node.committed_output(world.who, request).await;
+    assert!(matches!(owed, Err(StateError::Damaged(_))), "{owed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
