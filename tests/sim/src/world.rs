@@ -5,19 +5,20 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use consensus::testing::SimDisk;
 use coordinator::meta::{JobRecord, MetaState};
 use proto::{
-    control::JobMetrics,
+    control::{JobMetrics, OperatorMetrics},
     log::LogObject,
     types::{Epoch, Generation, JobId},
 };
 use rand::{SeedableRng as _, rngs::SmallRng};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{bucket::Bucket, plan::Shape, trace::Trace, weather::Weather};
+use crate::{ambient, bucket::Bucket, plan::Shape, trace::Trace, weather::Weather};
 
 /// Everything that is not inside a host.
 pub struct World {
@@ -41,11 +42,25 @@ struct Inner {
     ended: Vec<(String, String)>,
     violations: Vec<String>,
     seen: Seen,
-    watermarks: BTreeMap<Place, (u64, i64)>,
+    watermarks: BTreeMap<Place, (Duration, i64)>,
     files: BTreeSet<PathBuf>,
     requests: VecDeque<Operation>,
     newcomer_wanted: bool,
     late: BTreeSet<String>,
+}
+
+/// A task began at one time, whenever it is asked how old it is; figures are not all as new.
+const SAME_TASK: Duration = Duration::from_millis(30);
+
+/// When a task began: its times add up to its life.
+fn began(figures: &OperatorMetrics) -> Duration {
+    let times = [
+        figures.busy_ns,
+        figures.idle_ns,
+        figures.blocked_ns,
+        figures.state_wait_ns,
+    ];
+    ambient::now().saturating_sub(Duration::from_nanos(times.iter().sum()))
 }
 
 /// A task's operator on a process: host, which start of it, job, node, index.
@@ -275,11 +290,11 @@ impl World {
                     continue;
                 };
                 let place = (host.to_owned(), start, job, node.clone(), *index);
-                let now = (figures.busy_ns + figures.idle_ns, watermark);
-                let before = self.lock().watermarks.insert(place, now);
-                // A task that has worked less than before is one of the next generation.
-                if let Some((age, before)) = before
-                    && age <= now.0
+                let began = began(figures);
+                let before = self.lock().watermarks.insert(place, (began, watermark));
+                // Another task has that place in the next generation.
+                if let Some((before_began, before)) = before
+                    && before_began.abs_diff(began) < SAME_TASK
                     && before > watermark
                 {
                     self.violate(format!(
