@@ -184,6 +184,13 @@ impl<'w> Run<'w> {
         }
         self.world.look_at_output();
         oracle::check(self.world)?;
+        let compared = self.world.compared();
+        self.world
+            .trace
+            .line(format_args!("watermarks were compared {compared} times"));
+        if compared == 0 {
+            return Err("no watermark was looked at twice".to_owned());
+        }
         let late = self.world.late();
         if !late.is_empty() {
             return Err(format!("rows came late at {late:?}"));

@@ -42,6 +42,7 @@ struct Inner {
     ended: Vec<(String, String)>,
     violations: Vec<String>,
     seen: Seen,
+    compared: u64,
     watermarks: BTreeMap<Place, (Duration, i64)>,
     files: BTreeSet<PathBuf>,
     requests: VecDeque<Operation>,
@@ -293,16 +294,24 @@ impl World {
                 let began = began(figures);
                 let before = self.lock().watermarks.insert(place, (began, watermark));
                 // Another task has that place in the next generation.
-                if let Some((before_began, before)) = before
-                    && before_began.abs_diff(began) < SAME_TASK
-                    && before > watermark
-                {
+                let same = before.filter(|(before, _)| before.abs_diff(began) < SAME_TASK);
+                let Some((_, before)) = same else {
+                    continue;
+                };
+                self.lock().compared += 1;
+                if before > watermark {
                     self.violate(format!(
                         "the watermark of {job} {node} {index} on {host} went from {before} to {watermark}"
                     ));
                 }
             }
         }
+    }
+
+    /// How often a watermark was compared with an earlier one of the same task.
+    #[must_use]
+    pub fn compared(&self) -> u64 {
+        self.lock().compared
     }
 
     /// Places at which rows came late.
