@@ -196,7 +196,7 @@ impl StateNode {
             Err(LogError::Damaged(why)) => why,
             read => return read,
         };
-        let references = context.control.log_references(job).await;
+        let references = context.control.references(job).await;
         let references = references.map_err(LogError::Unavailable)?;
         match references.objects.contains(&object.name) {
             true => Err(LogError::Damaged(damaged)),

@@ -147,6 +147,7 @@ impl Shard {
     ) {
         let trace = None;
         let commit = Commit {
+            job: self.job,
             epoch,
             objects,
             trace,
