@@ -53,7 +53,9 @@ pub(crate) struct RunningGeneration {
     committed: watch::Sender<Epoch>,
     pub(super) links: Vec<RoutingLinks>,
     /// Operators of tasks that have yielded.
-    yielded: Arc<Mutex<Kept>>,
+    yielded: Arc<Mutex<BTreeMap<TaskId, Graph>>>,
+    /// The last epoch of which its tasks may hold anything.
+    last_epoch: Epoch,
     /// The routing that is prepared.
     pub(super) next: Option<Next>,
     /// What changes when an epoch is committed, oldest first.
@@ -79,7 +81,20 @@ pub(super) struct Leaving {
 }
 
 /// Operators of a generation that has ended, for the next one.
-pub(crate) type Kept = BTreeMap<TaskId, Graph>;
+#[derive(Default)]
+pub(crate) struct Kept {
+    graphs: BTreeMap<TaskId, Graph>,
+    last_epoch: Epoch,
+}
+
+impl Kept {
+    /// What a task holds, unless a generation in between has committed more, elsewhere: its epochs are
+    /// above all of this one's.
+    fn take(&mut self, task: TaskId, restored: Epoch) -> Option<Graph> {
+        let graph = self.graphs.remove(&task);
+        graph.filter(|_| restored <= self.last_epoch)
+    }
+}
 
 /// Where a task's figures are.
 #[derive(Clone)]
@@ -89,7 +104,7 @@ pub(crate) struct TaskFigures {
     pub(crate) metrics: Arc<TaskMetrics>,
 }
 
-fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+fn lock(kept: &Mutex<BTreeMap<TaskId, Graph>>) -> MutexGuard<'_, BTreeMap<TaskId, Graph>> {
     // Nothing panics while it is held.
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -123,6 +138,7 @@ impl RunningGeneration {
             committed: watch::channel(deployment.restored).0,
             links: Vec::new(),
             yielded: Arc::default(),
+            last_epoch: deployment.restored,
             next: None,
             leaving: Vec::new(),
             deployment,
@@ -153,9 +169,10 @@ impl RunningGeneration {
         let all = running.deployment.tasks_here();
         let publishers = builder.connect(&mut running.connected, &all).await?;
         let mut built = builder.build(&running.connected, &all, &mut wiring)?;
-        if running.deployment.restored > Epoch::ZERO {
+        let restored = running.deployment.restored;
+        if restored > Epoch::ZERO {
             for task in &mut built {
-                if let Some(old) = kept.remove(&task.spec.task) {
+                if let Some(old) = kept.take(task.spec.task, restored) {
                     let operators = task.adopt(old);
                     tracing::debug!(task = %task.spec.task, operators, "a task keeps its state");
                 }
@@ -283,6 +300,7 @@ impl RunningGeneration {
     /// Sends the barrier to every task; those that get it with their inputs ignore it. If it changes
     /// the routing, new tasks start.
     pub(crate) fn barrier(&mut self, barrier: Barrier, traceparent: Option<&str>) {
+        self.last_epoch = self.last_epoch.max(barrier.epoch);
         for task in self.tasks.values_mut() {
             if let Some(parent) = traceparent {
                 task.spans.barrier(barrier.epoch, parent);
@@ -355,7 +373,10 @@ impl RunningGeneration {
         };
         drop(timeout(YIELD_MAX, all).await);
         self.futures.shutdown().await;
-        std::mem::take(&mut *lock(&self.yielded))
+        Kept {
+            graphs: std::mem::take(&mut *lock(&self.yielded)),
+            last_epoch: self.last_epoch,
+        }
     }
 
     /// Stops every task and publisher, and waits until they are gone.

@@ -83,3 +83,21 @@ async fn what_is_suspended_is_let_go_when_the_job_stops() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_kept_while_others_went_on_does_not_count() {
+    let expected = result(QUERY, AT_ONCE, 1, 2, 1 << 20).await;
+    let job = Job::new(QUERY, SLOW, 2, 64);
+    let mut cluster = Cluster::start(2, 1 << 16).await;
+    let mut run = cluster.begin(1, &job).await;
+    cluster.run(&mut run, &job, 3).await.expect("three epochs");
+    cluster.tell_all(suspend).await;
+    let away = cluster.members.remove(0);
+    let mut run = cluster.begin(2, &job).await;
+    cluster.run(&mut run, &job, 3).await.expect("three epochs");
+    cluster.tell_all(suspend).await;
+    cluster.members.insert(0, away);
+    let mut run = cluster.begin(3, &job).await;
+    cluster.run(&mut run, &job, u64::MAX).await.expect("a run");
+    assert!(cluster.rows() == expected);
+}
