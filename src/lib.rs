@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod dev;
 mod interrupt;
 mod keep;
+mod memory;
 mod parent;
 mod process;
 mod render;
@@ -13,6 +14,7 @@ pub mod run;
 pub mod serve;
 pub mod telemetry;
 
+pub use memory::{MemoryArgs, MemoryPlan};
 pub use process::{
     Durable, DurableConfig, OpenedStore, Process, ProcessConfig, join_tier, state_node_config,
 };

@@ -115,7 +115,7 @@ impl TaskSpans {
             TaskEvent::Finished { .. }
             | TaskEvent::Settled
             | TaskEvent::DeadLetters(_)
-            | TaskEvent::OutputFull => {}
+            | TaskEvent::SourcesWait => {}
         }
     }
 

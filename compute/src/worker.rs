@@ -7,7 +7,7 @@ use std::{
 };
 
 use connectors::{CollectTarget, LineWriter};
-use engine::{Barrier, clock::Clock};
+use engine::{Barrier, clock::Clock, memory::MemoryPool};
 use proto::{
     control::{Deployment, JobMetrics, Retry, WorkerCommand, WorkerEvent, WorkerEventKind},
     types::{Generation, JobId, TaskId},
@@ -29,6 +29,8 @@ use crate::{
 pub struct WorkerConfig {
     /// State.
     pub store: Arc<dyn StateStore>,
+    /// Memory for what operators hold.
+    pub memory: Arc<MemoryPool>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Takes the lines of `print` sinks.

@@ -457,6 +457,9 @@ pub struct OperatorMetrics {
     pub late_rows: u64,
     /// Rows that waited for a state read.
     pub state_misses: u64,
+    /// Keys that were taken out of memory because it was short.
+    #[serde(default)]
+    pub evicted_keys: u64,
     /// Live rows of state.
     pub state_rows: u64,
     /// Bytes of memory of state.

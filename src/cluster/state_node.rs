@@ -24,13 +24,11 @@ use super::{
 use crate::{
     interrupt::Interrupt,
     keep::KeepArgs,
+    memory::{MemoryArgs, MemoryPlan},
     process::{background_runtime, draw_seed, state_node_config},
     serve::listen_address,
     telemetry::{ProcessIdentity, Telemetry, observe_state_node},
 };
-
-/// Merged pages that are kept for reads.
-const PAGE_CACHE_BYTES: u64 = 256 << 20;
 
 /// Run a state node: it serves the state of jobs from an object store. What it has in memory, it can
 /// lose.
@@ -45,6 +43,8 @@ pub struct StateNodeArgs {
     keep: KeepArgs,
     #[command(flatten)]
     listen: ListenArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Serve /metrics for Prometheus at this address; on another than a loopback address who asks
     /// shows MILLSTREAM_METRICS_TOKEN.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
@@ -112,13 +112,15 @@ async fn serve(
     let founding = Identity::new(cluster.clone(), Keeper::Cluster, now, &mut random);
     let identity = enter(&store, founding, Some(&cluster), random.next_u64()).await?;
     let store_id = identity.store;
-    let config = state_node_config(
+    let memory = MemoryPlan::of_state_node(args.memory.bytes());
+    let mut config = state_node_config(
         &store,
         id,
         background.handle(),
-        PAGE_CACHE_BYTES,
+        memory.page_cache,
         random.next_u64(),
     );
+    memory.bound(&mut config);
     let (node, reports) = StateNode::start(config, Arc::new(view));
     observe_state_node(node.clone());
     eprintln!("  it serves {url}; workers reach it at {address}");

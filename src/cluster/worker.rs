@@ -27,6 +27,7 @@ use super::{
     tier_args::{ControlPlaneAddresses, ListenArgs, TierArgs},
 };
 use crate::{
+    memory::{MemoryArgs, MemoryPlan},
     parent::Parent,
     process::{Console, draw_seed},
     serve::listen_address,
@@ -44,6 +45,8 @@ pub struct WorkerArgs {
     control_plane: ControlPlaneAddresses,
     #[command(flatten)]
     listen: ListenArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Serve /metrics for Prometheus at this address; on another than a loopback address who asks
     /// shows MILLSTREAM_METRICS_TOKEN.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
@@ -121,6 +124,7 @@ async fn work(args: &WorkerArgs, leave: watch::Receiver<bool>) -> anyhow::Result
     let clock = Arc::new(SystemClock::default());
     let config = WorkerConfig {
         store: Arc::new(store),
+        memory: MemoryPlan::of_worker(args.memory.bytes()).pool(),
         clock: clock.clone(),
         print: Arc::new(Console),
         collect: Arc::new(move |job| {

@@ -21,6 +21,7 @@ use crate::{
     Durable, DurableConfig, OpenedStore, Process, ProcessConfig,
     interrupt::Interrupt,
     keep::KeepArgs,
+    memory::{MemoryArgs, MemoryPlan},
     serve::{RestListener, RestTlsArgs, given_token, listen_address, random_token},
     telemetry::{Telemetry, metrics_router, observe_jobs, observe_runtime, observe_state_node},
 };
@@ -48,6 +49,8 @@ pub struct DevArgs {
     demo: bool,
     #[command(flatten)]
     keep: KeepArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 /// Serves until Ctrl-C.
@@ -115,6 +118,7 @@ impl Tiers {
     async fn start(args: &DevArgs, token: Token, address: String) -> anyhow::Result<Tiers> {
         let defaults = JobOptions::default();
         let Some(url) = args.keep.url()? else {
+            args.memory.check_unused()?;
             let process = Process::start(ProcessConfig::default());
             let session = Session::new(PlanOptions::default());
             let statements = Arc::new(Statements::new(session, process.jobs, defaults));
@@ -126,6 +130,7 @@ impl Tiers {
         };
         let config = DurableConfig {
             defaults,
+            memory: MemoryPlan::of_all_tiers(args.memory.bytes()),
             token,
             address,
         };

@@ -22,9 +22,7 @@ use state_service::{
 use tokio::runtime::Runtime;
 
 use super::{background_runtime, draw_seed, join_tier, local_worker, state_node_config};
-
-/// Merged pages that are kept for reads.
-const PAGE_CACHE_BYTES: u64 = 64 << 20;
+use crate::memory::MemoryPlan;
 
 /// Where metadata is, below the store's prefix.
 const METADATA: &str = "meta";
@@ -33,6 +31,8 @@ const METADATA: &str = "meta";
 pub struct DurableConfig {
     /// How jobs run where SET says nothing else.
     pub defaults: JobOptions,
+    /// Memory by purpose.
+    pub memory: MemoryPlan,
     /// What clients show.
     pub token: Token,
     /// Where clients reach it.
@@ -125,11 +125,24 @@ impl Durable {
         };
         let leading = Leading::start(lead, random.next_u64()).await?;
         let background = background_runtime()?;
-        let node = start_node(&store, &leading.tier, &background, random.next_u64()).await;
+        let node = start_node(
+            &store,
+            &leading.tier,
+            &background,
+            &config.memory,
+            random.next_u64(),
+        )
+        .await;
         let later = local_worker::LaterJobs::default();
         let _ = later.set(leading.jobs.clone());
         let tasks = PatientStore::new(EmbeddedStore::new(node.clone()), random.next_u64());
-        local_worker::start(Arc::new(tasks), clock, later, leading.workers.clone());
+        local_worker::start(
+            Arc::new(tasks),
+            config.memory.pool(),
+            clock,
+            later,
+            leading.workers.clone(),
+        );
         Ok(Durable {
             leading,
             store,
@@ -195,11 +208,13 @@ async fn start_node(
     store: &OpenStore,
     tier: &StateTier,
     background: &Runtime,
+    memory: &MemoryPlan,
     seed: u64,
 ) -> StateNode {
     // The same at every start, so that the shards are its at once. Another process with this id
     // has lost the metadata's log to us, and the shards to whoever opened them last.
     let id = StateNodeId(0);
-    let config = state_node_config(store, id, background.handle(), PAGE_CACHE_BYTES, seed);
+    let mut config = state_node_config(store, id, background.handle(), memory.page_cache, seed);
+    memory.bound(&mut config);
     join_tier(tier, id, String::new(), config).await
 }

@@ -8,7 +8,7 @@ use std::{
 use compute::{Worker, WorkerConfig, WorkerHandle};
 use connectors::{CollectTarget, LineWriter};
 use control_plane::{Jobs, WorkerLink, results::Feed, workers::WorkerNews};
-use engine::{ChangeBatch, clock::Clock};
+use engine::{ChangeBatch, clock::Clock, memory::MemoryPool};
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::{
     control::{JobMetrics, WorkerCommand, WorkerEvent},
@@ -26,6 +26,7 @@ pub(super) type LaterJobs = Arc<OnceLock<Jobs>>;
 /// Starts the worker; its news go to `news`.
 pub(super) fn start(
     store: Arc<dyn StateStore>,
+    memory: Arc<MemoryPool>,
     clock: Arc<dyn Clock>,
     jobs: LaterJobs,
     news: mpsc::Sender<WorkerNews>,
@@ -33,6 +34,7 @@ pub(super) fn start(
     let since_ms = u64::try_from(clock.wall_ms()).unwrap_or_default();
     let (worker, events) = Worker::start(WorkerConfig {
         store,
+        memory,
         clock,
         print: Arc::new(Console),
         collect: Arc::new(move |job| Arc::new(Delivery(feed(&jobs, job)))),

@@ -15,7 +15,7 @@ use control_plane::{
     Jobs, Tiers,
     metadata::{LocalMetadata, Metadata},
 };
-use engine::clock::Clock;
+use engine::{clock::Clock, memory::MemoryPool};
 use proto::types::KeyGroupCount;
 use state_client::{MemoryStore, StateControl, StateStore};
 use tokio::sync::mpsc;
@@ -38,6 +38,8 @@ pub struct ProcessConfig {
     pub control: Arc<dyn StateControl>,
     /// What is remembered of jobs.
     pub metadata: Arc<dyn Metadata>,
+    /// Memory for what operators hold.
+    pub memory: Arc<MemoryPool>,
     /// Time, as tasks see it.
     pub clock: Arc<dyn Clock>,
 }
@@ -51,6 +53,8 @@ impl Default for ProcessConfig {
             store: store.clone(),
             control: store,
             metadata: Arc::new(LocalMetadata::default()),
+            // What goes from here goes nowhere else.
+            memory: MemoryPool::unbounded(),
             clock: Arc::new(SystemClock::default()),
         }
     }
@@ -69,7 +73,13 @@ impl Process {
         let clock = config.clock;
         let later = local_worker::LaterJobs::default();
         let (news, workers) = mpsc::channel(NEWS_QUEUE);
-        local_worker::start(config.store, clock.clone(), later.clone(), news);
+        local_worker::start(
+            config.store,
+            config.memory,
+            clock.clone(),
+            later.clone(),
+            news,
+        );
         let (jobs, driver) = Jobs::new(Tiers {
             workers,
             state: config.control,

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     Durable, DurableConfig, OpenedStore,
+    memory::MemoryPlan,
     serve::random_token,
     telemetry::{observe_jobs, observe_state_node},
 };
@@ -28,6 +29,7 @@ pub(super) async fn run_kept(
     url: &StoreUrl,
     script: &str,
     options: &ScriptOptions,
+    memory: MemoryPlan,
     out: &mut Output,
     interrupted: impl Future<Output = ()>,
 ) -> anyhow::Result<ScriptRun> {
@@ -48,6 +50,7 @@ pub(super) async fn run_kept(
     };
     let config = DurableConfig {
         defaults: options.job.clone(),
+        memory,
         // Nothing listens: nobody shows it.
         token: Token::new(&random_token()?),
         address: String::new(),

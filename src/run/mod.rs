@@ -23,6 +23,7 @@ use crate::{
     Process, ProcessConfig,
     interrupt::{self, Interrupt},
     keep::KeepArgs,
+    memory::{MemoryArgs, MemoryPlan},
     telemetry::{observe_jobs, observe_runtime},
 };
 pub(crate) use duration::duration_ms;
@@ -78,6 +79,8 @@ pub struct RunArgs {
     checkpoint_interval: u64,
     #[command(flatten)]
     keep: KeepArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Write figures of the run to this file as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -95,6 +98,10 @@ pub struct SourceError(String);
 /// When the file cannot be read, a statement is wrong or a job fails.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let store = args.keep.url()?;
+    if store.is_none() {
+        args.memory.check_unused()?;
+    }
+    let memory = MemoryPlan::of_all_tiers(args.memory.bytes());
     let script = cli::read_script(&args.file)?;
     // A path that cannot be written must not show only after hours.
     let report = args.report.as_deref().map(ReportFile::open).transpose()?;
@@ -117,7 +124,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     observe_runtime(runtime.handle());
     let clock = report::RunClock::start();
-    let run = runtime.block_on(execute(store.as_ref(), &script, &options, &interrupt));
+    let run = runtime.block_on(execute(
+        store.as_ref(),
+        &script,
+        &options,
+        memory,
+        &interrupt,
+    ));
     // Tasks that hang in a foreign call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
     let run = run?;
@@ -145,11 +158,12 @@ async fn execute(
     store: Option<&StoreUrl>,
     script: &str,
     options: &ScriptOptions,
+    memory: MemoryPlan,
     interrupt: &Interrupt,
 ) -> anyhow::Result<ScriptRun> {
     let mut out = tokio::io::stdout();
     if let Some(url) = store {
-        return kept::run_kept(url, script, options, &mut out, interrupt.asked()).await;
+        return kept::run_kept(url, script, options, memory, &mut out, interrupt.asked()).await;
     }
     let process = Process::start(ProcessConfig::default());
     let clock = SystemClock::default();

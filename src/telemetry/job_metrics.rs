@@ -120,7 +120,7 @@ type Count = (
 );
 
 fn observe_counts(meter: &Meter, look: &Arc<Look>) {
-    let counts: [Count; 5] = [
+    let counts: [Count; 6] = [
         ("rows.in", "{row}", "Rows taken in.", |m| m.rows_in),
         ("rows.out", "{row}", "Rows put out.", |m| m.rows_out),
         ("late_rows", "{row}", "Rows dropped as late.", |m| {
@@ -131,6 +131,12 @@ fn observe_counts(meter: &Meter, look: &Arc<Look>) {
             "{row}",
             "Rows that waited for a state read.",
             |m| m.state_misses,
+        ),
+        (
+            "state.evicted",
+            "{key}",
+            "Keys that were taken out of memory because it was short.",
+            |m| m.evicted_keys,
         ),
         (
             "dead_letters",

@@ -134,6 +134,7 @@ fn add(sum: Option<OperatorMetrics>, task: OperatorMetrics) -> Option<OperatorMe
         state_wait_ns: sum.state_wait_ns + task.state_wait_ns,
         late_rows: sum.late_rows + task.late_rows,
         state_misses: sum.state_misses + task.state_misses,
+        evicted_keys: sum.evicted_keys + task.evicted_keys,
         state_rows: sum.state_rows + task.state_rows,
         state_bytes: sum.state_bytes + task.state_bytes,
         watermark_ms: watermarks.into_iter().flatten().min(),

@@ -12,7 +12,7 @@ use std::{
 
 use control_plane::{Statements, api::Token};
 use coordinator::JobState;
-use millstream::{Durable, DurableConfig, OpenedStore};
+use millstream::{Durable, DurableConfig, MemoryPlan, OpenedStore};
 use proto::{
     control::JobOptions,
     types::{Epoch, JobId},
@@ -111,6 +111,7 @@ async fn start_on(store: OpenStore) -> Durable {
     let opened = OpenedStore::of(store).await.expect("it is ours");
     let config = DurableConfig {
         defaults: JobOptions::default(),
+        memory: MemoryPlan::of_all_tiers(1 << 30),
         token: Token::new("a-token"),
         address: "127.0.0.1:1".to_owned(),
     };

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use control_plane::{JobEntry, StatementResult, api::Token};
 use coordinator::JobState;
-use millstream::{Durable, DurableConfig, OpenedStore};
+use millstream::{Durable, DurableConfig, MemoryPlan, OpenedStore};
 use proto::control::JobOptions;
 use state_service::{
     object::{StoreUrl, open},
@@ -42,6 +42,7 @@ async fn a_job_falls_behind_while_the_store_is_down_and_neither_fails_nor_loses(
     let faults = FaultStore::new(Arc::clone(&directory.store));
     let store = directory.with_store(Arc::new(faults.clone()));
     let config = DurableConfig {
+        memory: MemoryPlan::of_all_tiers(1 << 30),
         defaults: JobOptions {
             checkpoint_interval_ms: 100,
             ..JobOptions::default()

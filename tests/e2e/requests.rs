@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use control_plane::{JobEntry, StatementResult, api::Token};
-use millstream::{Durable, DurableConfig, OpenedStore};
+use millstream::{Durable, DurableConfig, MemoryPlan, OpenedStore};
 use proto::control::JobOptions;
 use state_service::{StoreRequests, object::StoreUrl};
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ async fn start() -> (tempfile::TempDir, Durable) {
     let url = StoreUrl::File(folder.path().join("store"));
     let opened = OpenedStore::open(&url).await.expect("opened");
     let config = DurableConfig {
+        memory: MemoryPlan::of_all_tiers(1 << 30),
         defaults: JobOptions {
             checkpoint_interval_ms: 50,
             ..JobOptions::default()

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use control_plane::{JobEntry, Jobs};
+use engine::memory::MemoryPool;
 use millstream::{
     Process, ProcessConfig,
     run::{Format, ResultMode, RunError, ScriptOptions, run_script},
@@ -96,6 +97,7 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
             store: Arc::new(store.clone()),
             control: Arc::new(store.clone()),
             metadata: started.metadata.clone(),
+            memory: MemoryPool::unbounded(),
             clock: clock.clone(),
             seed: 1,
         });

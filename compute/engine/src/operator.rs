@@ -176,6 +176,8 @@ pub struct Counters {
     pub late_rows: u64,
     /// Rows that had to wait for a state read.
     pub state_misses: u64,
+    /// Keys that were taken out of memory because it was short.
+    pub evicted_keys: u64,
     /// Of a source: rows that it could read by now and has not, where it can tell.
     pub backlog_rows: Option<u64>,
 }
@@ -349,6 +351,13 @@ pub trait OperatorState: Send {
 
     /// Live rows and bytes of the working set.
     fn size(&self) -> StateSize;
+
+    /// Memory is short: takes some of what is in the store out of it, the least recently used first,
+    /// until one byte in `part` is free. Returns the number of keys that went; none where the operator
+    /// needs all that it has.
+    fn evict(&mut self, _part: u64) -> u64 {
+        0
+    }
 }
 
 /// Size of a working set.
@@ -358,6 +367,8 @@ pub struct StateSize {
     pub rows: u64,
     /// Bytes of memory.
     pub bytes: u64,
+    /// Bytes of it that are free for new rows.
+    pub free_bytes: u64,
 }
 
 /// Why an operator cannot go on.

@@ -162,6 +162,7 @@ impl OperatorState for SinkOperator {
         StateSize {
             rows: 0,
             bytes: self.writer.buffered_bytes() as u64,
+            free_bytes: 0,
         }
     }
 }

@@ -6,6 +6,7 @@ use arrow::datatypes::DataType as ArrowType;
 use engine::{
     flow::{Gate, OutputBudget, OutputPort, Partitioner},
     key::KeyEncoder,
+    memory::MemoryShare,
     operator::{OperatorError, TaskScope},
     schema::arrow_type,
     task::{
@@ -77,6 +78,7 @@ impl BuiltTask {
                 tasks: deployment.tasks.len() as u32,
             },
             graph: self.graph,
+            memory: MemoryShare::of(&config.memory),
             gate: self.gate,
             entries: self.entries,
             keys: self.keys,

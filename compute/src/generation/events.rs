@@ -37,7 +37,7 @@ pub(super) fn task_events(
             reporter.send(WorkerEventKind::Finished { task, routing });
         }
         TaskEvent::DeadLetters(letters) => reporter.send(WorkerEventKind::DeadLetters(letters)),
-        TaskEvent::OutputFull => reporter.send(WorkerEventKind::OutputFull),
+        TaskEvent::SourcesWait => reporter.send(WorkerEventKind::OutputFull),
         TaskEvent::Frozen(_) => {}
     })
 }

@@ -11,7 +11,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use compute::{ExchangeConfig, ExchangeServer, SystemClock, Worker, WorkerConfig, WorkerHandle};
 use connectors::{CollectTarget, LineWriter};
 use coordinator::place::{Parallelism, PlanShape, Routing};
-use engine::ChangeBatch;
+use engine::{ChangeBatch, memory::MemoryPool};
 use futures::future::{BoxFuture, FutureExt as _};
 use proto::{
     control::{Deployment, ExchangeMap, JobOptions, WorkerCommand, WorkerEvent, WorkerEventKind},
@@ -110,6 +110,7 @@ impl Cluster {
             let target = Arc::clone(&collected);
             let (handle, mut reported) = Worker::start(WorkerConfig {
                 store: Arc::new(store.clone()),
+                memory: MemoryPool::unbounded(),
                 clock: Arc::new(SystemClock::default()),
                 print: Arc::new(NoLines),
                 collect: Arc::new(move |_| Arc::clone(&target) as Arc<dyn CollectTarget>),

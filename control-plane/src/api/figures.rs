@@ -50,6 +50,8 @@ pub(super) struct TaskView {
     late_rows: u64,
     /// Rows that waited for a state read.
     state_misses: u64,
+    /// Keys that were taken out of memory because it was short.
+    evicted_keys: u64,
     /// Live rows of state.
     state_rows: u64,
     /// Bytes of memory of state.
@@ -181,6 +183,7 @@ fn task_view((index, metrics): (u32, OperatorMetrics)) -> TaskView {
         state_wait_ms: ms(metrics.state_wait_ns),
         late_rows: metrics.late_rows,
         state_misses: metrics.state_misses,
+        evicted_keys: metrics.evicted_keys,
         state_rows: metrics.state_rows,
         state_bytes: metrics.state_bytes,
         watermark_ms: metrics.watermark_ms,

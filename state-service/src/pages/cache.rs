@@ -7,9 +7,32 @@ use std::sync::{
 };
 
 use moka::future::Cache;
+use slatedb::db_cache::{
+    DbCache, SplitCache,
+    moka::{MokaCache, MokaCacheOptions},
+};
 use state_client::page::Run;
 
 use super::kv::PAGE_KEY_BYTES;
+
+/// Of the cache of blocks, the part for indexes and filters is one in so many.
+const META_PART: u64 = 4;
+
+/// A cache of decoded blocks of files, and of their indexes and filters, which are asked for at every
+/// read and are not to be pushed out by blocks.
+#[must_use]
+pub fn block_cache(bytes: u64) -> Arc<dyn DbCache> {
+    let part = |bytes: u64| -> Option<Arc<dyn DbCache>> {
+        let options = MokaCacheOptions {
+            max_capacity: bytes,
+            ..MokaCacheOptions::default()
+        };
+        Some(Arc::new(MokaCache::new_with_opts(options)))
+    };
+    let meta = bytes / META_PART;
+    let split = SplitCache::new().with_block_cache(part(bytes - meta));
+    Arc::new(split.with_meta_cache(part(meta)).build())
+}
 
 pub(super) type PageKeyBytes = [u8; PAGE_KEY_BYTES];
 

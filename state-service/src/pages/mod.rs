@@ -42,7 +42,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use cache::PageCache;
+pub use cache::{PageCache, block_cache};
 pub use checkpoint::Pins;
 pub use config::{PageLimits, PageStoreConfig};
 pub use error::PageError;

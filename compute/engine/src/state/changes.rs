@@ -98,6 +98,14 @@ impl Changes {
         self.marks[slot as usize] = CLEAN;
     }
 
+    /// Whether no change of the slot's row waits to be encoded.
+    #[must_use]
+    pub fn is_clean(&self, slot: u32) -> bool {
+        self.marks
+            .get(slot as usize)
+            .is_none_or(|mark| *mark == CLEAN)
+    }
+
     fn encode_if_frozen(&mut self, slot: u32, encode: impl FnOnce(u32, &mut FrozenRows)) {
         if let Some(frozen) = &mut self.frozen
             && self.marks[slot as usize] == frozen.mark
@@ -195,7 +203,11 @@ impl Changes {
     /// Bytes of memory.
     #[must_use]
     pub fn memory(&self) -> usize {
-        (self.marks.capacity() + self.changed.capacity()) * 4
+        let hashes = self.uncommitted.iter().map(|(_, hashes)| hashes.len());
+        let frozen = self.frozen.as_ref();
+        let frozen = frozen.map_or(0, |frozen| frozen.changed.len() * 4 + frozen.rows.memory());
+        let lists = (self.marks.len() + self.changed.len()) * 4;
+        lists + hashes.sum::<usize>() * 8 + self.deleted.memory() + frozen
     }
 }
 

@@ -70,6 +70,12 @@ impl FrozenRows {
         self.rows.iter().map(|row| row.hash)
     }
 
+    /// Bytes of memory.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.bytes.len() + self.rows.len() * size_of::<FrozenRow>()
+    }
+
     /// Rows.
     #[must_use]
     pub fn len(&self) -> usize {

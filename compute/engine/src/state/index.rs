@@ -1,21 +1,23 @@
 //! Finds the slot of a key, one hash index per key group, and knows which keys are in memory.
 //!
 //! A slot is a position that the owner's columns share. *Resident* key groups have every key in
-//! memory, so a miss is a definite absence; of *partial* ones a miss is unknown until the key's
-//! hash has been read.
+//! memory, so a miss is a definite absence. Of others a key that is not in memory may be in the store:
+//! those that were evicted or rolled back, or any where a task began with what others had stored. All
+//! keys of one hash are in memory, or none.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use hashbrown::HashTable;
-use proto::types::{KeyGroup, KeyGroupCount, KeyGroupSet};
+use proto::types::{Epoch, KeyGroup, KeyGroupCount, KeyGroupSet};
 
-use crate::{
-    codec::ByteRows,
-    key::{KeyBatch, KeyWidth, Keys},
-};
+use super::{elsewhere::Elsewhere, key_store::KeyStore, recency::Recency};
+use crate::key::{KeyBatch, KeyWidth, Keys};
 
 /// No slot.
 pub const NO_SLOT: u32 = u32::MAX;
+
+/// Keys that are known to be absent are forgotten when there are more than so many, and more than keys.
+const ABSENT_MAX: usize = 1 << 16;
 
 /// A key index over the key groups that a task owns.
 #[derive(Debug)]
@@ -27,7 +29,11 @@ pub struct KeyIndex {
     hashes: Vec<u64>,
     free: Vec<u32>,
     live: usize,
-    /// Number of groups that are partial: the fast path asks only this.
+    recency: Recency,
+    /// Hashes without keys, in memory and in the store, and the epoch in which that was found out.
+    /// Only of key groups that are not resident, or might not be before that epoch is committed.
+    absent: HashMap<u64, u32>,
+    /// Number of groups that are not resident: the fast path asks only this.
     partial_groups: usize,
 }
 
@@ -35,29 +41,9 @@ pub struct KeyIndex {
 struct Group {
     is_owned: bool,
     slots: HashTable<u32>,
-    /// `Some`: partial; hashes whose keys are all in memory or do not exist.
-    loaded: Option<BTreeSet<u64>>,
-    /// Of a group that is not partial: hashes of which nothing is known all the same.
-    unknown: BTreeSet<u64>,
-}
-
-impl Group {
-    /// Whether some of its keys may have to be read.
-    fn is_partial(&self) -> bool {
-        self.loaded.is_some() || !self.unknown.is_empty()
-    }
-}
-
-#[derive(Debug)]
-enum KeyStore {
-    U64(Vec<u64>),
-    U128(Vec<u128>),
-    U192(Vec<[u64; 3]>),
-    Bytes {
-        spans: Vec<(usize, u32)>,
-        data: Vec<u8>,
-        garbage: usize,
-    },
+    elsewhere: Elsewhere,
+    /// What was evicted is in the store as of this epoch.
+    evicted_as_of: Epoch,
 }
 
 /// hashbrown tells entries apart by the top 7 bits and finds buckets by the low ones; within a
@@ -80,29 +66,30 @@ impl KeyIndex {
             let is_owned = owned.contains(group);
             Group {
                 is_owned,
-                slots: HashTable::new(),
-                loaded: (is_owned && partial).then(BTreeSet::new),
-                unknown: BTreeSet::new(),
+                elsewhere: match is_owned && partial {
+                    true => Elsewhere::Anything,
+                    false => Elsewhere::Nothing,
+                },
+                ..Group::default()
             }
         };
         KeyIndex {
             key_groups,
             groups: key_groups.iter().map(group).collect(),
-            keys: match width {
-                KeyWidth::U64 => KeyStore::U64(Vec::new()),
-                KeyWidth::U128 => KeyStore::U128(Vec::new()),
-                KeyWidth::U192 => KeyStore::U192(Vec::new()),
-                KeyWidth::Bytes => KeyStore::Bytes {
-                    spans: Vec::new(),
-                    data: Vec::new(),
-                    garbage: 0,
-                },
-            },
+            keys: KeyStore::new(width),
             hashes: Vec::new(),
             free: Vec::new(),
             live: 0,
+            recency: Recency::default(),
+            absent: HashMap::new(),
             partial_groups: if partial { owned.len() } else { 0 },
         }
+    }
+
+    /// The key groups of the job.
+    #[must_use]
+    pub fn key_groups(&self) -> KeyGroupCount {
+        self.key_groups
     }
 
     /// The key group of a hash.
@@ -144,47 +131,129 @@ impl KeyIndex {
         self.hashes[slot as usize]
     }
 
-    /// Whether nothing is known of keys with this hash: they must be read first.
+    /// Whether keys with this hash must be read first.
     #[must_use]
     pub fn is_unknown(&self, hash: u64) -> bool {
-        let group = &self.groups[self.group_of(hash)];
-        match &group.loaded {
-            Some(loaded) => !loaded.contains(&hash),
-            None => group.unknown.contains(&hash),
+        let in_vain = || self.absent.contains_key(&hash) || self.has(hash);
+        match &self.groups[self.group_of(hash)].elsewhere {
+            Elsewhere::Nothing => false,
+            Elsewhere::Listed(hashes) => hashes.contains(&hash),
+            Elsewhere::Filtered(filter) => filter.contains(hash) && !in_vain(),
+            Elsewhere::Anything => !in_vain(),
         }
+    }
+
+    /// The epoch that a read of this hash must see because of what was evicted.
+    #[must_use]
+    pub fn evicted_as_of(&self, hash: u64) -> Epoch {
+        self.groups[self.group_of(hash)].evicted_as_of
     }
 
     /// Nothing is known of keys with these hashes any more; none of them is in memory.
     pub fn mark_unknown(&mut self, hashes: &HashSet<u64>) {
         for hash in hashes {
-            let group = &mut self.groups[usize::from(self.key_groups.of_hash(*hash).0)];
-            let was_partial = group.is_partial();
-            match &mut group.loaded {
-                Some(loaded) => loaded.remove(hash),
-                None => group.unknown.insert(*hash),
-            };
-            self.partial_groups += usize::from(!was_partial);
+            self.absent.remove(hash);
+            self.add_elsewhere(*hash);
         }
     }
 
     /// All keys with this hash are in memory now, or do not exist.
     pub fn mark_loaded(&mut self, hash: u64) {
+        let has = self.has(hash);
         let group = self.group_of(hash);
-        let group = &mut self.groups[group];
-        let was_partial = group.is_partial();
-        match &mut group.loaded {
-            Some(loaded) => loaded.insert(hash),
-            None => group.unknown.remove(&hash),
-        };
-        self.partial_groups -= usize::from(was_partial && !group.is_partial());
+        let elsewhere = &mut self.groups[group].elsewhere;
+        let was_partial = !elsewhere.is_nothing();
+        elsewhere.loaded(hash);
+        if elsewhere.is_nothing() {
+            self.partial_groups -= usize::from(was_partial);
+        } else if !has {
+            self.absent.insert(hash, self.recency.mark());
+        }
     }
 
     /// A whole key group has been read.
     pub fn mark_resident(&mut self, key_group: KeyGroup) {
-        let group = &mut self.groups[usize::from(key_group.0)];
-        self.partial_groups -= usize::from(group.is_partial());
-        group.loaded = None;
-        group.unknown.clear();
+        let elsewhere = &mut self.groups[usize::from(key_group.0)].elsewhere;
+        let elsewhere = std::mem::take(elsewhere);
+        self.partial_groups -= usize::from(!elsewhere.is_nothing());
+    }
+
+    /// The open epoch ends: what is used from now on is used in the next one.
+    pub fn freeze(&mut self, epoch: Epoch) {
+        self.recency.freeze(epoch);
+        if self.absent.len() > ABSENT_MAX.max(self.live) {
+            self.forget_absent();
+        }
+    }
+
+    /// Epochs up to this one are committed.
+    pub fn committed(&mut self, epoch: Epoch) {
+        self.recency.commit(epoch);
+    }
+
+    /// Nothing but what is as it was at `restored` will be left.
+    pub fn roll_back(&mut self, restored: Epoch) {
+        self.recency.roll_back(restored);
+    }
+
+    /// Slots of keys that were not used for long and that are as they are in the store, about `most`
+    /// of them: whoever asks gives each to [`KeyIndex::evict`]. Keys of one hash are among them
+    /// together.
+    pub fn find_old(&mut self, most: usize) -> Vec<u32> {
+        if self.absent.len() > ABSENT_MAX {
+            self.forget_absent();
+        }
+        let mut old = Vec::new();
+        let mut recency = std::mem::take(&mut self.recency);
+        recency.find_old(most, |slot| old.push(slot));
+        let mut found = Vec::with_capacity(old.len());
+        for slot in old {
+            let hash = self.hash(slot);
+            let start = found.len();
+            found.extend(self.slots_of_hash(hash));
+            let together = &mut found[start..];
+            together.sort_unstable();
+            // The first of them that is found stands for all.
+            let first = together.iter().find(|slot| recency.is_old(**slot));
+            if first != Some(&slot) || !together.iter().all(|slot| recency.may_go(*slot)) {
+                found.truncate(start);
+            }
+        }
+        self.recency = recency;
+        found
+    }
+
+    /// A key goes from memory and stays in the store.
+    pub fn evict(&mut self, slot: u32) {
+        let hash = self.hash(slot);
+        self.forget(slot);
+        self.add_elsewhere(hash);
+        let group = self.group_of(hash);
+        self.groups[group].evicted_as_of = self.recency.committed_epoch();
+    }
+
+    fn add_elsewhere(&mut self, hash: u64) {
+        let group = self.group_of(hash);
+        let elsewhere = &mut self.groups[group].elsewhere;
+        self.partial_groups += usize::from(elsewhere.is_nothing());
+        elsewhere.add(hash);
+    }
+
+    /// What is absent can be asked for again, unless that it went is not committed.
+    fn forget_absent(&mut self) {
+        let recency = &self.recency;
+        self.absent.retain(|_, mark| recency.is_uncommitted(*mark));
+    }
+
+    /// Whether a key with this hash is in memory.
+    fn has(&self, hash: u64) -> bool {
+        self.slots_of_hash(hash).next().is_some()
+    }
+
+    fn slots_of_hash(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
+        let table = &self.groups[self.group_of(hash)].slots;
+        let slots = table.iter_hash(table_hash(hash)).copied();
+        slots.filter(move |slot| self.hashes[*slot as usize] == hash)
     }
 
     /// The slots of some key groups.
@@ -202,16 +271,18 @@ impl KeyIndex {
         for group in left.iter() {
             let group = &mut self.groups[usize::from(group.0)];
             debug_assert!(group.slots.is_empty(), "rows of a key group that left");
-            group.is_owned = false;
-            group.slots = HashTable::new();
-            self.partial_groups -= usize::from(group.is_partial());
-            group.loaded = None;
-            group.unknown.clear();
+            let group = std::mem::take(group);
+            self.partial_groups -= usize::from(!group.elsewhere.is_nothing());
+        }
+        if !left.is_empty() {
+            let key_groups = self.key_groups;
+            self.absent
+                .retain(|hash, _| !left.contains(key_groups.of_hash(*hash)));
         }
         for group in came.iter() {
             let group = &mut self.groups[usize::from(group.0)];
             group.is_owned = true;
-            group.loaded = Some(BTreeSet::new());
+            group.elsewhere = Elsewhere::Anything;
             self.partial_groups += 1;
         }
     }
@@ -245,6 +316,7 @@ impl KeyIndex {
         let table = &mut self.groups[group].slots;
         let same = |slot: &u32| hashes[*slot as usize] == hash && store.equals(*slot, keys, row);
         if let Some(slot) = table.find(table_hash(hash), same) {
+            self.recency.touch(*slot);
             return *slot;
         }
         let slot = match self.free.pop() {
@@ -258,6 +330,10 @@ impl KeyIndex {
             }
         };
         self.keys.put(slot, keys, row);
+        self.recency.begin(slot);
+        if !self.absent.is_empty() {
+            self.absent.remove(&hash);
+        }
         let hashes = &self.hashes;
         table.insert_unique(table_hash(hash), slot, |slot| {
             table_hash(hashes[*slot as usize])
@@ -292,17 +368,33 @@ impl KeyIndex {
             .unwrap_or(NO_SLOT)
     }
 
-    /// Frees a slot.
+    /// The slot's key is used, whatever for.
+    #[inline]
+    pub fn touch(&mut self, slot: u32) {
+        self.recency.touch(slot);
+    }
+
+    /// The slot's key does not exist any more.
     pub fn remove(&mut self, slot: u32) {
+        let hash = self.hash(slot);
+        self.forget(slot);
+        let is_partial = !self.groups[self.group_of(hash)].elsewhere.is_nothing();
+        if (is_partial || self.recency.is_tracking()) && !self.has(hash) {
+            self.absent.insert(hash, self.recency.mark());
+        }
+    }
+
+    /// The slot's key is not in memory any more; whoever calls it says what is known of it.
+    pub fn forget(&mut self, slot: u32) {
         let hash = self.hash(slot);
         let group = self.group_of(hash);
         let table = &mut self.groups[group].slots;
         if let Ok(entry) = table.find_entry(table_hash(hash), |other| *other == slot) {
             entry.remove();
             self.keys.forget(slot);
+            self.recency.end(slot);
             self.free.push(slot);
             self.live -= 1;
-            self.keys.compact();
         }
     }
 
@@ -314,42 +406,13 @@ impl KeyIndex {
     /// The key of such bytes, as a batch of one row.
     #[must_use]
     pub fn read_identity(&self, bytes: &[u8]) -> Option<Keys> {
-        let word = |at: usize| {
-            bytes
-                .get(at..at + 8)?
-                .try_into()
-                .ok()
-                .map(u64::from_be_bytes)
-        };
-        Some(match &self.keys {
-            KeyStore::U64(_) => Keys::U64(vec![word(0)?]),
-            KeyStore::U128(_) => {
-                Keys::U128(vec![u128::from(word(0)?) << 64 | u128::from(word(8)?)])
-            }
-            KeyStore::U192(_) => Keys::U192(vec![[word(0)?, word(8)?, word(16)?]]),
-            KeyStore::Bytes { .. } => {
-                let mut keys = ByteRows::default();
-                keys.push(bytes);
-                Keys::Bytes(keys)
-            }
-        })
+        self.keys.read(bytes)
     }
 
     /// The keys of slots, for decoding back to columns.
     #[must_use]
     pub fn keys_of(&self, slots: &[u32]) -> Keys {
-        match &self.keys {
-            KeyStore::U64(keys) => Keys::U64(slots.iter().map(|s| keys[*s as usize]).collect()),
-            KeyStore::U128(keys) => Keys::U128(slots.iter().map(|s| keys[*s as usize]).collect()),
-            KeyStore::U192(keys) => Keys::U192(slots.iter().map(|s| keys[*s as usize]).collect()),
-            KeyStore::Bytes { .. } => {
-                let mut rows = ByteRows::default();
-                slots
-                    .iter()
-                    .for_each(|slot| rows.push(self.keys.bytes(*slot)));
-                Keys::Bytes(rows)
-            }
-        }
+        self.keys.keys_of(slots)
     }
 
     /// Live slots, key group by key group.
@@ -362,25 +425,20 @@ impl KeyIndex {
     /// Bytes of memory.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let keys = match &self.keys {
-            KeyStore::U64(keys) => keys.capacity() * 8,
-            KeyStore::U128(keys) => keys.capacity() * 16,
-            KeyStore::U192(keys) => keys.capacity() * 24,
-            KeyStore::Bytes { spans, data, .. } => spans.capacity() * 16 + data.capacity(),
-        };
-        let tables: usize = self
-            .groups
-            .iter()
-            .map(|group| group.slots.capacity() * 5)
-            .sum();
-        let loaded = |group: &Group| {
-            let loaded = group.loaded.as_ref().map_or(0, BTreeSet::len);
-            (loaded + group.unknown.len()) * 16
-        };
-        keys + tables
-            + self.hashes.capacity() * 8
-            + self.free.capacity() * 4
-            + self.groups.iter().map(loaded).sum::<usize>()
+        let (keys, _) = self.keys.memory(0);
+        let of_group = |group: &Group| group.slots.allocation_size() + group.elsewhere.memory();
+        keys + self.hashes.len() * 8
+            + self.recency.memory()
+            + self.free.len() * 4
+            + self.absent.capacity() * 17
+            + self.groups.iter().map(of_group).sum::<usize>()
+    }
+
+    /// Bytes of it that are free for new keys.
+    #[must_use]
+    pub fn free_memory(&self) -> usize {
+        let (_, keys) = self.keys.memory(self.free.len());
+        keys + self.free.len() * 12
     }
 
     #[inline]
@@ -392,93 +450,6 @@ impl KeyIndex {
             "a key of another task's key group"
         );
         group
-    }
-}
-
-impl KeyStore {
-    #[inline]
-    fn equals(&self, slot: u32, keys: &Keys, row: usize) -> bool {
-        match (self, keys) {
-            (KeyStore::U64(store), Keys::U64(keys)) => store[slot as usize] == keys[row],
-            (KeyStore::U128(store), Keys::U128(keys)) => store[slot as usize] == keys[row],
-            (KeyStore::U192(store), Keys::U192(keys)) => store[slot as usize] == keys[row],
-            (KeyStore::Bytes { .. }, Keys::Bytes(keys)) => self.bytes(slot) == keys.row(row),
-            _ => false,
-        }
-    }
-
-    fn put(&mut self, slot: u32, keys: &Keys, row: usize) {
-        fn set<T: Copy>(store: &mut Vec<T>, slot: u32, key: T) {
-            if slot as usize == store.len() {
-                store.push(key);
-            } else {
-                store[slot as usize] = key;
-            }
-        }
-        match (self, keys) {
-            (KeyStore::U64(store), Keys::U64(keys)) => set(store, slot, keys[row]),
-            (KeyStore::U128(store), Keys::U128(keys)) => set(store, slot, keys[row]),
-            (KeyStore::U192(store), Keys::U192(keys)) => set(store, slot, keys[row]),
-            (KeyStore::Bytes { spans, data, .. }, Keys::Bytes(keys)) => {
-                let key = keys.row(row);
-                set(spans, slot, (data.len(), key.len() as u32));
-                data.extend_from_slice(key);
-            }
-            _ => unreachable!("an index is used with the keys of one encoder"),
-        }
-    }
-
-    fn bytes(&self, slot: u32) -> &[u8] {
-        match self {
-            KeyStore::Bytes { spans, data, .. } => {
-                let (start, length) = spans[slot as usize];
-                &data[start..start + length as usize]
-            }
-            _ => &[],
-        }
-    }
-
-    fn write(&self, slot: u32, out: &mut Vec<u8>) {
-        match self {
-            KeyStore::U64(store) => out.extend_from_slice(&store[slot as usize].to_be_bytes()),
-            KeyStore::U128(store) => out.extend_from_slice(&store[slot as usize].to_be_bytes()),
-            KeyStore::U192(store) => {
-                store[slot as usize]
-                    .iter()
-                    .for_each(|w| out.extend_from_slice(&w.to_be_bytes()));
-            }
-            KeyStore::Bytes { .. } => out.extend_from_slice(self.bytes(slot)),
-        }
-    }
-
-    fn forget(&mut self, slot: u32) {
-        if let KeyStore::Bytes { spans, garbage, .. } = self {
-            *garbage += spans[slot as usize].1 as usize;
-            spans[slot as usize].1 = 0;
-        }
-    }
-
-    /// Rewrites the bytes once half of them are garbage.
-    fn compact(&mut self) {
-        let KeyStore::Bytes {
-            spans,
-            data,
-            garbage,
-        } = self
-        else {
-            return;
-        };
-        if *garbage < 4096 || *garbage * 2 < data.len() {
-            return;
-        }
-        let mut kept = Vec::with_capacity(data.len() - *garbage);
-        for (start, length) in spans.iter_mut() {
-            let key = &data[*start..*start + *length as usize];
-            *start = kept.len();
-            kept.extend_from_slice(key);
-        }
-        *data = kept;
-        *garbage = 0;
     }
 }
 

@@ -47,6 +47,9 @@ pub trait KeyedLogic: Send {
         keys: &KeyBatch,
     ) -> Result<Wanted, OperatorError>;
 
+    /// The epoch that a read of this hash must see because its keys were evicted.
+    fn evicted_as_of(&self, hash: u64) -> Epoch;
+
     /// The answer to one read.
     ///
     /// # Errors
@@ -201,7 +204,8 @@ impl<L: KeyedLogic> Keyed<L> {
         let mut by_epoch: BTreeMap<Epoch, Vec<KeyRequest>> = BTreeMap::new();
         for (_, key) in wanted {
             if self.requested.insert(key) {
-                let min_epoch = context.scope.min_epoch(key.hash);
+                let evicted = self.logic.evicted_as_of(key.hash);
+                let min_epoch = context.scope.min_epoch(key.hash).max(evicted);
                 by_epoch.entry(min_epoch).or_default().push(key);
             }
         }
@@ -226,7 +230,7 @@ impl<L: KeyedLogic> Keyed<L> {
         while step == Step::Done {
             if let Some(record) = self.readmitted.pop_front() {
                 step = self.admit(record, context)?;
-            } else if !self.waiting.is_empty() {
+            } else if !self.waiting.is_empty() || self.awaits_replies() {
                 let full = self.fence.is_some() || self.waiting_rows > WAITING_ROWS_MAX;
                 return Ok(if full { Step::Blocked } else { Step::Waiting });
             } else {
@@ -241,6 +245,13 @@ impl<L: KeyedLogic> Keyed<L> {
             }
         }
         Ok(step)
+    }
+
+    /// Replies that no row needs any more (its group turned out not to exist) come before a barrier all
+    /// the same: after it their key group may be another task's, or their key may have gone from memory,
+    /// and what they tell would be out of date.
+    fn awaits_replies(&self) -> bool {
+        matches!(self.fence, Some(Fence::Barrier(_))) && !self.in_flight.is_empty()
     }
 
     fn fence(

@@ -8,6 +8,7 @@ use state_client::LoadedRow;
 use super::{
     changes::Changes,
     delta::{FrozenRows, TableDelta},
+    evict::Evict,
     index::KeyIndex,
 };
 use crate::{
@@ -34,6 +35,9 @@ pub trait Values: Send {
 
     /// Bytes of memory.
     fn memory(&self) -> usize;
+
+    /// Bytes of it that are free for new rows, of which there are `free_slots`.
+    fn free_memory(&self, free_slots: usize) -> usize;
 }
 
 /// A table of one value per key, in one namespace.
@@ -113,6 +117,7 @@ impl<V: Values> MapTable<V> {
             |slot, rows| encode_row(index, values, slot, rows),
         );
         self.index.remove(slot);
+        self.values.reset(slot);
     }
 
     /// Forgets a row that another task owns from now on; see [`Changes::forget`].
@@ -120,7 +125,17 @@ impl<V: Values> MapTable<V> {
         let (index, values) = (&self.index, &self.values);
         self.changes
             .forget(slot, |slot, rows| encode_row(index, values, slot, rows));
-        self.index.remove(slot);
+        self.index.forget(slot);
+        self.values.reset(slot);
+    }
+
+    /// Takes rows that [`KeyIndex::find_old`] has found out of memory.
+    pub fn evict(&mut self, slots: &[u32]) {
+        for slot in slots {
+            debug_assert!(self.changes.is_clean(*slot), "a change is lost");
+            self.index.evict(*slot);
+            self.values.reset(*slot);
+        }
     }
 
     /// Forgets the rows of key groups that left; those that came are to be read.
@@ -165,6 +180,7 @@ impl<V: Values> MapTable<V> {
     /// See [`Changes::committed`].
     pub fn committed(&mut self, epoch: Epoch) {
         self.changes.committed(epoch);
+        self.index.committed(epoch);
     }
 
     /// See [`Changes::roll_back`].
@@ -172,6 +188,7 @@ impl<V: Values> MapTable<V> {
         let index = &self.index;
         self.changes
             .roll_back(restored, |slot| index.hash(slot), dirty);
+        self.index.roll_back(restored);
     }
 
     /// Forgets the rows of keys with these hashes: they are to be read again.
@@ -179,7 +196,8 @@ impl<V: Values> MapTable<V> {
         let slots: Vec<u32> = self.index.iter().collect();
         for slot in slots {
             if dirty.contains(&self.index.hash(slot)) {
-                self.index.remove(slot);
+                self.index.forget(slot);
+                self.values.reset(slot);
             }
         }
         self.index.mark_unknown(dirty);
@@ -188,6 +206,7 @@ impl<V: Values> MapTable<V> {
     /// See [`Changes::freeze`].
     pub fn freeze(&mut self, epoch: Epoch) {
         self.changes.freeze(epoch);
+        self.index.freeze(epoch);
     }
 
     /// See [`Changes::encode`].
@@ -211,10 +230,31 @@ impl<V: Values> MapTable<V> {
     #[must_use]
     pub fn size(&self) -> StateSize {
         let bytes = self.index.memory() + self.changes.memory() + self.values.memory();
+        let free_slots = self.index.slots() - self.index.len();
+        let free = self.index.free_memory() + free_slots * 4 + self.values.free_memory(free_slots);
         StateSize {
             rows: self.index.len() as u64,
             bytes: bytes as u64,
+            free_bytes: free as u64,
         }
+    }
+}
+
+impl<V: Values> Evict for MapTable<V> {
+    fn size(&self) -> StateSize {
+        MapTable::size(self)
+    }
+
+    fn find_old(&mut self, most: usize) -> Vec<u32> {
+        self.index.find_old(most)
+    }
+
+    fn keys(&self) -> usize {
+        self.index.len()
+    }
+
+    fn evict(&mut self, slots: &[u32]) {
+        MapTable::evict(self, slots);
     }
 }
 

@@ -7,16 +7,23 @@
 //! read wait, others go on, and order per key is kept.
 
 mod accounting;
+mod byte_heap;
 mod changes;
 mod delta;
+mod elsewhere;
+mod evict;
 mod index;
+mod key_filter;
+mod key_store;
 mod keyed;
 mod map_table;
+mod recency;
 mod row_arena;
 
 pub use accounting::KeyAccounting;
 pub use changes::Changes;
 pub use delta::{FrozenRows, StateDelta, TableDelta};
+pub use evict::{Evict, evict};
 pub use index::{KeyIndex, NO_SLOT};
 pub use keyed::{Keyed, KeyedLogic, Wanted};
 pub use map_table::{MapTable, Values};

@@ -1,74 +1,67 @@
 //! Rows of bytes by slot: what joins and rankings keep. The bytes are the row codec's, so they
 //! are what is compared, saved and read back; nothing is encoded twice.
 
+use super::byte_heap::{ByteHeap, Place};
+
 /// Slots of rows, with the memory of freed ones reclaimed.
 #[derive(Debug, Default)]
 pub struct RowArena {
-    data: Vec<u8>,
-    spans: Vec<(usize, u32)>,
+    heap: ByteHeap,
+    places: Vec<Place>,
     free: Vec<u32>,
-    garbage: usize,
 }
-
-/// Garbage below this is not worth collecting.
-const GARBAGE_BYTES_MIN: usize = 64 * 1024;
 
 impl RowArena {
     /// Keeps a row; its slot.
+    #[inline]
     pub fn insert(&mut self, row: &[u8]) -> u32 {
-        let span = (self.data.len(), row.len() as u32);
-        self.data.extend_from_slice(row);
         match self.free.pop() {
             Some(slot) => {
-                self.spans[slot as usize] = span;
+                self.places[slot as usize] = self.heap.insert(slot, row);
                 slot
             }
             None => {
-                self.spans.push(span);
-                (self.spans.len() - 1) as u32
+                let slot = self.places.len() as u32;
+                self.places.push(self.heap.insert(slot, row));
+                slot
             }
         }
     }
 
     /// Replaces the row of a slot.
     pub fn replace(&mut self, slot: u32, row: &[u8]) {
-        let old = self.spans[slot as usize];
-        if old.1 as usize == row.len() {
-            self.data[old.0..old.0 + row.len()].copy_from_slice(row);
+        let old = self.places[slot as usize];
+        if self.heap.get(old).len() == row.len() {
+            self.heap.get_mut(old).copy_from_slice(row);
             return;
         }
-        self.garbage += old.1 as usize;
-        self.spans[slot as usize] = (self.data.len(), row.len() as u32);
-        self.data.extend_from_slice(row);
-        self.compact();
+        self.places[slot as usize] = self.heap.insert(slot, row);
+        self.free_bytes(old);
     }
 
     /// Frees a slot.
     pub fn remove(&mut self, slot: u32) {
-        self.garbage += self.spans[slot as usize].1 as usize;
-        self.spans[slot as usize].1 = 0;
         self.free.push(slot);
-        self.compact();
+        self.free_bytes(self.places[slot as usize]);
     }
 
     /// The row of a slot.
     #[inline]
     #[must_use]
     pub fn row(&self, slot: u32) -> &[u8] {
-        let (start, length) = self.spans[slot as usize];
-        &self.data[start..start + length as usize]
+        self.heap.get(self.places[slot as usize])
     }
 
     /// Slots ever made.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.spans.len()
+        self.places.len()
     }
 
     /// Slots of live rows, in order.
     #[must_use]
     pub fn live(&self) -> Vec<u32> {
-        let mut is_free = vec![false; self.spans.len()];
+        let mut is_free = vec![false; self.places.len()];
         self.free
             .iter()
             .for_each(|slot| is_free[*slot as usize] = true);
@@ -82,7 +75,7 @@ impl RowArena {
     /// Live rows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.spans.len() - self.free.len()
+        self.places.len() - self.free.len()
     }
 
     /// Whether there are none.
@@ -94,21 +87,19 @@ impl RowArena {
     /// Bytes of memory.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.data.capacity() + self.spans.capacity() * 16 + self.free.capacity() * 4
+        self.heap.memory().0 + self.places.len() * size_of::<Place>() + self.free.len() * 4
     }
 
-    fn compact(&mut self) {
-        if self.garbage < GARBAGE_BYTES_MIN || self.garbage * 2 < self.data.len() {
-            return;
-        }
-        let mut kept = Vec::with_capacity(self.data.len() - self.garbage);
-        for (start, length) in &mut self.spans {
-            let row = &self.data[*start..*start + *length as usize];
-            *start = kept.len();
-            kept.extend_from_slice(row);
-        }
-        self.data = kept;
-        self.garbage = 0;
+    /// Bytes of it that new rows can take.
+    #[must_use]
+    pub fn free_memory(&self) -> usize {
+        self.heap.memory().1
+    }
+
+    fn free_bytes(&mut self, place: Place) {
+        let places = &mut self.places;
+        self.heap
+            .remove(place, |slot, place| places[slot as usize] = place);
     }
 }
 
@@ -132,7 +123,7 @@ mod tests {
             let expected = if i % 4 == 1 { row(i + 1) } else { row(i) };
             assert_eq!(arena.row(slots[i]), expected, "{i}");
         }
-        assert!(arena.data.len() < 2 * 2500 * 50);
+        assert!(arena.memory() < 3 * 2500 * 50);
         let reused = arena.insert(b"x");
         assert!((reused as usize) < 5000);
     }

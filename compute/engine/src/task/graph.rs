@@ -387,6 +387,20 @@ impl Graph {
             })
     }
 
+    /// Bytes of memory that the operators hold.
+    pub(super) fn memory(&mut self) -> u64 {
+        self.states().map(|(_, _, state)| state.size().bytes).sum()
+    }
+
+    /// Makes room in the operators; see [`OperatorState::evict`].
+    pub(super) fn evict(&mut self, part: u64) {
+        for node in &mut self.nodes {
+            if let Some(state) = node.kind.state() {
+                node.counters.evicted_keys += state.evict(part);
+            }
+        }
+    }
+
     /// Where a node runs.
     pub(super) fn scope(&self, index: usize) -> &TaskScope {
         &self.nodes[index].scope

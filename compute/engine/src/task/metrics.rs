@@ -86,6 +86,7 @@ impl TaskMetrics {
                     state_wait_ns: time.state_wait,
                     late_rows: counters.late_rows,
                     state_misses: counters.state_misses,
+                    evicted_keys: counters.evicted_keys,
                     state_rows: size.map_or(0, |size| size.rows),
                     state_bytes: size.map_or(0, |size| size.bytes),
                     watermark_ms: known.then_some(watermark),

@@ -16,6 +16,7 @@ use crate::{
     clock::{Clock, Timer},
     flow::{Gate, OutputBudget},
     key::KeyEncoder,
+    memory::MemoryShare,
     operator::TaskScope,
     source::DeadLetter,
 };
@@ -64,8 +65,8 @@ pub enum TaskEvent {
     },
     /// Records that could not be read.
     DeadLetters(Vec<DeadLetter>),
-    /// Sources wait until output is published, which a barrier would help.
-    OutputFull,
+    /// Sources wait until output is published or memory is free, which a barrier would help.
+    SourcesWait,
 }
 
 /// Why a task cannot go on.
@@ -134,6 +135,8 @@ pub struct TaskParts {
     pub keys: Vec<Option<KeyEncoder>>,
     /// What the job's sinks may owe; sources wait for it.
     pub output: OutputBudget,
+    /// Memory for what its operators hold; sources wait for it.
+    pub memory: MemoryShare,
     /// State.
     pub store: Arc<dyn StateStore>,
     /// Runs what must not hold the task up.

@@ -27,6 +27,10 @@ use crate::{Barrier, Element, flow::GateEvent};
 const POLL_NS_MAX: u64 = 4_000_000;
 /// Rows are held back in ports no longer than this: the flush deadline of small batches.
 const FLUSH_NS_MAX: u64 = 10_000_000;
+/// Rounds between two reports of the memory that operators hold, while there is enough.
+const ROUNDS_PER_REPORT: usize = 8;
+/// When memory is short, one byte in so many is made free for new state.
+const FREE_PART: u64 = 10;
 
 /// A running task. Completes with an error, or with its operators when it is to yield them.
 pub struct Task {
@@ -45,6 +49,7 @@ pub struct Task {
     /// What came with the last change of the routing is being read.
     moving: Option<Moving>,
     inputs_ended: usize,
+    rounds: usize,
     next_source: usize,
     sources_first: bool,
     /// Sources are not to be read any more.
@@ -118,6 +123,7 @@ impl Task {
             next_place: None,
             moving: None,
             inputs_ended: 0,
+            rounds: 0,
             next_source: 0,
             sources_first: false,
             sources_held: false,
@@ -173,6 +179,7 @@ impl Task {
             self.submit_reads();
         }
         self.take_dead_letters();
+        self.settle_memory();
         self.poll_moving(cx)?;
         self.checkpointer.encode(&mut self.parts.graph);
         while let Poll::Ready(staged) = self.checkpointer.poll_staged(cx) {
@@ -259,6 +266,8 @@ impl Task {
                 Poll::Ready(Some(TaskCommand::KeepRouting)) => self.next_place = None,
                 Poll::Ready(Some(TaskCommand::Committed(epoch))) => {
                     self.parts.graph.committed(epoch);
+                    self.parts.memory.committed();
+                    self.rounds = 0;
                 }
                 Poll::Ready(Some(TaskCommand::Yield)) => self.yields = true,
                 Poll::Ready(Some(TaskCommand::StopSources { drain: true })) => {
@@ -285,6 +294,19 @@ impl Task {
             let read = self.parts.store.read(self.parts.who, request);
             self.reads
                 .push(read.map(move |reply| (node, ticket, reply)).boxed());
+        }
+    }
+
+    /// Says how much memory the operators hold, now and then, and makes room where it is short.
+    fn settle_memory(&mut self) {
+        let due = self.rounds.is_multiple_of(ROUNDS_PER_REPORT);
+        self.rounds = self.rounds.wrapping_add(1);
+        let TaskParts { graph, memory, .. } = &mut self.parts;
+        if due || memory.is_short() {
+            memory.hold(graph.memory());
+            if memory.is_short() {
+                graph.evict(FREE_PART);
+            }
         }
     }
 
@@ -447,9 +469,10 @@ impl Task {
         if sources.is_empty() || self.sources_held {
             return Ok(false);
         }
-        if self.parts.output.poll_open(cx).is_pending() {
-            if self.parts.output.should_tell() {
-                (self.parts.events)(TaskEvent::OutputFull);
+        let TaskParts { output, memory, .. } = &self.parts;
+        if output.poll_open(cx).is_pending() || memory.poll_open(cx).is_pending() {
+            if output.should_tell() || memory.should_tell() {
+                (self.parts.events)(TaskEvent::SourcesWait);
             }
             return Ok(false);
         }

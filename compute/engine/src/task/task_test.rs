@@ -31,6 +31,7 @@ use crate::{
     clock::{ManualClock, Timer},
     flow::{Gate, OutputBudget, OutputPort, Partitioner, channel},
     key::{KeyBatch, KeyEncoder, KeyWidth},
+    memory::{MemoryPool, MemoryShare},
     operator::{
         Operator, OperatorContext, OperatorError, OperatorState, Reassigned, SourceOperator,
         SourceStatus, StateSize, Step, TaskScope,
@@ -159,6 +160,10 @@ impl Values for Counts {
     fn memory(&self) -> usize {
         self.0.capacity() * 8
     }
+
+    fn free_memory(&self, _free_slots: usize) -> usize {
+        0
+    }
 }
 
 /// Counts rows by `n % KEYS`; stages "key=count" lines.
@@ -225,6 +230,10 @@ impl KeyedLogic for Counter {
         Ok(unknown
             .map(|(row, hash)| (row as u32, request(hash)))
             .collect())
+    }
+
+    fn evicted_as_of(&self, hash: u64) -> Epoch {
+        self.table.index().evicted_as_of(hash)
     }
 
     fn install(&mut self, request: &KeyRequest, rows: &[LoadedRow]) -> Result<(), OperatorError> {
@@ -404,6 +413,7 @@ impl Generations {
                     vec![vec![(0, 0)]]
                 },
                 output: OutputBudget::new(u64::MAX),
+                memory: MemoryShare::of(&MemoryPool::unbounded()),
                 timer: Arc::new(NoTimer),
                 store: Arc::new(self.store.clone()),
                 spawn: Arc::clone(&running.pool) as Arc<dyn Spawn + Send + Sync>,

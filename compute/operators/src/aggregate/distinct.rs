@@ -285,12 +285,18 @@ impl DistinctTable {
 
     /// Bytes of memory.
     pub(crate) fn memory(&self) -> usize {
-        self.entries.capacity() * 5
-            + self.groups.capacity() * 12
+        self.entries.allocation_size()
+            + self.groups.len() * 12
             + self.values.memory()
             + self.presence.memory()
-            + self.live_of_group.capacity() * 4
+            + self.live_of_group.len() * 4
             + self.changes.memory()
+    }
+
+    /// Bytes of it that are free for new entries.
+    pub(crate) fn free_memory(&self) -> usize {
+        let columns = self.groups.len() * 12 + self.values.memory() + self.presence.memory();
+        self.free.len() * (columns / self.groups.len().max(1))
     }
 
     fn reset_news(&self, retracts: bool, news: &mut Vec<Selection>) {

@@ -18,7 +18,7 @@ use engine::{
         TaskScope,
     },
     schema::{arrow_schema, arrow_type},
-    state::{Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, Wanted},
+    state::{Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, Wanted, evict},
 };
 use proto::{
     plan,
@@ -39,9 +39,9 @@ pub struct GroupAggregateOperator {
     store: AggregateStore,
     schema: SchemaRef,
     emit_update_before: bool,
-    /// (hash, sub) of distinct values that have been read.
     /// Some groups may have values that are not in memory.
     has_read_groups: bool,
+    /// (hash, sub) of distinct values that have been read.
     loaded_subs: BTreeSet<(u64, u64)>,
     /// Values whose group has not been read yet.
     early: Vec<(TableId, LoadedRow)>,
@@ -304,6 +304,10 @@ impl KeyedLogic for GroupAggregateOperator {
         Ok(wanted)
     }
 
+    fn evicted_as_of(&self, hash: u64) -> Epoch {
+        self.store.main.index().evicted_as_of(hash)
+    }
+
     fn install(&mut self, request: &KeyRequest, rows: &[LoadedRow]) -> Result<(), OperatorError> {
         if let Some(sub) = request.sub {
             self.loaded_subs.insert((request.hash, sub));
@@ -366,15 +370,12 @@ impl KeyedLogic for GroupAggregateOperator {
         self
     }
 
-    /// Groups with values of their own (DISTINCT, MIN that can forget) start from what is stored: which
-    /// of their values are in memory is not known well enough to keep some.
-    fn can_roll_back(&self) -> bool {
-        self.plan.distincts.is_empty() && self.plan.ordereds.is_empty()
-    }
-
     fn roll_back(&mut self, restored: Epoch) {
-        let dirty = self.store.roll_back(restored);
-        self.loaded_subs.retain(|(hash, _)| !dirty.contains(hash));
+        self.store.roll_back(restored);
+        // Also not those that came before their group: it was on its way.
+        let index = self.store.main.index();
+        self.loaded_subs
+            .retain(|(hash, _)| !index.is_unknown(*hash));
         self.early.clear();
     }
 }
@@ -416,6 +417,19 @@ impl OperatorState for GroupAggregateOperator {
     }
 
     fn size(&self) -> StateSize {
-        self.store.size()
+        let mut size = self.store.size();
+        // A node of a B-tree is two thirds full.
+        size.bytes += 24 * self.loaded_subs.len() as u64;
+        size
+    }
+
+    fn evict(&mut self, part: u64) -> u64 {
+        let evicted = evict(&mut self.store, part);
+        if evicted > 0 && !self.loaded_subs.is_empty() {
+            let index = self.store.main.index();
+            self.loaded_subs
+                .retain(|(hash, _)| !index.is_unknown(*hash));
+        }
+        evicted
     }
 }

@@ -307,7 +307,7 @@ impl OrderedTable {
     /// Bytes of memory.
     pub(crate) fn memory(&self) -> usize {
         // A node of a B-tree is two thirds full.
-        self.order.len() * 96 + self.entries.capacity() * size_of::<Entry>() + self.changes.memory()
+        self.order.len() * 96 + self.entries.len() * size_of::<Entry>() + self.changes.memory()
     }
 
     fn change(&mut self, index: &KeyIndex, group: u32, value: Ordered, copies: i64) {

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use engine::{
     key::{KeyBatch, KeyWidth},
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
-    state::{FrozenRows, KeyIndex, MapTable, NO_SLOT, TableDelta},
+    state::{Evict, FrozenRows, KeyIndex, MapTable, NO_SLOT, TableDelta},
 };
 use proto::types::{Epoch, TableId};
 use state_client::LoadedRow;
@@ -277,14 +277,9 @@ impl AggregateStore {
     /// be read.
     pub(crate) fn reassign(&mut self, change: &Reassigned) {
         let index = self.main.index();
-        let left = |hash: u64| change.left.contains(index.key_group(hash));
+        let groups = index.key_groups();
         if !change.left.is_empty() {
-            self.distincts
-                .iter_mut()
-                .for_each(|table| table.forget(index, &left));
-            self.ordereds
-                .iter_mut()
-                .for_each(|table| table.forget(index, &left));
+            self.forget_values(&|hash| change.left.contains(groups.of_hash(hash)));
         }
         self.main.reassign(change);
     }
@@ -344,9 +339,8 @@ impl AggregateStore {
         ordereds.for_each(|table| table.committed(epoch));
     }
 
-    /// Forgets the groups that were changed after `restored`, with all their values; the hashes of
-    /// their keys.
-    pub(crate) fn roll_back(&mut self, restored: Epoch) -> HashSet<u64> {
+    /// Forgets the groups that were changed after `restored`, with all their values.
+    pub(crate) fn roll_back(&mut self, restored: Epoch) {
         let mut dirty = HashSet::new();
         let index = self.main.index();
         for table in &mut self.distincts {
@@ -356,16 +350,15 @@ impl AggregateStore {
             table.roll_back(index, restored, &mut dirty);
         }
         self.main.roll_back(restored, &mut dirty);
-        let index = self.main.index();
-        let is_dirty = |hash: u64| dirty.contains(&hash);
-        for table in &mut self.distincts {
-            table.forget(index, &is_dirty);
-        }
-        for table in &mut self.ordereds {
-            table.forget(index, &is_dirty);
-        }
+        self.forget_values(&|hash| dirty.contains(&hash));
         self.main.forget_dirty(&dirty);
-        dirty
+    }
+
+    fn forget_values(&mut self, of: &dyn Fn(u64) -> bool) {
+        let index = self.main.index();
+        let (distincts, ordereds) = (self.distincts.iter_mut(), self.ordereds.iter_mut());
+        distincts.for_each(|table| table.forget(index, of));
+        ordereds.for_each(|table| table.forget(index, of));
     }
 
     /// See [`engine::state::Changes::encode`].
@@ -414,11 +407,35 @@ impl AggregateStore {
         for table in &self.distincts {
             size.rows += table.len() as u64;
             size.bytes += table.memory() as u64;
+            size.free_bytes += table.free_memory() as u64;
         }
         for table in &self.ordereds {
             size.rows += table.len() as u64;
             size.bytes += table.memory() as u64;
         }
         size
+    }
+}
+
+impl Evict for AggregateStore {
+    fn size(&self) -> StateSize {
+        AggregateStore::size(self)
+    }
+
+    fn find_old(&mut self, most: usize) -> Vec<u32> {
+        self.main.index_mut().find_old(most)
+    }
+
+    fn keys(&self) -> usize {
+        self.main.index().len()
+    }
+
+    fn evict(&mut self, slots: &[u32]) {
+        if !self.distincts.is_empty() || !self.ordereds.is_empty() {
+            let index = self.main.index();
+            let hashes: HashSet<u64> = slots.iter().map(|slot| index.hash(*slot)).collect();
+            self.forget_values(&|hash| hashes.contains(&hash));
+        }
+        self.main.evict(slots);
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Accumulators {
     /// First and last time of each group's rows, kept for sessions.
     extents: Option<Vec<(i64, i64)>>,
     flags: Vec<u8>,
+    /// Slots ever used; the columns are longer.
+    used: usize,
 }
 
 impl Accumulators {
@@ -33,6 +35,7 @@ impl Accumulators {
             counts: counts_rows.then(Vec::new),
             extents: None,
             flags: Vec::new(),
+            used: 0,
         }
     }
 
@@ -158,11 +161,16 @@ impl Accumulators {
 
 impl Values for Accumulators {
     fn reserve(&mut self, slots: usize) {
+        self.used = self.used.max(slots);
         if self.flags.len() >= slots {
             return;
         }
-        // By doubling, so that the columns are not resized one slot at a time.
-        let slots = slots.next_power_of_two().max(64);
+        // By more than one, so that the columns are not resized one slot at a time; large ones not by
+        // doubling, since all of it is touched.
+        let slots = match slots {
+            0..65_536 => slots.next_power_of_two().max(64),
+            _ => slots + slots / 8,
+        };
         self.flags.resize(slots, 0);
         if let Some(counts) = &mut self.counts {
             counts.resize(slots, 0);
@@ -231,6 +239,13 @@ impl Values for Accumulators {
             .extents
             .as_ref()
             .map_or(0, |extents| extents.capacity() * 16);
-        accumulators + counts + extents + self.flags.capacity()
+        accumulators + counts + extents + self.flags.len()
+    }
+
+    fn free_memory(&self, free_slots: usize) -> usize {
+        // Those that were never used are free, too.
+        let unused = self.flags.len().saturating_sub(self.used);
+        let per_slot = self.memory() / self.flags.len().max(1);
+        (free_slots + unused) * per_slot
     }
 }

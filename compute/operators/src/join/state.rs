@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use engine::{
     key::KeyBatch,
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
-    state::{KeyIndex, NO_SLOT},
+    state::{Evict, KeyIndex, NO_SLOT},
 };
 
 use proto::types::Epoch;
@@ -123,6 +123,7 @@ impl JoinState {
 
     /// Takes a row away, and its key with the last one.
     pub(super) fn remove(&mut self, side: usize, key_slot: u32, slot: u32) {
+        self.index.touch(key_slot);
         let heads = &mut self.heads[key_slot as usize];
         self.sides[side].unlink(slot, &mut heads[side]);
         let is_empty = *heads == [NO_SLOT; 2];
@@ -143,7 +144,7 @@ impl JoinState {
             }
         }
         for key_slot in self.index.slots_of(&change.left) {
-            self.index.remove(key_slot);
+            self.index.forget(key_slot);
         }
         self.index.reassign(&change.left, &change.came);
     }
@@ -161,9 +162,10 @@ impl JoinState {
         let keys: Vec<u32> = self.index.iter().collect();
         for key in keys {
             if is_dirty(self.index.hash(key)) {
-                self.index.remove(key);
+                self.index.forget(key);
             }
         }
+        self.index.roll_back(restored);
         self.index.mark_unknown(&dirty);
     }
 
@@ -208,14 +210,45 @@ impl JoinState {
     pub(super) fn size(&self) -> StateSize {
         let mut size = StateSize {
             rows: 0,
-            bytes: (self.index.memory() + self.heads.capacity() * 8) as u64,
+            bytes: (self.index.memory() + self.heads.len() * 8) as u64,
+            free_bytes: self.index.free_memory() as u64,
         };
         for side in &self.sides {
             let rows = side.rows.size();
             size.rows += rows.rows;
             size.bytes += rows.bytes + side.memory() as u64;
+            size.free_bytes += rows.free_bytes;
         }
         size
+    }
+}
+
+impl Evict for JoinState {
+    fn size(&self) -> StateSize {
+        JoinState::size(self)
+    }
+
+    fn find_old(&mut self, most: usize) -> Vec<u32> {
+        self.index.find_old(most)
+    }
+
+    fn keys(&self) -> usize {
+        self.index.len()
+    }
+
+    fn evict(&mut self, slots: &[u32]) {
+        for key_slot in slots {
+            let heads = self.heads[*key_slot as usize];
+            for (side, head) in self.sides.iter_mut().zip(heads) {
+                let mut slot = head;
+                while slot != NO_SLOT {
+                    let next = side.next(slot);
+                    side.rows.evict(slot);
+                    slot = next;
+                }
+            }
+            self.index.evict(*key_slot);
+        }
     }
 }
 
@@ -255,8 +288,8 @@ impl Side {
     }
 
     fn memory(&self) -> usize {
-        let column = |column: &Option<Vec<u32>>| column.as_ref().map_or(0, |c| c.capacity() * 4);
-        self.next.capacity() * 4 + column(&self.previous) + column(&self.degrees)
+        let column = |column: &Option<Vec<u32>>| column.as_ref().map_or(0, |c| c.len() * 4);
+        self.next.len() * 4 + column(&self.previous) + column(&self.degrees)
     }
 }
 

@@ -14,7 +14,7 @@ use engine::{
         Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
         TaskScope,
     },
-    state::{Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, Wanted},
+    state::{Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, Wanted, evict},
 };
 use proto::{
     plan::{self, Changelog, ColumnSet},
@@ -239,6 +239,7 @@ impl Change<'_> {
     fn take_back(&mut self, row: usize, slot: u32, bytes: &[u8]) {
         let hash = self.keys.hashes[row];
         let key_slot = self.state.index.find_row(&self.keys.keys, row, hash);
+        self.state.index.touch(key_slot);
         let table = &mut self.state.sides[self.side].rows;
         if !self.is_unique && table.remove_copy(slot) {
             self.push(row, key_slot, NO_SLOT, false, false);
@@ -291,6 +292,10 @@ impl KeyedLogic for JoinOperator {
             }
         }
         Ok(wanted)
+    }
+
+    fn evicted_as_of(&self, hash: u64) -> Epoch {
+        self.state.index.evicted_as_of(hash)
     }
 
     fn install(&mut self, request: &KeyRequest, rows: &[LoadedRow]) -> Result<(), OperatorError> {
@@ -358,6 +363,7 @@ impl KeyedLogic for JoinOperator {
 
     fn roll_back(&mut self, restored: Epoch) {
         self.state.roll_back(restored);
+        self.half_loaded.clear();
         self.probe = None;
     }
 }
@@ -372,6 +378,7 @@ impl OperatorState for JoinOperator {
     }
 
     fn freeze(&mut self, epoch: Epoch) {
+        self.state.index.freeze(epoch);
         self.state
             .sides
             .iter_mut()
@@ -392,6 +399,7 @@ impl OperatorState for JoinOperator {
     }
 
     fn committed(&mut self, epoch: Epoch) {
+        self.state.index.committed(epoch);
         let sides = self.state.sides.iter_mut();
         sides.for_each(|side| side.rows.committed(epoch));
     }
@@ -403,6 +411,10 @@ impl OperatorState for JoinOperator {
 
     fn size(&self) -> StateSize {
         self.state.size()
+    }
+
+    fn evict(&mut self, part: u64) -> u64 {
+        evict(&mut self.state, part)
     }
 }
 

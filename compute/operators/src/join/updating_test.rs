@@ -10,7 +10,7 @@ use proto::{
 
 use super::JoinOperator;
 use crate::testing::{
-    Event, Fold, Folded, changelog, crash_at_each_barrier, drive, fields, insert,
+    Event, Fold, Folded, changelog, crash_at_each_barrier, drive, drive_with_seed, fields, insert,
 };
 
 /// How a side's input changes, and how its rows are told apart.
@@ -300,4 +300,44 @@ fn a_join_that_cannot_run_is_refused() {
         text,
         "failed to build operator: join keys of types [Int64] and [Int32]"
     );
+}
+
+#[test]
+fn keys_that_memory_has_no_room_for_are_read_again() {
+    let case = Case {
+        join_type: JoinType::Inner,
+        inputs: [Input::Append, Input::Retract],
+        condition: false,
+        null_safe: false,
+    };
+    let (spec, columns) = (spec(&case), [side_fields("a"), side_fields("b")]);
+    let make = build(&spec, &columns, [Changelog::APPEND, Changelog::RETRACT]);
+    let mut events = Vec::new();
+    for round in 0..40 {
+        events.push(insert(
+            0,
+            &columns[0],
+            &format!("{}, {round}, 0", round % 5),
+        ));
+        events.push(insert(
+            1,
+            &columns[1],
+            &format!("{}, {round}, 0", round % 3),
+        ));
+        events.push(Event::Barrier);
+    }
+    let (output, counters) = drive_with_seed(&make, &events, 5, |_| false);
+    assert!(counters.evicted_keys > 10, "{counters:?}");
+    assert!(counters.state_misses > 10, "{counters:?}");
+    // Of 40 rows each: a left row of key 0, 1 or 2 meets all right rows of its key.
+    let pairs = |left: usize, right: usize| {
+        let of = |modulus: usize, key: usize| (0..40).filter(|n| n % modulus == key).count();
+        of(5, left) * of(3, right)
+    };
+    let expected: usize = (0..3).map(|key| pairs(key, key)).sum();
+    let rows: usize = crate::testing::batches(&output)
+        .iter()
+        .map(|batch| batch.num_rows())
+        .sum();
+    assert_eq!(rows, expected);
 }

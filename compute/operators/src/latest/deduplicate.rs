@@ -99,6 +99,10 @@ impl KeyedLogic for DeduplicateOperator {
         Ok(self.latest.wanted(keys))
     }
 
+    fn evicted_as_of(&self, hash: u64) -> proto::types::Epoch {
+        self.latest.evicted_as_of(hash)
+    }
+
     fn install(&mut self, request: &KeyRequest, rows: &[LoadedRow]) -> Result<(), OperatorError> {
         self.latest.install(request.hash, rows)
     }

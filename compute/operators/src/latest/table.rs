@@ -14,7 +14,7 @@ use engine::{
     key::{KeyBatch, KeyEncoder},
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
     schema::arrow_schema,
-    state::{MapTable, StateDelta, Wanted},
+    state::{MapTable, StateDelta, Wanted, evict},
 };
 use proto::types::{Epoch, Field, RowKind, TableId};
 use state_client::{KeyRequest, LoadedRow};
@@ -114,6 +114,10 @@ impl LatestRows {
             (row as u32, request)
         };
         unknown.map(request).collect()
+    }
+
+    pub(super) fn evicted_as_of(&self, hash: u64) -> Epoch {
+        self.table.index().evicted_as_of(hash)
     }
 
     pub(super) fn install(&mut self, hash: u64, rows: &[LoadedRow]) -> Result<(), OperatorError> {
@@ -307,6 +311,10 @@ impl LatestRows {
     pub(super) fn size(&self) -> StateSize {
         self.table.size()
     }
+
+    pub(super) fn evict(&mut self, part: u64) -> u64 {
+        evict(&mut self.table, part)
+    }
 }
 
 /// Hands the state side of an operator to its `latest` rows, and the keyed side but `process`.
@@ -355,6 +363,10 @@ macro_rules! keeps_latest_rows {
 
             fn size(&self) -> engine::operator::StateSize {
                 self.latest.size()
+            }
+
+            fn evict(&mut self, part: u64) -> u64 {
+                self.latest.evict(part)
             }
         }
     };

@@ -11,7 +11,7 @@ use engine::{
     codec::{ByteRows, RowCodec},
     key::{KeyBatch, KeyEncoder},
     operator::{OperatorError, StateSize, TaskScope},
-    state::{KeyIndex, NO_SLOT, RowArena},
+    state::{Evict, KeyIndex, NO_SLOT, RowArena},
 };
 use proto::{plan, types::Field};
 use state_client::LoadedRow;
@@ -200,6 +200,7 @@ impl Ranking {
     /// Takes a row back. Returns its slot if it was the last copy: it is forgotten, and freed by
     /// the caller.
     pub(super) fn take_back(&mut self, key_slot: u32, slot: u32) -> Option<u32> {
+        self.index.touch(key_slot);
         self.partitions[key_slot as usize].rows -= 1;
         if self.rows.remove_copy(slot) {
             return None;
@@ -260,7 +261,7 @@ impl Ranking {
         let partitions: Vec<u32> = self.index.iter().collect();
         for partition in partitions {
             if left(self.index.hash(partition)) {
-                self.index.remove(partition);
+                self.index.forget(partition);
             }
         }
     }
@@ -294,16 +295,20 @@ impl Ranking {
     /// Live rows and bytes.
     pub(super) fn size(&self) -> StateSize {
         let mut size = self.rows.size();
-        let sorted = self
-            .partitions
-            .iter()
-            .map(|partition| partition.sorted.memory());
+        // Asked for often, so the lists of the partitions are not added up: a row is in one of them,
+        // which has room for some more.
+        let lists = |rows: usize| rows * 6;
+        let partitions = |count: usize| count * size_of::<Partition>();
         let bytes = self.index.memory()
             + self.order_keys.memory()
-            + self.order_slots.capacity() * 4
-            + self.partitions.capacity() * size_of::<Partition>()
-            + sorted.sum::<usize>();
+            + self.order_slots.len() * 4
+            + partitions(self.partitions.len())
+            + lists(size.rows as usize);
+        let free = self.index.free_memory()
+            + self.order_keys.free_memory()
+            + partitions(self.index.slots() - self.index.len());
         size.bytes += bytes as u64;
+        size.free_bytes += free as u64;
         size
     }
 
@@ -327,6 +332,31 @@ impl Ranking {
 
     fn order_key(&self, slot: u32) -> &[u8] {
         self.order_keys.row(self.order_slots[slot as usize])
+    }
+}
+
+impl Evict for Ranking {
+    fn size(&self) -> StateSize {
+        Ranking::size(self)
+    }
+
+    fn find_old(&mut self, most: usize) -> Vec<u32> {
+        self.index.find_old(most)
+    }
+
+    fn keys(&self) -> usize {
+        self.index.len()
+    }
+
+    fn evict(&mut self, slots: &[u32]) {
+        for key_slot in slots {
+            let partition = std::mem::take(&mut self.partitions[*key_slot as usize]);
+            for slot in partition.sorted.iter() {
+                self.rows.evict(slot);
+                self.order_keys.remove(self.order_slots[slot as usize]);
+            }
+            self.index.evict(*key_slot);
+        }
     }
 }
 

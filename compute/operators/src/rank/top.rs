@@ -14,7 +14,7 @@ use engine::{
         TaskScope,
     },
     schema::arrow_schema,
-    state::{Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, Wanted},
+    state::{Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, Wanted, evict},
 };
 use proto::{
     plan::{self, Changelog},
@@ -284,6 +284,10 @@ impl KeyedLogic for RankOperator {
         Ok(unknown.map(request).collect())
     }
 
+    fn evicted_as_of(&self, hash: u64) -> Epoch {
+        self.ranking.index.evicted_as_of(hash)
+    }
+
     fn install(&mut self, request: &KeyRequest, rows: &[LoadedRow]) -> Result<(), OperatorError> {
         self.ranking.install(&self.shape, rows)?;
         self.ranking.index.mark_loaded(request.hash);
@@ -312,6 +316,7 @@ impl KeyedLogic for RankOperator {
         let mut dirty = std::collections::HashSet::new();
         self.ranking.rows.roll_back(restored, &mut dirty);
         self.ranking.forget_left(&|hash| dirty.contains(&hash));
+        self.ranking.index.roll_back(restored);
         self.ranking.index.mark_unknown(&dirty);
     }
 }
@@ -319,6 +324,7 @@ impl KeyedLogic for RankOperator {
 impl OperatorState for RankOperator {
     fn committed(&mut self, epoch: Epoch) {
         self.ranking.rows.committed(epoch);
+        self.ranking.index.committed(epoch);
     }
 
     fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
@@ -340,6 +346,7 @@ impl OperatorState for RankOperator {
 
     fn freeze(&mut self, epoch: Epoch) {
         self.ranking.rows.freeze(epoch);
+        self.ranking.index.freeze(epoch);
     }
 
     fn encode(&mut self, rows_max: usize) -> bool {
@@ -355,5 +362,9 @@ impl OperatorState for RankOperator {
 
     fn size(&self) -> StateSize {
         self.ranking.size()
+    }
+
+    fn evict(&mut self, part: u64) -> u64 {
+        evict(&mut self.ranking, part)
     }
 }

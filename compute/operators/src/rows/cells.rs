@@ -59,6 +59,10 @@ impl Values for RowCells {
     }
 
     fn memory(&self) -> usize {
-        self.cells.capacity() * 4 + self.arena.memory()
+        self.cells.len() * 4 + self.arena.memory()
+    }
+
+    fn free_memory(&self, free_slots: usize) -> usize {
+        free_slots * 4 + self.arena.free_memory()
     }
 }

@@ -68,16 +68,6 @@ impl SortedSlots {
         self.blocks.is_empty()
     }
 
-    /// Bytes of memory.
-    pub(crate) fn memory(&self) -> usize {
-        self.blocks.capacity() * size_of::<Vec<u32>>()
-            + self
-                .blocks
-                .iter()
-                .map(|block| block.capacity() * 4)
-                .sum::<usize>()
-    }
-
     /// Block and place of the first slot that is not less; `None`: after all.
     fn position(&self, compare: &impl Fn(u32) -> Ordering) -> Option<(usize, usize)> {
         let block = self.blocks.partition_point(|block| {

@@ -257,6 +257,13 @@ impl RowTable {
         slots
     }
 
+    /// Takes a row out of memory that is in the store as it is here.
+    pub(crate) fn evict(&mut self, slot: u32) {
+        debug_assert!(self.changes.is_clean(slot), "a change is lost");
+        self.delist(slot);
+        self.free(slot);
+    }
+
     /// The hash of a row's key.
     pub(crate) fn hash(&self, slot: u32) -> u64 {
         self.rows.hashes[slot as usize]
@@ -382,16 +389,19 @@ impl RowTable {
     /// Live rows and bytes.
     pub(crate) fn size(&self) -> StateSize {
         let rows = &self.rows;
-        let bytes = rows.arena.memory()
-            + rows.hashes.capacity() * 8
-            + rows.ids.capacity() * 16
-            + rows.extra.capacity() * 4
-            + rows.births.capacity() * size_of::<Birth>()
-            + self.changes.memory()
-            + self.lookup.capacity() * 5;
+        let columns = rows.hashes.len() * 8
+            + rows.ids.len() * 16
+            + rows.extra.len() * 4
+            + rows.births.len() * size_of::<Birth>();
+        let bytes =
+            rows.arena.memory() + columns + self.changes.memory() + self.lookup.allocation_size();
+        let slots = rows.arena.slots();
+        let per_slot = (columns / slots.max(1)) as u64;
+        let free_slots = (slots - rows.arena.len()) as u64;
         StateSize {
             rows: rows.arena.len() as u64,
             bytes: bytes as u64,
+            free_bytes: rows.arena.free_memory() as u64 + free_slots * per_slot,
         }
     }
 

@@ -462,7 +462,7 @@ impl OperatorState for SplitSource {
     fn size(&self) -> StateSize {
         StateSize {
             rows: self.splits.len() as u64,
-            bytes: 0,
+            ..StateSize::default()
         }
     }
 }

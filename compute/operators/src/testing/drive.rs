@@ -264,6 +264,7 @@ impl<'a> Run<'a> {
             }
             Event::End => self.call(|operator, context| operator.end(context)),
         }
+        self.evict();
         if self.freezing && self.random(2) == 0 && self.operator.state().is_none_or(|s| s.encode(2))
         {
             self.commit();
@@ -279,6 +280,7 @@ impl<'a> Run<'a> {
         }
         let reply = block_on(self.store.read(self.who, request)).expect("a reply");
         self.call(|operator, context| operator.loaded(ticket, reply, context));
+        self.evict();
     }
 
     fn drain_reads(&mut self) {
@@ -346,6 +348,21 @@ impl<'a> Run<'a> {
         }
         let objects = block_on(self.store.stage(self.who, delta)).expect("staged");
         block_on(self.store.commit(self.who, epoch, objects)).expect("committed");
+        // Tasks are told late, or not at all.
+        if self.random(4) > 0
+            && let Some(state) = self.operator.state()
+        {
+            state.committed(epoch);
+        }
+    }
+
+    /// Now and then memory is short: what can go from it does.
+    fn evict(&mut self) {
+        if self.random(3) == 0
+            && let Some(state) = self.operator.state()
+        {
+            self.counters.evicted_keys += state.evict(1);
+        }
     }
 
     /// Goes on from the last commit: with what it has, as far as that still counts, or anew.

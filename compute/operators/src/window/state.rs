@@ -176,6 +176,7 @@ impl OperatorState for WindowAggregateOperator {
                 StateSize {
                     rows: sum.rows + size.rows,
                     bytes: sum.bytes + size.bytes,
+                    free_bytes: sum.free_bytes + size.free_bytes,
                 }
             })
     }

@@ -6,6 +6,7 @@ use compute::{
     ExchangeConfig, ExchangeServer, SystemClock, WorkerConfig,
     agent::{Agent, AgentConfig, AgentFigures},
 };
+use engine::memory::MemoryPool;
 use millstream::cluster::{KnownRoutes, ToLeader};
 use rand::RngCore as _;
 use remote_store::{RemoteConfig, RemoteLimits, RemoteStore, Routes};
@@ -43,6 +44,7 @@ async fn work(world: &Arc<World>, host: &str) -> Result<Infallible, String> {
     let exchange = ExchangeConfig::new(server.clone(), tls(), random.next_u64());
     let config = WorkerConfig {
         store: Arc::new(RemoteStore::new(routes, remote)),
+        memory: MemoryPool::unbounded(),
         clock: Arc::new(SystemClock::default()),
         print: Arc::new(Nowhere),
         collect: Arc::new(move |job| {

@@ -1,0 +1,180 @@
+//! The arbiter of a process's memory for working sets.
+//!
+//! Tasks report what they hold. When that comes near the bound, they take out of memory what the store
+//! has; when it reaches it, sources wait until an epoch is committed, after which more may go.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+/// Memory is short when all but one byte in so many is held.
+const SHORT_PART: u64 = 10;
+
+/// A bound on the bytes of working sets.
+#[derive(Debug)]
+pub struct MemoryPool {
+    bytes_max: u64,
+    held: AtomicU64,
+    /// Sources wait.
+    closed: AtomicBool,
+    /// Somebody has been told that they do.
+    told: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl MemoryPool {
+    /// At most about `bytes_max` bytes; the bound is soft by what is in flight, and by what operators
+    /// need that cannot do without any of their state.
+    #[must_use]
+    pub fn new(bytes_max: u64) -> Arc<MemoryPool> {
+        Arc::new(MemoryPool {
+            bytes_max,
+            held: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+            waiting: Mutex::default(),
+        })
+    }
+
+    /// Without a bound.
+    #[must_use]
+    pub fn unbounded() -> Arc<MemoryPool> {
+        MemoryPool::new(u64::MAX)
+    }
+
+    /// The bound.
+    #[must_use]
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// Bytes that are held.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn open(&self) {
+        if self.closed.swap(false, Ordering::SeqCst) {
+            self.told.store(false, Ordering::SeqCst);
+            let waiting = std::mem::take(&mut *self.waiting());
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
+        // Nothing panics while it is held.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one task holds of a pool. Dropped, it is given back.
+#[derive(Debug)]
+pub struct MemoryShare {
+    pool: Arc<MemoryPool>,
+    bytes: u64,
+}
+
+impl MemoryShare {
+    /// A share of nothing yet.
+    #[must_use]
+    pub fn of(pool: &Arc<MemoryPool>) -> MemoryShare {
+        MemoryShare {
+            pool: Arc::clone(pool),
+            bytes: 0,
+        }
+    }
+
+    /// The task holds `bytes` now.
+    pub fn hold(&mut self, bytes: u64) {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        let change = bytes.wrapping_sub(before);
+        let held = self.pool.held.fetch_add(change, Ordering::SeqCst);
+        if held.wrapping_add(change) >= self.pool.bytes_max {
+            self.pool.closed.store(true, Ordering::SeqCst);
+        } else if bytes < before {
+            self.pool.open();
+        }
+    }
+
+    /// Whether it is time to take something out of memory.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        let bytes_max = self.pool.bytes_max;
+        self.pool.held() >= bytes_max - bytes_max / SHORT_PART
+    }
+
+    /// An epoch is committed: sources go on, so that a job makes progress though it needs more than
+    /// there is.
+    pub fn committed(&self) {
+        self.pool.open();
+    }
+
+    /// Whether sources may read; if not, the task is woken when they may.
+    pub fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.pool.closed.load(Ordering::SeqCst) {
+            return Poll::Ready(());
+        }
+        {
+            let mut waiting = self.pool.waiting();
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+        }
+        // It may have opened before the waker was there.
+        match self.pool.closed.load(Ordering::SeqCst) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    }
+
+    /// Whether it is for the caller to ask for a barrier: once each time sources have to wait.
+    #[must_use]
+    pub fn should_tell(&self) -> bool {
+        self.pool.closed.load(Ordering::SeqCst) && !self.pool.told.swap(true, Ordering::SeqCst)
+    }
+}
+
+impl Drop for MemoryShare {
+    fn drop(&mut self) {
+        self.hold(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::task::noop_waker;
+
+    use super::*;
+
+    #[test]
+    fn sources_wait_for_room_or_for_a_commit() {
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        let pool = MemoryPool::new(100);
+        let (mut first, mut second) = (MemoryShare::of(&pool), MemoryShare::of(&pool));
+        first.hold(60);
+        assert!(!second.is_short());
+        second.hold(30);
+        assert!(first.is_short());
+        assert!(first.poll_open(&mut cx).is_ready());
+        second.hold(40);
+        assert!(first.poll_open(&mut cx).is_pending());
+        assert!(first.should_tell() && !second.should_tell());
+        second.hold(35);
+        assert!(first.poll_open(&mut cx).is_ready());
+        second.hold(50);
+        assert!(second.poll_open(&mut cx).is_pending());
+        assert!(second.should_tell());
+        second.committed();
+        assert!(first.poll_open(&mut cx).is_ready());
+        drop(second);
+        assert_eq!(pool.held(), 60);
+        drop(first);
+        assert_eq!(pool.held(), 0);
+    }
+}
