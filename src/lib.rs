@@ -13,6 +13,7 @@ mod render;
 pub mod run;
 pub mod serve;
 pub mod telemetry;
+mod threads;
 
 pub use memory::{MemoryArgs, MemoryPlan};
 pub use process::{

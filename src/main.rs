@@ -7,6 +7,10 @@ use millstream::{
     cluster, dev, run,
     telemetry::{self, ProcessIdentity},
 };
+use tikv_jemallocator::Jemalloc;
+
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// What the environment and the exit code mean.
 const ENVIRONMENT: &str = "\

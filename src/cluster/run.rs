@@ -4,12 +4,13 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use control_plane::api::Token;
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::net::TcpListener;
 
 use crate::{
     interrupt::Interrupt,
     serve::given_secret,
     telemetry::{Telemetry, observe_runtime, serve_metrics},
+    threads::main_runtime,
 };
 
 /// Variable that may hold what those show who ask for metrics. Not the token of the REST API, which
@@ -32,7 +33,7 @@ where
     W: Future<Output = anyhow::Result<()>>,
 {
     let interrupt = Interrupt::listen(grace).context("failed to wait for Ctrl-C")?;
-    let runtime = Runtime::new().context("failed to start the runtime")?;
+    let runtime = main_runtime()?;
     observe_runtime(runtime.handle());
     let worked = runtime.block_on(work(interrupt));
     // Tasks that hang in a foreign call must not keep the process.

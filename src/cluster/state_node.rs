@@ -25,9 +25,10 @@ use crate::{
     interrupt::Interrupt,
     keep::KeepArgs,
     memory::{MemoryArgs, MemoryPlan},
-    process::{background_runtime, draw_seed, state_node_config},
+    process::{draw_seed, state_node_config},
     serve::listen_address,
     telemetry::{ProcessIdentity, Telemetry, observe_state_node},
+    threads::background_runtime,
 };
 
 /// Run a state node: it serves the state of jobs from an object store. What it has in memory, it can

@@ -24,6 +24,7 @@ use crate::{
     memory::{MemoryArgs, MemoryPlan},
     serve::{RestListener, RestTlsArgs, given_token, listen_address, random_token},
     telemetry::{Telemetry, metrics_router, observe_jobs, observe_runtime, observe_state_node},
+    threads::main_runtime,
 };
 
 /// How long open connections may take to end after Ctrl-C.
@@ -60,7 +61,7 @@ pub struct DevArgs {
 pub fn run(args: &DevArgs, telemetry: &Telemetry) -> anyhow::Result<ExitCode> {
     let grace = Duration::from_millis(INTERRUPT_GRACE_MS);
     let interrupt = Interrupt::listen(grace).context("failed to wait for Ctrl-C")?;
-    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    let runtime = main_runtime()?;
     observe_runtime(runtime.handle());
     runtime.block_on(serve(args, telemetry, &interrupt))?;
     // Tasks that hang in a foreign call must not keep the process.

@@ -21,8 +21,8 @@ use state_service::{
 };
 use tokio::runtime::Runtime;
 
-use super::{background_runtime, draw_seed, join_tier, local_worker, state_node_config};
-use crate::memory::MemoryPlan;
+use super::{draw_seed, join_tier, local_worker, state_node_config};
+use crate::{memory::MemoryPlan, threads::background_runtime};
 
 /// Where metadata is, below the store's prefix.
 const METADATA: &str = "meta";

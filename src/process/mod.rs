@@ -22,7 +22,6 @@ use tokio::sync::mpsc;
 
 pub use durable::{Durable, DurableConfig, OpenedStore};
 pub(crate) use local_worker::Console;
-pub(crate) use state_node::background_runtime;
 pub use state_node::{join_tier, state_node_config};
 
 /// News of the worker on their way to the driver.

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use control_plane::state_tier::{StateNodeSession, StateTier};
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::{
@@ -15,17 +14,7 @@ use state_service::{
     object::OpenStore,
     pages::{PageCache, PageLimits},
 };
-use tokio::runtime::{Builder, Handle, Runtime};
-
-/// A runtime where state is flushed and tidied up; requests are not served there.
-pub(crate) fn background_runtime() -> anyhow::Result<Runtime> {
-    Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("state")
-        .enable_all()
-        .build()
-        .context("failed to start the runtime of the state service")
-}
+use tokio::runtime::Handle;
 
 /// What the node of this number is started with. `seed` must be another one at every start.
 #[must_use]

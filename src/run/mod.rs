@@ -25,6 +25,7 @@ use crate::{
     keep::KeepArgs,
     memory::{MemoryArgs, MemoryPlan},
     telemetry::{observe_jobs, observe_runtime},
+    threads::main_runtime,
 };
 pub(crate) use duration::duration_ms;
 use report::ReportFile;
@@ -121,7 +122,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let grace = Duration::from_millis(INTERRUPT_GRACE_MS);
     let interrupt = Interrupt::listen(grace).context("failed to wait for Ctrl-C")?;
-    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    let runtime = main_runtime()?;
     observe_runtime(runtime.handle());
     let clock = report::RunClock::start();
     let run = runtime.block_on(execute(

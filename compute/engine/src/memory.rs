@@ -11,8 +11,9 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// Memory is short when all but one byte in so many is held.
-const SHORT_PART: u64 = 10;
+/// Memory is short when so much of it is held, and then as much goes as leaves it a little below.
+const SHORT_PERCENT: u64 = 90;
+const ENOUGH_PERCENT: u64 = 85;
 
 /// A bound on the bytes of working sets.
 #[derive(Debug)]
@@ -56,6 +57,10 @@ impl MemoryPool {
     #[must_use]
     pub fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
+    }
+
+    fn percent(&self, percent: u64) -> u64 {
+        self.bytes_max / 100 * percent
     }
 
     fn open(&self) {
@@ -104,8 +109,18 @@ impl MemoryShare {
     /// Whether it is time to take something out of memory.
     #[must_use]
     pub fn is_short(&self) -> bool {
-        let bytes_max = self.pool.bytes_max;
-        self.pool.held() >= bytes_max - bytes_max / SHORT_PART
+        self.pool.held() >= self.pool.percent(SHORT_PERCENT)
+    }
+
+    /// Bytes that this task is to take out of memory, when it is short: its part of what is too much.
+    #[must_use]
+    pub fn excess(&self) -> u64 {
+        let held = self.pool.held();
+        if held < self.pool.percent(SHORT_PERCENT) {
+            return 0;
+        }
+        let excess = u128::from(held - self.pool.percent(ENOUGH_PERCENT));
+        u64::try_from(excess * u128::from(self.bytes) / u128::from(held.max(1))).unwrap_or(u64::MAX)
     }
 
     /// An epoch is committed: sources go on, so that a job makes progress though it needs more than
@@ -158,9 +173,10 @@ mod tests {
         let pool = MemoryPool::new(100);
         let (mut first, mut second) = (MemoryShare::of(&pool), MemoryShare::of(&pool));
         first.hold(60);
-        assert!(!second.is_short());
+        assert!(!second.is_short() && first.excess() == 0);
         second.hold(30);
         assert!(first.is_short());
+        assert_eq!((first.excess(), second.excess()), (3, 1));
         assert!(first.poll_open(&mut cx).is_ready());
         second.hold(40);
         assert!(first.poll_open(&mut cx).is_pending());

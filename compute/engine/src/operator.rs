@@ -352,10 +352,9 @@ pub trait OperatorState: Send {
     /// Live rows and bytes of the working set.
     fn size(&self) -> StateSize;
 
-    /// Memory is short: takes some of what is in the store out of it, the least recently used first,
-    /// until one byte in `part` is free. Returns the number of keys that went; none where the operator
-    /// needs all that it has.
-    fn evict(&mut self, _part: u64) -> u64 {
+    /// Memory is short: takes about `bytes` of what is in the store out of it, the least recently used
+    /// first. Returns the number of keys that went; none where the operator needs all that it has.
+    fn evict(&mut self, _bytes: u64) -> u64 {
         0
     }
 }
@@ -369,6 +368,14 @@ pub struct StateSize {
     pub bytes: u64,
     /// Bytes of it that are free for new rows.
     pub free_bytes: u64,
+}
+
+impl StateSize {
+    /// Bytes that are taken.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.bytes.saturating_sub(self.free_bytes)
+    }
 }
 
 /// Why an operator cannot go on.

@@ -136,8 +136,9 @@ fn lay_over(key: &KeyRequest, tails: &[Arc<Runs>], pages: Vec<PageRow>) -> Vec<L
     let loaded = |identity: Bytes, value: Bytes| LoadedRow {
         namespace: key.namespace,
         hash: key.hash,
-        identity,
-        value,
+        // Whoever waits for a few rows of a page must not hold on to all of it.
+        identity: Bytes::copy_from_slice(&identity),
+        value: Bytes::copy_from_slice(&value),
     };
     if found.is_empty() {
         let live = pages.into_iter();

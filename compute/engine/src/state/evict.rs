@@ -22,16 +22,15 @@ pub trait Evict {
     fn evict(&mut self, slots: &[u32]);
 }
 
-/// Makes room in a working set until one byte in `part` is free, or it has done its share for now.
-/// Returns the number of keys that went.
-pub fn evict(of: &mut impl Evict, part: u64) -> u64 {
-    let (size, keys) = (of.size(), of.keys());
-    let wanted = (size.bytes / part).saturating_sub(size.free_bytes);
-    if wanted == 0 || keys == 0 {
+/// Takes keys of about so many bytes out of a working set, or as many as one step may. Returns how many
+/// went.
+pub fn evict(of: &mut impl Evict, bytes: u64) -> u64 {
+    let keys = of.keys();
+    if bytes == 0 || keys == 0 {
         return 0;
     }
-    let bytes_per_key = (size.bytes.saturating_sub(size.free_bytes) / keys as u64).max(1);
-    let most = (wanted / bytes_per_key + 1).min(KEYS_MAX as u64);
+    let bytes_per_key = (of.size().used_bytes() / keys as u64).max(1);
+    let most = (bytes / bytes_per_key + 1).min(KEYS_MAX as u64);
     let old = of.find_old(most as usize);
     if !old.is_empty() {
         of.evict(&old);

@@ -18,8 +18,9 @@ use crate::{
     operator::{Operator, OperatorContext, OperatorError, OperatorState, Step},
 };
 
-/// Rows that may wait before the operator takes no more input.
-const WAITING_ROWS_MAX: usize = 65_536;
+/// Rows that may wait before the operator takes no more input: a barrier behind them waits for all of
+/// their reads, at tens of microseconds each.
+const WAITING_ROWS_MAX: usize = 8_192;
 
 /// Reads that rows need: (row of the batch, what to read), rows in ascending order.
 pub type Wanted = Vec<(u32, KeyRequest)>;

@@ -387,15 +387,19 @@ impl Graph {
             })
     }
 
-    /// Bytes of memory that the operators hold.
+    /// Bytes of memory that the operators' state takes.
     pub(super) fn memory(&mut self) -> u64 {
-        self.states().map(|(_, _, state)| state.size().bytes).sum()
+        let sizes = self.states().map(|(_, _, state)| state.size());
+        sizes.map(|size| size.used_bytes()).sum()
     }
 
-    /// Makes room in the operators; see [`OperatorState::evict`].
-    pub(super) fn evict(&mut self, part: u64) {
+    /// Makes room in the operators, in each as much as it has of all; see [`OperatorState::evict`].
+    pub(super) fn evict(&mut self, bytes: u64) {
+        let all = u128::from(self.memory().max(1));
         for node in &mut self.nodes {
             if let Some(state) = node.kind.state() {
+                let part = u128::from(state.size().used_bytes()) * u128::from(bytes) / all;
+                let part = u64::try_from(part).unwrap_or(u64::MAX);
                 node.counters.evicted_keys += state.evict(part);
             }
         }

@@ -29,8 +29,6 @@ const POLL_NS_MAX: u64 = 4_000_000;
 const FLUSH_NS_MAX: u64 = 10_000_000;
 /// Rounds between two reports of the memory that operators hold, while there is enough.
 const ROUNDS_PER_REPORT: usize = 8;
-/// When memory is short, one byte in so many is made free for new state.
-const FREE_PART: u64 = 10;
 
 /// A running task. Completes with an error, or with its operators when it is to yield them.
 pub struct Task {
@@ -304,8 +302,10 @@ impl Task {
         let TaskParts { graph, memory, .. } = &mut self.parts;
         if due || memory.is_short() {
             memory.hold(graph.memory());
-            if memory.is_short() {
-                graph.evict(FREE_PART);
+            let excess = memory.excess();
+            if excess > 0 {
+                graph.evict(excess);
+                memory.hold(graph.memory());
             }
         }
     }

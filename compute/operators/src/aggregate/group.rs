@@ -423,8 +423,8 @@ impl OperatorState for GroupAggregateOperator {
         size
     }
 
-    fn evict(&mut self, part: u64) -> u64 {
-        let evicted = evict(&mut self.store, part);
+    fn evict(&mut self, bytes: u64) -> u64 {
+        let evicted = evict(&mut self.store, bytes);
         if evicted > 0 && !self.loaded_subs.is_empty() {
             let index = self.store.main.index();
             self.loaded_subs

@@ -245,7 +245,12 @@ impl Values for Accumulators {
     fn free_memory(&self, free_slots: usize) -> usize {
         // Those that were never used are free, too.
         let unused = self.flags.len().saturating_sub(self.used);
-        let per_slot = self.memory() / self.flags.len().max(1);
-        (free_slots + unused) * per_slot
+        let heaps = self
+            .list
+            .iter()
+            .map(|accumulator| accumulator.heap_memory());
+        let (heap, free) = heaps.fold((0, 0), |sum, heap| (sum.0 + heap.0, sum.1 + heap.1));
+        let per_slot = (self.memory() - heap) / self.flags.len().max(1);
+        (free_slots + unused) * per_slot + free
     }
 }

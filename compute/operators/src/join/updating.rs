@@ -413,8 +413,8 @@ impl OperatorState for JoinOperator {
         self.state.size()
     }
 
-    fn evict(&mut self, part: u64) -> u64 {
-        evict(&mut self.state, part)
+    fn evict(&mut self, bytes: u64) -> u64 {
+        evict(&mut self.state, bytes)
     }
 }
 

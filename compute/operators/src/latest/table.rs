@@ -312,8 +312,8 @@ impl LatestRows {
         self.table.size()
     }
 
-    pub(super) fn evict(&mut self, part: u64) -> u64 {
-        evict(&mut self.table, part)
+    pub(super) fn evict(&mut self, bytes: u64) -> u64 {
+        evict(&mut self.table, bytes)
     }
 }
 
@@ -365,8 +365,8 @@ macro_rules! keeps_latest_rows {
                 self.latest.size()
             }
 
-            fn evict(&mut self, part: u64) -> u64 {
-                self.latest.evict(part)
+            fn evict(&mut self, bytes: u64) -> u64 {
+                self.latest.evict(bytes)
             }
         }
     };

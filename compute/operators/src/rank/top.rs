@@ -364,7 +364,7 @@ impl OperatorState for RankOperator {
         self.ranking.size()
     }
 
-    fn evict(&mut self, part: u64) -> u64 {
-        evict(&mut self.ranking, part)
+    fn evict(&mut self, bytes: u64) -> u64 {
+        evict(&mut self.ranking, bytes)
     }
 }

@@ -38,6 +38,13 @@ impl RowCells {
     }
 }
 
+impl RowCells {
+    /// Bytes of memory of the rows themselves, and how many of them are free for others.
+    pub(crate) fn heap_memory(&self) -> (usize, usize) {
+        (self.arena.memory(), self.arena.free_memory())
+    }
+}
+
 impl Values for RowCells {
     fn reserve(&mut self, slots: usize) {
         if self.cells.len() < slots {

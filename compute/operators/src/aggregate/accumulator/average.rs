@@ -165,7 +165,7 @@ where
     }
 
     fn memory(&self) -> usize {
-        self.sums.capacity() * size_of::<T::Native>() + self.counts.capacity() * 8
+        self.sums.len() * size_of::<T::Native>() + self.counts.len() * 8
     }
 }
 

@@ -72,6 +72,6 @@ impl Accumulator for Count {
     }
 
     fn memory(&self) -> usize {
-        self.counts.capacity() * 8
+        self.counts.len() * 8
     }
 }

@@ -19,6 +19,8 @@ use crate::aggregate::{native::Native as _, rows::Rows};
 /// The arguments of a group's rows in order of arrival, as the codec's rows.
 pub(super) struct Elements {
     groups: Vec<Group>,
+    /// Bytes of memory of all groups' rows: adding them up takes long.
+    heap: usize,
     codec: RowCodec,
     result: ElementsResult,
 }
@@ -51,9 +53,8 @@ impl Group {
         }
     }
 
-    fn clear(&mut self) {
-        self.data.clear();
-        self.ends.clear();
+    fn memory(&self) -> usize {
+        self.data.capacity() + self.ends.capacity() * 4
     }
 
     fn push(&mut self, row: &[u8]) {
@@ -82,6 +83,7 @@ impl Elements {
         let codec = RowCodec::new(args)?;
         Ok(Elements {
             groups: Vec::new(),
+            heap: 0,
             codec,
             result,
         })
@@ -96,7 +98,7 @@ impl Accumulator for Elements {
     }
 
     fn reset(&mut self, slot: u32) {
-        self.groups[slot as usize].clear();
+        self.heap -= std::mem::take(&mut self.groups[slot as usize]).memory();
     }
 
     fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<(), OperatorError> {
@@ -105,12 +107,16 @@ impl Accumulator for Elements {
             true => None,
             false => args[0].logical_nulls(),
         };
+        let (groups, heap) = (&mut self.groups[..], &mut self.heap);
         rows.for_each_valid(nulls.as_ref(), |slot, row, add| {
+            let group = &mut groups[slot];
+            let before = group.memory();
             if add {
-                self.groups[slot].push(encoded.row(row));
+                group.push(encoded.row(row));
             } else {
-                self.groups[slot].remove(encoded.row(row));
+                group.remove(encoded.row(row));
             }
+            *heap = *heap + group.memory() - before;
         });
         Ok(())
     }
@@ -121,7 +127,11 @@ impl Accumulator for Elements {
         partials: &[ArrayRef],
     ) -> Result<(), OperatorError> {
         super::variance::merge_bytes(rows, &partials[0], |slot, bytes| {
-            read_group(&mut self.groups[slot], bytes).ok()
+            let group = &mut self.groups[slot];
+            let before = group.memory();
+            let read = read_group(group, bytes).ok();
+            self.heap = self.heap + group.memory() - before;
+            read
         })
     }
 
@@ -144,14 +154,19 @@ impl Accumulator for Elements {
     }
 
     fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<(), String> {
+        self.reset(slot);
         let group = &mut self.groups[slot as usize];
-        group.clear();
-        read_group(group, bytes)
+        let read = read_group(group, bytes);
+        self.heap += group.memory();
+        read
     }
 
     fn memory(&self) -> usize {
-        let bytes = |group: &Group| group.data.capacity() + group.ends.capacity() * 4;
-        self.groups.capacity() * size_of::<Group>() + self.groups.iter().map(bytes).sum::<usize>()
+        self.groups.len() * size_of::<Group>() + self.heap
+    }
+
+    fn heap_memory(&self) -> (usize, usize) {
+        (self.heap, 0)
     }
 }
 

@@ -78,6 +78,11 @@ pub(crate) trait Accumulator: Send {
 
     /// Bytes of memory.
     fn memory(&self) -> usize;
+
+    /// Bytes of it that are not a fixed number per slot, and how many of those are free.
+    fn heap_memory(&self) -> (usize, usize) {
+        (0, 0)
+    }
 }
 
 /// What an accumulator is made for.

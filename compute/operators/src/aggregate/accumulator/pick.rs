@@ -138,6 +138,6 @@ where
     }
 
     fn memory(&self) -> usize {
-        self.values.capacity() * size_of::<T::Native>() + self.present.capacity()
+        self.values.len() * size_of::<T::Native>() + self.present.len()
     }
 }

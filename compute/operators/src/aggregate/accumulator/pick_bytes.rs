@@ -7,20 +7,22 @@ use arrow::{
     array::{Array, ArrayRef, BinaryArray, StringArray},
     datatypes::DataType,
 };
-use engine::{codec::RowCodec, operator::OperatorError};
+use engine::{codec::RowCodec, operator::OperatorError, state::Values as _};
 
 use super::{
     Accumulator, Rule,
     bytes::{ByteColumn, read_bytes, write_bytes},
     short,
 };
-use crate::aggregate::{native::Native as _, rows::Rows};
+use crate::{
+    aggregate::{native::Native as _, rows::Rows},
+    rows::RowCells,
+};
 
 /// One byte string per slot, as [`ByteColumn`] has it.
 pub(super) struct PickBytes {
     rule: Rule,
-    values: Vec<Vec<u8>>,
-    present: Vec<bool>,
+    values: RowCells,
     codec: RowCodec,
     data_type: DataType,
 }
@@ -35,48 +37,36 @@ impl PickBytes {
         let codec = RowCodec::new(std::slice::from_ref(&data_type))?;
         Ok(Some(PickBytes {
             rule,
-            values: Vec::new(),
-            present: Vec::new(),
+            values: RowCells::default(),
             codec,
             data_type,
         }))
-    }
-
-    fn value(&self, slot: u32) -> Option<&[u8]> {
-        self.present[slot as usize].then(|| &self.values[slot as usize][..])
     }
 }
 
 impl Accumulator for PickBytes {
     fn reserve(&mut self, slots: usize) {
-        if self.values.len() < slots {
-            self.values.resize(slots, Vec::new());
-            self.present.resize(slots, false);
-        }
+        self.values.reserve(slots);
     }
 
     fn reset(&mut self, slot: u32) {
-        self.present[slot as usize] = false;
-        self.values[slot as usize].clear();
+        self.values.clear(slot);
     }
 
     fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<(), OperatorError> {
         let column = ByteColumn::new(&args[0], &self.codec)?;
         let nulls = args[0].logical_nulls();
-        let (picked, present, rule) = (&mut self.values[..], &mut self.present[..], self.rule);
+        let (picked, rule) = (&mut self.values, self.rule);
         rows.for_each_valid(nulls.as_ref(), |slot, row, _| {
-            let (new, old) = (column.value(row), &mut picked[slot]);
-            let replaces = !present[slot]
-                || match rule {
-                    Rule::Min => new < &old[..],
-                    Rule::Max => new > &old[..],
-                    Rule::First => false,
-                    Rule::Last => true,
-                };
+            let (new, slot) = (column.value(row), slot as u32);
+            let replaces = picked.get(slot).is_none_or(|old| match rule {
+                Rule::Min => new < old,
+                Rule::Max => new > old,
+                Rule::First => false,
+                Rule::Last => true,
+            });
             if replaces {
-                present[slot] = true;
-                old.clear();
-                old.extend_from_slice(new);
+                picked.set(slot, new);
             }
         });
         Ok(())
@@ -95,7 +85,7 @@ impl Accumulator for PickBytes {
     }
 
     fn results(&self, slots: &[u32]) -> Result<ArrayRef, OperatorError> {
-        let values = slots.iter().map(|slot| self.value(*slot));
+        let values = slots.iter().map(|slot| self.values.get(*slot));
         Ok(match self.data_type {
             DataType::Utf8 => {
                 let text = |value| std::str::from_utf8(value).unwrap_or_default();
@@ -112,7 +102,7 @@ impl Accumulator for PickBytes {
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
-        let value = self.value(slot);
+        let value = self.values.get(slot);
         out.push(u8::from(value.is_some()));
         if let Some(value) = value {
             write_bytes(value, out);
@@ -122,14 +112,16 @@ impl Accumulator for PickBytes {
     fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<(), String> {
         self.reset(slot);
         if i8::read(bytes).ok_or_else(short)? != 0 {
-            self.present[slot as usize] = true;
-            self.values[slot as usize].extend_from_slice(read_bytes(bytes)?);
+            self.values.set(slot, read_bytes(bytes)?);
         }
         Ok(())
     }
 
     fn memory(&self) -> usize {
-        let bytes: usize = self.values.iter().map(Vec::capacity).sum();
-        bytes + self.values.capacity() * size_of::<Vec<u8>>() + self.present.capacity()
+        self.values.memory()
+    }
+
+    fn heap_memory(&self) -> (usize, usize) {
+        self.values.heap_memory()
     }
 }

@@ -147,7 +147,7 @@ impl Accumulator for ExactVariance {
     }
 
     fn memory(&self) -> usize {
-        self.sums.capacity() * size_of::<(i64, i128, i128)>()
+        self.sums.len() * size_of::<(i64, i128, i128)>()
     }
 }
 
@@ -287,7 +287,7 @@ impl Accumulator for Variance {
     }
 
     fn memory(&self) -> usize {
-        self.moments.capacity() * size_of::<Moments>()
+        self.moments.len() * size_of::<Moments>()
     }
 }
 
