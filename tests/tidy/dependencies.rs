@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "remote-store",
         &["proto", "state-client", "state-wire", "rpc"],
     ),
-    ("engine", &["proto", "state-client"]),
+    ("engine", &["proto", "state-client", "planted"]),
     ("operators", &["proto", "state-client", "engine"]),
     ("connectors", &["proto", "engine", "planted"]),
     (

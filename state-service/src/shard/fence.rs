@@ -3,6 +3,7 @@
 //! A node serves the generation of which the control plane said so. A newer one that it hears of from
 //! a task means that the control plane's word is still on its way: until then it serves nobody.
 
+use planted::Bug;
 use proto::types::Generation;
 
 /// What to do with a request.
@@ -37,6 +38,9 @@ impl Fence {
     /// A request of `generation` came.
     pub(crate) fn judge(&mut self, generation: Generation) -> Verdict {
         self.seen = self.seen.max(generation);
+        if planted::is(Bug::ServeFenced) {
+            return Verdict::Serve;
+        }
         if generation < self.seen {
             Verdict::Fenced(self.seen)
         } else if generation > self.held {

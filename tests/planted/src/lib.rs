@@ -25,11 +25,25 @@ pub enum Bug {
     PublishUnmarked,
     /// One section of what a shard reads again from the log is left out.
     ReplaySkipsSection,
+    /// What only a savepoint holds counts as held by nobody.
+    CollectSaved,
+    /// Files of another job that a job began with count as held by nobody.
+    CollectInherited,
+    /// Where an exchange gets more receivers, its senders go on by the routing before.
+    RouteStale,
+    /// A state node serves every generation.
+    ServeFenced,
+    /// The metadata take commits of every generation.
+    CommitFenced,
+    /// A task that goes back keeps the rows that it had changed since.
+    KeepUncommitted,
+    /// A task reads on behind a barrier that has come through some of its inputs only.
+    ReadMisaligned,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 8] = [
+    pub const ALL: [Bug; 15] = [
         Bug::ReadBehind,
         Bug::TrimEarly,
         Bug::AckBeforeDurable,
@@ -38,6 +52,13 @@ impl Bug {
         Bug::ReuseEpochs,
         Bug::PublishUnmarked,
         Bug::ReplaySkipsSection,
+        Bug::CollectSaved,
+        Bug::CollectInherited,
+        Bug::RouteStale,
+        Bug::ServeFenced,
+        Bug::CommitFenced,
+        Bug::KeepUncommitted,
+        Bug::ReadMisaligned,
     ];
 
     /// Its name on command lines.
@@ -52,6 +73,13 @@ impl Bug {
             Bug::ReuseEpochs => "reuse-epochs",
             Bug::PublishUnmarked => "publish-unmarked",
             Bug::ReplaySkipsSection => "replay-skips-section",
+            Bug::CollectSaved => "collect-saved",
+            Bug::CollectInherited => "collect-inherited",
+            Bug::RouteStale => "route-stale",
+            Bug::ServeFenced => "serve-fenced",
+            Bug::CommitFenced => "commit-fenced",
+            Bug::KeepUncommitted => "keep-uncommitted",
+            Bug::ReadMisaligned => "read-misaligned",
         }
     }
 

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use planted::Bug;
 use proto::{
     log::LogObject,
     state_control::{DatabaseReference, JobLine, JobReferences, ShardManifest},
@@ -60,7 +61,10 @@ impl MetaState {
         self.jobs.values().flat_map(|record| {
             let savepoints = record.savepoints.values();
             let saved = savepoints.flat_map(|savepoint| savepoint.point.log.values());
-            record.inherited.values().chain(saved)
+            let saved = saved.filter(|_| !planted::is(Bug::CollectSaved));
+            let inherited = record.inherited.values();
+            let inherited = inherited.filter(|_| !planted::is(Bug::CollectInherited));
+            inherited.chain(saved)
         })
     }
 
@@ -71,6 +75,7 @@ impl MetaState {
             let kept = kept.flat_map(|(shard, kept)| kept.iter().map(|kept| (*shard, *kept)));
             let savepoints = record.savepoints.values();
             let saved = savepoints.flat_map(|savepoint| &savepoint.point.shards);
+            let saved = saved.filter(|_| !planted::is(Bug::CollectSaved));
             kept.chain(saved.map(|(shard, manifest)| (*shard, *manifest)))
         });
         // There are no files of an empty database.
@@ -112,6 +117,7 @@ impl MetaState {
         let record = self.jobs.get(&of.job);
         let parents = record.and_then(|record| record.databases.get(&of.line)?.get(&shard));
         let parents = parents.into_iter().flatten().copied();
+        let parents = parents.filter(|_| !planted::is(Bug::CollectInherited));
         parents.chain([of]).collect()
     }
 
