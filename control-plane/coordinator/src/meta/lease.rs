@@ -96,6 +96,11 @@ impl MetaState {
                 epochs.insert(manifest.epoch);
             }
         }
+        for (parent, shard) in self.parents_of_ended() {
+            if parent.job == record.id {
+                needed.entry((parent.line, shard)).or_default();
+            }
+        }
         for (of, shard) in roots {
             for database in self.ancestors(of, shard) {
                 if database.job == record.id {
@@ -110,6 +115,21 @@ impl MetaState {
                 manifests: manifests.into_iter().collect(),
             };
         needed.into_iter().map(reference).collect()
+    }
+
+    /// Databases of other jobs that those of ended ones refer to which may still be there: whoever
+    /// deletes these lets go of those first, by a write to each.
+    fn parents_of_ended(&self) -> impl Iterator<Item = (JobLine, ShardId)> {
+        let jobs = self.jobs.values();
+        let ended = jobs.filter(|job| job.outcome.is_some() && job.has_files);
+        let parents = ended.flat_map(|job| {
+            let databases = job.databases.values().flatten();
+            databases.flat_map(|(shard, parents)| {
+                let others = parents.iter().filter(|parent| parent.job != job.id);
+                others.map(|parent| (*parent, *shard))
+            })
+        });
+        parents.filter(|_| !planted::is(Bug::CollectInherited))
     }
 
     /// A database of a shard, and those whose files it refers to.
@@ -254,7 +274,7 @@ impl MetaState {
             .map(|(_, manifest)| manifest.of.line)
             .collect();
         if let Some(record) = self.jobs.get_mut(&job) {
-            let current = record.outcome.is_none().then_some(record.line);
+            let current = (record.outcome.is_none() || record.has_files).then_some(record.line);
             record
                 .databases
                 .retain(|line, _| Some(*line) == current || held.contains(line));

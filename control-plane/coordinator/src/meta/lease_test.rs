@@ -186,6 +186,26 @@ fn files_stay_as_long_as_a_fork_refers_to_them() {
 }
 
 #[test]
+fn files_stay_until_those_of_an_ended_fork_are_deleted() {
+    let mut world = World::with_job();
+    world.commits(JOB, 2);
+    world.flush_all(JOB);
+    world.fork(RestoreAt::Newest);
+    world.flush_all(FORK);
+    world.end(JOB, JobState::Canceled);
+    world.end(FORK, JobState::Canceled);
+    // Whoever deletes the fork's databases lets go of the origin's first, by a write to each.
+    assert!(world.state.is_held(JOB), "the fork has files");
+    assert!(!world.state.is_held(FORK));
+    world.collect(JOB);
+    world.check();
+    world.collect(FORK);
+    assert!(!world.state.is_held(JOB));
+    world.collect(JOB);
+    assert!(world.databases.is_empty(), "{:?}", world.databases.keys());
+}
+
+#[test]
 fn a_fork_owes_nothing_of_what_was_before_its_birth() {
     let mut world = World::with_job();
     world.commits(JOB, 3);

@@ -486,7 +486,8 @@ impl World {
             let answer = self.change(Change::DropSavepoint { job, name });
             self.trim(job, answer);
         }
-        let jobs: Vec<JobId> = self.state.jobs.keys().copied().collect();
+        // Files of a job go after those of the jobs that were made from it.
+        let jobs: Vec<JobId> = self.state.jobs.keys().rev().copied().collect();
         for job in jobs {
             self.collect(job);
         }

@@ -309,6 +309,7 @@ impl MetaState {
         }
         let record = self.ended(job)?;
         record.has_files = false;
+        record.databases.clear();
         if record.forgotten {
             self.jobs.remove(&job);
         }
