@@ -34,7 +34,15 @@ pub fn table_files(folder: &Path) -> Vec<PathBuf> {
 /// When a line is none.
 #[must_use]
 pub fn table_lines(folder: &Path) -> Vec<Value> {
-    let files = table_files(folder);
+    file_lines(&table_files(folder))
+}
+
+/// Lines of JSON of these files.
+///
+/// # Panics
+/// When a line is none.
+#[must_use]
+pub fn file_lines(files: &[PathBuf]) -> Vec<Value> {
     let text = files
         .iter()
         .map(|file| fs::read_to_string(file).expect("text"));
@@ -49,8 +57,17 @@ pub fn table_lines(folder: &Path) -> Vec<Value> {
 /// When a change does not fit the one before.
 #[must_use]
 pub fn fold_changelog(folder: &Path) -> BTreeMap<i64, i64> {
+    fold_changes(&table_lines(folder))
+}
+
+/// Applies the changes of a debezium changelog of (k, c).
+///
+/// # Panics
+/// When a change does not fit the one before.
+#[must_use]
+pub fn fold_changes(changes: &[Value]) -> BTreeMap<i64, i64> {
     let mut rows: BTreeMap<i64, i64> = BTreeMap::new();
-    for change in table_lines(folder) {
+    for change in changes {
         let row = |side: &str| {
             let row = &change[side];
             Some((row["k"].as_i64()?, row["c"].as_i64()?))

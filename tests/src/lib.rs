@@ -14,7 +14,7 @@ mod store;
 mod tool;
 mod wait;
 
-pub use changelog::{fold_changelog, table_files, table_lines};
+pub use changelog::{file_lines, fold_changelog, fold_changes, table_files, table_lines};
 pub use cluster::{Cluster, ClusterConfig, JobStatus};
 pub use dev_process::DevProcess;
 pub use member::Member;

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
 
-use crate::weather::StoreFault;
+use crate::{
+    operation::{Operation, Pick, Scale, StateAt},
+    weather::StoreFault,
+};
 
 /// When the first fault may come: everything is up by then.
 const FAULTS_BEGIN: Duration = Duration::from_secs(3);
@@ -13,6 +16,8 @@ const FAULTS_BEGIN: Duration = Duration::from_secs(3);
 const FAULTS_END: Duration = Duration::from_secs(24);
 /// When the last one is over where the store browns out for a minute.
 const FAULTS_END_LATE: Duration = Duration::from_secs(75);
+/// The node of the control plane that joins later.
+pub const NEWCOMER: u64 = 4;
 /// How long the store browns out then.
 const BROWN_OUT: Duration = Duration::from_secs(60);
 
@@ -37,8 +42,7 @@ pub struct Shape {
     pub faults_end: Duration,
 }
 
-/// Something that happens. Whatever else may be done to a cluster (a savepoint, a fork) is one more
-/// of them.
+/// Something that happens.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {
     /// The host's process dies. Its connections end, or nobody hears of it (a loss of power).
@@ -87,18 +91,48 @@ pub enum Action {
         /// For how long.
         lasting: Duration,
     },
-    /// The operator wants all jobs to run with so many tasks per fragment.
-    Rescale {
-        /// So many.
-        parallelism: u32,
+    /// A worker is told to leave: it does once its tasks run elsewhere, and comes back later.
+    Leave {
+        /// Host.
+        host: String,
+        /// How long it is away.
+        away: Duration,
     },
-    /// A fourth node joins the control plane.
-    AddNode,
-    /// A node leaves the control plane for good.
-    RemoveNode {
-        /// Its number.
-        id: u64,
+    /// Something happens to whoever leads the control plane.
+    Depose {
+        /// What.
+        how: Deposition,
+        /// For how long at most.
+        lasting: Duration,
+        /// Not now, but as soon as the metadata have noted the next routing of a job: its barrier is
+        /// about to leave, or under way.
+        rerouting: bool,
     },
+    /// Somebody asks something of the control plane.
+    Ask(Operation),
+}
+
+/// What can happen to whoever leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deposition {
+    /// Its process dies.
+    Kill,
+    /// Its machine loses power.
+    Power,
+    /// It is as if it slept.
+    Pause,
+    /// It is cut off from all others.
+    Cut,
+}
+
+impl Deposition {
+    /// All of them.
+    pub const ALL: [Deposition; 4] = [
+        Deposition::Kill,
+        Deposition::Power,
+        Deposition::Pause,
+        Deposition::Cut,
+    ];
 }
 
 /// What happens when, in order.
@@ -150,6 +184,12 @@ pub fn draw(seed: u64) -> (Shape, Schedule) {
     }
     if drawing.random.random_bool(0.4) {
         drawing.rescales();
+    }
+    if drawing.random.random_bool(0.3) {
+        drawing.storm();
+    }
+    if drawing.random.random_bool(0.5) {
+        drawing.states();
     }
     let mut schedule = drawing.schedule;
     schedule.sort_by_key(|(at, _)| *at);
@@ -206,7 +246,7 @@ impl Drawing {
     }
 
     fn incident(&mut self) {
-        match self.random.random_range(0..12) {
+        match self.random.random_range(0..14) {
             0..=3 => {
                 let (host, power) = (self.host(), self.random.random_bool(0.4));
                 let (begin, end) = self.span(200, 9_000);
@@ -248,6 +288,24 @@ impl Drawing {
                     self.cut(vec![one], vec![other], 300, 12_000);
                 }
             }
+            10 => {
+                let workers = self.hosts.iter().filter(|host| host.starts_with('w'));
+                let workers: Vec<String> = workers.cloned().collect();
+                let host = workers.choose(&mut self.random).expect("some").clone();
+                let (at, away) = (self.span(0, 0).0, self.ms(500, 6_000));
+                self.schedule.push((at, Action::Leave { host, away }));
+            }
+            11 => {
+                let (at, end) = self.span(500, 8_000);
+                let how = *Deposition::ALL.choose(&mut self.random).expect("some");
+                let (lasting, rerouting) = (end - at, false);
+                let depose = Action::Depose {
+                    how,
+                    lasting,
+                    rerouting,
+                };
+                self.schedule.push((at, depose));
+            }
             _ => {
                 let fault = *StoreFault::ALL.choose(&mut self.random).expect("some");
                 let (begin, end) = self.span(500, 12_000);
@@ -269,12 +327,87 @@ impl Drawing {
         self.schedule.push((end, heal));
     }
 
+    fn ask(&mut self, at: Duration, operation: Operation) {
+        self.schedule.push((at, Action::Ask(operation)));
+    }
+
+    fn pick(&mut self) -> Pick {
+        self.random.random_range(0..60)
+    }
+
+    fn scale(&mut self) -> Scale {
+        let tasks = self.random.random_range(1..=6);
+        match self.random.random_bool(0.3) {
+            true => Scale::Operator(self.pick(), tasks),
+            false => Scale::All(tasks),
+        }
+    }
+
     /// Up and down, while all else happens.
     fn rescales(&mut self) {
         for _ in 0..self.random.random_range(1..=5) {
             let at = self.span(0, 0).0;
-            let parallelism = self.random.random_range(1..=6);
-            self.schedule.push((at, Action::Rescale { parallelism }));
+            let scale = self.scale();
+            self.ask(at, Operation::Rescale(scale));
+        }
+    }
+
+    /// Many wishes for other numbers of tasks, one right after the other, and maybe another leader in
+    /// the midst of it.
+    fn storm(&mut self) {
+        let (mut at, end) = self.span(1_000, 5_000);
+        if self.random.random_bool(0.6) {
+            let how = *Deposition::ALL.choose(&mut self.random).expect("some");
+            let lasting = self.ms(500, 8_000);
+            let rerouting = self.random.random_bool(0.7);
+            let depose = Action::Depose {
+                how,
+                lasting,
+                rerouting,
+            };
+            let begin = at + self.ms(0, 500);
+            self.schedule.push((begin, depose));
+        }
+        while at < end {
+            let scale = self.scale();
+            self.ask(at, Operation::Rescale(scale));
+            at += self.ms(0, 900);
+        }
+    }
+
+    fn state(&mut self) -> StateAt {
+        match self.random.random_range(0..3) {
+            0 => StateAt::Newest,
+            1 => StateAt::Checkpoint(self.pick()),
+            _ => StateAt::Savepoint(self.pick()),
+        }
+    }
+
+    /// Savepoints, copies, jobs that go on under another number; and what is not needed goes.
+    fn states(&mut self) {
+        for _ in 0..self.random.random_range(1..=5) {
+            let (at, gone) = self.span(100, 15_000);
+            let (job, at_state) = (self.pick(), self.state());
+            self.ask(at, Operation::Save { job, at: at_state });
+            if self.random.random_bool(0.7) {
+                let savepoint = self.pick();
+                self.ask(gone, Operation::DropSavepoint { savepoint });
+            }
+        }
+        for _ in 0..self.random.random_range(0..=2) {
+            let (at, gone) = self.span(500, 12_000);
+            let (job, at_state) = (self.pick(), self.state());
+            self.ask(at, Operation::Fork { job, at: at_state });
+            if self.random.random_bool(0.3) {
+                let fork = self.pick();
+                self.ask(gone, Operation::CancelFork { fork });
+            }
+        }
+        for _ in 0..self.random.random_range(0..=2) {
+            let (at, job) = (self.span(0, 0).0, self.pick());
+            self.ask(at, Operation::StopAndRestore { job });
+            let (at, job) = (self.faults_end, self.pick());
+            self.ask(at, Operation::Forget { job });
         }
     }
 
@@ -283,8 +416,8 @@ impl Drawing {
         let add = self.ms(3_000, 12_000);
         let remove = add + self.ms(3_000, 9_000);
         let id = self.random.random_range(1..=3);
-        self.schedule.push((add, Action::AddNode));
-        self.schedule.push((remove, Action::RemoveNode { id }));
+        self.ask(add, Operation::AddNode { id: NEWCOMER });
+        self.ask(remove, Operation::RemoveNode { id });
     }
 }
 
@@ -316,13 +449,18 @@ mod tests {
         let schedules = (0..200).flat_map(|seed| draw(seed).1);
         let kinds = schedules.map(|(_, action)| match action {
             Action::Store { fault, .. } => format!("{fault:?}"),
-            action => {
-                let text = format!("{action:?}");
-                text.split([' ', '{']).next().unwrap_or_default().to_owned()
-            }
+            Action::Depose { how, rerouting, .. } => format!("{how:?} {rerouting}"),
+            Action::Ask(Operation::Rescale(Scale::Operator(..))) => "Operator".to_owned(),
+            Action::Ask(operation) => name(&format!("{operation:?}")),
+            action => name(&format!("{action:?}")),
         });
         let kinds: std::collections::BTreeSet<String> = kinds.collect();
-        // Seven of the store, nine others.
-        assert_eq!(kinds.len(), 16, "{kinds:?}");
+        // Seven of the store, eight that come to a leader, ten operations, seven others.
+        assert_eq!(kinds.len(), 32, "{kinds:?}");
+    }
+
+    fn name(text: &str) -> String {
+        let end = text.find([' ', '{', '(']).unwrap_or(text.len());
+        text[..end].to_owned()
     }
 }

@@ -17,9 +17,9 @@ use turmoil::{Builder, Sim};
 
 use crate::{
     ambient, hosts, oracle,
-    plan::{self, Action, Shape, control_hosts, state_hosts, worker_hosts},
+    plan::{self, Action, Deposition, NEWCOMER, Shape, control_hosts, state_hosts, worker_hosts},
     trace::Trace,
-    world::{Operation, World},
+    world::World,
 };
 
 /// What one step takes of simulated time.
@@ -30,8 +30,6 @@ const DEADLINE: Duration = Duration::from_secs(240);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long whoever watches over processes waits before one that has ended is started again.
 const RESTART: Duration = Duration::from_secs(1);
-/// The node that joins later.
-const NEWCOMER: u64 = 4;
 
 /// How a seed is run.
 #[derive(Clone, Debug)]
@@ -99,6 +97,8 @@ struct Run<'w> {
     dead: BTreeSet<String>,
     gone: BTreeSet<String>,
     restarts: BTreeMap<String, Duration>,
+    /// Ends of what has come over a leader.
+    ends: Vec<(Duration, Action)>,
 }
 
 impl<'w> Run<'w> {
@@ -152,6 +152,7 @@ impl<'w> Run<'w> {
             dead: BTreeSet::new(),
             gone: BTreeSet::new(),
             restarts: BTreeMap::new(),
+            ends: Vec::new(),
         }
     }
 
@@ -164,13 +165,26 @@ impl<'w> Run<'w> {
             while let Some((_, action)) = schedule.next_if(|(at, _)| *at <= now) {
                 self.act(action);
             }
+            for (how, lasting) in self.world.take_due() {
+                self.depose(how, lasting);
+            }
+            for (_, action) in self
+                .ends
+                .extract_if(.., |(at, _)| *at <= now)
+                .collect::<Vec<_>>()
+            {
+                self.act(action);
+            }
+            if schedule.peek().is_none() && self.ends.is_empty() {
+                self.world.all_is_asked();
+            }
             self.restart();
             self.step()?;
             if now >= look_at {
                 self.world.look_at_output();
+                self.world.check_held();
                 look_at = now + LOOK;
             }
-            // Faults that are still to come find a cluster without work.
             if self.done.get() && self.tidy() {
                 break;
             }
@@ -211,11 +225,9 @@ impl<'w> Run<'w> {
         }
     }
 
-    /// Whether the jobs' files have gone, after nothing was on its way.
+    /// Whether the jobs and their files have gone, after nothing was on its way.
     fn tidy(&self) -> bool {
-        let files =
-            |state: &coordinator::meta::MetaState| state.jobs.values().any(|job| job.has_files);
-        !self.world.metadata(files)
+        self.world.metadata(|state| state.jobs.is_empty())
             && !self.world.bucket.is_busy()
             && oracle::leaked(self.world).is_empty()
     }
@@ -251,12 +263,45 @@ impl<'w> Run<'w> {
                 let until = self.sim.elapsed() + lasting;
                 self.world.bucket.begin(fault, until);
             }
-            Action::Rescale { parallelism } => {
-                self.world.request(Operation::Rescale { parallelism });
-            }
-            Action::AddNode => self.world.request(Operation::AddNode { id: NEWCOMER }),
-            Action::RemoveNode { id } => self.world.request(Operation::RemoveNode { id }),
+            Action::Leave { host, away } => self.world.tell_to_leave(&host, away),
+            Action::Depose {
+                how,
+                lasting,
+                rerouting: true,
+            } => self.world.arm(how, lasting),
+            Action::Depose { how, lasting, .. } => self.depose(how, lasting),
+            Action::Ask(operation) => self.world.request(operation),
         }
+    }
+
+    /// Something happens to whoever leads the control plane.
+    fn depose(&mut self, how: Deposition, lasting: Duration) {
+        let Some(host) = self.world.leader() else {
+            return;
+        };
+        let now = self.sim.elapsed();
+        let end = (now + lasting).min(self.world.shape.faults_end).max(now);
+        let (from, to) = (vec![host.clone()], self.others(&host));
+        let (lossy, start) = (true, Action::Start { host: host.clone() });
+        let (begins, ends) = match how {
+            Deposition::Kill | Deposition::Power => {
+                let power = how == Deposition::Power;
+                (Action::Kill { host, power }, start)
+            }
+            Deposition::Pause => {
+                let resume = Action::Resume { host: host.clone() };
+                (Action::Pause { host }, resume)
+            }
+            Deposition::Cut => {
+                let heal = Action::Heal {
+                    from: from.clone(),
+                    to: to.clone(),
+                };
+                (Action::Cut { from, to, lossy }, heal)
+            }
+        };
+        self.act(begins);
+        self.ends.push((end, ends));
     }
 
     fn others(&self, host: &str) -> Vec<String> {
@@ -318,7 +363,9 @@ impl<'w> Run<'w> {
             if why.contains("was removed") {
                 self.gone.insert(host);
             } else {
-                self.restarts.insert(host, now + RESTART);
+                let left = self.world.away(&host).filter(|_| why == hosts::LEFT);
+                let after = left.unwrap_or(RESTART);
+                self.restarts.insert(host, now + after);
             }
         }
         let due = self.restarts.iter().filter(|(_, at)| **at <= now);

@@ -1,5 +1,5 @@
-//! What outlives every host, and what must hold at every moment: disks, the store, the trace, and
-//! what is seen of the metadata, of watermarks, of output.
+//! What outlives every host, and what must hold at every moment: disks, the store, the trace, what is
+//! asked of whom, and what is seen of watermarks and of output.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -9,16 +9,24 @@ use std::{
 };
 
 use consensus::testing::SimDisk;
-use coordinator::meta::{JobRecord, MetaState};
 use proto::{
     control::{JobMetrics, OperatorMetrics},
-    log::LogObject,
-    types::{Epoch, Generation, JobId},
+    types::JobId,
 };
 use rand::{SeedableRng as _, rngs::SmallRng};
+use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{ambient, bucket::Bucket, plan::Shape, trace::Trace, weather::Weather};
+use crate::{
+    ambient,
+    bucket::Bucket,
+    metadata::Seen,
+    operation::Operation,
+    oracle,
+    plan::{Deposition, Shape},
+    trace::Trace,
+    weather::Weather,
+};
 
 /// Everything that is not inside a host.
 pub struct World {
@@ -36,18 +44,31 @@ pub struct World {
 }
 
 #[derive(Default)]
-struct Inner {
+pub(crate) struct Inner {
     disks: BTreeMap<u64, SimDisk>,
     starts: BTreeMap<String, u64>,
     ended: Vec<(String, String)>,
     violations: Vec<String>,
-    seen: Seen,
+    pub(crate) seen: Seen,
     compared: u64,
     watermarks: BTreeMap<Place, (Duration, i64)>,
     files: BTreeSet<PathBuf>,
     requests: VecDeque<Operation>,
+    /// Requests that are not carried out yet.
+    open_requests: usize,
+    all_asked: bool,
     newcomer_wanted: bool,
+    /// Jobs that somebody has cancelled.
+    cancelled: BTreeSet<String>,
     late: BTreeSet<String>,
+    /// How workers are told to leave, and for how long they are to be away.
+    leaving: BTreeMap<String, watch::Sender<bool>>,
+    away: BTreeMap<String, Duration>,
+    /// Who said last that it leads the control plane.
+    leader: Option<String>,
+    /// What is to happen to the leader as soon as a routing is noted.
+    armed: Vec<(Deposition, Duration)>,
+    due: Vec<(Deposition, Duration)>,
 }
 
 /// A task began at one time, whenever it is asked how old it is; figures are not all as new.
@@ -67,33 +88,6 @@ fn began(figures: &OperatorMetrics) -> Duration {
 /// A task's operator on a process: host, which start of it, job, node, index.
 type Place = (String, u64, JobId, String, u32);
 
-/// The newest metadata that any node has applied.
-#[derive(Default)]
-struct Seen {
-    index: u64,
-    state: MetaState,
-}
-
-/// What an operator asks of the control plane.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Operation {
-    /// To run all jobs with so many tasks per fragment.
-    Rescale {
-        /// So many.
-        parallelism: u32,
-    },
-    /// To take a node in.
-    AddNode {
-        /// Its number.
-        id: u64,
-    },
-    /// To let a node go.
-    RemoveNode {
-        /// Its number.
-        id: u64,
-    },
-}
-
 impl World {
     /// A world in which nothing has happened.
     #[must_use]
@@ -109,7 +103,7 @@ impl World {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -163,6 +157,7 @@ impl World {
         if matches!(operation, Operation::AddNode { .. }) {
             inner.newcomer_wanted = true;
         }
+        inner.open_requests += 1;
         inner.requests.push_back(operation);
     }
 
@@ -171,113 +166,89 @@ impl World {
         self.lock().requests.pop_front()
     }
 
+    /// A request is carried out, or cannot be.
+    pub fn request_is_done(&self) {
+        let mut inner = self.lock();
+        inner.open_requests = inner.open_requests.saturating_sub(1);
+    }
+
+    /// Nothing more will be asked.
+    pub fn all_is_asked(&self) {
+        self.lock().all_asked = true;
+    }
+
+    /// Whether all is asked, and carried out.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let inner = self.lock();
+        inner.all_asked && inner.open_requests == 0
+    }
+
+    /// Somebody is about to cancel a job.
+    pub fn cancel(&self, job: String) {
+        self.lock().cancelled.insert(job);
+    }
+
+    /// Whether somebody has cancelled a job.
+    #[must_use]
+    pub fn is_cancelled(&self, job: &str) -> bool {
+        self.lock().cancelled.contains(job)
+    }
+
+    /// How a worker's new process is told to leave.
+    pub fn leave_signal(&self, host: &str) -> watch::Receiver<bool> {
+        let (sender, receiver) = watch::channel(false);
+        self.lock().leaving.insert(host.to_owned(), sender);
+        receiver
+    }
+
+    /// Tells a worker to leave, and to come back so long after it has.
+    pub fn tell_to_leave(&self, host: &str, away: Duration) {
+        let mut inner = self.lock();
+        inner.away.insert(host.to_owned(), away);
+        if let Some(leaving) = inner.leaving.get(host) {
+            leaving.send_replace(true);
+        }
+    }
+
+    /// How long a worker that has left is to be away.
+    #[must_use]
+    pub fn away(&self, host: &str) -> Option<Duration> {
+        self.lock().away.get(host).copied()
+    }
+
+    /// A node of the control plane leads.
+    pub fn leads(&self, host: &str) {
+        self.trace.line(format_args!("{host} leads"));
+        self.lock().leader = Some(host.to_owned());
+    }
+
+    /// Who leads the control plane, as far as is known.
+    #[must_use]
+    pub fn leader(&self) -> Option<String> {
+        self.lock().leader.clone()
+    }
+
+    /// The leader loses its place as soon as a routing is noted.
+    pub fn arm(&self, how: Deposition, lasting: Duration) {
+        self.lock().armed.push((how, lasting));
+    }
+
+    /// A routing is noted.
+    pub(crate) fn spring(&self) {
+        let inner = &mut *self.lock();
+        inner.due.append(&mut inner.armed);
+    }
+
+    /// What is to happen to the leader now.
+    pub fn take_due(&self) -> Vec<(Deposition, Duration)> {
+        std::mem::take(&mut self.lock().due)
+    }
+
     /// Whether the fourth node is to run.
     #[must_use]
     pub fn newcomer_wanted(&self) -> bool {
         self.lock().newcomer_wanted
-    }
-
-    /// A node has applied so many commands, and this is what they came to.
-    pub fn observe(&self, index: u64, state: &MetaState) {
-        let mut inner = self.lock();
-        if index <= inner.seen.index {
-            return;
-        }
-        let before = std::mem::replace(
-            &mut inner.seen,
-            Seen {
-                index,
-                state: state.clone(),
-            },
-        );
-        drop(inner);
-        for (id, job) in &state.jobs {
-            self.compare(*id, before.state.jobs.get(id), job);
-        }
-        for id in before.state.jobs.keys() {
-            if !state.jobs.contains_key(id) {
-                self.trace.line(format_args!("meta {id} is forgotten"));
-            }
-        }
-    }
-
-    /// Looks at the newest metadata.
-    pub fn metadata<R>(&self, look: impl FnOnce(&MetaState) -> R) -> R {
-        look(&self.lock().seen.state)
-    }
-
-    fn compare(&self, id: JobId, before: Option<&JobRecord>, now: &JobRecord) {
-        let generation = before.map_or(Generation::default(), |job| job.generation);
-        let committed = before.map_or(Epoch::ZERO, |job| job.committed);
-        if now.generation < generation || now.committed < committed {
-            let (g, c) = (now.generation, now.committed);
-            self.violate(format!("{id} went back to {g}, epoch {c}"));
-        }
-        if now.generation > generation {
-            let (g, first) = (now.generation, now.first);
-            self.trace
-                .line(format_args!("meta {id} begins {g} at epoch {first}"));
-            self.check_first(id, now);
-        }
-        if now.committed > committed {
-            let (g, c) = (now.generation, now.committed);
-            self.trace
-                .line(format_args!("meta {id} commits {c} of {g}"));
-            self.check_objects(id, committed, now);
-        }
-        if before.is_some_and(|job| job.owners != now.owners) {
-            self.trace
-                .line(format_args!("meta {id} owners {:?}", now.owners));
-        }
-        if let Some(outcome) = &now.outcome
-            && before.is_none_or(|job| job.outcome.is_none())
-        {
-            self.trace.line(format_args!(
-                "meta {id} ends {:?} {:?}",
-                outcome.state, outcome.error
-            ));
-        }
-    }
-
-    /// A generation's epochs lie above all that an older one has named.
-    fn check_first(&self, id: JobId, job: &JobRecord) {
-        let folder = format!("jobs/{}/log/", id.0);
-        let origin = |name: &String| {
-            let mut parts = name.split_once(&folder)?.1.split('/');
-            let generation: u64 = parts.next()?.parse().ok()?;
-            let epoch: u64 = parts.next()?.parse().ok()?;
-            Some((generation, epoch))
-        };
-        let objects = self.bucket.objects();
-        let named = objects.keys().filter_map(origin);
-        let of_older = named.filter(|(generation, _)| *generation < job.generation.0);
-        let highest = of_older.map(|(_, epoch)| epoch).max();
-        if highest.is_some_and(|highest| highest >= job.first.0) {
-            let (g, first) = (job.generation, job.first);
-            self.violate(format!(
-                "{id}: {g} begins at epoch {first}, and an older one has named {highest:?}"
-            ));
-        }
-    }
-
-    /// What is committed is in the store.
-    fn check_objects(&self, id: JobId, after: Epoch, job: &JobRecord) {
-        let objects = self.bucket.objects();
-        let new = |log: &BTreeMap<Epoch, Vec<LogObject>>| {
-            let new = log.range(after.next()..).flat_map(|(_, objects)| objects);
-            new.cloned().collect::<Vec<_>>()
-        };
-        for object in new(&job.log).into_iter().chain(new(&job.output)) {
-            let path = format!("jobs/{}/log/{}", id.0, object.name);
-            let there = objects.iter().find(|(name, _)| name.ends_with(&path));
-            if there.is_none_or(|(_, bytes)| *bytes != object.bytes) {
-                let committed = job.committed;
-                self.violate(format!(
-                    "{id}: epoch {committed} is committed without {}",
-                    object.name
-                ));
-            }
-        }
     }
 
     /// What a worker measures at the moment.
@@ -322,8 +293,8 @@ impl World {
 
     /// Takes files of sinks into the trace that were not there before.
     pub fn look_at_output(&self) {
-        for table in crate::oracle::TABLES {
-            self.look_at(&self.output.join(table));
+        for folder in oracle::folders(&self.output) {
+            self.look_at(&folder);
         }
     }
 

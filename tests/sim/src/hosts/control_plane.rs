@@ -78,6 +78,11 @@ async fn node(world: &Arc<World>, host: &str, id: u64) -> Result<Infallible, Str
     tokio::spawn(observe(Arc::clone(world), consensus.clone()));
 
     let (roles, role) = watch::channel(Role::Follower(None));
+    tokio::spawn(observe_role(
+        Arc::clone(world),
+        host.to_owned(),
+        role.clone(),
+    ));
     let (answerer, answers) = watch::channel(Answerer::Elsewhere(None));
     let clock = SystemClock::default();
     let wall = Arc::new(move || wall_ms(&clock));
@@ -127,5 +132,14 @@ async fn observe(world: Arc<World>, consensus: Consensus<MetaMachine>) {
     while applied.changed().await.is_ok() {
         let index = *applied.borrow_and_update();
         consensus.with_machine(|machine| world.observe(index, machine.state()));
+    }
+}
+
+/// Shows the world when the node leads.
+async fn observe_role(world: Arc<World>, host: String, mut role: watch::Receiver<Role>) {
+    while role.changed().await.is_ok() {
+        if matches!(*role.borrow_and_update(), Role::Leader(_)) {
+            world.leads(&host);
+        }
     }
 }

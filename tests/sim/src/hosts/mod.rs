@@ -19,7 +19,7 @@ pub use client::run as client;
 pub use control_plane::{newcomer, run as control_plane};
 pub use operator::run as operator;
 pub use state_node::run as state_node;
-pub use worker::run as worker;
+pub use worker::{LEFT, run as worker};
 
 use crate::{
     network::{Simulated, TIER_PORT},

@@ -11,10 +11,12 @@ use millstream::cluster::{KnownRoutes, ToLeader};
 use rand::RngCore as _;
 use remote_store::{RemoteConfig, RemoteLimits, RemoteStore, Routes};
 use rpc::{exchange_server, tonic::service::Routes as Served};
-use tokio::sync::watch;
 
 use super::{LOOK, dial, process, tls};
 use crate::{network::tier_connections, world::World};
+
+/// Why a worker has ended that was told to leave.
+pub const LEFT: &str = "it has left";
 
 /// Runs it.
 ///
@@ -28,11 +30,10 @@ async fn work(world: &Arc<World>, host: &str) -> Result<Infallible, String> {
     let (start, mut random) = world.start(host);
     let told = |error: &dyn std::fmt::Display| error.to_string();
     let routes = Routes::default();
-    let (_stays, leave) = watch::channel(false);
     let config = AgentConfig {
         dial: dial(host, &mut random),
         owners: Arc::new(KnownRoutes::new(routes.clone())),
-        leave,
+        leave: world.leave_signal(host),
     };
     let (agent, leader) = Agent::new(config).map_err(|error| told(&error))?;
     let remote = RemoteConfig {
@@ -63,7 +64,7 @@ async fn work(world: &Arc<World>, host: &str) -> Result<Infallible, String> {
     let routes = Served::new(exchange_server(server));
     tokio::select! {
         ended = agent.run(config) => match ended {
-            Ok(()) => Err("nobody asked it to leave".to_owned()),
+            Ok(()) => Err(LEFT.to_owned()),
             Err(error) => Err(error.to_string()),
         },
         served = rpc::serve_wires(connections, routes, std::future::pending()) => {
