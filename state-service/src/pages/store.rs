@@ -224,7 +224,7 @@ impl Shared {
         if self.unreadable.load(Ordering::Relaxed) {
             self.check_writable()?;
         }
-        let snapshot = self.db.snapshot().map_err(PageError::of("reading"))?;
+        let snapshot = self.db.snapshot().map_err(|error| self.no_view(error))?;
         // Still behind the gate: a compaction sees either the view or no later layout than it.
         let hold = self.views.hold(&published.layout);
         Ok(View {
@@ -233,6 +233,18 @@ impl Shared {
             version: published.version,
             _hold: hold,
         })
+    }
+
+    /// Why the database gives no view. One that has closed itself, since something that it does in the
+    /// background failed, goes on telling of that failure however well the object store is by now.
+    fn no_view(&self, error: slatedb::Error) -> PageError {
+        let why = PageError::of("reading")(error);
+        match (self.db.status().close_reason, why) {
+            (Some(_), PageError::Unavailable { why, .. }) => {
+                self.set_broken(PageError::Reopen(format!("the database was closed: {why}")))
+            }
+            (_, why) => why,
+        }
     }
 
     /// The layouts that readers work with at the moment.

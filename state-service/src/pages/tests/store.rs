@@ -20,6 +20,26 @@ use crate::{
     testing::{Fault, FaultStore, Request, RequestKind},
 };
 
+#[tokio::test(start_paused = true)]
+async fn a_database_that_closed_itself_is_to_be_opened_again() {
+    let mut shard = Shard::new().await;
+    shard.flush(1, &rows(0..20, 1, Some(b"v"))).await;
+    // It looks at its manifest now and then, and gives up.
+    shard.link.cut_after(0);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    shard.link.cut_after(i64::MAX);
+    let request = KeyRequest {
+        table: TABLE,
+        namespace: 0,
+        hash: hash(3),
+        sub: None,
+    };
+    let read = shard.store.read(&[request]).await;
+    assert!(matches!(read, Err(PageError::Reopen(_))), "{read:?}");
+    assert_eq!(shard.crash().await, Epoch(1));
+    shard.check().await;
+}
+
 #[tokio::test]
 async fn a_second_writer_fences_the_first() {
     let mut shard = Shard::new().await;
