@@ -112,11 +112,14 @@ impl ObjectStore for Link {
 
     async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
         self.read()?;
+        // As over a network, others come between.
+        tokio::task::yield_now().await;
         self.store.get_opts(at, options).await
     }
 
     async fn get_ranges(&self, at: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.read()?;
+        tokio::task::yield_now().await;
         self.store.get_ranges(at, ranges).await
     }
 

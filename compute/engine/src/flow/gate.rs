@@ -348,6 +348,28 @@ mod tests {
     }
 
     #[test]
+    fn after_a_change_of_the_routing_time_waits_for_the_slowest_new_channel() {
+        let (senders, mut gate) = gate(&[2]);
+        senders[0][0].send(Element::Watermark(100));
+        senders[0][1].send(Element::Watermark(200));
+        assert_eq!(drain(&mut gate), ["Watermark(0, 100)"]);
+        senders[0].iter().for_each(|sender| sender.send(barrier(1)));
+        assert_eq!(drain(&mut gate).len(), 1);
+        // The split that is at 100 moves to the task that stood at 200.
+        let (moved, receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| channel(1000)).unzip();
+        gate.reroute(0, receivers);
+        moved[0].send(Element::Watermark(300));
+        assert!(
+            drain(&mut gate).is_empty(),
+            "the other has not told its own"
+        );
+        moved[1].send(Element::Watermark(100));
+        assert!(drain(&mut gate).is_empty());
+        moved[1].send(Element::Watermark(150));
+        assert_eq!(drain(&mut gate), ["Watermark(0, 150)"]);
+    }
+
+    #[test]
     fn barriers_align_over_all_inputs() {
         let (senders, mut gate) = gate(&[1, 2]);
         senders[0][0].send(barrier(3));

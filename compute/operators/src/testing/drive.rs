@@ -294,7 +294,8 @@ impl<'a> Run<'a> {
     /// them is forgotten, and read again.
     fn move_key_groups(&mut self) {
         let all = self.scope.clone();
-        let half = all.owned.iter().filter(|group| group.0 % 2 == 0);
+        let half = self.random(2) as u16;
+        let half = all.owned.iter().filter(|group| group.0 % 2 == half);
         let fewer = TaskScope {
             owned: half.collect(),
             ..all.clone()

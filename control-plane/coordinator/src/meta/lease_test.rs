@@ -206,6 +206,33 @@ fn files_stay_until_those_of_an_ended_fork_are_deleted() {
 }
 
 #[test]
+fn a_job_that_begins_with_higher_epochs_goes_on_above_them() {
+    let mut world = World::with_job();
+    world.commits(JOB, 40);
+    world.fork(RestoreAt::Newest);
+    let newest = world.state.jobs[&JOB].committed;
+    let fork = |world: &World| world.state.jobs[&FORK].clone();
+    assert_eq!(fork(&world).committed, newest);
+    // Generations without commits leave their epochs behind, too.
+    for _ in 0..3 {
+        let (before, current) = (fork(&world).first, fork(&world).generation);
+        let begun = world.change(Change::Begin {
+            job: FORK,
+            generation: current.next(),
+        });
+        let first = fork(&world).first;
+        assert_eq!(
+            begun,
+            Answer::Begun {
+                restored: newest,
+                first
+            }
+        );
+        assert!(first > newest && first > before, "{first}");
+    }
+}
+
+#[test]
 fn a_fork_owes_nothing_of_what_was_before_its_birth() {
     let mut world = World::with_job();
     world.commits(JOB, 3);

@@ -12,7 +12,10 @@ use proto::{
 };
 
 use super::*;
-use crate::JobState;
+use crate::{
+    JobState,
+    place::{Parallelism, Routing},
+};
 
 const JOB: JobId = JobId(1);
 
@@ -205,6 +208,59 @@ fn an_epoch_is_committed_only_after_the_last_committed_one() {
     );
     // Numbers of epochs in which nothing changed are left out.
     assert_eq!(cluster.commit(1, 16, 19), trimmed(&[]));
+}
+
+fn routing(version: u32) -> Routing {
+    Routing {
+        version,
+        parallelism: Parallelism::uniform(4),
+        tasks: Vec::new(),
+        groups: BTreeMap::new(),
+        place: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn a_routing_counts_with_the_commit_of_its_epoch_and_with_nothing_else() {
+    let mut cluster = Cluster::with_job();
+    let reroute = |cluster: &mut Cluster, generation, epoch, version| {
+        cluster.change(Change::Reroute {
+            job: JOB,
+            generation: Generation(generation),
+            epoch: Epoch(epoch),
+            routing: routing(version),
+        })
+    };
+    let in_force = |cluster: &Cluster| {
+        let job = &cluster.state.jobs[&JOB];
+        job.routing.as_ref().map(|routing| routing.version)
+    };
+    cluster.begin(1);
+    cluster.commit(1, 0, 16);
+    // Noted with 17; the leader dies when some sources have that barrier. The next one begins anew,
+    // and whatever was on its way does not count.
+    assert_eq!(reroute(&mut cluster, 1, 17, 1), Answer::Done);
+    cluster.begin(2);
+    let first = cluster.state.jobs[&JOB].first.0;
+    assert!(matches!(cluster.commit(1, 16, 17), Answer::Refused(_)));
+    cluster.commit(2, 16, first);
+    assert_eq!(in_force(&cluster), None);
+    assert!(matches!(
+        reroute(&mut cluster, 1, first + 1, 1),
+        Answer::Refused(_)
+    ));
+    assert!(matches!(
+        reroute(&mut cluster, 2, first, 2),
+        Answer::Refused(_)
+    ));
+    // A commit of an epoch before says nothing yet; that of its own makes it count for whoever leads.
+    assert_eq!(reroute(&mut cluster, 2, first + 2, 2), Answer::Done);
+    cluster.commit(2, first, first + 1);
+    assert_eq!(in_force(&cluster), None);
+    cluster.commit(2, first + 1, first + 2);
+    assert_eq!(in_force(&cluster), Some(2));
+    cluster.begin(3);
+    assert_eq!(in_force(&cluster), Some(2));
 }
 
 #[test]
