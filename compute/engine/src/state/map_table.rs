@@ -304,31 +304,46 @@ mod tests {
         fn memory(&self) -> usize {
             self.0.len()
         }
+
+        fn free_memory(&self, free_slots: usize) -> usize {
+            free_slots
+        }
     }
 
-    /// A table with one key.
+    /// A table, and one of its keys. All keys are of one key group.
     struct One {
         table: MapTable<Bytes>,
         key: KeyBatch,
     }
 
+    fn encoder() -> KeyEncoder {
+        KeyEncoder::new(vec![0], vec![DataType::Int64]).expect("an encoder")
+    }
+
+    fn one_group() -> KeyGroupCount {
+        KeyGroupCount::new(1).expect("a power of two")
+    }
+
+    fn key(value: i64) -> KeyBatch {
+        let key = encoder().encode_arrays(&[Arc::new(Int64Array::from(vec![value]))], 1);
+        key.expect("a key")
+    }
+
     impl One {
         fn new(partial: bool) -> One {
-            let encoder = KeyEncoder::new(vec![0], vec![DataType::Int64]).expect("an encoder");
-            let key = encoder.encode_arrays(&[Arc::new(Int64Array::from(vec![7]))], 1);
             let scope = TaskScope {
                 index: 0,
                 parallelism: 1,
-                owned: KeyGroupSet::all(KeyGroupCount::DEFAULT),
-                key_groups: KeyGroupCount::DEFAULT,
+                owned: KeyGroupSet::all(one_group()),
+                key_groups: one_group(),
                 batch_rows: 7,
                 restored: Epoch(1),
                 came: None,
             };
             let (id, values) = (TableId(1), Bytes(Vec::new()));
             One {
-                table: MapTable::new(id, 0, encoder.width(), &scope, partial, values),
-                key: key.expect("a key"),
+                table: MapTable::new(id, 0, encoder().width(), &scope, partial, values),
+                key: key(7),
             }
         }
 
@@ -418,6 +433,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_deleted_before_others_went_is_read_again_if_it_never_was() {
+        let mut one = One::committed();
+        // So is another key, which memory has no room for after the first one was deleted.
+        one.key = key(8);
+        one.set(5);
+        one.freeze(2);
+        one.take();
+        one.table.committed(Epoch(2));
+        let slot = one.slot();
+        one.key = key(7);
+        one.table.remove(one.slot());
+        one.freeze(3);
+        one.take();
+        one.table.evict(&[slot]);
+        assert!(!one.is_asked_for(), "it is known to be gone");
+        let mut dirty = HashSet::new();
+        one.table.roll_back(Epoch(2), &mut dirty);
+        one.table.forget_dirty(&dirty);
+        assert!(one.is_asked_for());
+        one.reply();
+        assert_eq!(one.value(), Some(5));
+    }
+
+    #[test]
     fn a_reply_changes_nothing_that_is_newer() {
         let mut one = One::new(true);
         assert!(one.is_asked_for());
@@ -430,10 +469,7 @@ mod tests {
     #[test]
     fn nothing_that_was_kept_of_a_key_group_answers_when_it_comes_back() {
         let mut one = One::committed();
-        let (all, none) = (
-            KeyGroupSet::all(KeyGroupCount::DEFAULT),
-            KeyGroupSet::default(),
-        );
+        let (all, none) = (KeyGroupSet::all(one_group()), KeyGroupSet::default());
         let change = |left: &KeyGroupSet, came: &KeyGroupSet| Reassigned {
             epoch: Epoch(1),
             left: left.clone(),

@@ -150,6 +150,8 @@ struct Run<'a> {
     /// Frozen, and not yet committed.
     freezing: bool,
     random: u64,
+    /// Which half of the key groups moves.
+    half: u16,
 }
 
 impl<'a> Run<'a> {
@@ -178,6 +180,7 @@ impl<'a> Run<'a> {
             committed: Epoch::ZERO,
             freezing: false,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            half: (seed % 2) as u16,
         }
     }
 
@@ -294,8 +297,7 @@ impl<'a> Run<'a> {
     /// them is forgotten, and read again.
     fn move_key_groups(&mut self) {
         let all = self.scope.clone();
-        let half = self.random(2) as u16;
-        let half = all.owned.iter().filter(|group| group.0 % 2 == half);
+        let half = all.owned.iter().filter(|group| group.0 % 2 == self.half);
         let fewer = TaskScope {
             owned: half.collect(),
             ..all.clone()
