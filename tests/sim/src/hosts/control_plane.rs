@@ -75,14 +75,9 @@ async fn node(world: &Arc<World>, host: &str, id: u64) -> Result<Infallible, Str
     let (disk, machine) = (world.disk(id), MetaMachine::default());
     let consensus = Consensus::start_on(config, &disk, machine, link).await;
     let consensus = consensus.map_err(|error| told(&error))?;
-    tokio::spawn(observe(Arc::clone(world), consensus.clone()));
 
     let (roles, role) = watch::channel(Role::Follower(None));
-    tokio::spawn(observe_role(
-        Arc::clone(world),
-        host.to_owned(),
-        role.clone(),
-    ));
+    show(world, host, &consensus, &role);
     let (answerer, answers) = watch::channel(Answerer::Elsewhere(None));
     let clock = SystemClock::default();
     let wall = Arc::new(move || wall_ms(&clock));
@@ -124,6 +119,18 @@ async fn node(world: &Arc<World>, host: &str, id: u64) -> Result<Infallible, Str
             _ => Err("the log has stopped".to_owned()),
         },
     }
+}
+
+/// Has the world see what the node applies, and when it leads.
+fn show(
+    world: &Arc<World>,
+    host: &str,
+    consensus: &Consensus<MetaMachine>,
+    role: &watch::Receiver<Role>,
+) {
+    tokio::spawn(observe(Arc::clone(world), consensus.clone()));
+    let (world, host) = (Arc::clone(world), host.to_owned());
+    tokio::spawn(observe_role(world, host, role.clone()));
 }
 
 /// Shows the world what the node has applied.
