@@ -96,6 +96,16 @@ pub const STATE_REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 /// How long one attempt to reach the metadata may take.
 pub const METADATA_ATTEMPT: Duration = Duration::from_secs(10);
 
+/// Exports and imports of which is known how far they are.
+pub const TRANSFER_STATUSES_MAX: usize =
+    coordinator::caps::TRANSFERS_MAX + coordinator::caps::TRANSFERS_ENDED_MAX;
+
+/// How long whoever asks for an export or an import waits to hear that something stands in its way.
+pub const TRANSFER_CHECK_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Bytes of the URL of a place to export to or to import from.
+pub const TRANSFER_URL_BYTES: usize = 2048;
+
 /// Pause after a failed attempt to reach the metadata, doubled up to a limit.
 pub const METADATA_PAUSE: Duration = Duration::from_millis(20);
 

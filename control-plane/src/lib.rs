@@ -30,7 +30,8 @@ pub mod workers;
 pub use coordinator::JobState;
 pub use coordinator::meta::{JobRecord, JobSpec, SelectColumns};
 pub use jobs::{
-    Driver, ExceptionRecord, JobEntry, Jobs, JobsError, Scale, Script, SubmitError, Tiers,
+    Driver, ExceptionRecord, JobEntry, Jobs, JobsError, Replacement, Scale, Script, SubmitError,
+    Tiers,
 };
 pub use links::{StateNodeLink, WorkerLink};
 pub use restore::{Fork, Restore, RestoreError};

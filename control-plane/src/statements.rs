@@ -2,8 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coordinator::{meta::Catalog, place};
-use proto::{control::JobOptions, plan::row_type};
+use coordinator::{
+    meta::{Catalog, OriginSpec, RestoreAt, UpgradeMode},
+    place,
+};
+use proto::{control::JobOptions, plan::row_type, types::JobId};
 use sql::{
     PlanOptions,
     error::SqlError,
@@ -14,7 +17,7 @@ use sql::{
 use tracing::{Instrument as _, info_span};
 
 use crate::{
-    JobEntry, JobSpec, Jobs, JobsError, Script, SelectColumns, SubmitError,
+    JobEntry, JobSpec, Jobs, JobsError, Replacement, Script, SelectColumns, SubmitError,
     caps::{JOB_NAME_CHARS, JOBS_ACTIVE_MAX, SQL_BYTES_MAX},
     restore::{Fork, Restore, RestoreError},
 };
@@ -173,6 +176,57 @@ impl Statements {
         self.jobs.check_kept(true)?;
         let spec = fork.spec(&source.spec, &self.session())?;
         Ok(self.jobs.submit(spec).await?)
+    }
+
+    /// Has the one job of a script take another job's place, with its state or without; which job that
+    /// is, unless the other one has to end before.
+    ///
+    /// # Errors
+    /// As [`Statements::execute`]; the job runs on as it did then.
+    pub async fn upgrade(
+        &self,
+        job: JobId,
+        script: &str,
+        mode: UpgradeMode,
+        savepoint: Option<String>,
+        allow_unclaimed: bool,
+    ) -> Result<Option<JobId>, StatementsError> {
+        let _turn = self.turn.lock().await;
+        let at = RestoreAt::Newest;
+        let restore = (mode != UpgradeMode::Stateless).then_some(Restore {
+            origin: OriginSpec { job, at },
+            allow_unclaimed,
+        });
+        let (prepared, session) = self.prepare(script, restore.as_ref())?;
+        let mut specs = prepared.into_iter().filter_map(|prepared| match prepared {
+            Prepared::Job(spec) => Some(*spec),
+            Prepared::Done(_) => None,
+        });
+        let spec = specs.next().ok_or(RestoreError::NoJob)?;
+        if specs.next().is_some() {
+            return Err(RestoreError::OneJob.into());
+        }
+        if spec.select.is_some() {
+            return Err(RestoreError::Select.into());
+        }
+        let (before, version) = {
+            let shared = self.lock();
+            (shared.session.statements(), shared.version)
+        };
+        let statements = Some(session.statements()).filter(|after| *after != before);
+        let changed = statements.is_some();
+        let replacement = Replacement {
+            mode,
+            savepoint,
+            catalog: (version, statements),
+            spec,
+        };
+        let successor = self.jobs.upgrade(job, replacement).await?;
+        *self.lock() = Shared {
+            session,
+            version: version + u64::from(changed),
+        };
+        Ok(successor)
     }
 
     async fn execute_all(

@@ -114,6 +114,10 @@ pub struct Deployment {
     /// What there is to read, where the job does not know it from its state yet; `None`: the
     /// worker, which runs all tasks, is to find out.
     pub splits: Option<Vec<SourceSplits>>,
+    /// Ids of sources of which the state that is restored knows nothing: they begin with what there is
+    /// to read now.
+    #[serde(default)]
+    pub new_sources: Vec<String>,
     /// W3C trace context of the job's start.
     pub traceparent: Option<String>,
 }

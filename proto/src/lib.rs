@@ -6,9 +6,11 @@
 
 pub mod control;
 mod hex;
+pub mod inventory;
 pub mod log;
 pub mod plan;
 pub mod policy;
 pub mod state;
 pub mod state_control;
+pub mod transfer;
 pub mod types;

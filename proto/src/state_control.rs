@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     log::LogObject,
-    types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId},
+    transfer::{TransferNews, TransferOrder},
+    types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId, TransferId},
 };
 
 /// A committed epoch of a job and the objects of its log that hold what was staged for it.
@@ -156,6 +157,18 @@ pub enum StateOrder {
         /// Their names.
         objects: Vec<String>,
     },
+    /// Make an attempt at copying a savepoint. Given again, it is answered by what was reported last.
+    Transfer(TransferOrder),
+    /// Stop copying a savepoint. Answered by a report that the attempt has ended.
+    StopTransfer {
+        /// Which.
+        transfer: TransferId,
+    },
+    /// What came of a transfer is written down: it need not be remembered any more.
+    ForgetTransfer {
+        /// Which.
+        transfer: TransferId,
+    },
 }
 
 /// What a state node reports.
@@ -206,6 +219,15 @@ pub enum StateReport {
     Dropped {
         /// Job.
         job: JobId,
+    },
+    /// How far an attempt at copying a savepoint is.
+    Transfer {
+        /// Which.
+        transfer: TransferId,
+        /// The attempt.
+        attempt: u64,
+        /// What there is to say.
+        news: TransferNews,
     },
     /// The object store does not answer as it should; `None`: it does again.
     Degraded {

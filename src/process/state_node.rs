@@ -1,7 +1,7 @@
 //! The state nodes of this program: what they are started with, and those in the process of the
 //! control plane that directs them.
 
-use std::sync::Arc;
+use std::{env, sync::Arc};
 
 use control_plane::state_tier::{StateNodeSession, StateTier};
 use futures::{FutureExt as _, future::BoxFuture};
@@ -10,7 +10,7 @@ use proto::{
     types::{JobId, ShardId, StateNodeId},
 };
 use state_service::{
-    ControlView, NodeLimits, ReportReceiver, StateNode, StateNodeConfig,
+    ControlView, NodeLimits, Places, ReportReceiver, StateNode, StateNodeConfig,
     object::OpenStore,
     pages::{PageCache, PageLimits},
 };
@@ -34,6 +34,7 @@ pub fn state_node_config(
         runtime: background.clone(),
         block_cache: None,
         page_cache: Some(PageCache::new(page_cache_bytes)),
+        places: Places::new(|name| env::var(name).ok().filter(|value| !value.is_empty())),
         limits: NodeLimits::default(),
         page_limits: PageLimits::default(),
     }

@@ -11,6 +11,7 @@
 pub mod agent;
 mod budget;
 mod caps;
+pub mod check;
 mod control;
 mod embedded;
 mod epoch_log;
@@ -26,6 +27,7 @@ mod shard;
 mod tasks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod transfer;
 mod watched;
 
 pub use control::ControlView;
@@ -34,4 +36,5 @@ pub use node::{NodeLimits, NodeStats, StateNode, StateNodeConfig};
 pub use patient::PatientStore;
 pub use reports::ReportReceiver;
 pub use server::StateService;
+pub use transfer::Places;
 pub use watched::StoreRequests;

@@ -8,7 +8,7 @@ use std::{
 
 use proto::{
     state_control::StateReport,
-    types::{JobId, ShardId},
+    types::{JobId, ShardId, TransferId},
 };
 use tokio::sync::Notify;
 
@@ -41,6 +41,7 @@ enum Subject {
     Serving(JobId, ShardId),
     Durable(JobId, ShardId),
     Dropped(JobId),
+    Transfer(TransferId),
     Health,
 }
 
@@ -52,6 +53,7 @@ impl Subject {
             }
             StateReport::Durable { job, shard, .. } => Subject::Durable(*job, *shard),
             StateReport::Dropped { job } => Subject::Dropped(*job),
+            StateReport::Transfer { transfer, .. } => Subject::Transfer(*transfer),
             StateReport::Degraded { .. } => Subject::Health,
         }
     }

@@ -102,7 +102,7 @@ impl<'a> Builder<'a> {
                 match &node.operator {
                     Some(Operator::Source(source)) if is_wanted => {
                         if let Entry::Vacant(vacant) = connected.sources.entry(place) {
-                            vacant.insert(self.open_source(source, place, count).await?);
+                            vacant.insert(self.open_source((node, source), place, count).await?);
                         }
                     }
                     Some(Operator::Sink(sink)) => {
@@ -145,7 +145,7 @@ impl<'a> Builder<'a> {
             for (index, node) in fragment.nodes.iter().enumerate() {
                 if let Some(Operator::Source(source)) = &node.operator {
                     let place = (fragment.id, index);
-                    let (_, splits) = self.open_source(source, place, tasks).await?;
+                    let (_, splits) = self.open_source((node, source), place, tasks).await?;
                     let splits = splits.into_iter().map(|split| SplitSpec {
                         id: split.id,
                         descriptor: split.descriptor,
@@ -163,7 +163,7 @@ impl<'a> Builder<'a> {
 
     async fn open_source(
         &self,
-        source: &proto::plan::Source,
+        (node, source): (&Node, &proto::plan::Source),
         place: (u32, usize),
         tasks: usize,
     ) -> Result<OpenSource, BuildError> {
@@ -190,6 +190,9 @@ impl<'a> Builder<'a> {
         let splits = match (&self.deployment.splits, self.deployment.restored) {
             (Some(listed), _) => listed_splits(listed, place),
             (None, Epoch::ZERO) => opened.splits(tasks).await.map_err(error)?,
+            (None, _) if self.deployment.new_sources.contains(&node.id) => {
+                opened.splits(tasks).await.map_err(error)?
+            }
             (None, _) => Vec::new(),
         };
         Ok((opened, splits))

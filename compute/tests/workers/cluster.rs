@@ -196,6 +196,7 @@ impl Cluster {
                     place: routing.place.clone(),
                 },
                 splits: None,
+                new_sources: Vec::new(),
                 traceparent: None,
             };
             assert!(member.handle.send(command(Box::new(deployment))).await);

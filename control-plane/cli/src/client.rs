@@ -61,6 +61,14 @@ impl Client {
         text(self.open(path)?)
     }
 
+    /// The answer as it came, of up to so many bytes.
+    pub(crate) fn get_long(&self, path: &str, bytes_max: u64) -> anyhow::Result<String> {
+        let mut response = self.open(path)?;
+        let body = response.body_mut().with_config().limit(bytes_max);
+        let text = body.read_to_string();
+        text.context("failed to read the server's answer")
+    }
+
     /// The answer as it came.
     pub(crate) fn delete(&self, path: &str) -> anyhow::Result<String> {
         text(self.ask(Twice::Harmful, |url| {

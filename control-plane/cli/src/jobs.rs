@@ -16,6 +16,7 @@ use crate::{
         savepoints, stop, upgrade,
     },
     table::{cell, cells, print},
+    transfers::{ExportArgs, ImportArgs, TransfersArgs, export, import, transfers},
 };
 
 /// Characters of an operator's description in the table of figures.
@@ -56,6 +57,12 @@ enum JobsCommand {
     },
     /// Keep a state of a job under a name, or delete one that was kept.
     Savepoint(SavepointArgs),
+    /// Copy a savepoint to another bucket or directory, for other clusters.
+    Export(ExportArgs),
+    /// Take in what was exported: it becomes a savepoint here.
+    Import(ImportArgs),
+    /// List exports and imports, look at one or stop it.
+    Transfers(TransfersArgs),
     /// Start a copy of a job from a state of it.
     Fork(ForkArgs),
     /// Run a job in quarantine again, from its newest or an older state.
@@ -138,6 +145,9 @@ pub fn jobs(args: &JobsArgs) -> anyhow::Result<()> {
         JobsCommand::Stop(args) => stop(&client, output, args),
         JobsCommand::Savepoints { job } => savepoints(&client, output, job),
         JobsCommand::Savepoint(args) => savepoint(&client, output, args),
+        JobsCommand::Export(args) => export(&client, output, args),
+        JobsCommand::Import(args) => import(&client, output, args),
+        JobsCommand::Transfers(args) => transfers(&client, output, args),
         JobsCommand::Fork(args) => fork(&client, output, args),
         JobsCommand::Resume(args) => resume(&client, output, args),
         JobsCommand::Upgrade(args) => upgrade(&client, output, args),

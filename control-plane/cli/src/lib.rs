@@ -2,6 +2,7 @@
 
 mod client;
 mod complete;
+mod files;
 mod interrupt;
 mod jobs;
 mod output;
@@ -12,9 +13,11 @@ mod servers;
 mod sql;
 mod states;
 mod table;
+mod transfers;
 mod trust;
 mod unreachable;
 
+pub use files::needed_files;
 pub use jobs::{JobsArgs, jobs};
 pub use processes::{ClusterArgs, StateNodesArgs, WorkersArgs, cluster, state_nodes, workers};
 pub use script::read_script;

@@ -81,5 +81,11 @@ pub const AUTOSCALE_DECISIONS_MAX: usize = 64;
 /// How often a job is looked at that follows its load.
 pub const AUTOSCALE_SAMPLE_US: u64 = 1_000_000;
 
+/// Copies of savepoints that may be under way at once.
+pub const TRANSFERS_MAX: usize = 16;
+
+/// Copies of savepoints that have ended and are remembered.
+pub const TRANSFERS_ENDED_MAX: usize = 64;
+
 /// Savepoints of one job.
 pub const SAVEPOINTS_MAX: usize = 128;

@@ -88,6 +88,8 @@ pub enum Effect {
     ListSplits {
         /// The generation.
         generation: Generation,
+        /// Epoch to restore from; zero: all sources are asked, else those that its state does not know.
+        restored: Epoch,
         /// Who.
         worker: WorkerId,
         /// All tasks of the job.

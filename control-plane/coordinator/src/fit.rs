@@ -10,6 +10,17 @@ use proto::plan::{Exchange, Node, Partitioning, Plan, input, node::Operator};
 
 use crate::meta::JobSpec;
 
+/// Sources of a plan of which the state of another one knows nothing: they begin with what there is to
+/// read.
+#[must_use]
+pub fn new_sources(old: &Plan, new: &Plan) -> Vec<String> {
+    let known = stateful(old);
+    let sources = stateful(new).into_iter().filter(|(id, place)| {
+        matches!(place.node.operator, Some(Operator::Source(_))) && !known.contains_key(id)
+    });
+    sources.map(|(id, _)| id.to_owned()).collect()
+}
+
 /// Why a plan cannot go on with the state of another one.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Misfit {
@@ -39,12 +50,20 @@ pub enum Misfit {
         /// What is different.
         why: &'static str,
     },
+    /// What it has of one table would be added to what it has of another.
+    #[error(
+        "{operator} would go on with its state and read table `{table}` from the beginning, of which the \
+         state knows nothing"
+    )]
+    NewSource {
+        /// The operator, for people.
+        operator: String,
+        /// The table.
+        table: String,
+    },
     /// There is state that the plan does not use.
     #[error("the plan has nothing for the state of {}", .0.join(", "))]
     Unclaimed(Vec<String>),
-    /// It reads a table of which the state knows nothing.
-    #[error("the plan reads table `{0}`, of which the state does not know how far it was read")]
-    NewSource(String),
 }
 
 /// The spec with a plan that goes on with the state of `old`. With `allow_unclaimed`, state that it
@@ -72,9 +91,6 @@ pub fn fit(old: &JobSpec, mut new: JobSpec, allow_unclaimed: bool) -> Result<Job
     let mut claimed: BTreeSet<&str> = BTreeSet::new();
     for (id, place) in &after {
         let Some(known) = before.get(id) else {
-            if let Some(Operator::Source(source)) = &place.node.operator {
-                return Err(Misfit::NewSource(source.table.clone()));
-            }
             for table in &place.node.tables {
                 numbers.insert(table.id, next);
                 next += 1;
@@ -85,6 +101,7 @@ pub fn fit(old: &JobSpec, mut new: JobSpec, allow_unclaimed: bool) -> Result<Job
             let operator = place.node.description.clone();
             return Err(Misfit::Changed { operator, why });
         }
+        check_sources(&plan, place, &before)?;
         claimed.insert(*id);
         let pairs = known.node.tables.iter().zip(&place.node.tables);
         numbers.extend(pairs.map(|(known, table)| (table.id, known.id)));
@@ -108,6 +125,41 @@ pub fn fit(old: &JobSpec, mut new: JobSpec, allow_unclaimed: bool) -> Result<Job
     Ok(new)
 }
 
+/// Whether all that an operator reads, whose state is known, was read before.
+fn check_sources(
+    plan: &Plan,
+    place: &Place<'_>,
+    known: &BTreeMap<&str, Place<'_>>,
+) -> Result<(), Misfit> {
+    let mut rest = vec![place.at];
+    let mut seen = BTreeSet::new();
+    while let Some((fragment, index)) = rest.pop() {
+        if !seen.insert((fragment, index)) {
+            continue;
+        }
+        let nodes = plan.fragments.get(fragment as usize);
+        let Some(node) = nodes.and_then(|part| part.nodes.get(index as usize)) else {
+            continue;
+        };
+        if let Some(Operator::Source(source)) = &node.operator
+            && !known.contains_key(node.id.as_str())
+        {
+            return Err(Misfit::NewSource {
+                operator: place.node.description.clone(),
+                table: source.table.clone(),
+            });
+        }
+        rest.extend(node.inputs.iter().filter_map(|input| match input.from? {
+            input::From::Node(index) => Some((fragment, index)),
+            input::From::Exchange(id) => {
+                let exchange = plan.exchanges.get(id as usize)?;
+                Some((exchange.from_fragment, exchange.from_node))
+            }
+        }));
+    }
+    Ok(())
+}
+
 /// The highest number of a plan's tables.
 fn highest(plan: &Plan) -> u32 {
     let nodes = plan.fragments.iter().flat_map(|fragment| &fragment.nodes);
@@ -118,6 +170,8 @@ fn highest(plan: &Plan) -> u32 {
 /// An operator with state, and where it stands.
 struct Place<'a> {
     node: &'a Node,
+    /// Its fragment, and its place there.
+    at: (u32, u32),
     /// Whether it runs as one task, which then has all keys in one group.
     singleton: bool,
     inputs: Vec<(&'a Node, Option<&'a Partitioning>)>,
@@ -172,7 +226,10 @@ impl Place<'_> {
 fn stateful(plan: &Plan) -> BTreeMap<&str, Place<'_>> {
     let mut places = BTreeMap::new();
     for fragment in &plan.fragments {
-        for node in fragment.nodes.iter().filter(|node| !node.tables.is_empty()) {
+        for (index, node) in (0..).zip(&fragment.nodes) {
+            if node.tables.is_empty() {
+                continue;
+            }
             let exchange = |id: u32| -> Option<&Exchange> { plan.exchanges.get(id as usize) };
             let inputs = node.inputs.iter().filter_map(|input| match input.from? {
                 input::From::Node(index) => Some((fragment.nodes.get(index as usize)?, None)),
@@ -185,6 +242,7 @@ fn stateful(plan: &Plan) -> BTreeMap<&str, Place<'_>> {
             });
             let place = Place {
                 node,
+                at: (fragment.id, index),
                 singleton: fragment.singleton,
                 inputs: inputs.collect(),
             };
@@ -351,7 +409,8 @@ mod tests {
         moved.id = "source-2".into();
         check(
             spec(moved, vec![aggregate("a", 2, vec![0])]),
-            "the plan reads table `t`, of which the state does not know how far it was read",
+            "Aggregate(a) would go on with its state and read table `t` from the beginning, of which \
+             the state knows nothing",
         );
         let mut plan = (*old.plan).clone();
         plan.key_groups = 128;

@@ -10,7 +10,7 @@ use crate::{
     Statements,
     caps::STATE_STATUS_PATIENCE,
     membership::{Alone, Membership},
-    state_tier::StateTierStatus,
+    state_tier::{StateTier, StateTierStatus},
 };
 
 /// What the routes work on. Cheap to clone.
@@ -22,6 +22,8 @@ pub struct Backend {
     pub state_nodes: Arc<dyn StateNodes>,
     /// The nodes of the control plane.
     pub membership: Arc<dyn Membership>,
+    /// Who copies savepoints; `None`: state is in memory only.
+    pub state_tier: Option<StateTier>,
 }
 
 impl Backend {
@@ -32,6 +34,7 @@ impl Backend {
             statements,
             state_nodes: Arc::new(NoStateNodes),
             membership: Arc::new(Alone::new(address)),
+            state_tier: None,
         }
     }
 

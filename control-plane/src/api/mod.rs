@@ -9,6 +9,7 @@ mod body;
 mod cluster;
 mod describe;
 mod figures;
+mod files;
 mod health;
 mod jobs;
 mod lives;
@@ -24,6 +25,8 @@ mod state_tier;
 mod statements;
 mod tables;
 mod trace;
+mod transfers;
+mod upgrades;
 mod workers;
 
 pub use auth::{Token, guarded};

@@ -242,6 +242,26 @@ impl From<Refusal> for Problem {
                 "checkpoint.not_kept",
                 "GET /v1/jobs/{id}/checkpoints lists those that can be restored",
             ),
+            Refusal::Exporting { .. } => (
+                StatusCode::CONFLICT,
+                "savepoint.exporting",
+                "POST /v1/transfers/{id}/cancel stops it",
+            ),
+            Refusal::UnknownTransfer(_) => (
+                StatusCode::NOT_FOUND,
+                "transfer.unknown",
+                "GET /v1/transfers lists them",
+            ),
+            Refusal::TransferEnded(_) => (
+                StatusCode::CONFLICT,
+                "transfer.ended",
+                "GET /v1/transfers/{id} says how",
+            ),
+            Refusal::TooManyTransfers => (
+                StatusCode::CONFLICT,
+                "transfer.limit",
+                "GET /v1/transfers lists them",
+            ),
             Refusal::OtherCut { .. } => {
                 (StatusCode::CONFLICT, "state.misfit", "nothing has changed")
             }

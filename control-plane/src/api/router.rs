@@ -18,11 +18,11 @@ use super::{
     backend::Backend,
     cluster,
     describe::describe_problems,
-    figures, jobs, lives, parallelism,
+    figures, files, jobs, lives, parallelism,
     problem::Problem,
     results, savepoints, state_nodes, statements, tables,
     trace::trace_request,
-    workers,
+    transfers, upgrades, workers,
 };
 use crate::caps::REQUEST_BYTES_MAX;
 
@@ -85,8 +85,14 @@ fn guarded_routes() -> OpenApiRouter<Backend> {
         .routes(routes!(lives::stop))
         .routes(routes!(lives::resume))
         .routes(routes!(lives::fork))
+        .routes(routes!(upgrades::begin, upgrades::get))
         .routes(routes!(savepoints::list, savepoints::create))
         .routes(routes!(savepoints::get, savepoints::delete))
+        .routes(routes!(transfers::export))
+        .routes(routes!(transfers::import))
+        .routes(routes!(transfers::list))
+        .routes(routes!(transfers::get))
+        .routes(routes!(transfers::cancel))
         .routes(routes!(jobs::plan))
         .routes(routes!(autoscaler::get))
         .routes(routes!(figures::metrics))
@@ -98,6 +104,7 @@ fn guarded_routes() -> OpenApiRouter<Backend> {
         .routes(routes!(workers::list))
         .routes(routes!(workers::get))
         .routes(routes!(state_nodes::list))
+        .routes(routes!(files::list))
         .routes(routes!(cluster::get))
         .routes(routes!(cluster::add))
         .routes(routes!(cluster::remove))

@@ -199,6 +199,7 @@ pub(super) async fn create(
     responses(
         (status = 204, description = "It is deleted"),
         (status = 404, description = "There is none", body = Problem),
+        (status = 409, description = "It is being exported", body = Problem),
         (status = 503, description = "The metadata do not answer", body = Problem),
     ),
 )]
@@ -211,7 +212,7 @@ pub(super) async fn delete(
 }
 
 /// The job and the name that a path names.
-pub(super) struct InJob(Arc<crate::JobEntry>, String);
+pub(super) struct InJob(pub(super) Arc<crate::JobEntry>, pub(super) String);
 
 impl axum::extract::FromRequestParts<super::backend::Backend> for InJob {
     type Rejection = Problem;

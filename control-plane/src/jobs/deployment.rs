@@ -25,6 +25,7 @@ pub(super) fn deployment(entry: &JobEntry, generation: Generation) -> Deployment
         run: entry.run,
         exchange: ExchangeMap::default(),
         splits: None,
+        new_sources: Vec::new(),
         traceparent: trace_context::current(),
     }
 }

@@ -119,6 +119,9 @@ impl Driver {
             state.jobs.values().cloned().collect::<Vec<JobRecord>>()
         });
         for record in records.await? {
+            if record.is_importing() {
+                continue;
+            }
             if record.forgotten {
                 self.in_flight.drop_state(record.id);
                 continue;
@@ -202,6 +205,7 @@ impl Driver {
                     Err(error) => drop(reply.send(Err(error.into()))),
                 }
             }
+            Request::Adopt { job, reply } => self.in_flight.read_imported(job, reply),
             Request::Cancel { job, reply } => self.in_flight.cancel(job, reply),
             Request::Ask { job, ask, reply } => {
                 let now_ms = (self.wall_ms)();
@@ -230,6 +234,11 @@ impl Driver {
                 reply,
                 trace,
             } => self.on_records(records, reply, trace),
+            Done::Imported { record, reply } => {
+                let adopted = record.map(|record| self.adopt_imported(record));
+                // Nobody waits any more.
+                drop(reply.send(adopted));
+            }
             Done::Cancelled { job, result, reply } => {
                 let written = result.is_ok();
                 let _ = reply.send(result);
@@ -260,11 +269,7 @@ impl Driver {
                 result,
                 reply,
             } => self.on_asked(job, &ask, result, reply),
-            Done::Quarantined(job) => {
-                if let Some(entry) = self.table.get(job) {
-                    entry.state.send_replace(JobState::Quarantined);
-                }
-            }
+            Done::Quarantined(job) => self.on_quarantined(job),
             Done::Forgotten {
                 jobs,
                 result,
@@ -276,12 +281,7 @@ impl Driver {
                 let _ = reply.send(result);
             }
             Done::Autoscale(change) => self.on_autoscale(change),
-            Done::Ended(job, state) => {
-                if let Some(entry) = self.table.get(job) {
-                    self.on_ended(&entry, state);
-                    entry.state.send_replace(state);
-                }
-            }
+            Done::Ended(job, state, successor) => self.on_end_noted(job, state, successor),
             Done::Nothing => {}
         }
     }
@@ -294,7 +294,17 @@ impl Driver {
         result: Result<Answer, JobsError>,
         reply: oneshot::Sender<Result<Answer, JobsError>>,
     ) {
+        let successor = match &result {
+            Ok(Answer::Upgraded { successor }) => *successor,
+            _ => None,
+        };
+        if let Some(successor) = successor {
+            self.begin_successor(successor);
+        }
         let event = match ask {
+            // What ends it is written down.
+            Ask::Upgrade(_) if successor.is_some() => Some(Event::CancelRequested),
+            Ask::Upgrade(_) => Some(Event::StopRequested { drain: false }),
             Ask::Stop(stop) => Some(Event::StopRequested { drain: stop.drain }),
             Ask::Resume(_) => Some(Event::Resumed),
             Ask::Save { .. } | Ask::DropSavepoint { .. } => None,
@@ -307,6 +317,37 @@ impl Driver {
         let _ = reply.send(result);
         if let Some(event) = event {
             self.handle(job, event);
+        }
+    }
+
+    fn on_end_noted(&mut self, job: JobId, state: JobState, successor: Option<JobId>) {
+        if let Some(entry) = self.table.get(job) {
+            self.on_ended(&entry, state);
+            entry.state.send_replace(state);
+        }
+        if let Some(successor) = successor {
+            self.begin_successor(successor);
+        }
+    }
+
+    /// A job that takes another one's place is written down: it is to run.
+    fn begin_successor(&mut self, job: JobId) {
+        // Nobody waits for it: it can be found in the list.
+        let (reply, _nobody) = oneshot::channel();
+        self.in_flight.read_records(vec![job], reply, None);
+    }
+
+    fn on_quarantined(&self, job: JobId) {
+        if let Some(entry) = self.table.get(job) {
+            entry.state.send_replace(JobState::Quarantined);
+        }
+    }
+
+    /// A job that was made for what is imported, unless it is known.
+    fn adopt_imported(&mut self, record: Option<Box<JobRecord>>) {
+        let unknown = record.filter(|record| self.table.get(record.id).is_none());
+        if let Some(record) = unknown {
+            self.adopt(&record, None);
         }
     }
 

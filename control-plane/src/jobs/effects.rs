@@ -70,10 +70,13 @@ impl Driver {
         match effect {
             Effect::ListSplits {
                 generation,
+                restored,
                 worker,
                 tasks,
             } => {
                 let deployment = Deployment {
+                    restored,
+                    new_sources: entry.new_sources(restored),
                     tasks,
                     exchange: ExchangeMap {
                         here: worker,
@@ -92,6 +95,7 @@ impl Driver {
             } => {
                 let deployment = Deployment {
                     restored,
+                    new_sources: entry.new_sources(restored),
                     splits,
                     ..deployment(entry, generation)
                 };

@@ -54,6 +54,8 @@ pub struct JobEntry {
     pub(super) sources_since_ms: u64,
     /// What it began with.
     pub origin: Option<Origin>,
+    /// Ids of sources of which that knew nothing.
+    new_sources: Vec<String>,
     /// Rows of a SELECT.
     pub feed: Option<Arc<Feed>>,
     pub(super) state: watch::Sender<JobState>,
@@ -105,6 +107,7 @@ impl JobEntry {
             run: record.run,
             sources_since_ms: record.sources_since_ms(),
             origin: record.origin.clone(),
+            new_sources: record.new_sources.clone(),
             state: watch::Sender::new(state),
             core: Mutex::new(core),
             record: Mutex::default(),
@@ -124,6 +127,15 @@ impl JobEntry {
     /// Looks at what has been decided about its parallelism; `None`: it never followed its load.
     pub fn with_autoscaler<T>(&self, look: impl FnOnce(Option<&Autoscaler>) -> T) -> T {
         look(self.scaling().scaler.as_ref())
+    }
+
+    /// Ids of sources of which the state of an epoch knows nothing.
+    pub(super) fn new_sources(&self, restored: Epoch) -> Vec<String> {
+        let born = self.origin.as_ref().map(|origin| origin.epoch);
+        match born == Some(restored) {
+            true => self.new_sources.clone(),
+            false => Vec::new(),
+        }
     }
 
     /// Tasks of each fragment, by id.

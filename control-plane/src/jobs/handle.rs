@@ -6,7 +6,7 @@ use std::{
 };
 
 use coordinator::{
-    meta::{Answer, JobRecord, JobSpec, Refusal, RestoreAt, Stop},
+    meta::{Answer, JobRecord, JobSpec, Refusal, RestoreAt, Stop, UpgradeMode},
     place::PlaceError,
 };
 use proto::{
@@ -123,6 +123,11 @@ pub(super) enum Request {
         /// The trace of the request.
         trace: Option<String>,
     },
+    /// A job was made for what is imported.
+    Adopt {
+        job: JobId,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    },
     Cancel {
         job: JobId,
         reply: oneshot::Sender<Result<(), JobsError>>,
@@ -143,8 +148,22 @@ pub(super) enum Request {
     },
 }
 
+/// A job that is to take another one's place.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Replacement {
+    /// What it begins with.
+    pub mode: UpgradeMode,
+    /// Name of the savepoint that is made for it.
+    pub savepoint: Option<String>,
+    /// Version of the catalog that it was planned against, and the statements of the new one if that
+    /// changes.
+    pub catalog: (u64, Option<Vec<String>>),
+    /// What is to run.
+    pub spec: JobSpec,
+}
+
 /// What a user wants of a job and its state.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(super) enum Ask {
     /// To end with a last checkpoint.
     Stop(Stop),
@@ -154,6 +173,8 @@ pub(super) enum Ask {
     DropSavepoint { name: String },
     /// To run again.
     Resume(RestoreAt),
+    /// Another one to take its place.
+    Upgrade(Box<Replacement>),
 }
 
 impl Jobs {
@@ -247,6 +268,23 @@ impl Jobs {
         self.ask(job, Ask::DropSavepoint { name }).await.map(drop)
     }
 
+    /// Has another job take the job's place; which, unless it has to end before.
+    ///
+    /// # Errors
+    /// As [`Jobs::stop`].
+    pub async fn upgrade(
+        &self,
+        job: JobId,
+        replacement: Replacement,
+    ) -> Result<Option<JobId>, JobsError> {
+        self.check_kept(replacement.mode != UpgradeMode::Stateless)?;
+        let ask = Ask::Upgrade(Box::new(replacement));
+        match self.ask(job, ask).await? {
+            Answer::Upgraded { successor } => Ok(successor),
+            other => Err(odd(&other).into()),
+        }
+    }
+
     /// Runs a job in quarantine again; from which epoch.
     ///
     /// # Errors
@@ -257,6 +295,20 @@ impl Jobs {
             Answer::Resumed { epoch, .. } => Ok(epoch),
             other => Err(odd(&other).into()),
         }
+    }
+
+    /// Makes a job known that was made for what is imported. One that is known stays as it is.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn adopt(&self, job: JobId) -> Result<(), JobsError> {
+        if self.table.get(job).is_some() {
+            return Ok(());
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(Request::Adopt { job, reply }).await;
+        sent.map_err(|_| JobsError::Closed)?;
+        answer.await.map_err(|_| JobsError::Interrupted)?
     }
 
     /// What is written down of the job.

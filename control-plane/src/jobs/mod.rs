@@ -17,4 +17,4 @@ mod traces;
 
 pub use drive::{Driver, Tiers};
 pub use entry::{ExceptionRecord, JobEntry};
-pub use handle::{Jobs, JobsError, Scale, Script, SubmitError};
+pub use handle::{Jobs, JobsError, Replacement, Scale, Script, SubmitError};

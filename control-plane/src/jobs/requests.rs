@@ -43,6 +43,11 @@ pub(super) enum Done {
         reply: ScriptReply,
         trace: Option<String>,
     },
+    /// What was written down of a job that was made for what is imported.
+    Imported {
+        record: Result<Option<Box<JobRecord>>, JobsError>,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    },
     /// The wish to end a job was written down, or not.
     Cancelled {
         job: JobId,
@@ -76,8 +81,8 @@ pub(super) enum Done {
     },
     /// Whether a job follows its load was written down, or not.
     Autoscale(AutoscaleDone),
-    /// The end of a job was written down; its state is no longer needed.
-    Ended(JobId, JobState),
+    /// The end of a job was written down; its state is no longer needed. This one takes its place.
+    Ended(JobId, JobState, Option<JobId>),
     /// Nothing that anybody waits for.
     Nothing,
 }
@@ -160,6 +165,26 @@ impl Requests {
                 records: read.await.map_err(SubmitError::from),
                 reply,
                 trace,
+            }
+        });
+    }
+
+    /// Reads what was written down of a job that was made for what is imported.
+    pub(super) fn read_imported(
+        &mut self,
+        job: JobId,
+        reply: oneshot::Sender<Result<(), JobsError>>,
+    ) {
+        let metadata = Arc::clone(&self.metadata);
+        self.spawn(async move {
+            let whole = |record: &&JobRecord| record.outcome.is_some() && !record.is_importing();
+            let read = look(&*metadata, move |state| {
+                let record = state.jobs.get(&job).filter(whole);
+                record.map(|record| Box::new(record.clone()))
+            });
+            Done::Imported {
+                record: read.await.map_err(JobsError::from),
+                reply,
             }
         });
     }
@@ -298,6 +323,19 @@ impl Requests {
             },
             Ask::DropSavepoint { name } => Change::DropSavepoint { job, name },
             Ask::Resume(at) => Change::Resume { job, at },
+            Ask::Upgrade(replacement) => {
+                let (catalog, statements) = replacement.catalog;
+                Change::Upgrade {
+                    job,
+                    catalog: Some(catalog),
+                    statements,
+                    mode: replacement.mode,
+                    savepoint: replacement.savepoint,
+                    spec: Box::new(replacement.spec),
+                    now_ms,
+                    seed: self.random.next_u64(),
+                }
+            }
         };
         let answer = self.propose(change, PROPOSAL_PATIENCE);
         self.spawn(async move {
@@ -370,14 +408,20 @@ impl Requests {
         let answer = self.propose(Change::End { job, outcome }, END_PATIENCE);
         let dropped = self.dropped(job);
         self.spawn(async move {
+            let mut successor = None;
             match answer.await {
-                Ok(_) => dropped.await,
+                Ok(answer) => {
+                    if let Answer::Succeeded { by } = answer {
+                        successor = Some(by);
+                    }
+                    dropped.await;
+                }
                 // Whoever leads next starts the job again and comes to the same end.
                 Err(error) => {
                     tracing::error!(%job, %error, "failed to write down the end of a job");
                 }
             }
-            Done::Ended(job, state)
+            Done::Ended(job, state, successor)
         });
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::Router;
-use coordinator::meta::{Answer, Change};
+use coordinator::meta::{Answer, Change, TransferEnd};
 use proto::control::JobOptions;
 use sql::{PlanOptions, error::SqlError};
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -108,6 +108,7 @@ impl Leading {
         let metadata = config.metadata;
         let cluster_id = found(&metadata, config.cluster_id, seed).await?;
         let (tier, tier_driver) = StateTier::new(Arc::clone(&metadata), seed);
+        let tier_driver = tier_driver.with_clock(Arc::clone(&config.wall_ms));
         let tier_loop = tokio::spawn(tier_driver.run());
         let (workers, news) = mpsc::channel(NEWS_QUEUE);
         let (jobs, mut driver) = Jobs::new(Tiers {
@@ -124,6 +125,9 @@ impl Leading {
         let mut loops = Loops(vec![tier_loop]);
         driver.recover(config.workers_grace).await?;
         loops.0.push(tokio::spawn(driver.run()));
+        loops
+            .0
+            .push(tokio::spawn(adopt_imports(tier.clone(), jobs.clone())));
         let catalog = look(&*metadata, |state| state.catalog.clone()).await?;
         let statements =
             Statements::of_catalog(&catalog, config.plan, jobs.clone(), config.defaults);
@@ -132,6 +136,7 @@ impl Leading {
             statements: Arc::clone(&statements),
             state_nodes: Arc::new(tier.clone()),
             membership: config.membership,
+            state_tier: Some(tier.clone()),
         };
         Ok(Leading {
             cluster_id,
@@ -205,6 +210,26 @@ async fn found(
     match propose(metadata, seed, change, PROPOSAL_PATIENCE).await? {
         Answer::Founded { cluster_id } => Ok(cluster_id),
         answer => Err(LeadError::Answer(format!("{answer:?}"))),
+    }
+}
+
+/// Has jobs known that are made for what is imported.
+async fn adopt_imports(tier: StateTier, jobs: Jobs) {
+    let mut statuses = tier.transfer_statuses();
+    loop {
+        let all = statuses.borrow_and_update().clone();
+        let done = all.values().filter(|status| {
+            matches!(status.ended, Some(TransferEnd::Done { .. })) && status.job.is_some()
+        });
+        for job in done.filter_map(|status| status.job) {
+            if let Err(error) = jobs.adopt(job).await {
+                // Whoever asks for it tries again.
+                tracing::warn!(%job, %error, "an imported job is not known yet");
+            }
+        }
+        if statuses.changed().await.is_err() {
+            return;
+        }
     }
 }
 

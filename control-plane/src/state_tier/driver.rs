@@ -19,6 +19,7 @@ use super::{
     node::Nodes,
     owners::OwnersByJob,
     patient::PatientMetadata,
+    transfers::{TierTransfers, TransferDone},
 };
 use crate::metadata::{Metadata, MetadataError};
 
@@ -26,7 +27,7 @@ use crate::metadata::{Metadata, MetadataError};
 pub struct StateTierDriver {
     events: mpsc::Receiver<Event>,
     pub(super) metadata: PatientMetadata,
-    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    pub(super) under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     pub(super) jobs: BTreeMap<JobId, TierJob>,
     pub(super) nodes: Nodes,
     pub(super) owners: watch::Sender<OwnersByJob>,
@@ -34,14 +35,17 @@ pub struct StateTierDriver {
     wakes: BTreeMap<JobId, Instant>,
     /// Whether the jobs of the metadata are known; until then nothing is done.
     pub(super) listed: bool,
+    /// Copies of savepoints that are being made.
+    pub(super) transfers: TierTransfers,
 }
 
 /// What was under way in the metadata.
-enum Done {
+pub(super) enum Done {
     Listed(Result<Vec<(JobId, Known)>, MetadataError>),
     /// With those who want to drop the job, and asked before the look.
     Looked(JobId, Vec<Reply<()>>, Result<Option<View>, MetadataError>),
     Answered(JobId, Purpose, Result<Answer, MetadataError>),
+    Transfer(TransferDone),
 }
 
 /// What a change was proposed for.
@@ -67,6 +71,7 @@ impl StateTierDriver {
         seed: u64,
         events: mpsc::Receiver<Event>,
         owners: watch::Sender<OwnersByJob>,
+        transfers: TierTransfers,
     ) -> Self {
         StateTierDriver {
             events,
@@ -77,7 +82,15 @@ impl StateTierDriver {
             owners,
             wakes: BTreeMap::new(),
             listed: false,
+            transfers,
         }
+    }
+
+    /// Tells the time by this clock, in ms since 1970.
+    #[must_use]
+    pub fn with_clock(mut self, wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>) -> Self {
+        self.transfers.wall_ms = wall_ms;
+        self
     }
 
     /// Drives the tier until every [`super::StateTier`] handle is gone or another process leads.
@@ -154,6 +167,7 @@ impl StateTierDriver {
                 }
                 self.look_at_held();
             }
+            Event::Transfer { ask, reply } => self.on_transfer_asked(ask, reply),
             // Nobody waits any more.
             Event::Status { reply } => drop(reply.send(self.status())),
         }
@@ -174,7 +188,7 @@ impl StateTierDriver {
         }
     }
 
-    fn job(&mut self, id: JobId) -> &mut TierJob {
+    pub(super) fn job(&mut self, id: JobId) -> &mut TierJob {
         let new = || TierJob::new(id, None);
         self.jobs.entry(id).or_insert_with(new)
     }
@@ -189,6 +203,7 @@ impl StateTierDriver {
                 }
                 self.listed = true;
                 self.advance_all();
+                self.advance_transfers();
             }
             Done::Looked(id, drops, view) => {
                 let view = view?;
@@ -196,6 +211,7 @@ impl StateTierDriver {
                 self.on_looked(id, drops, view);
                 self.advance(id);
             }
+            Done::Transfer(done) => return self.on_transfer_done(done),
             Done::Answered(id, purpose, answer) => {
                 let answer = answer?;
                 self.set_idle(id);

@@ -11,7 +11,10 @@ use state_client::{Begun, Incarnation, StateError};
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::StateTierStatus;
+use super::{
+    StateTierStatus,
+    transfers::{TransferAsk, TransferReply},
+};
 use crate::StateNodeLink;
 
 /// Where an answer goes.
@@ -63,6 +66,11 @@ pub(super) enum Event {
     Released {
         job: JobId,
         objects: Vec<String>,
+    },
+    /// A savepoint is to be copied, or not any more.
+    Transfer {
+        ask: TransferAsk,
+        reply: TransferReply,
     },
     Status {
         reply: oneshot::Sender<StateTierStatus>,

@@ -9,12 +9,13 @@ use std::{
 };
 
 use control_stream::JobOwners;
-use coordinator::meta::MetaState;
+use coordinator::meta::{MetaState, Refusal, Transfer, TransferSpec};
 use futures::{FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use proto::{
+    inventory::Inventory,
     log::LogObject,
     state_control::{JobReferences, StateReport},
-    types::{Epoch, JobId, ShardId, SinkId, StateNodeId},
+    types::{Epoch, JobId, ShardId, SinkId, StateNodeId, TransferId},
 };
 use state_client::{Begun, Dropped, Incarnation, StateControl, StateError};
 use tokio::{
@@ -27,18 +28,31 @@ use super::{
     OwnerChanges, StateNodeSession, StateTierDriver, StateTierStatus,
     event::{Event, Reply, Request},
     owners::OwnersByJob,
+    transfers::{TierTransfers, TransferAsk, TransferStatuses},
 };
 use crate::{
     StateNodeLink,
-    caps::{PUBLISHED_GATHERED, STATE_REQUEST_DEADLINE, STATE_TIER_QUEUE},
+    caps::{PROPOSAL_PATIENCE, PUBLISHED_GATHERED, STATE_REQUEST_DEADLINE, STATE_TIER_QUEUE},
     metadata::{Metadata, look},
 };
+
+/// Why a savepoint is not copied.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TransferError {
+    /// It does not fit how things are.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Nobody knows whether it will be.
+    #[error("{0}")]
+    Unavailable(String),
+}
 
 /// The state tier of a leader. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct StateTier {
     events: mpsc::Sender<Event>,
     owners: watch::Receiver<OwnersByJob>,
+    transfers: watch::Receiver<TransferStatuses>,
     metadata: Arc<dyn Metadata>,
     sessions: Arc<AtomicU64>,
 }
@@ -50,10 +64,12 @@ impl StateTier {
     pub fn new(metadata: Arc<dyn Metadata>, seed: u64) -> (StateTier, StateTierDriver) {
         let (events, receiver) = mpsc::channel(STATE_TIER_QUEUE);
         let (owners, owners_seen) = watch::channel(OwnersByJob::new());
-        let driver = StateTierDriver::new(metadata.clone(), seed, receiver, owners);
+        let (transfers, transfers_seen) = TierTransfers::new();
+        let driver = StateTierDriver::new(metadata.clone(), seed, receiver, owners, transfers);
         let tier = StateTier {
             events,
             owners: owners_seen,
+            transfers: transfers_seen,
             metadata,
             sessions: Arc::default(),
         };
@@ -143,6 +159,57 @@ impl StateTier {
             is_there.then(|| record.owners.get(&shard).copied())?
         };
         self.look(owner).await
+    }
+
+    /// A savepoint is to be copied, as soon as a node can do it.
+    ///
+    /// # Errors
+    /// When it cannot be, or the metadata does not answer.
+    pub async fn begin_transfer(&self, spec: TransferSpec) -> Result<TransferId, TransferError> {
+        self.ask_transfer(TransferAsk::Begin(spec)).await
+    }
+
+    /// A savepoint is not to be copied any more.
+    ///
+    /// # Errors
+    /// As [`StateTier::begin_transfer`].
+    pub async fn cancel_transfer(&self, id: TransferId) -> Result<TransferId, TransferError> {
+        self.ask_transfer(TransferAsk::Cancel(id)).await
+    }
+
+    async fn ask_transfer(&self, ask: TransferAsk) -> Result<TransferId, TransferError> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Event::Transfer { ask, reply }).await;
+        match timeout(PROPOSAL_PATIENCE, answer).await {
+            Ok(Ok(answer)) => Ok(answer?),
+            Ok(Err(_)) => Err(TransferError::Unavailable(not_leading().to_string())),
+            Err(_) => Err(TransferError::Unavailable(
+                late(PROPOSAL_PATIENCE).to_string(),
+            )),
+        }
+    }
+
+    /// Copies of savepoints that are being made, and the last ones that were.
+    ///
+    /// # Errors
+    /// When the metadata does not answer.
+    pub async fn transfers(&self) -> Result<Vec<Transfer>, StateError> {
+        self.look(|state: &MetaState| state.transfers.values().cloned().collect())
+            .await
+    }
+
+    /// Every file that anything needs: read from the metadata after the call, never remembered.
+    ///
+    /// # Errors
+    /// When the metadata does not answer.
+    pub async fn inventory(&self) -> Result<Inventory, StateError> {
+        self.look(MetaState::inventory).await
+    }
+
+    /// How far they are.
+    #[must_use]
+    pub fn transfer_statuses(&self) -> watch::Receiver<TransferStatuses> {
+        self.transfers.clone()
     }
 
     async fn look<T: Send + 'static>(

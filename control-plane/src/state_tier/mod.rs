@@ -32,9 +32,11 @@ mod standing;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transfers;
 
 pub use driver::StateTierDriver;
 pub use event::StateNodeSession;
-pub use handle::StateTier;
+pub use handle::{StateTier, TransferError};
 pub use owners::OwnerChanges;
 pub use status::{StateNodeStatus, StateTierStatus};
+pub use transfers::{TransferStatus, TransferStatuses};

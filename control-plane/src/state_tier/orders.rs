@@ -21,6 +21,9 @@ use super::{
 impl StateTierDriver {
     /// A node is there: it is told what has waited for it.
     pub(super) fn on_joined(&mut self, node: StateNodeId) {
+        // What it was at, it has stopped with its stream.
+        self.transfers.on_gone(node);
+        self.advance_transfers();
         let ids: Vec<JobId> = self.jobs.keys().copied().collect();
         for id in ids {
             if let Some(job) = self.jobs.get_mut(&id) {
@@ -41,6 +44,8 @@ impl StateTierDriver {
                 job.dropping = Dropping::Untold;
             }
         }
+        self.transfers.on_gone(node);
+        self.advance_transfers();
         self.advance_all();
     }
 
@@ -204,6 +209,10 @@ impl TierJob {
         for (_, shard) in self.former.iter().filter(|(at, _)| *at == node) {
             let shard = *shard;
             nodes.order(node, StateOrder::Close { job, shard });
+        }
+        if known.held.is_some() {
+            // It may have forgotten whose files it keeps in order.
+            self.collected = None;
         }
         let owns = known.owners.values().any(|owner| *owner == node);
         if let Dropping::Told(told) = &mut self.dropping

@@ -35,6 +35,11 @@ impl PatientMetadata {
         }
     }
 
+    /// A number at random.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.random.random()
+    }
+
     /// A number between half of a time and all of it.
     pub(super) fn jitter(&mut self, time: Duration) -> Duration {
         time.mul_f64(self.random.random_range(0.5..=1.0))

@@ -23,6 +23,11 @@ impl StateTierDriver {
                     self.nodes.set_degraded(session.node, why);
                 }
             }
+            StateReport::Transfer {
+                transfer,
+                attempt,
+                news,
+            } => self.on_transfer_news(session, (transfer, attempt), news),
             StateReport::Dropped { job } => {
                 if let Some(job) = self.jobs.get_mut(&job) {
                     job.on_dropped(session.node);

@@ -373,6 +373,7 @@ async fn what_is_too_large_to_be_sent_fails_its_job_and_no_stream() {
         groups: BTreeMap::new(),
         exchange: ExchangeMap::default(),
         splits: None,
+        new_sources: Vec::new(),
         traceparent: None,
     };
     worker

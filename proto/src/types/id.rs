@@ -101,3 +101,23 @@ impl fmt::Display for StateNodeId {
         write!(f, "sn_{}", self.0)
     }
 }
+
+/// A copy of a savepoint on its way out of the store, or into it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TransferId(pub u64);
+
+impl fmt::Display for TransferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tr_{}", self.0)
+    }
+}
+
+impl std::str::FromStr for TransferId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.strip_prefix("tr_").unwrap_or(text);
+        number.parse().map(TransferId)
+    }
+}

@@ -10,7 +10,7 @@ mod type_parser;
 
 pub use data_type::{DataType, Field, LogicalType};
 pub use epoch::{Epoch, Generation};
-pub use id::{JobId, ShardId, SinkId, StateNodeId, TableId, TaskId, WorkerId};
+pub use id::{JobId, ShardId, SinkId, StateNodeId, TableId, TaskId, TransferId, WorkerId};
 pub use key_group::{KeyGroup, KeyGroupCount, KeyGroupRange};
 pub use key_group_map::{KeyGroupMap, KeyGroupSet};
 pub use row_kind::RowKind;

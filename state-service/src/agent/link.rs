@@ -103,6 +103,7 @@ impl NodeAgent {
             }
             tracing::info!("a leader of the control plane has taken this state node");
             self.serve(&mut stream, &node, &mut reports).await;
+            node.undirected();
             // What was asked on the stream is not answered any more.
             self.pending.clear();
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use proto::{state_control::JobReferences, types::JobId};
+use proto::{inventory::JobInventory, state_control::JobReferences, types::JobId};
 
 use super::{EpochLog, LogError, Origin};
 
@@ -19,6 +19,14 @@ pub(crate) async fn delete_orphans(
     let count = orphans.len();
     log.delete(job, orphans).await?;
     Ok(count)
+}
+
+/// Whether an object of that name, which nothing refers to, may go: what was asked after it was listed
+/// says so.
+pub(crate) fn never_committed(name: &str, of_job: &JobInventory) -> bool {
+    Origin::of(name).is_none_or(|origin| {
+        of_job.ended || origin.generation < of_job.generation || origin.epoch <= of_job.committed
+    })
 }
 
 /// Those of the names that may go.

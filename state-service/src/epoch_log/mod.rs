@@ -14,7 +14,7 @@ mod name;
 mod object;
 mod read;
 
-pub(crate) use gc::delete_orphans;
+pub(crate) use gc::{delete_orphans, never_committed};
 pub(crate) use log::{EpochLog, LogError};
-pub(crate) use name::{LogNames, Origin};
+pub(crate) use name::{LogNames, Origin, object_path as log_object_path};
 pub(crate) use object::{NewObject, Piece, output_object, rows_object};

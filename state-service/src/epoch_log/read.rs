@@ -94,6 +94,38 @@ impl EpochLog {
             .await?)
     }
 
+    /// Reads all of an object and compares it with its checksums.
+    pub(crate) async fn verify(&self, job: JobId, object: &LogObject) -> Result<(), LogError> {
+        let read = || async {
+            let end = self.end(job, object).await?;
+            if end.footer.job != job.0 {
+                return Err(damaged(object, "it is of another job"));
+            }
+            let sections = end
+                .footer
+                .sections
+                .iter()
+                .filter_map(|section| section.range);
+            for range in sections {
+                let bytes = self.ranges(job, object, &end, &[range]).await?;
+                for bytes in bytes {
+                    let decoded = Section::decode(bytes);
+                    decoded.map_err(|error| damaged(object, &error.to_string()))?;
+                }
+            }
+            let outputs = end.footer.outputs.iter().filter_map(|output| output.range);
+            for range in outputs {
+                self.ranges(job, object, &end, &[range]).await?;
+            }
+            Ok(())
+        };
+        let patience = Patience::Attempts(ATTEMPTS_MAX);
+        Ok(self
+            .objects
+            .repeat("reading the epoch log", patience, read)
+            .await?)
+    }
+
     async fn get(&self, job: JobId, name: &str, range: Range<u64>) -> Result<Bytes, Trouble> {
         let length = range.end - range.start;
         let path = self.path(job, name);

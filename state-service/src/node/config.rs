@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use crate::{
     object::OpenStore,
     pages::{PageCache, PageLimits},
+    transfer::Places,
 };
 
 /// What a state node is given.
@@ -30,6 +31,8 @@ pub struct StateNodeConfig {
     pub block_cache: Option<Arc<dyn DbCache>>,
     /// Merged page images.
     pub page_cache: Option<PageCache>,
+    /// Where savepoints are exported to, and imported from.
+    pub places: Places,
     /// Limits of the node.
     pub limits: NodeLimits,
     /// Limits of each shard's page store.
@@ -62,6 +65,9 @@ pub struct NodeLimits {
     pub stage_wait: Duration,
     /// Deadline of one attempt of a request to the object store.
     pub attempt_deadline: Duration,
+    /// Bytes of a part of an exported savepoint at which it is cut. Nodes that export in turn must have
+    /// the same.
+    pub part_bytes: usize,
     /// Between searches for files that a crash left behind.
     pub sweep_interval: Duration,
 }
@@ -80,6 +86,7 @@ impl Default for NodeLimits {
             request_wait: Duration::from_secs(10),
             stage_wait: Duration::from_secs(30),
             attempt_deadline: Duration::from_secs(15),
+            part_bytes: 16 << 20,
             sweep_interval: Duration::from_secs(600),
         }
     }

@@ -48,10 +48,33 @@ pub(super) async fn delete_unneeded(
     Ok(count)
 }
 
+/// Deletes what no state of the kept databases of an ended job refers to.
+pub(super) async fn tidy_kept(
+    context: &ShardContext,
+    listed: &[Database],
+    references: &JobReferences,
+) -> Result<(), LogError> {
+    for database in listed {
+        let manifests = references.manifests(database.of.line, database.shard);
+        let Some(manifests) = manifests.filter(|manifests| !manifests.is_empty()) else {
+            continue;
+        };
+        let config = config_of(context, database);
+        let tidied = PageStore::tidy(&config, manifests.to_vec()).await;
+        tidied.map_err(log_error)?;
+    }
+    Ok(())
+}
+
 /// Lets go of what a database, which is to be deleted, refers to in others.
 pub(super) async fn release(context: &ShardContext, database: &Database) -> Result<(), LogError> {
+    let released = PageStore::release(&config_of(context, database)).await;
+    released.map_err(log_error)
+}
+
+fn config_of(context: &ShardContext, database: &Database) -> PageStoreConfig {
     let node = &context.config;
-    let config = PageStoreConfig {
+    PageStoreConfig {
         path: database_path(&context.root, database.of, database.shard).into(),
         store: node.store.store.clone(),
         // It is not opened.
@@ -63,10 +86,12 @@ pub(super) async fn release(context: &ShardContext, database: &Database) -> Resu
         clock: node.clock.clone(),
         runtime: node.runtime.clone(),
         limits: node.page_limits.clone(),
-    };
-    let released = PageStore::release(&config).await;
-    released.map_err(|error| match error {
+    }
+}
+
+fn log_error(error: PageError) -> LogError {
+    match error {
         PageError::Damaged(why) => LogError::Damaged(why),
         other => LogError::Unavailable(other.to_string()),
-    })
+    }
 }

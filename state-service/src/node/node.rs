@@ -1,7 +1,7 @@
 //! The node: finds the job and the shard that a request is for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -26,6 +26,7 @@ use crate::{
     reports::{ReportReceiver, Reports},
     shard::{Shard, ShardContext},
     tasks::Tasks,
+    transfer::Transfers,
     watched::{Counts, WatchedStore},
 };
 
@@ -48,6 +49,10 @@ pub(crate) struct NodeShared {
     pub(crate) kept: Budget,
     /// Output that is not published.
     pub(crate) output: Budget,
+    /// Copies of savepoints that are being made.
+    pub(crate) transfers: Transfers,
+    /// Ended jobs of which something needs files.
+    ended: Mutex<BTreeSet<JobId>>,
     stopped: AtomicBool,
     pub(crate) stop: Notify,
 }
@@ -109,6 +114,8 @@ impl StateNode {
             staged,
             kept,
             output,
+            transfers: Transfers::default(),
+            ended: Mutex::default(),
             stopped: AtomicBool::new(false),
             stop: Notify::new(),
         });
@@ -124,6 +131,12 @@ impl StateNode {
     pub async fn stop(&self) {
         self.shared.begin_stop();
         self.shared.context.tasks.all_ended().await;
+    }
+
+    /// Nobody directs the node at the moment: what it copies for others, somebody will give to a node
+    /// again.
+    pub(crate) fn undirected(&self) {
+        self.shared.transfers.stop_all();
     }
 
     /// How a job's key groups are cut into shards; waits for the job to be known here.
@@ -178,6 +191,7 @@ impl NodeShared {
         for job in jobs.into_values() {
             self.forget(&job);
         }
+        self.transfers.stop_all();
         // Two loops wait for it.
         self.stop.notify_waiters();
         self.stop.notify_one();
@@ -243,6 +257,21 @@ impl NodeShared {
         }
         drop(jobs);
         self.forget(job);
+    }
+
+    /// Whether files of an ended job stay, for something needs them.
+    pub(crate) fn keep(&self, job: JobId, stay: bool) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        match stay {
+            true => ended.insert(job),
+            false => ended.remove(&job),
+        };
+    }
+
+    /// Ended jobs of which something needs files.
+    pub(crate) fn kept_jobs(&self) -> Vec<JobId> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.iter().copied().collect()
     }
 
     pub(crate) fn all_jobs(&self) -> Vec<Arc<Job>> {

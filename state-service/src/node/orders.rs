@@ -54,6 +54,9 @@ impl StateNode {
             StateOrder::Drop { job, .. } => node.drop_job(job, Unneeded::All),
             StateOrder::Collect { job, .. } => node.drop_job(job, Unneeded::Some),
             StateOrder::Trim { job, objects } => node.trim(job, objects),
+            StateOrder::Transfer(order) => node.transfers.order(&node.context, order),
+            StateOrder::StopTransfer { transfer } => node.transfers.stop(transfer),
+            StateOrder::ForgetTransfer { transfer } => node.transfers.forget(transfer),
         }
     }
 }
@@ -145,6 +148,7 @@ impl NodeShared {
             Some(job) => self.forget(&job),
             None => Vec::new(),
         };
+        self.keep(id, unneeded == Unneeded::Some);
         let node = self.clone();
         let stopped = self.stopping();
         self.context.tasks.spawn(async move {

@@ -12,7 +12,7 @@ use proto::{
 
 use super::{
     StateNode,
-    databases::{databases, delete_unneeded},
+    databases::{databases, delete_unneeded, tidy_kept},
     job::Job,
     node::NodeShared,
 };
@@ -31,6 +31,7 @@ pub(super) async fn run(node: Arc<NodeShared>) {
                 continue;
             }
             for shard in job.look_shards() {
+                shard.collect().await;
                 shard.report_parents();
             }
             if !job.look(|state| state.shards.contains_key(&ShardId(0))) {
@@ -38,6 +39,11 @@ pub(super) async fn run(node: Arc<NodeShared>) {
             }
             if let Err(error) = node.sweep(job.id).await {
                 tracing::warn!(job = %job.id, %error, "the epoch log was not swept");
+            }
+        }
+        for job in node.kept_jobs() {
+            if let Err(error) = node.sweep(job).await {
+                tracing::warn!(%job, %error, "files of an ended job were not swept");
             }
         }
     }
@@ -101,7 +107,11 @@ impl NodeShared {
         // After both were listed: what may still be committed, or made, is in neither.
         let references = ask().await.map_err(LogError::Unavailable)?;
         let deleted = delete_orphans(&context.log, job, objects, &references).await?;
-        Ok(deleted + delete_unneeded(context, &databases, &references).await?)
+        let deleted = deleted + delete_unneeded(context, &databases, &references).await?;
+        if references.ended {
+            tidy_kept(context, &databases, &references).await?;
+        }
+        Ok(deleted)
     }
 }
 

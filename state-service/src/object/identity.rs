@@ -168,6 +168,14 @@ impl Identity {
     }
 }
 
+/// Whose a store is; `None`: it is empty.
+///
+/// # Errors
+/// When it cannot be read, or is no store of ours.
+pub async fn identity(open: &OpenStore) -> Result<Option<Identity>, StoreError> {
+    Identity::read(open).await
+}
+
 /// What is read of any format.
 #[derive(Deserialize)]
 struct Format {

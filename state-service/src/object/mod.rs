@@ -19,7 +19,7 @@ mod url;
 
 pub use enter::{ENTER_MAX, enter};
 pub use error::{Fault, StoreError};
-pub use identity::{ClusterId, FORMAT, IDENTITY, Identity, Keeper};
+pub use identity::{ClusterId, FORMAT, IDENTITY, Identity, Keeper, identity};
 pub use open::{OpenStore, StoreKind, open};
 pub use probe::probe;
 pub use s3::{AccessKey, S3Bucket, S3Options, Secret};

@@ -86,6 +86,24 @@ impl OpenStore {
         self.target.place()
     }
 
+    /// Whether one of the two has the other, or a part of it.
+    #[must_use]
+    pub fn overlaps(&self, other: &OpenStore) -> bool {
+        match (&self.target, &other.target) {
+            (Target::Directory(one), Target::Directory(two)) => {
+                // As they are, whatever leads there.
+                let real = |path: &path::Path| path.canonicalize().unwrap_or(path.to_owned());
+                let (one, two) = (real(one), real(two));
+                one.starts_with(&two) || two.starts_with(&one)
+            }
+            (Target::Bucket(one), Target::Bucket(two)) if one == two => {
+                self.prefix.prefix_matches(&other.prefix)
+                    || other.prefix.prefix_matches(&self.prefix)
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn refuse(&self, why: &str) -> StoreError {
         StoreError {
             fault: Fault::Other,

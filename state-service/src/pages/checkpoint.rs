@@ -17,11 +17,11 @@ use super::{
     PageStore,
     config::PageStoreConfig,
     error::PageError,
-    store::{Shared, mixed, within},
+    store::{mixed, within},
 };
 
 /// Name of the checkpoint that a flush of `epoch` makes.
-fn checkpoint_name(epoch: Epoch) -> String {
+pub(super) fn checkpoint_name(epoch: Epoch) -> String {
     format!("epoch-{}", epoch.0)
 }
 
@@ -73,7 +73,7 @@ impl From<Vec<Epoch>> for Pins {
     }
 }
 
-fn epoch_of(name: &str) -> Option<Epoch> {
+pub(super) fn epoch_of(name: &str) -> Option<Epoch> {
     name.strip_prefix("epoch-")?.parse().ok().map(Epoch)
 }
 
@@ -232,45 +232,59 @@ impl PageStore {
     }
 }
 
-impl Shared {
-    /// Drops checkpoints that nobody needs, then files that nothing refers to.
-    pub(super) async fn collect_garbage(&self, pins: &Pins) -> Result<(), PageError> {
-        let doing = "collecting garbage";
-        let admin = admin(&self.config, self.seed());
-        let found = admin
-            .list_checkpoints(None)
-            .await
-            .map_err(PageError::of(doing))?;
-        let ours = found
-            .iter()
-            .filter_map(|found| Some((epoch_of(found.name.as_deref()?)?, found.id)));
-        // After they were listed.
-        let pinned = (pins.0)().await;
-        let pinned = pinned.map_err(|why| PageError::Unavailable { doing, why })?;
-        let newest = pinned.iter().max().copied().unwrap_or_default();
-        for (_, id) in ours.filter(|(epoch, _)| *epoch < newest && !pinned.contains(epoch)) {
-            let deleted = admin.delete_checkpoint(id).await;
-            deleted.map_err(PageError::of(doing))?;
-        }
-        let directory = GarbageCollectorDirectoryOptions {
-            interval: None,
-            min_age: self.config.limits.garbage_age,
-            dry_run: false,
-        };
-        let options = GarbageCollectorOptions {
-            manifest_options: Some(directory),
-            wal_options: None,
-            wal_fence_options: None,
-            compacted_options: Some(directory),
-            compactions_options: Some(directory),
-            detach_options: Some(GarbageCollectorScheduleOptions { interval: None }),
-            metric_level: None,
-            boundary_files_enabled: self.config.limits.conditional_overwrite,
-            object_store_max_retries: Some(self.config.limits.store_retries_max),
-        };
-        admin
-            .run_gc_once(options)
-            .await
-            .map_err(PageError::of(doing))
+impl PageStore {
+    /// As [`PageStore::collect_garbage`], of a shard that nobody has open.
+    ///
+    /// # Errors
+    /// When the object store fails; a second call goes on.
+    pub async fn tidy(config: &PageStoreConfig, pins: impl Into<Pins>) -> Result<(), PageError> {
+        let pins = pins.into();
+        let collecting = collect_files(config, config.shard_seed(), &pins);
+        within(config.limits.deadline, "collecting garbage", collecting).await
     }
+}
+
+/// Drops checkpoints that nobody needs, then files that nothing refers to.
+pub(super) async fn collect_files(
+    config: &PageStoreConfig,
+    seed: u64,
+    pins: &Pins,
+) -> Result<(), PageError> {
+    let doing = "collecting garbage";
+    let admin = admin(config, seed);
+    let found = admin
+        .list_checkpoints(None)
+        .await
+        .map_err(PageError::of(doing))?;
+    let ours = found
+        .iter()
+        .filter_map(|found| Some((epoch_of(found.name.as_deref()?)?, found.id)));
+    // After they were listed.
+    let pinned = (pins.0)().await;
+    let pinned = pinned.map_err(|why| PageError::Unavailable { doing, why })?;
+    let newest = pinned.iter().max().copied().unwrap_or_default();
+    for (_, id) in ours.filter(|(epoch, _)| *epoch < newest && !pinned.contains(epoch)) {
+        let deleted = admin.delete_checkpoint(id).await;
+        deleted.map_err(PageError::of(doing))?;
+    }
+    let directory = GarbageCollectorDirectoryOptions {
+        interval: None,
+        min_age: config.limits.garbage_age,
+        dry_run: false,
+    };
+    let options = GarbageCollectorOptions {
+        manifest_options: Some(directory),
+        wal_options: None,
+        wal_fence_options: None,
+        compacted_options: Some(directory),
+        compactions_options: Some(directory),
+        detach_options: Some(GarbageCollectorScheduleOptions { interval: None }),
+        metric_level: None,
+        boundary_files_enabled: config.limits.conditional_overwrite,
+        object_store_max_retries: Some(config.limits.store_retries_max),
+    };
+    admin
+        .run_gc_once(options)
+        .await
+        .map_err(PageError::of(doing))
 }

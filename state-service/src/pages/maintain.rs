@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::{
     PageStore, Pins,
+    checkpoint::collect_files,
     error::PageError,
     store::{Shared, locked, within},
 };
@@ -94,6 +95,7 @@ impl Shared {
 
     async fn collect(&self, pins: &Pins) -> Result<(), PageError> {
         let deadline = self.config.limits.deadline;
-        within(deadline, "collecting garbage", self.collect_garbage(pins)).await
+        let collecting = collect_files(&self.config, self.seed(), pins);
+        within(deadline, "collecting garbage", collecting).await
     }
 }

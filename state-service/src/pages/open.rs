@@ -169,6 +169,8 @@ async fn load(db: &Db, scope: ShardScope) -> Result<(Layout, Epoch), PageError> 
             Some(MetaRecord::Depth(depth)) => layout.set_depths(&depth),
             Some(MetaRecord::Hot(slot, hot)) => drop(layout.hot.insert(slot, hot)),
             Some(MetaRecord::Mark(mark)) => layout.set_mark(&mark),
+            // Whoever takes the copy in asks for it.
+            Some(MetaRecord::Progress(_)) => {}
             None => {
                 let why = "a record of another version";
                 return Err(PageError::damaged(&record.key, why));

@@ -1,7 +1,7 @@
 //! Flushing a shard: its tail is frozen, a new one takes over, and what the frozen one has goes to
 //! the pages. Neither commits nor reads wait for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use futures::FutureExt as _;
 use proto::types::Epoch;
@@ -94,6 +94,27 @@ impl Shard {
             };
             pins.boxed()
         })
+    }
+
+    /// Deletes files that nothing refers to, and checkpoints that nobody needs, if something was flushed
+    /// or compacted since that was last done.
+    pub(crate) async fn collect(&self) {
+        let pages = self.look(|state| {
+            let open = state.open.as_ref()?;
+            (!open.maintained).then(|| open.pages.clone())
+        });
+        let Some(pages) = pages else {
+            return;
+        };
+        let stats = pages.stats();
+        let works = stats.flushes + stats.compactions;
+        if self.collected.swap(works, Ordering::Relaxed) == works {
+            return;
+        }
+        if let Err(error) = pages.collect_garbage(self.pins()).await {
+            self.collected.store(0, Ordering::Relaxed);
+            tracing::warn!(job = %self.job, shard = %self.id, %error, "garbage was not collected");
+        }
     }
 
     /// Its checkpoints, after what nobody needs is gone.

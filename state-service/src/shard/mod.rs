@@ -15,6 +15,7 @@ mod fence;
 mod flush;
 mod place;
 mod read;
+mod replay;
 mod runs;
 mod scan;
 #[expect(clippy::module_inception, reason = "the type this room is about")]
@@ -25,5 +26,6 @@ mod tail;
 pub(crate) use driver::drive;
 pub(crate) use fence::{Fence, Verdict};
 pub(crate) use place::{database_at, database_path, databases_folder};
+pub(crate) use replay::{ReplayedTail, distinct_sections, page_config_of};
 pub(crate) use shard::{Shard, ShardContext};
 pub(crate) use state::{Commit, Kept, Load};

@@ -64,6 +64,8 @@ pub(crate) struct Shard {
     pub(super) context: Arc<ShardContext>,
     state: Mutex<ShardState>,
     changed: watch::Sender<()>,
+    /// Flushes and compactions as of when garbage was last collected.
+    pub(super) collected: AtomicU64,
     /// Whether its driver has ended.
     ended: watch::Sender<bool>,
 }
@@ -79,6 +81,7 @@ impl Shard {
             context,
             state: Mutex::new(state),
             changed: watch::channel(()).0,
+            collected: AtomicU64::new(0),
             ended: watch::channel(false).0,
         }
     }

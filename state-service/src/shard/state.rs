@@ -351,7 +351,7 @@ impl ShardState {
     }
 
     /// Which of an epoch's sections are the shard's, each task's once.
-    pub(super) fn distinct(sections: Vec<Section>) -> Vec<Section> {
+    pub(crate) fn distinct(sections: Vec<Section>) -> Vec<Section> {
         let by_task: BTreeMap<TaskId, Section> = sections
             .into_iter()
             .map(|section| (section.task, section))

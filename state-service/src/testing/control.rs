@@ -147,6 +147,37 @@ impl TestControl {
         inner.jobs.insert(fork, record);
     }
 
+    /// What a copy of the job's newest state begins with, and the rows after it.
+    #[must_use]
+    pub fn newest(&self, job: JobId) -> (BTreeMap<ShardId, ShardManifest>, Vec<InheritedEpoch>) {
+        let inner = self.inner();
+        let Some(record) = inner.jobs.get(&job) else {
+            return Default::default();
+        };
+        let committed = record.log.iter().cloned();
+        let log = committed.map(|committed| InheritedEpoch { job, committed });
+        (record.newest(job, record.committed), log.collect())
+    }
+
+    /// A job of the number begins with what was imported as another one's.
+    pub fn begin_with(&self, imported: JobId, job: JobId, epoch: Epoch) {
+        let manifest = ShardManifest {
+            of: JobLine {
+                job: imported,
+                line: 0,
+            },
+            epoch,
+        };
+        let record = Record {
+            committed: epoch,
+            bases: (0..self.shards)
+                .map(|shard| (ShardId(shard), manifest))
+                .collect(),
+            ..Record::default()
+        };
+        self.inner().jobs.insert(job, record);
+    }
+
     /// A job goes back to an epoch.
     pub fn take_back(&self, job: JobId, epoch: Epoch) {
         let mut inner = self.inner();
@@ -251,6 +282,7 @@ impl TestControl {
             }
             StateReport::Failed { .. }
             | StateReport::Dropped { .. }
+            | StateReport::Transfer { .. }
             | StateReport::Degraded { .. } => {}
         }
         inner.reports.push(report);

@@ -65,6 +65,7 @@ impl NodeSetup {
         let seed = self.starts.fetch_add(1, Ordering::Relaxed);
         let memory = open(&StoreUrl::Memory).expect("memory is there");
         let config = StateNodeConfig {
+            places: Default::default(),
             store: memory.with_store(self.store.clone()),
             root: "state".to_owned(),
             node: "test".to_owned(),

@@ -86,6 +86,8 @@ pub struct Job {
     pub(super) has_run: bool,
     /// The epoch that it began with. If it has committed none since, there is nothing to keep.
     pub(super) born: Epoch,
+    /// Whether it has sources of which that knew nothing.
+    pub(super) has_new_sources: bool,
     /// Whether its state is worth something to anybody once it has been given up.
     pub(super) is_kept: bool,
     /// It is to end with a last checkpoint; whether its sources end first.
@@ -110,6 +112,8 @@ pub(super) enum Phase {
     },
     /// A worker finds out what the sources can read.
     Listing {
+        /// Epoch to restore from.
+        restored: Epoch,
         worker: WorkerId,
     },
     /// Workers are restoring the tasks; some may have finished before others are restored.
@@ -184,6 +188,7 @@ impl Job {
             deployed: BTreeSet::new(),
             has_run: false,
             born: Epoch::ZERO,
+            has_new_sources: false,
             stop_wanted: None,
             history: CheckpointHistory::default(),
             last_error: None,
@@ -202,6 +207,7 @@ impl Job {
             .as_ref()
             .map(|origin| origin.epoch)
             .unwrap_or_default();
+        job.has_new_sources = !record.new_sources.is_empty();
         job.has_run = record.committed > job.born;
         // Rows of a SELECT are for whoever reads them now.
         job.is_kept &= record.spec.select.is_none();

@@ -91,7 +91,7 @@ impl Job {
         self.workers = workers;
         match &mut self.phase {
             Phase::Placing { .. } => return self.place(),
-            Phase::Listing { worker } if !self.workers.contains(worker) => {
+            Phase::Listing { worker, .. } if !self.workers.contains(worker) => {
                 self.enter(Phase::Placing {
                     restored: Epoch::ZERO,
                 });

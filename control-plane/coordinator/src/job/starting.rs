@@ -52,10 +52,15 @@ impl Job {
             return;
         };
         let spread = routing.workers().len() > 1;
-        if restored == Epoch::ZERO && self.facts.has_sources && spread {
-            self.enter(Phase::Listing { worker });
+        let unknown = match restored {
+            Epoch::ZERO => self.facts.has_sources,
+            restored => restored == self.born && self.has_new_sources,
+        };
+        if unknown && spread {
+            self.enter(Phase::Listing { restored, worker });
             self.emit(Effect::ListSplits {
                 generation: self.generation,
+                restored,
                 worker,
                 tasks: routing.tasks,
             });
@@ -65,9 +70,14 @@ impl Job {
     }
 
     pub(super) fn on_splits_listed(&mut self, worker: WorkerId, splits: Vec<SourceSplits>) {
-        if self.phase == (Phase::Listing { worker }) {
+        if let Phase::Listing {
+            restored,
+            worker: asked,
+        } = self.phase
+            && asked == worker
+        {
             let routing = self.wanted_routing();
-            self.deploy(Epoch::ZERO, routing, Some(splits));
+            self.deploy(restored, routing, Some(splits));
         }
     }
 

@@ -6,13 +6,14 @@ use proto::{
     log::LogObject,
     policy::AutoscalePolicy,
     state_control::ShardFiles,
-    types::{Epoch, Generation, JobId, ShardId, SinkId, StateNodeId},
+    transfer::Exported,
+    types::{Epoch, Generation, JobId, ShardId, SinkId, StateNodeId, TransferId},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{JobSpec, Outcome, RestoreAt, Stop};
+use super::{JobSpec, Outcome, RestoreAt, Stop, TransferEnd, TransferSpec, UpgradeMode};
 use crate::{
-    caps::SAVEPOINTS_MAX,
+    caps::{SAVEPOINTS_MAX, TRANSFERS_MAX},
     place::{Parallelism, Routing},
 };
 
@@ -73,6 +74,25 @@ pub enum Change {
         /// How.
         stop: Stop,
     },
+    /// The user wants another statement to take the job's place.
+    Upgrade {
+        /// Job.
+        job: JobId,
+        /// Version of the catalog that the statement was planned against.
+        catalog: Option<u64>,
+        /// The statements of the new catalog; `None`: it stays.
+        statements: Option<Vec<String>>,
+        /// What the other one begins with.
+        mode: UpgradeMode,
+        /// Name of the savepoint that is made for it.
+        savepoint: Option<String>,
+        /// What is to run.
+        spec: Box<JobSpec>,
+        /// When, in ms since 1970.
+        now_ms: u64,
+        /// Random; makes its [`super::JobRecord::run`].
+        seed: u64,
+    },
     /// A state of a job gets a name, by which it is kept.
     Save {
         /// Job.
@@ -90,6 +110,38 @@ pub enum Change {
         job: JobId,
         /// Its name.
         name: String,
+    },
+    /// A savepoint is to be copied to another place, or from there.
+    BeginTransfer {
+        /// What.
+        spec: TransferSpec,
+        /// When, in ms since 1970.
+        now_ms: u64,
+    },
+    /// What is to be imported was found.
+    FoundTransfer {
+        /// Transfer.
+        transfer: TransferId,
+        /// What was found.
+        found: Box<Exported>,
+        /// When, in ms since 1970.
+        now_ms: u64,
+        /// Random; makes the job's [`super::JobRecord::run`].
+        seed: u64,
+    },
+    /// The user wants a transfer no more.
+    CancelTransfer {
+        /// Transfer.
+        transfer: TransferId,
+    },
+    /// A transfer has ended, and nobody is at it any more.
+    EndTransfer {
+        /// Transfer.
+        transfer: TransferId,
+        /// How.
+        end: TransferEnd,
+        /// When, in ms since 1970.
+        now_ms: u64,
     },
     /// The job is not run any more until its user says so; its state stays.
     Quarantine {
@@ -226,10 +278,30 @@ pub enum Answer {
         /// The first epoch that it may use.
         first: Epoch,
     },
+    /// The job is being replaced, or was.
+    Upgraded {
+        /// By this one; `None`: it has not ended yet.
+        successor: Option<JobId>,
+    },
+    /// It is over, and this job goes on with its state.
+    Succeeded {
+        /// The job.
+        by: JobId,
+    },
     /// The savepoint is made.
     Saved {
         /// Of this epoch.
         epoch: Epoch,
+    },
+    /// This is the transfer.
+    Transfer {
+        /// Its number.
+        id: TransferId,
+    },
+    /// What is imported becomes the state of this job.
+    Importing {
+        /// The job.
+        job: JobId,
     },
     /// The job may be run again.
     Resumed {
@@ -318,6 +390,35 @@ pub enum Refusal {
     /// There are enough.
     #[error("{0} has {SAVEPOINTS_MAX} savepoints, which is the most: delete some")]
     TooManySavepoints(JobId),
+    /// A copy of the savepoint is being made.
+    #[error(
+        "savepoint `{name}` of {job} is being exported by {transfer}: wait for it, or cancel it"
+    )]
+    Exporting {
+        /// Job.
+        job: JobId,
+        /// Name of the savepoint.
+        name: String,
+        /// The export.
+        transfer: TransferId,
+    },
+    /// There is no such transfer.
+    #[error("{0} does not exist")]
+    UnknownTransfer(TransferId),
+    /// It is over.
+    #[error("{0} has ended")]
+    TransferEnded(TransferId),
+    /// There are enough.
+    #[error(
+        "{TRANSFERS_MAX} exports and imports are under way, which is the most: wait for one to end"
+    )]
+    TooManyTransfers,
+    /// What was exported is of no use here.
+    #[error("what was exported cannot be used here: {why}")]
+    NotImportable {
+        /// Why.
+        why: String,
+    },
     /// Its savepoints would go with it.
     #[error("{0} has savepoints: delete them first")]
     HasSavepoints(JobId),

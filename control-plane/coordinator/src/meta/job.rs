@@ -12,7 +12,7 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{LoggedObjects, Origin, OriginSpec, Quarantine, Savepoint};
+use super::{Imported, LoggedObjects, Origin, OriginSpec, Quarantine, Savepoint, Upgrade};
 use crate::{
     JobState,
     place::{Parallelism, Routing},
@@ -162,6 +162,15 @@ pub struct JobRecord {
     /// What it began with.
     #[serde(default)]
     pub origin: Option<Origin>,
+    /// Whether another job is to take its place, or has.
+    #[serde(default)]
+    pub upgrade: Option<Upgrade>,
+    /// What it was imported from: it never ran here.
+    #[serde(default)]
+    pub imported: Option<Imported>,
+    /// Ids of its sources of which that knew nothing.
+    #[serde(default)]
+    pub new_sources: Vec<String>,
     /// Why it is not run until its user says so.
     #[serde(default)]
     pub quarantine: Option<Quarantine>,
@@ -197,6 +206,9 @@ impl JobRecord {
             databases: BTreeMap::new(),
             savepoints: BTreeMap::new(),
             origin: None,
+            upgrade: None,
+            imported: None,
+            new_sources: Vec::new(),
             quarantine: None,
         };
         record.manifests = record.empty_manifests();
@@ -207,8 +219,17 @@ impl JobRecord {
     /// on with; in ms since 1970.
     #[must_use]
     pub fn sources_since_ms(&self) -> u64 {
-        let origin = self.origin.as_ref();
-        origin.map_or(self.created_ms, |origin| origin.created_ms)
+        match (&self.origin, &self.imported) {
+            (Some(origin), _) => origin.created_ms,
+            (None, Some(imported)) => imported.source.sources_since_ms,
+            (None, None) => self.created_ms,
+        }
+    }
+
+    /// Whether it is still being copied into the store.
+    #[must_use]
+    pub fn is_importing(&self) -> bool {
+        self.imported.as_ref().is_some_and(|from| from.pending)
     }
 
     /// Its key groups.
@@ -318,6 +339,7 @@ impl JobRecord {
     /// It is not run any more until its user says so.
     pub(super) fn give_up(&mut self, quarantine: Quarantine) {
         self.quarantine = Some(quarantine);
+        self.keep_place("the job is in quarantine: it could not be stopped with a savepoint");
         // It is not to be stopped as soon as it is resumed.
         if self.desired != Desired::Cancel {
             self.desired = Desired::Run;

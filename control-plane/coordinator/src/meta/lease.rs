@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use planted::Bug;
 use proto::{
     log::LogObject,
+    plan::Plan,
     state_control::{DatabaseReference, JobLine, JobReferences, ShardManifest},
     types::{Epoch, JobId, ShardId},
 };
@@ -20,7 +21,7 @@ use super::{
     JobRecord, LoggedObjects, MetaState, Origin, OriginSpec, Refusal, RestoreAt, RestorePoint,
     Savepoint,
 };
-use crate::caps::SAVEPOINTS_MAX;
+use crate::{caps::SAVEPOINTS_MAX, fit::new_sources};
 
 impl MetaState {
     /// What of a job's files anything needs.
@@ -86,7 +87,8 @@ impl MetaState {
     fn databases(&self, record: &JobRecord) -> Vec<DatabaseReference> {
         let mut needed: BTreeMap<(u64, ShardId), BTreeSet<Epoch>> = BTreeMap::new();
         let mut roots: BTreeSet<(JobLine, ShardId)> = BTreeSet::new();
-        for other in self.jobs.values().filter(|other| other.outcome.is_none()) {
+        let has_open = |other: &&JobRecord| other.outcome.is_none() || other.is_importing();
+        for other in self.jobs.values().filter(has_open) {
             roots.extend(other.shards().map(|shard| (other.job_line(), shard)));
         }
         for (shard, manifest) in self.manifests() {
@@ -201,6 +203,20 @@ impl MetaState {
         })
     }
 
+    /// Sources of a plan of which a job's state as of an epoch knows nothing.
+    pub(super) fn unknown_sources(&self, of: JobId, epoch: Epoch, plan: &Plan) -> Vec<String> {
+        let Some(source) = self.jobs.get(&of) else {
+            return Vec::new();
+        };
+        let mut unknown = new_sources(&source.spec.plan, plan);
+        let born = source.origin.as_ref().map(|origin| origin.epoch);
+        if born == Some(epoch) {
+            // Nor does the state that it began with.
+            unknown.extend(source.new_sources.iter().cloned());
+        }
+        unknown
+    }
+
     /// Makes a savepoint of a job; its epoch.
     pub(super) fn save(
         &mut self,
@@ -241,6 +257,7 @@ impl MetaState {
         job: JobId,
         name: &str,
     ) -> Result<Vec<String>, Refusal> {
+        self.check_uncopied(job, name)?;
         let dropped = self.any(job)?.savepoints.remove(name);
         let name = name.to_owned();
         let dropped = dropped.ok_or(Refusal::UnknownSavepoint { job, name })?;

@@ -259,8 +259,26 @@ impl World {
         self.change(Change::End { job, outcome });
     }
 
+    /// What a check is told is what decides what is deleted, and everything is needed by somebody.
+    pub(super) fn check_inventory(&self) {
+        for told in self.state.inventory().jobs {
+            let references = self.state.references(told.job).expect("a job");
+            let objects: Vec<String> = (told.objects.iter())
+                .map(|held| held.object.name.clone())
+                .collect();
+            let objects: BTreeSet<String> = objects.into_iter().collect();
+            assert_eq!(objects, references.objects.into_iter().collect());
+            assert!(told.objects.iter().all(|held| !held.by.is_empty()));
+            for (told, needed) in told.databases.iter().zip(&references.databases) {
+                assert_eq!((told.line, told.shard), (needed.line, needed.shard));
+                assert!(told.manifests.iter().all(|held| !held.by.is_empty()));
+            }
+        }
+    }
+
     /// Whatever can be restored is all there.
     pub(super) fn check(&self) {
+        self.check_inventory();
         for record in self.state.jobs.values() {
             let ended = record.outcome.is_some();
             let restorable = if ended {

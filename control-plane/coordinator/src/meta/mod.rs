@@ -6,6 +6,7 @@
 
 mod catalog;
 mod change;
+mod inventory;
 mod job;
 mod lease;
 #[cfg(test)]
@@ -17,6 +18,12 @@ mod retain;
 mod state;
 #[cfg(test)]
 mod state_test;
+mod transfer;
+#[cfg(test)]
+mod transfer_test;
+mod upgrade;
+#[cfg(test)]
+mod upgrade_test;
 
 pub use catalog::Catalog;
 pub use change::{Answer, Change, Command, Refusal};
@@ -25,3 +32,5 @@ pub use point::{
     LoggedObjects, Origin, OriginSpec, Quarantine, RestoreAt, RestorePoint, Savepoint,
 };
 pub use state::MetaState;
+pub use transfer::{Imported, Transfer, TransferEnd, TransferSpec};
+pub use upgrade::{Successor, Upgrade, UpgradeMode};

@@ -6,13 +6,13 @@ use planted::Bug;
 use proto::{
     log::LogObject,
     state_control::ShardFiles,
-    types::{Epoch, Generation, JobId, ShardId, SinkId},
+    types::{Epoch, Generation, JobId, ShardId, SinkId, TransferId},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     Answer, Catalog, Change, Command, Desired, JobRecord, JobSpec, OriginSpec, Outcome, Quarantine,
-    Refusal, RestoreAt, Stop,
+    Refusal, RestoreAt, Stop, Transfer,
 };
 use crate::{
     JobState,
@@ -31,7 +31,12 @@ pub struct MetaState {
     pub catalog: Catalog,
     /// Jobs that have not ended, and the last ones that have.
     pub jobs: BTreeMap<JobId, JobRecord>,
-    last_job: u64,
+    pub(super) last_job: u64,
+    /// Copies of savepoints that are being made, and the last ones that were.
+    #[serde(default)]
+    pub transfers: BTreeMap<TransferId, Transfer>,
+    #[serde(default)]
+    pub(super) last_transfer: u64,
     /// The last answers by request, so that a change that is asked for again is not made again.
     answers: VecDeque<(u64, Answer)>,
 }
@@ -125,7 +130,12 @@ impl MetaState {
                 let objects = self.drop_savepoint(job, &name)?;
                 Ok(Answer::Trimmed { objects })
             }
+            Change::BeginTransfer { .. }
+            | Change::FoundTransfer { .. }
+            | Change::CancelTransfer { .. }
+            | Change::EndTransfer { .. } => self.change_transfer(change),
             Change::Stop { job, stop } => self.stop(job, stop),
+            Change::Upgrade { .. } => self.upgrade(change),
             Change::Resume { job, at } => self.resume(job, at),
             Change::End { job, outcome } => self.end(job, outcome),
             Change::Dropped { job } => self.dropped(job),
@@ -137,7 +147,11 @@ impl MetaState {
     /// Takes note of what is wanted, or known, of a job that has not ended.
     fn note(&mut self, change: Change) -> Result<Answer, Refusal> {
         match change {
-            Change::Cancel { job } => self.running(job)?.desired = Desired::Cancel,
+            Change::Cancel { job } => {
+                let record = self.running(job)?;
+                record.keep_place("the job was cancelled");
+                record.desired = Desired::Cancel;
+            }
             Change::Autoscale { job, policy } => {
                 self.running(job)?.spec.options.autoscale = policy;
             }
@@ -197,11 +211,16 @@ impl MetaState {
 
     fn check_origin(&self, spec: &JobSpec, origin: &OriginSpec) -> Result<(), Refusal> {
         self.resolve(origin)?;
-        let source = self.job(origin.job)?;
+        self.check_cut(spec, origin.job)
+    }
+
+    /// Whether a job would cut state as another one does.
+    pub(super) fn check_cut(&self, spec: &JobSpec, of: JobId) -> Result<(), Refusal> {
+        let source = self.job(of)?;
         let (key_groups, shards) = (source.spec.plan.key_groups, source.spec.options.shards);
         if (spec.plan.key_groups, spec.options.shards) != (key_groups, shards) {
             return Err(Refusal::OtherCut {
-                job: origin.job,
+                job: of,
                 key_groups,
                 shards,
             });
@@ -209,21 +228,28 @@ impl MetaState {
         Ok(())
     }
 
-    fn insert(&mut self, spec: JobSpec, now_ms: u64, seed: u64) -> Result<JobId, Refusal> {
+    pub(super) fn insert(
+        &mut self,
+        spec: JobSpec,
+        now_ms: u64,
+        seed: u64,
+    ) -> Result<JobId, Refusal> {
         self.last_job += 1;
         let id = JobId(self.last_job);
         let run = run_of(seed, id, now_ms);
         let begins = match &spec.origin {
             Some(origin) => {
                 let point = self.resolve(origin)?;
+                let unknown = self.unknown_sources(origin.job, point.epoch, &spec.plan);
                 let origin = self.origin_of(origin, point.epoch);
-                Some((point, origin))
+                Some((point, origin, unknown))
             }
             None => None,
         };
         let mut record = JobRecord::new(id, spec, now_ms, run);
-        let point = begins.map(|(point, origin)| {
+        let point = begins.map(|(point, origin, unknown)| {
             record.origin = origin;
+            record.new_sources = unknown;
             point
         });
         self.jobs.insert(id, record);
@@ -282,7 +308,7 @@ impl MetaState {
         Ok(Answer::Resumed { epoch, objects })
     }
 
-    fn end(&mut self, job: JobId, mut outcome: Outcome) -> Result<Answer, Refusal> {
+    pub(super) fn end(&mut self, job: JobId, mut outcome: Outcome) -> Result<Answer, Refusal> {
         let record = self.running(job)?;
         let has_state = outcome.state == JobState::Finished && record.committed > Epoch::ZERO;
         let desired = std::mem::replace(&mut record.desired, Desired::Run);
@@ -293,13 +319,21 @@ impl MetaState {
         {
             outcome.error = Some(format!("no savepoint was made: {refusal}"));
         }
+        let (at_ms, whole) = (outcome.at_ms, has_state && outcome.error.is_none());
         if let Some(record) = self.jobs.get_mut(&job) {
             record.desired = desired;
+            if !whole {
+                record.keep_place("the job did not end with a savepoint");
+            }
             record.end(outcome);
         }
+        let successor = self.succeed(job, at_ms);
         self.forget_databases(job);
         self.forget_oldest();
-        Ok(Answer::Done)
+        Ok(match successor {
+            Some(by) => Answer::Succeeded { by },
+            None => Answer::Done,
+        })
     }
 
     /// No file of an ended job is left.
@@ -465,7 +499,7 @@ impl MetaState {
 }
 
 /// A number that another job, or one accepted with another seed, does not have.
-fn run_of(seed: u64, id: JobId, now_ms: u64) -> u64 {
+pub(super) fn run_of(seed: u64, id: JobId, now_ms: u64) -> u64 {
     // Each round is one to one, so jobs of one script stay apart.
     [seed, now_ms, id.0].into_iter().fold(0, |word: u64, more| {
         let word = word.wrapping_add(more).wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -92,6 +92,11 @@ impl TestMetadata {
     /// Kinds of what was proposed since the last call.
     pub(super) fn take_kinds(&self) -> String {
         let kind = |command: Command| match command.change {
+            Change::Upgrade { .. } => "upgrade",
+            Change::BeginTransfer { .. } => "begin transfer",
+            Change::FoundTransfer { .. } => "found transfer",
+            Change::CancelTransfer { .. } => "cancel transfer",
+            Change::EndTransfer { .. } => "end transfer",
             Change::Found { .. } => "found",
             Change::Bind { .. } => "bind",
             Change::Accept { .. } => "accept",

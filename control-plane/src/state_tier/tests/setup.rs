@@ -395,7 +395,11 @@ impl Seen {
             StateOrder::Drop { job, .. } | StateOrder::Collect { job, .. } => {
                 drop(self.jobs.remove(job));
             }
-            StateOrder::Published { .. } | StateOrder::Trim { .. } => {}
+            StateOrder::Published { .. }
+            | StateOrder::Trim { .. }
+            | StateOrder::Transfer(_)
+            | StateOrder::StopTransfer { .. }
+            | StateOrder::ForgetTransfer { .. } => {}
         }
     }
 }
@@ -431,6 +435,9 @@ fn shown(order: &StateOrder) -> String {
         StateOrder::Drop { job, .. } => format!("drop {job}"),
         StateOrder::Collect { job, .. } => format!("collect {job}"),
         StateOrder::Trim { objects, .. } => format!("trim {objects:?}"),
+        StateOrder::Transfer(order) => format!("transfer {} {}", order.transfer, order.attempt),
+        StateOrder::StopTransfer { transfer } => format!("stop {transfer}"),
+        StateOrder::ForgetTransfer { transfer } => format!("forget {transfer}"),
     }
 }
 

@@ -97,6 +97,7 @@ impl Cluster {
         let faults = FaultStore::new(self.objects.clone());
         let memory = open(&StoreUrl::Memory).expect("memory is there");
         let config = StateNodeConfig {
+            places: Default::default(),
             store: memory.with_store(Arc::new(faults.clone())),
             root: "state".to_owned(),
             node: id.to_string(),

@@ -3,4 +3,5 @@
 mod clones;
 mod log;
 mod shards;
+mod transfers;
 mod world;

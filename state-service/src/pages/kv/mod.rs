@@ -7,6 +7,7 @@
 //! ff 02 …                     depth         hash bits per page of a (table, namespace)
 //! ff 03 …                     hot key       how a key with many rows is spread over chunks
 //! ff 04 …                     low-water mark namespaces of a (table, key group) below it are closed
+//! ff 05                       progress      how far a copy is that is being taken in
 //! ```
 //! Keys are big endian, so that they sort as their fields do; values are little endian and begin
 //! with a version.
@@ -14,6 +15,7 @@
 mod depth;
 mod durable_epoch;
 mod hot_key;
+mod import_progress;
 mod low_water_mark;
 mod page_key;
 mod shard_scope;
@@ -21,6 +23,7 @@ mod shard_scope;
 pub(crate) use depth::DepthRecord;
 pub(crate) use durable_epoch::DurableEpoch;
 pub(crate) use hot_key::{CHUNK_BITS_MAX, HotKey, HotSlot, lead};
+pub(crate) use import_progress::ImportProgress;
 pub(crate) use low_water_mark::LowWaterMarkRecord;
 pub(crate) use page_key::{HOT_DEPTH, PAGE_KEY_BYTES, PageKey};
 pub(crate) use shard_scope::ShardScope;
@@ -36,6 +39,7 @@ pub(crate) enum MetaRecord {
     Depth(DepthRecord),
     Hot(HotSlot, HotKey),
     Mark(LowWaterMarkRecord),
+    Progress(ImportProgress),
 }
 
 impl MetaRecord {
@@ -53,6 +57,7 @@ impl MetaRecord {
                 Some(MetaRecord::Hot(slot, HotKey::decode(value)?))
             }
             low_water_mark::KIND => LowWaterMarkRecord::decode(rest, value).map(MetaRecord::Mark),
+            import_progress::KIND => ImportProgress::decode(value).map(MetaRecord::Progress),
             _ => None,
         }
     }
