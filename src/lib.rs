@@ -4,6 +4,7 @@
 mod capacity;
 pub mod cluster;
 pub mod dev;
+pub mod fsck;
 mod interrupt;
 mod keep;
 mod memory;

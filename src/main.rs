@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use millstream::{
-    cluster, dev, run,
+    cluster, dev, fsck, run,
     telemetry::{self, ProcessIdentity},
 };
 use tikv_jemallocator::Jemalloc;
@@ -28,7 +28,7 @@ Environment:
                        OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 [default: nowhere]
 
 Exit codes:
-  0 success, 1 failure, 2 wrong arguments, 130 ended by Ctrl-C or SIGTERM";
+  0 success, 1 failure (of fsck: something is wrong), 2 wrong arguments, 130 ended by Ctrl-C or SIGTERM";
 
 /// Streaming SQL in the dialect of Flink: run a script, or a server with a REST API.
 #[derive(Parser)]
@@ -50,6 +50,7 @@ enum Command {
     Workers(cli::WorkersArgs),
     StateNodes(cli::StateNodesArgs),
     Cluster(cli::ClusterArgs),
+    Fsck(fsck::FsckArgs),
 }
 
 fn main() -> ExitCode {
@@ -66,7 +67,8 @@ fn main() -> ExitCode {
         | Command::Jobs(_)
         | Command::Workers(_)
         | Command::StateNodes(_)
-        | Command::Cluster(_) => telemetry::start_log(),
+        | Command::Cluster(_)
+        | Command::Fsck(_) => telemetry::start_log(),
     };
     let telemetry = match telemetry.map_err(anyhow::Error::from) {
         Ok(telemetry) => telemetry,
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Command::Workers(arguments) => cli::workers(arguments).map(|()| ExitCode::SUCCESS),
         Command::StateNodes(arguments) => cli::state_nodes(arguments).map(|()| ExitCode::SUCCESS),
         Command::Cluster(arguments) => cli::cluster(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Fsck(arguments) => fsck::run(arguments),
     };
     let code = result.unwrap_or_else(|error| {
         if reader_is_gone(&error) {
