@@ -240,56 +240,53 @@ fn sinks(texts: &[String]) -> anyhow::Result<Map<String, Value>> {
     Ok(sinks)
 }
 
-/// Ends a job and starts its successor. Whether the state fits is found out before anything stops.
+/// Has another statement take a job's place, and waits until it has.
 pub(crate) fn upgrade(
     client: &Client,
     output: OutputArgs,
     args: &UpgradeArgs,
 ) -> anyhow::Result<()> {
     let job = &args.job;
-    let restore = |savepoint: Option<&str>| {
-        given([
-            ("job", Some(job.as_str().into())),
-            ("savepoint", savepoint.map(Value::from)),
-            (
-                "allow_non_restored_state",
-                args.allow_non_restored_state.then_some(Value::Bool(true)),
+    let (mode, savepoint) = match args.mode {
+        UpgradeMode::Savepoint => ("savepoint", Some(args.savepoint.as_str().into())),
+        UpgradeMode::LastState => ("last_state", None),
+        UpgradeMode::Stateless => ("stateless", None),
+    };
+    let body = given([
+        ("sql", Some(args.sql.as_str().into())),
+        ("mode", Some(mode.into())),
+        ("savepoint", savepoint),
+        (
+            "allow_non_restored_state",
+            args.allow_non_restored_state.then_some(Value::Bool(true)),
+        ),
+    ]);
+    let path = part(job, "upgrade");
+    let mut text = client.post_text(&path, &body)?;
+    let mut looks = Duration::from_secs(args.wait).as_millis() / LOOK_AGAIN.as_millis();
+    loop {
+        let seen: Value = serde_json::from_str(&text).context("the answer is not JSON")?;
+        let field = |name: &str| seen.get(name).map(cell).unwrap_or_default();
+        match field("state").as_str() {
+            "DONE" => {
+                return output.answer(&text, |seen| {
+                    let successor = seen.get("successor").map(cell);
+                    writeln!(io::stdout(), "{}", successor.unwrap_or_default())?;
+                    Ok(())
+                });
+            }
+            "GIVEN_UP" => bail!("{job} was not replaced: {}", field("reason")),
+            _ if looks == 0 => bail!(
+                "{job} has not ended in {} s; as soon as it has, the other one takes its place: GET {path} \
+                 says when",
+                args.wait
             ),
-        ])
-    };
-    let statements = |restore: Option<Value>, check: bool| {
-        let body = given([
-            ("sql", Some(args.sql.as_str().into())),
-            ("restore", restore),
-            ("check", check.then_some(Value::Bool(true))),
-        ]);
-        client.post_text("/v1/statements", &body)
-    };
-    let stateful = args.mode != UpgradeMode::Stateless;
-    statements(stateful.then(|| restore(None)), true)?;
-    let savepoint = args.savepoint.as_str();
-    match args.mode {
-        UpgradeMode::Savepoint => {
-            client.post_text(&part(job, "stop"), &json!({ "savepoint": savepoint }))?;
+            _ => {}
         }
-        UpgradeMode::LastState => {
-            client.post_text(&part(job, "savepoints"), &json!({ "name": savepoint }))?;
-            client.post_text(&part(job, "cancel"), &json!({}))?;
-        }
-        UpgradeMode::Stateless => {
-            client.post_text(&part(job, "cancel"), &json!({}))?;
-        }
+        looks -= 1;
+        thread::sleep(LOOK_AGAIN);
+        text = client.get_text(&path)?;
     }
-    ended(client, job, args.wait)?;
-    let restored = stateful.then(|| restore(Some(savepoint)));
-    let started = statements(restored, false).with_context(|| match stateful {
-        true => format!("{job} has ended; its state is kept as savepoint `{savepoint}`"),
-        false => format!("{job} has ended"),
-    })?;
-    output.answer(&started, |answer| {
-        let results = answer.get("results").and_then(Value::as_array);
-        results.into_iter().flatten().try_for_each(crate::sql::show)
-    })
 }
 
 #[cfg(test)]

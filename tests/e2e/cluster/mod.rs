@@ -5,6 +5,7 @@ mod capacity;
 mod drops;
 mod kills;
 mod load;
+mod quarantine;
 mod quorum;
 mod raft;
 mod rescale;
