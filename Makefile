@@ -14,9 +14,13 @@ COLLECTOR_BUILD := $(CACHE)/otelcol-build
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 MINIO := $(CACHE)/bin/minio-$(MINIO_VERSION)
 MINIO_BUILD := $(CACHE)/minio-build
+TOXIPROXY_VERSION := v2.12.0
+TOXIPROXY := $(CACHE)/bin/toxiproxy-$(TOXIPROXY_VERSION)
+TOXIPROXY_BUILD := $(CACHE)/toxiproxy-build
 # Tests find them here.
 export MILLSTREAM_OTELCOL := $(COLLECTOR)
 export MILLSTREAM_MINIO := $(MINIO)
+export MILLSTREAM_TOXIPROXY := $(TOXIPROXY)
 CARGO := cargo
 DEV_ARGS ?=
 QUERY ?= q0
@@ -24,8 +28,9 @@ SEED ?=
 COUNT ?= 1000
 FROM ?= 1
 BUG_COUNT ?= 40
+SECONDS ?= 600
 
-.PHONY: help deps tools build dev cluster test verify sim soak fix bless load
+.PHONY: help deps tools build dev cluster test verify sim soak chaos fix bless load
 
 help: ## List the goals
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
@@ -43,7 +48,7 @@ deps: ## Install what a fresh Debian machine lacks: clang and mold
 	"$${run[@]}" apt-get update -qq; \
 	"$${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"
 
-tools: deps $(DENY) $(COLLECTOR) $(MINIO) ## Build the pinned tools that tests use, once
+tools: deps $(DENY) $(COLLECTOR) $(MINIO) $(TOXIPROXY) ## Build the pinned tools that tests use, once
 
 $(DENY):
 	@echo "building cargo-deny $(CARGO_DENY_VERSION), once"
@@ -81,6 +86,19 @@ $(MINIO):
 	@mv $@.new $@
 	@rm -rf $(MINIO_BUILD)
 
+# A proxy that holds connections up and cuts them.
+$(TOXIPROXY):
+	@command -v go >/dev/null || { echo "error: go is missing; install Go (https://go.dev/dl), then run this again" >&2; exit 1; }
+	@echo "building Toxiproxy $(TOXIPROXY_VERSION), once"
+	@mkdir -p $(CACHE)/bin $(TOXIPROXY_BUILD)
+	@cd $(TOXIPROXY_BUILD); \
+	export GOPATH=$$PWD/path GOCACHE=$$PWD/cache GOFLAGS=-modcacherw GOBIN=$$PWD CGO_ENABLED=0; \
+	go install github.com/Shopify/toxiproxy/v2/cmd/server@$(TOXIPROXY_VERSION) >log 2>&1 \
+	  || { tail -n 20 log >&2; echo "error: failed to build Toxiproxy" >&2; exit 1; }
+	@cp $(TOXIPROXY_BUILD)/server $@.new
+	@mv $@.new $@
+	@rm -rf $(TOXIPROXY_BUILD)
+
 build: deps ## Build the release binaries: target/release/millstream and loadtest
 	$(CARGO) build --release --locked -p millstream -p loadtest
 
@@ -112,6 +130,10 @@ sim: deps ## Run one simulated cluster again, by its seed: make sim SEED=7, and 
 soak: deps ## Run COUNT=1000 simulated clusters, then plant bugs and tell how many are caught
 	$(SOAK) --from $(FROM) --count $(COUNT)
 	$(SOAK) --from $(FROM) --count $(BUG_COUNT) --bug all
+
+chaos: tools ## Disturb a cluster of real processes for SECONDS=600, over a real store; SEED=7 draws the same again
+	MILLSTREAM_CHAOS_SECONDS=$(SECONDS) MILLSTREAM_CHAOS_SEED=$(SEED) \
+	  $(CARGO) test --locked -p tests --test e2e -- cluster::chaos --nocapture
 
 fix: ## Format, and apply what clippy can
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged

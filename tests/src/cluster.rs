@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use ureq::Agent;
 
 use crate::{
+    Network,
     member::{Member, MemberSpec},
     tool::lasting_ports,
     wait_until,
@@ -73,14 +74,39 @@ impl Cluster {
     #[must_use]
     pub fn start(config: &ClusterConfig) -> Cluster {
         // Another process may take a port in between; then there are others.
-        let started = (0..5).find_map(|_| Cluster::try_start(config));
+        let started = (0..5).find_map(|_| Cluster::try_start(config, Lines::Direct));
+        let cluster = started.expect("some ports are free");
+        cluster.wait_whole();
+        cluster
+    }
+
+    /// The same, where workers and state nodes are reached through something: `pass` is told the name
+    /// of each, where it is to be reached, and where it is.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_behind(config: &ClusterConfig, pass: &mut Pass<'_>) -> Cluster {
+        let started = Cluster::try_start(config, Lines::Through(pass));
+        let cluster = started.expect("its ports are free");
+        cluster.wait_whole();
+        cluster
+    }
+
+    /// The same, with every worker in a namespace of the network, and all others outside of them.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_in(config: &ClusterConfig, network: &Network) -> Cluster {
+        let started = (0..5).find_map(|_| Cluster::try_start(config, Lines::Of(network)));
         let cluster = started.expect("some ports are free");
         cluster.wait_whole();
         cluster
     }
 
     /// `None`: a port was taken by somebody else.
-    fn try_start(config: &ClusterConfig) -> Option<Cluster> {
+    fn try_start(config: &ClusterConfig, mut lines: Lines<'_, '_>) -> Option<Cluster> {
         let mut cluster = Cluster {
             nodes: Vec::new(),
             workers: Vec::new(),
@@ -98,9 +124,9 @@ impl Cluster {
         let (of_metrics, of_state_nodes) = others.split_at(per_tier);
         let peers: Vec<String> = (1..)
             .zip(of_nodes)
-            .map(|(id, port)| format!("{id}=127.0.0.1:{port}"))
+            .map(|(id, port)| format!("{id}={}", lines.at_host(port)))
             .collect();
-        let addresses: Vec<String> = of_nodes.iter().map(local).collect();
+        let addresses: Vec<String> = of_nodes.iter().map(|port| lines.at_host(port)).collect();
         cluster.addresses.clone_from(&addresses);
         for id in 1..=nodes {
             let node = cluster.node_spec(id, &peers.join(","), &[]);
@@ -108,11 +134,15 @@ impl Cluster {
         }
         cluster.metrics = of_metrics.iter().map(local).collect();
         for (at, port) in of_workers.iter().enumerate() {
-            let worker = cluster.worker_spec(at, &addresses, &local(port));
+            let listen = lines.at_worker(at, port);
+            let mut worker = cluster.worker_spec(at, &addresses, &listen);
+            lines.lay(&mut worker, &listen, Some(at));
             cluster.workers.push(Member::start(worker));
         }
         for (at, port) in of_state_nodes.iter().enumerate() {
-            let node = cluster.state_node_spec(at + 1, &addresses, &local(port));
+            let listen = lines.at_host(port);
+            let mut node = cluster.state_node_spec(at + 1, &addresses, &listen);
+            lines.lay(&mut node, &listen, None);
             cluster.state_nodes.push(Member::start(node));
         }
         let up = cluster.wait_listening();
@@ -268,9 +298,27 @@ impl Cluster {
     /// # Panics
     /// When it does not run.
     pub fn client(&self, arguments: &[&str]) -> Result<String, String> {
+        let (stdout, stderr, success) = self.client_output(arguments);
+        match success {
+            true => Ok(stdout),
+            false => Err(stderr),
+        }
+    }
+
+    /// What a command of a client prints, what it complains about, and whether it was carried out.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn client_output(&self, arguments: &[&str]) -> (String, String, bool) {
         let urls = (0..self.nodes.len()).filter_map(|node| self.url(node));
         let output = Command::new(&self.config.program)
             .args(arguments)
+            .envs(
+                self.config
+                    .variables
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
             .env("MILLSTREAM_URL", urls.collect::<Vec<_>>().join(","))
             .env("MILLSTREAM_TOKEN", Self::TOKEN)
             .stdin(Stdio::null())
@@ -281,10 +329,7 @@ impl Cluster {
             stderr,
         } = output.expect("it runs");
         let text = |bytes| String::from_utf8(bytes).expect("text");
-        match status.success() {
-            true => Ok(text(stdout)),
-            false => Err(text(stderr)),
-        }
+        (text(stdout), text(stderr), status.success())
     }
 
     /// Waits until all control-plane nodes that run know the same leader.
@@ -337,6 +382,56 @@ impl Drop for Cluster {
         if thread::panicking() {
             let members = self.nodes.iter().chain(&self.workers);
             members.chain(&self.state_nodes).for_each(Member::show);
+        }
+    }
+}
+
+/// Told the name of a process, where it is to be reached, and where it is.
+pub type Pass<'a> = dyn FnMut(&str, &str, &str) + 'a;
+
+/// How processes reach each other.
+enum Lines<'a, 'b> {
+    /// By themselves.
+    Direct,
+    /// Workers and state nodes through something.
+    Through(&'a mut Pass<'b>),
+    /// Workers by a network.
+    Of(&'a Network),
+}
+
+impl Lines<'_, '_> {
+    fn at_host(&self, port: &u16) -> String {
+        match self {
+            Lines::Of(network) => format!("{}:{port}", network.host()),
+            Lines::Direct | Lines::Through(_) => local(port),
+        }
+    }
+
+    fn at_worker(&self, at: usize, port: &u16) -> String {
+        match self {
+            Lines::Of(network) => format!("{}:{port}", network.address(at)),
+            Lines::Direct | Lines::Through(_) => local(port),
+        }
+    }
+
+    /// Has a process reached that way; `worker`: it is this one.
+    fn lay(&mut self, spec: &mut MemberSpec, address: &str, worker: Option<usize>) {
+        match self {
+            Lines::Direct => {}
+            Lines::Through(pass) => {
+                let listen = local(&lasting_ports(1)[0]);
+                pass(&spec.name, &listen, address);
+                spec.arguments.extend(["--advertise".to_owned(), listen]);
+            }
+            Lines::Of(network) => {
+                if let Some(worker) = worker {
+                    let program = std::mem::replace(&mut spec.program, "ip".into());
+                    let within = ["netns", "exec", &network.space(worker)].map(str::to_owned);
+                    let program = [program.display().to_string()];
+                    let own = std::mem::take(&mut spec.arguments);
+                    spec.arguments = within.into_iter().chain(program).chain(own).collect();
+                }
+            }
         }
     }
 }

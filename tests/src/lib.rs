@@ -8,18 +8,23 @@ pub mod exposition;
 pub mod faults;
 mod member;
 pub mod minio;
+mod netns;
 pub mod rows;
 mod run;
 mod store;
 mod tool;
+mod toxiproxy;
 mod wait;
 
 pub use changelog::{file_lines, fold_changelog, fold_changes, table_files, table_lines};
-pub use cluster::{Cluster, ClusterConfig, JobStatus};
+pub use cluster::{Cluster, ClusterConfig, JobStatus, Pass};
 pub use dev_process::DevProcess;
 pub use member::Member;
+pub use netns::Network;
 pub use run::{RunConfig, RunOutput, run};
 pub use store::{StartedStore, Store};
+pub use tool::lasting_ports as ports;
+pub use toxiproxy::Toxiproxy;
 pub use wait::wait_until;
 
 use std::path::{Path, PathBuf};

@@ -33,7 +33,11 @@ pub(crate) fn free_port() -> u16 {
 
 /// Ports that nobody has at the moment, and that no outgoing connection gets by chance: a process
 /// that is killed finds its own again.
-pub(crate) fn lasting_ports(count: usize) -> Vec<u16> {
+///
+/// # Panics
+/// When there are not so many.
+#[must_use]
+pub fn lasting_ports(count: usize) -> Vec<u16> {
     // Systems choose ports for connections above these.
     const FIRST: u16 = 12_000;
     const COUNT: u64 = 20_000;

@@ -2,9 +2,11 @@
 //! what was acknowledged is there.
 
 mod capacity;
+mod chaos;
 mod drops;
 mod kills;
 mod load;
+mod partition;
 mod quarantine;
 mod quorum;
 mod raft;

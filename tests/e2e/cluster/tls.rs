@@ -11,14 +11,14 @@ use super::{load::Load, start_over};
 const NOT_TAKEN: &str = "no leader of the control plane takes this process";
 
 /// Makes an authority and a certificate that it signed; the variables that name their files.
-fn certificates(folder: &Path) -> Vec<(String, String)> {
+pub(super) fn certificates(folder: &Path, names: Vec<String>) -> Vec<(String, String)> {
     fs::create_dir_all(folder).expect("a folder");
     let mut authority = CertificateParams::new(Vec::new()).expect("no names");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
     let authority = CertifiedIssuer::self_signed(authority, key).expect("signed");
-    // Processes are called by their addresses, and all are on this machine.
-    let own = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
+    // Processes are called by their addresses.
+    let own = CertificateParams::new(names).expect("addresses");
     let key = KeyPair::generate().expect("a key");
     let own = own.signed_by(&key, &authority).expect("signed");
     let files = [
@@ -37,10 +37,14 @@ fn certificates(folder: &Path) -> Vec<(String, String)> {
 #[test]
 fn tiers_talk_over_mutual_tls_and_to_nobody_without_a_certificate() {
     let folder = tempfile::tempdir().expect("a folder");
-    let cluster = start_over(None, certificates(&folder.path().join("own")));
+    let here = || vec!["127.0.0.1".to_owned()];
+    let cluster = start_over(None, certificates(&folder.path().join("own"), here()));
     let load = Load::start(&cluster, 4, 2);
     let plain = cluster.start_stranger("plain", Vec::new());
-    let foreign = cluster.start_stranger("foreign", certificates(&folder.path().join("foreign")));
+    let foreign = cluster.start_stranger(
+        "foreign",
+        certificates(&folder.path().join("foreign"), here()),
+    );
     for stranger in [&plain, &foreign] {
         let refused = |stranger: &Member| stranger.log().contains(NOT_TAKEN);
         cluster.wait("a stranger is not taken", || refused(stranger));
