@@ -54,11 +54,11 @@ impl NodeBuilder<'_> {
         let place = (self.fragment.id, self.index);
         let opened = self.connected.sources.get(&place);
         let (source, splits) = opened.ok_or(PlanError::Missing("source"))?;
-        // A task that goes on from a checkpoint finds its splits there, and how far they are.
-        let splits = match self.scope.restored {
-            Epoch::ZERO => splits.as_slice(),
-            _ => &[],
-        };
+        // A task that goes on from a checkpoint finds its splits there, and how far they are, unless
+        // that knows nothing of the table.
+        let is_new =
+            self.scope.restored == Epoch::ZERO || self.deployment.new_sources.contains(&node.id);
+        let splits = if is_new { splits.as_slice() } else { &[] };
         let output = output_fields(node)?;
         let tables = tables(node);
         SplitSource::build(spec, &output, source.clone(), splits, &tables, self.scope)

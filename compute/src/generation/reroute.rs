@@ -163,6 +163,8 @@ impl RunningGeneration {
         next.links.count();
         self.links.push(next.links);
         next.deployment.restored = barrier.epoch;
+        // What is there to be read is in the state by now.
+        next.deployment.new_sources.clear();
         let old = next.old_tasks.iter();
         let leaving = Leaving {
             epoch: barrier.epoch,

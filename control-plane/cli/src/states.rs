@@ -87,7 +87,7 @@ pub(crate) struct ForkArgs {
 enum UpgradeMode {
     /// The job is stopped with a savepoint, when all of its output is written.
     Savepoint,
-    /// Of the last checkpoint before the job is cancelled. Its output since then comes again.
+    /// That of the last checkpoint: the job ends at once. Its output since then comes again.
     LastState,
     /// None.
     Stateless,
@@ -249,7 +249,7 @@ pub(crate) fn upgrade(
     let job = &args.job;
     let (mode, savepoint) = match args.mode {
         UpgradeMode::Savepoint => ("savepoint", Some(args.savepoint.as_str().into())),
-        UpgradeMode::LastState => ("last_state", None),
+        UpgradeMode::LastState => ("last_state", Some(args.savepoint.as_str().into())),
         UpgradeMode::Stateless => ("stateless", None),
     };
     let body = given([

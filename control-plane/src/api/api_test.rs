@@ -357,6 +357,7 @@ fn the_description_has_every_route() {
         GET /v1/cluster getCluster
         POST /v1/cluster/nodes addControlNode
         DELETE /v1/cluster/nodes/{id} removeControlNode
+        GET /v1/files listNeededFiles
         GET /v1/health getHealth
         GET /v1/jobs listJobs
         DELETE /v1/jobs/{id} deleteJob
@@ -376,11 +377,18 @@ fn the_description_has_every_route() {
         POST /v1/jobs/{id}/savepoints createSavepoint
         DELETE /v1/jobs/{id}/savepoints/{name} deleteSavepoint
         GET /v1/jobs/{id}/savepoints/{name} getSavepoint
+        POST /v1/jobs/{id}/savepoints/{name}/export exportSavepoint
         POST /v1/jobs/{id}/stop stopJob
+        GET /v1/jobs/{id}/upgrade getUpgrade
+        POST /v1/jobs/{id}/upgrade upgradeJob
         GET /v1/openapi.json getDescription
+        POST /v1/savepoints/import importSavepoint
         GET /v1/state-nodes listStateNodes
         POST /v1/statements executeStatements
         GET /v1/tables listTables
+        GET /v1/transfers listTransfers
+        GET /v1/transfers/{id} getTransfer
+        POST /v1/transfers/{id}/cancel cancelTransfer
         GET /v1/workers listWorkers
         GET /v1/workers/{id} getWorker"#]]
     .assert_eq(&routes.join("\n"));

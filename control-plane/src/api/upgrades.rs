@@ -141,9 +141,13 @@ pub(super) async fn begin(
     let fields = UPGRADE.read(&headers, body)?;
     let mode = read_mode(&fields)?;
     let savepoint = match (mode, read_name(&fields, "savepoint")?) {
-        (UpgradeMode::Savepoint, name) => Some(name.unwrap_or_else(|| "upgrade".to_owned())),
-        (_, None) => None,
-        (_, Some(_)) => return Err(fields.wrong("savepoint", "is for the mode `savepoint` alone")),
+        (UpgradeMode::Savepoint | UpgradeMode::LastState, name) => {
+            Some(name.unwrap_or_else(|| "upgrade".to_owned()))
+        }
+        (UpgradeMode::Stateless, None) => None,
+        (UpgradeMode::Stateless, Some(_)) => {
+            return Err(fields.wrong("savepoint", "is not for the mode `stateless`"));
+        }
     };
     let (sql, allow) = (
         fields.text("sql")?,

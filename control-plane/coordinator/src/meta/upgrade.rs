@@ -4,7 +4,7 @@
 //! | mode | the job | its successor |
 //! |---|---|---|
 //! | savepoint | is stopped with a savepoint | begins with that, when the job has ended |
-//! | last state | ends at once | begins with the last checkpoint, in the same step |
+//! | last state | gets a savepoint of its last checkpoint and ends at once | begins with that, in the same step |
 //! | stateless | ends at once | begins from nothing, in the same step |
 //!
 //! Invariant: a job with a successor in store either ends with its savepoint or goes on as it was: a
@@ -96,11 +96,10 @@ impl MetaState {
         let origin = |at| Some(OriginSpec { job, at });
         spec.origin = match (mode, &savepoint) {
             (UpgradeMode::Stateless, _) => None,
-            (UpgradeMode::Savepoint, Some(name)) => origin(RestoreAt::Savepoint(name.clone())),
-            (UpgradeMode::Savepoint | UpgradeMode::LastState, _) => origin(RestoreAt::Newest),
+            (_, Some(name)) => origin(RestoreAt::Savepoint(name.clone())),
+            (_, None) => origin(RestoreAt::Newest),
         };
-        if let Some(version) = catalog.filter(|version| *version != self.catalog.version) {
-            let _planned = version;
+        if catalog.is_some_and(|version| version != self.catalog.version) {
             return Err(Refusal::CatalogMoved(self.catalog.version));
         }
         if mode != UpgradeMode::Stateless {
@@ -108,7 +107,7 @@ impl MetaState {
         }
         let mut upgrade = Upgrade {
             mode,
-            savepoint: savepoint.clone(),
+            savepoint: savepoint.clone().filter(|_| mode != UpgradeMode::Stateless),
             waiting: None,
             successor: None,
             given_up: None,
@@ -126,18 +125,7 @@ impl MetaState {
                 Answer::Upgraded { successor: None }
             }
             UpgradeMode::LastState | UpgradeMode::Stateless => {
-                // What it begins with is held from here on; then the other one ends.
-                let successor = self.insert(spec, now_ms, seed)?;
-                upgrade.successor = Some(successor);
-                self.any(job)?.upgrade = Some(upgrade);
-                self.end(
-                    job,
-                    Outcome {
-                        state: JobState::Canceled,
-                        error: None,
-                        at_ms: now_ms,
-                    },
-                )?;
+                let successor = self.replace(job, upgrade, spec, (now_ms, seed))?;
                 Answer::Upgraded {
                     successor: Some(successor),
                 }
@@ -148,6 +136,31 @@ impl MetaState {
             self.catalog.statements = statements;
         }
         Ok(answer)
+    }
+
+    /// A job ends at once, and another one begins.
+    fn replace(
+        &mut self,
+        job: JobId,
+        mut upgrade: Upgrade,
+        spec: JobSpec,
+        (now_ms, seed): (u64, u64),
+    ) -> Result<JobId, Refusal> {
+        if let Some(name) = upgrade.savepoint.clone() {
+            // Should the successor come to nothing, there is still this.
+            self.save(job, name, RestoreAt::Newest, now_ms)?;
+        }
+        // What it begins with is held from here on; then the other one ends.
+        let successor = self.insert(spec, now_ms, seed)?;
+        upgrade.successor = Some(successor);
+        self.any(job)?.upgrade = Some(upgrade);
+        let outcome = Outcome {
+            state: JobState::Canceled,
+            error: None,
+            at_ms: now_ms,
+        };
+        self.end(job, outcome)?;
+        Ok(successor)
     }
 
     fn check_upgrade(

@@ -115,6 +115,9 @@ impl Cluster {
     }
 }
 
+/// What becomes of a job, and what is said of it.
+type End = (fn(&mut Cluster), &'static str);
+
 const WAITS: Answer = Answer::Upgraded { successor: None };
 
 #[test]
@@ -143,7 +146,7 @@ fn a_successor_begins_with_the_savepoint_in_the_step_in_which_the_job_ends() {
 
 #[test]
 fn whatever_else_becomes_of_the_job_nobody_takes_its_place() {
-    let ends: [(fn(&mut Cluster), &str); 3] = [
+    let ends: [End; 3] = [
         (
             |cluster| {
                 let (error, at_ms) = ("poisoned".to_owned(), 7);
@@ -182,7 +185,13 @@ fn the_last_state_goes_over_in_one_step_and_the_job_commits_no_more() {
     let upgraded = Answer::Upgraded {
         successor: Some(NEW),
     };
-    assert_eq!(cluster.upgrade(UpgradeMode::LastState, None), upgraded);
+    assert_eq!(cluster.upgrade(UpgradeMode::LastState, Some("u")), upgraded);
+    let kept = &cluster.state.jobs[&OLD].savepoints["u"];
+    assert_eq!(
+        kept.point.epoch,
+        Epoch(17),
+        "should the successor come to nothing"
+    );
     let record = &cluster.state.jobs[&NEW];
     assert_eq!(
         record.origin.as_ref().map(|origin| origin.epoch),
@@ -244,4 +253,16 @@ fn an_upgrade_that_cannot_be_changes_nothing() {
     // From its last state it can go on, though it is in quarantine.
     let upgraded = cluster.upgrade(UpgradeMode::LastState, None);
     assert!(matches!(upgraded, Answer::Upgraded { successor: Some(_) }));
+
+    // Or from nothing.
+    let mut cluster = Cluster::with_job();
+    let upgraded = cluster.upgrade(UpgradeMode::Stateless, None);
+    assert!(matches!(
+        upgraded,
+        Answer::Upgraded {
+            successor: Some(NEW)
+        }
+    ));
+    assert_eq!(cluster.state.jobs[&NEW].origin, None);
+    assert!(cluster.state.jobs[&OLD].outcome.is_some());
 }
