@@ -12,7 +12,7 @@ use proto::{
     control::Retry,
     types::{Epoch, KeyGroup, KeyGroupCount, KeyGroupSet},
 };
-use state_client::{ReadReply, ReadRequest, StateError};
+use state_client::{ReadReply, ReadRequest, ScanReply, ScanRequest, StateError};
 
 use crate::{
     ChangeBatch, Element, Timestamp,
@@ -40,6 +40,7 @@ pub enum Step {
 pub struct Outbox {
     elements: VecDeque<Element>,
     reads: Vec<(u64, ReadRequest)>,
+    scans: Vec<(u64, ScanRequest)>,
 }
 
 impl Outbox {
@@ -60,6 +61,11 @@ impl Outbox {
         self.reads.push((ticket, request));
     }
 
+    /// Asks for a piece of a table; the reply comes to [`Operator::scanned`] with the same ticket.
+    pub fn scan(&mut self, ticket: u64, request: ScanRequest) {
+        self.scans.push((ticket, request));
+    }
+
     /// Takes the oldest element.
     pub fn pop(&mut self) -> Option<Element> {
         self.elements.pop_front()
@@ -74,6 +80,11 @@ impl Outbox {
     /// Takes the read requests.
     pub fn take_reads(&mut self) -> Vec<(u64, ReadRequest)> {
         std::mem::take(&mut self.reads)
+    }
+
+    /// Takes the scan requests.
+    pub fn take_scans(&mut self) -> Vec<(u64, ScanRequest)> {
+        std::mem::take(&mut self.scans)
     }
 
     /// Rows that wait in the outbox.
@@ -249,6 +260,19 @@ pub trait Operator: Send {
         &mut self,
         _ticket: u64,
         _reply: ReadReply,
+        _context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        Ok(Step::Done)
+    }
+
+    /// The reply to a scan.
+    ///
+    /// # Errors
+    /// As [`Operator::batch`].
+    fn scanned(
+        &mut self,
+        _ticket: u64,
+        _reply: ScanReply,
         _context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
         Ok(Step::Done)

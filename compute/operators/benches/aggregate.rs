@@ -9,6 +9,7 @@ use engine::{
     clock::ManualClock,
     operator::{Counters, Operator, OperatorContext, Outbox, TaskScope},
     schema::arrow_schema,
+    state::StateTtl,
 };
 use operators::aggregate::{GroupAggregateOperator, LocalAggregateOperator};
 use proto::{
@@ -129,7 +130,8 @@ fn group(calls: Vec<AggregateCall>) -> Box<dyn Operator> {
         emit_update_before: false,
     };
     let tables = [TableId(1), TableId(2), TableId(3), TableId(4)];
-    GroupAggregateOperator::build(&spec, &input(), &tables, true, &scope()).expect("an operator")
+    GroupAggregateOperator::build(&spec, &input(), &tables, true, &StateTtl::NEVER, &scope())
+        .expect("an operator")
 }
 
 /// COUNT(*) by a BIGINT key.

@@ -11,6 +11,7 @@ use engine::{
     clock::ManualClock,
     operator::{Counters, Operator, OperatorContext, Outbox, Step, TaskScope},
     schema::arrow_schema,
+    state::StateTtl,
 };
 use operators::JoinOperator;
 use proto::{
@@ -101,7 +102,14 @@ impl Run {
         let tables = [TableId(1), TableId(2)];
         let changelogs = [Changelog::APPEND; 2];
         let scope = scope();
-        let operator = JoinOperator::build(&spec, &[&left, &right], &tables, &changelogs, &scope);
+        let operator = JoinOperator::build(
+            &spec,
+            &[&left, &right],
+            &tables,
+            &changelogs,
+            &StateTtl::NEVER,
+            &scope,
+        );
         Run {
             operator: operator.expect("a join"),
             out: Outbox::default(),

@@ -1,6 +1,9 @@
 //! One node of a plan becomes one operator.
 
-use engine::operator::{Operator, OperatorError, SourceOperator, TaskScope};
+use engine::{
+    operator::{Operator, OperatorError, SourceOperator, TaskScope},
+    state::{StateTtl, TimeDomain},
+};
 use operators::{SinkOperator, SplitSource, ValuesSource};
 use proto::{
     control::Deployment,
@@ -110,6 +113,21 @@ impl NodeBuilder<'_> {
     /// State tables of the node.
     pub(super) fn tables(&self) -> Result<Vec<TableId>, OperatorError> {
         self.node().map(tables).map_err(plan_error)
+    }
+
+    /// How long the node's state lives.
+    pub(super) fn ttl(&self) -> Result<StateTtl, OperatorError> {
+        let bound = self.node().map_err(plan_error)?.state_bound.as_ref();
+        Ok(match bound.and_then(|bound| bound.kind.as_ref()) {
+            Some(plan::state_bound::Kind::Ttl(ttl)) => {
+                let domain = match ttl.event_time {
+                    true => TimeDomain::Event,
+                    false => TimeDomain::Processing,
+                };
+                StateTtl::new(ttl.input_ms.clone(), domain)
+            }
+            _ => StateTtl::NEVER,
+        })
     }
 
     /// Columns of the node's output.

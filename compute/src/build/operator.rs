@@ -32,7 +32,7 @@ impl NodeBuilder<'_> {
             }
             Op::GroupAggregate(spec) => {
                 let (input, append) = (self.input(0)?, self.changelog(0)?.is_append());
-                GroupAggregateOperator::build(spec, &input, &tables, append, scope)
+                GroupAggregateOperator::build(spec, &input, &tables, append, &self.ttl()?, scope)
             }
             Op::LocalAggregate(spec) => LocalAggregateOperator::build(spec, &self.input(0)?, scope),
             Op::WindowAssign(spec) => {
@@ -46,7 +46,8 @@ impl NodeBuilder<'_> {
             Op::Join(spec) => {
                 let inputs = self.two_inputs()?;
                 let changelogs = [self.changelog(0)?, self.changelog(1)?];
-                JoinOperator::build(spec, &[&inputs[0], &inputs[1]], &tables, &changelogs, scope)
+                let inputs = [&inputs[0][..], &inputs[1][..]];
+                JoinOperator::build(spec, &inputs, &tables, &changelogs, &self.ttl()?, scope)
             }
             Op::WindowJoin(spec) => {
                 let inputs = self.two_inputs()?;
@@ -69,12 +70,15 @@ impl NodeBuilder<'_> {
             Op::Unnest(spec) => UnnestOperator::build(spec, &input, scope.batch_rows),
             Op::Expand(spec) => ExpandOperator::build(spec, &input),
             Op::Rank(spec) => {
-                RankOperator::build(spec, &input, &tables, &self.changelog(0)?, scope)
+                let changelog = self.changelog(0)?;
+                RankOperator::build(spec, &input, &tables, &changelog, &self.ttl()?, scope)
             }
-            Op::Deduplicate(spec) => DeduplicateOperator::build(spec, &input, &tables, scope),
+            Op::Deduplicate(spec) => {
+                DeduplicateOperator::build(spec, &input, &tables, &self.ttl()?, scope)
+            }
             Op::Sort(spec) => SortOperator::build(spec, &input, &tables, scope),
             Op::ChangelogNormalize(spec) => {
-                ChangelogNormalizeOperator::build(spec, &input, &tables, scope)
+                ChangelogNormalizeOperator::build(spec, &input, &tables, &self.ttl()?, scope)
             }
             Op::DropUpdateBefore(plan::DropUpdateBefore {}) => {
                 Ok(DropUpdateBeforeOperator::build())

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::plan::{Exchange, Node, Partitioning, Plan, input, node::Operator};
+use proto::plan::{Exchange, Node, Partitioning, Plan, input, node::Operator, state_bound::Kind};
 
 use crate::meta::JobSpec;
 
@@ -200,6 +200,12 @@ impl Place<'_> {
         if self.node.operator != other.node.operator {
             return Some("it does something else with its columns");
         }
+        if expiring(self.node) != expiring(other.node) {
+            return Some(
+                "rows have the time of their last change where they expire, and only there: change how \
+                 long they live, but not whether they do (one that never ends is '36500 d')",
+            );
+        }
         if self.singleton != other.singleton || self.inputs.len() != other.inputs.len() {
             return Some("its keys are spread otherwise");
         }
@@ -220,6 +226,19 @@ impl Place<'_> {
         }
         None
     }
+}
+
+/// Which of its inputs' rows an operator keeps with the time of their last change.
+fn expiring(node: &Node) -> Vec<bool> {
+    let bound = node
+        .state_bound
+        .as_ref()
+        .and_then(|bound| bound.kind.as_ref());
+    let of_input = |input: usize| match bound {
+        Some(Kind::Ttl(ttl)) => ttl.input_ms.get(input).is_some_and(|ms| *ms > 0),
+        _ => false,
+    };
+    (0..node.inputs.len()).map(of_input).collect()
 }
 
 /// Operators with state, by their ids.

@@ -146,6 +146,13 @@ impl Lint<'_> {
             Some(state_bound::Kind::Stateless(_)) => {
                 self.require(node.tables.is_empty(), "it is stateless but has tables");
             }
+            Some(state_bound::Kind::Ttl(ttl)) => {
+                self.require(!node.tables.is_empty(), "it has state but no table");
+                let fits = ttl.input_ms.len() == node.inputs.len();
+                self.require(fits, "its lifetimes are not one per input");
+                let expires = ttl.input_ms.iter().any(|ms| *ms > 0);
+                self.require(expires, "it has lifetimes of which none ends");
+            }
             Some(_) => self.require(!node.tables.is_empty(), "it has state but no table"),
         }
     }

@@ -36,6 +36,7 @@ const KEYS: &[&str] = &[
     "execution.savepoint.path",
     "execution.state-recovery.ignore-unclaimed-state",
     "execution.state-recovery.path",
+    "millstream.state.ttl.time-domain",
     "parallelism.default",
     "pipeline.name",
     "sql-client.execution.result-mode",
@@ -173,6 +174,13 @@ impl Settings {
         duration_ms(self.get("table.exec.state.ttl")?)
     }
 
+    /// `millstream.state.ttl.time-domain`: whether state ages by event time.
+    #[must_use]
+    pub fn state_ttl_in_event_time(&self) -> Option<bool> {
+        let domain = self.get("millstream.state.ttl.time-domain")?;
+        Some(domain.eq_ignore_ascii_case("event-time"))
+    }
+
     /// `table.exec.source.idle-timeout`
     #[must_use]
     pub fn idle_timeout_ms(&self) -> Option<u64> {
@@ -302,9 +310,13 @@ fn check(key: &str, value: &str, parallelism_max: u32) -> Result<(), String> {
         ),
         "table.exec.sink.not-null-enforcer" => (word(&["error", "drop"]), "'ERROR' or 'DROP'"),
         "pipeline.name" => (!value.is_empty(), "a name"),
+        "millstream.state.ttl.time-domain" => (
+            word(&["processing-time", "event-time"]),
+            "'processing-time' or 'event-time'",
+        ),
         "table.exec.state.ttl" => (
-            duration_ms(value) == Some(0) || value == "0",
-            "'0': state is kept for ever, it does not expire by age yet",
+            duration_ms(value).is_some(),
+            "a duration such as '1 h', or '0': for ever",
         ),
         "execution.checkpointing.interval" => (
             duration_ms(value).is_some_and(|ms| ms > 0),
@@ -355,7 +367,19 @@ mod tests {
             "no option 'paralelism.default' (did you mean 'parallelism.default'?)",
         );
         check("table.exec.state.ttl", "0 s", "is now '0 s'");
-        check("table.exec.state.ttl", "1 h", "does not expire by age yet");
+        check("table.exec.state.ttl", "1 h", "is now '1 h'");
+        check(
+            "table.exec.state.ttl",
+            "1 fortnight",
+            "cannot be '1 fortnight' (expected a duration such as '1 h', or '0': for ever)",
+        );
+        let domain = "millstream.state.ttl.time-domain";
+        check(domain, "event-time", "is now 'event-time'");
+        check(
+            domain,
+            "ingestion-time",
+            "'processing-time' or 'event-time'",
+        );
         check(
             "execution.checkpointing.interval",
             "0",

@@ -368,6 +368,18 @@ impl KeyIndex {
             .unwrap_or(NO_SLOT)
     }
 
+    /// Whether a key is in the slot.
+    #[must_use]
+    pub fn holds(&self, slot: u32) -> bool {
+        let Some(hash) = self.hashes.get(slot as usize) else {
+            return false;
+        };
+        let table = &self.groups[self.group_of(*hash)].slots;
+        table
+            .find(table_hash(*hash), |other| *other == slot)
+            .is_some()
+    }
+
     /// The slot's key is used, whatever for.
     #[inline]
     pub fn touch(&mut self, slot: u32) {

@@ -9,9 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use arrow::array::UInt32Array;
 use proto::types::Epoch;
-use state_client::{KeyRequest, LoadedRow, ReadReply, ReadRequest};
+use state_client::{KeyRequest, LoadedRow, ReadReply, ReadRequest, ScanReply};
 
-use super::accounting::KeyAccounting;
+use super::{
+    accounting::KeyAccounting,
+    sweep::{Expiring, Sweep},
+};
 use crate::{
     ChangeBatch, Element, Timestamp,
     key::KeyBatch,
@@ -115,6 +118,11 @@ pub trait KeyedLogic: Send {
     /// The state side.
     fn state(&mut self) -> &mut dyn OperatorState;
 
+    /// The state as what expires by age, if it does.
+    fn expiring(&mut self) -> Option<&mut dyn Expiring> {
+        None
+    }
+
     /// Whether it can go back in place.
     fn can_roll_back(&self) -> bool {
         true
@@ -136,6 +144,7 @@ pub struct Keyed<L> {
     requested: BTreeSet<KeyRequest>,
     next_ticket: u64,
     fence: Option<Fence>,
+    sweep: Sweep,
 }
 
 /// Rows on their way through the operator.
@@ -154,9 +163,14 @@ enum Fence {
 
 impl<L: KeyedLogic> Keyed<L> {
     /// An operator of this logic.
-    pub fn new(logic: L) -> Self {
+    pub fn new(mut logic: L) -> Self {
+        let sweep = match logic.expiring() {
+            Some(_) => Sweep::begin(),
+            None => Sweep::default(),
+        };
         Keyed {
             logic,
+            sweep,
             waiting: VecDeque::new(),
             waiting_rows: 0,
             readmitted: VecDeque::new(),
@@ -238,6 +252,8 @@ impl<L: KeyedLogic> Keyed<L> {
                 step = match self.fence.take() {
                     None => return Ok(Step::Done),
                     Some(Fence::Watermark(watermark)) => {
+                        self.sweep.watermark(watermark);
+                        self.set_time(context);
                         self.logic.watermark(watermark, context)?
                     }
                     Some(Fence::Barrier(epoch)) => self.logic.barrier(epoch, context)?,
@@ -252,7 +268,19 @@ impl<L: KeyedLogic> Keyed<L> {
     /// the same: after it their key group may be another task's, or their key may have gone from memory,
     /// and what they tell would be out of date.
     fn awaits_replies(&self) -> bool {
-        matches!(self.fence, Some(Fence::Barrier(_))) && !self.in_flight.is_empty()
+        matches!(self.fence, Some(Fence::Barrier(_) | Fence::End)) && !self.in_flight.is_empty()
+    }
+
+    /// Tells state that expires what time it is.
+    fn set_time(&mut self, context: &OperatorContext<'_>) {
+        if let Some(state) = self.logic.expiring() {
+            state.set_now(self.sweep.now(state.ttl(), context.clock));
+        }
+    }
+
+    fn request_keys(&mut self, keys: Vec<KeyRequest>, context: &mut OperatorContext<'_>) {
+        let wanted = keys.into_iter().map(|key| (0, key)).collect();
+        self.request(wanted, context);
     }
 
     fn fence(
@@ -276,6 +304,7 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
         batch: ChangeBatch,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
+        self.set_time(context);
         let keys = self.logic.keys(input, &batch)?;
         if self.waiting.is_empty() && self.logic.is_resident() {
             return self.logic.process(input, batch, keys, context);
@@ -318,6 +347,7 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
         let Some(keys) = self.in_flight.remove(&ticket) else {
             return Ok(Step::Done);
         };
+        self.set_time(context);
         for (key, rows) in keys.iter().zip(&reply.rows) {
             self.requested.remove(key);
             self.logic.install(key, rows)?;
@@ -326,6 +356,31 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
         self.accounting.clear();
         self.waiting_rows = 0;
         self.readmitted.extend(self.waiting.drain(..));
+        self.advance(Step::Done, context)
+    }
+
+    fn scanned(
+        &mut self,
+        ticket: u64,
+        reply: ScanReply,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<Step, OperatorError> {
+        if let Some(state) = self.logic.expiring() {
+            let overdue = self.sweep.scanned(ticket, &reply, state, context.clock);
+            self.request_keys(overdue, context);
+        }
+        self.advance(Step::Done, context)
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        self.sweep.deadline_ns()
+    }
+
+    fn deadline(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        if let Some(state) = self.logic.expiring() {
+            let wanted = self.sweep.step(state, &mut self.next_ticket, context)?;
+            self.request_keys(wanted, context);
+        }
         self.advance(Step::Done, context)
     }
 
@@ -345,6 +400,7 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
         self.in_flight.clear();
         self.requested.clear();
         self.fence = None;
+        self.sweep.roll_back();
         self.logic.roll_back(restored);
         true
     }

@@ -4,7 +4,8 @@
 //! in memory; [`Changes`] remembers which slots an epoch changed and encodes them without
 //! stopping the task; [`MapTable`] is the two with one value per key; [`RowArena`] keeps rows of
 //! bytes. [`Keyed`] runs an operator's logic over them asynchronously: rows whose key must be
-//! read wait, others go on, and order per key is kept.
+//! read wait, others go on, and order per key is kept. [`Stamped`] and [`DueSlots`] say when state has
+//! expired, [`Sweep`] removes what nobody reads.
 
 mod accounting;
 mod byte_heap;
@@ -12,6 +13,7 @@ mod changes;
 mod delta;
 mod elsewhere;
 mod evict;
+mod expiry;
 mod index;
 mod key_filter;
 mod key_store;
@@ -19,15 +21,20 @@ mod keyed;
 mod map_table;
 mod recency;
 mod row_arena;
+mod stamped;
+mod sweep;
 
 pub use accounting::KeyAccounting;
 pub use changes::Changes;
 pub use delta::{FrozenRows, StateDelta, TableDelta};
 pub use evict::{Evict, evict};
+pub use expiry::{DueSlots, StateTtl, TimeDomain, Ttl};
 pub use index::{KeyIndex, NO_SLOT};
 pub use keyed::{Keyed, KeyedLogic, Wanted};
 pub use map_table::{MapTable, Values};
 pub use row_arena::RowArena;
+pub use stamped::{STAMP_BYTES, Stamped, split_stamp};
+pub use sweep::{Expiring, Sweep};
 
 use proto::types::{Epoch, KeyGroup, TableId};
 

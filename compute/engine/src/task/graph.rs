@@ -7,9 +7,10 @@
 use std::task::{Context, Poll};
 
 use proto::types::{Epoch, KeyGroupMap};
-use state_client::{ReadReply, ReadRequest, ScanReply};
+use state_client::ScanReply;
 
 use super::{
+    asked::{Asked, Reply},
     metrics::NodeMetrics,
     node::{Idleness, Kind, Moved, Node, NodeError},
 };
@@ -356,21 +357,20 @@ impl Graph {
         })
     }
 
-    /// Read requests that operators have put out: (node, ticket, request).
-    pub(super) fn take_reads(&mut self) -> Vec<(usize, u64, ReadRequest)> {
-        let mut reads = Vec::new();
+    /// What operators ask of the state store: (node, ticket, question).
+    pub(super) fn take_asked(&mut self) -> Vec<(usize, u64, Asked)> {
+        let mut asked = Vec::new();
         for (index, node) in self.nodes.iter_mut().enumerate() {
-            for (ticket, request) in node.outbox.take_reads() {
-                node.reads_in_flight += 1;
-                reads.push((index, ticket, request));
-            }
+            let reads = node.outbox.take_reads().into_iter();
+            asked.extend(reads.map(|(ticket, request)| (index, ticket, Asked::Rows(request))));
+            let scans = node.outbox.take_scans().into_iter();
+            asked.extend(scans.map(|(ticket, request)| (index, ticket, Asked::Scan(request))));
         }
-        reads
+        asked
     }
 
-    /// The answer to a read.
-    pub(super) fn reply(&mut self, index: usize, ticket: u64, reply: ReadReply) {
-        self.nodes[index].reads_in_flight -= 1;
+    /// The answer to a read or a scan.
+    pub(super) fn reply(&mut self, index: usize, ticket: u64, reply: Reply) {
         self.nodes[index].replies.push_back((ticket, reply));
     }
 

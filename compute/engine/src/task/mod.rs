@@ -13,6 +13,7 @@
 //! the coordinator. A barrier that carries another routing than the task's makes it change its place
 //! right after that ([`Reroute`]).
 
+mod asked;
 mod checkpoint;
 mod graph;
 mod hydrate;

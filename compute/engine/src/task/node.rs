@@ -8,9 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use state_client::ReadReply;
-
-use super::{graph::Consumer, metrics::NodeMetrics};
+use super::{asked::Reply, graph::Consumer, metrics::NodeMetrics};
 use crate::{
     Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp,
     clock::Clock,
@@ -37,8 +35,7 @@ pub(super) struct Node {
     pub(super) ended: bool,
     pub(super) consumers: Vec<Consumer>,
     /// Answers that came while the operator had other things to finish.
-    pub(super) replies: VecDeque<(u64, ReadReply)>,
-    pub(super) reads_in_flight: usize,
+    pub(super) replies: VecDeque<(u64, Reply)>,
     pub(super) counters: Counters,
     pub(super) metrics: NodeMetrics,
 }
@@ -119,7 +116,6 @@ impl Node {
             ended: false,
             consumers: Vec::new(),
             replies: VecDeque::new(),
-            reads_in_flight: 0,
             counters: Counters::default(),
             metrics: NodeMetrics::default(),
         }
@@ -203,9 +199,12 @@ impl Node {
         let Some((ticket, reply)) = self.replies.pop_front() else {
             return Ok(Moved::Nothing);
         };
-        self.call(clock, dead_letters, |kind, context| match kind {
-            Kind::Operator(operator) => operator.loaded(ticket, reply, context),
-            Kind::Source(_) => Ok(Step::Done),
+        self.call(clock, dead_letters, |kind, context| match (kind, reply) {
+            (Kind::Operator(operator), Reply::Rows(rows)) => operator.loaded(ticket, rows, context),
+            (Kind::Operator(operator), Reply::Scan(scan)) => {
+                operator.scanned(ticket, scan, context)
+            }
+            (Kind::Source(_), _) => Ok(Step::Done),
         })?;
         self.fall_asleep();
         Ok(Moved::Something)

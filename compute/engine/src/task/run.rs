@@ -10,9 +10,10 @@ use std::{
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use proto::types::Epoch;
-use state_client::{ReadReply, StateError};
+use state_client::StateError;
 
 use super::{
+    asked::Reply,
     checkpoint::Checkpointer,
     graph::{Graph, GraphBuilder, GraphState},
     hydrate::Hydration,
@@ -62,7 +63,7 @@ pub struct Task {
     yields: bool,
 }
 
-type ReadDone = (usize, u64, Result<ReadReply, StateError>);
+type ReadDone = (usize, u64, Result<Reply, StateError>);
 
 enum Phase {
     Restoring(Hydration),
@@ -288,10 +289,10 @@ impl Task {
     }
 
     fn submit_reads(&mut self) {
-        for (node, ticket, request) in self.parts.graph.take_reads() {
-            let read = self.parts.store.read(self.parts.who, request);
+        for (node, ticket, asked) in self.parts.graph.take_asked() {
+            let reply = asked.send(&*self.parts.store, self.parts.who);
             self.reads
-                .push(read.map(move |reply| (node, ticket, reply)).boxed());
+                .push(reply.map(move |reply| (node, ticket, reply)).boxed());
         }
     }
 

@@ -18,7 +18,9 @@ use engine::{
         TaskScope,
     },
     schema::{arrow_schema, arrow_type},
-    state::{Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, Wanted, evict},
+    state::{
+        Expiring, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted, evict,
+    },
 };
 use proto::{
     plan,
@@ -33,19 +35,21 @@ use super::{
 
 /// Aggregates rows by key.
 pub struct GroupAggregateOperator {
-    encoder: KeyEncoder,
-    plan: Arc<AggregatePlan>,
-    tables: StateTables,
-    store: AggregateStore,
+    pub(super) encoder: KeyEncoder,
+    pub(super) plan: Arc<AggregatePlan>,
+    pub(super) tables: StateTables,
+    pub(super) store: AggregateStore,
     schema: SchemaRef,
     emit_update_before: bool,
     /// Some groups may have values that are not in memory.
     has_read_groups: bool,
     /// (hash, sub) of distinct values that have been read.
     loaded_subs: BTreeSet<(u64, u64)>,
+    /// Hashes of which all distinct values have been read.
+    pub(super) loaded_whole: BTreeSet<u64>,
     /// Values whose group has not been read yet.
     early: Vec<(TableId, LoadedRow)>,
-    slots: Vec<u32>,
+    pub(super) slots: Vec<u32>,
     /// Per slot, the batch that last changed it.
     marks: Vec<u32>,
     batch_mark: u32,
@@ -64,6 +68,7 @@ impl GroupAggregateOperator {
         input: &[Field],
         tables: &[TableId],
         input_append_only: bool,
+        ttl: &StateTtl,
         scope: &TaskScope,
     ) -> Result<Box<dyn Operator>, OperatorError> {
         let keys: Vec<usize> = spec.keys.iter().map(|column| *column as usize).collect();
@@ -76,7 +81,9 @@ impl GroupAggregateOperator {
         let encoder = key_encoder(&keys, input)?;
         let tables = StateTables::new(tables, &plan)?;
         let partial = scope.restored > Epoch::ZERO;
-        let store = AggregateStore::new(plan.clone(), tables, 0, encoder.width(), scope, partial)?;
+        let ttl = ttl.of_input(0);
+        let width = encoder.width();
+        let store = AggregateStore::new(plan.clone(), tables, 0, width, scope, partial, ttl)?;
         let mut output: Vec<Field> = keys.iter().map(|column| input[*column].clone()).collect();
         output.extend(plan.fields.iter().cloned());
         Ok(Box::new(Keyed::new(GroupAggregateOperator {
@@ -88,6 +95,7 @@ impl GroupAggregateOperator {
             emit_update_before: spec.emit_update_before,
             has_read_groups: false,
             loaded_subs: BTreeSet::new(),
+            loaded_whole: BTreeSet::new(),
             early: Vec::new(),
             slots: Vec::new(),
             marks: Vec::new(),
@@ -120,6 +128,7 @@ impl GroupAggregateOperator {
         }
         for slot in &self.changed {
             self.store.main.touch(*slot);
+            self.store.main.values.stamp(*slot);
         }
     }
 
@@ -272,8 +281,9 @@ impl KeyedLogic for GroupAggregateOperator {
         batch: &ChangeBatch,
         keys: &KeyBatch,
     ) -> Result<Wanted, OperatorError> {
+        self.store.main.index().find(keys, &mut self.slots);
+        let expired = self.expired_slots();
         let index = self.store.main.index();
-        index.find(keys, &mut self.slots);
         let distinct_keys = self.store.distinct_keys(&batch.rows)?;
         let mut wanted = Vec::new();
         for (row, slot) in self.slots.iter().enumerate() {
@@ -291,7 +301,13 @@ impl KeyedLogic for GroupAggregateOperator {
                     wanted.push((row as u32, request(self.tables.values, None)));
                 }
             }
-            if is_unknown || *slot != NO_SLOT && self.store.main.values.is_incomplete(*slot) {
+            let is_incomplete = *slot != NO_SLOT && self.store.main.values.is_incomplete(*slot);
+            if is_incomplete && expired.contains(slot) {
+                // All its values go with it.
+                if !self.loaded_whole.contains(&hash) {
+                    wanted.push((row as u32, request(self.tables.distinct, None)));
+                }
+            } else if is_unknown || is_incomplete {
                 let unread = self
                     .store
                     .subs(&distinct_keys, row)
@@ -311,6 +327,8 @@ impl KeyedLogic for GroupAggregateOperator {
     fn install(&mut self, request: &KeyRequest, rows: &[LoadedRow]) -> Result<(), OperatorError> {
         if let Some(sub) = request.sub {
             self.loaded_subs.insert((request.hash, sub));
+        } else if request.table == self.tables.distinct && !self.plan.distincts.is_empty() {
+            self.loaded_whole.insert(request.hash);
         }
         let is_group = request.table == self.tables.main && request.sub.is_none();
         let groups_known = !self.store.main.index().is_unknown(request.hash);
@@ -343,16 +361,19 @@ impl KeyedLogic for GroupAggregateOperator {
         keys: KeyBatch,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
+        self.remove_expired(&keys);
         self.group(&keys);
+        let known = self.without_unknown(&batch)?;
+        let rows = known.as_ref().unwrap_or(&batch);
         let needs_old =
             self.emit_update_before || self.plan.retracts() || !self.plan.always_changes();
         let old = match needs_old {
             true => Some(self.store.results(&self.changed)?),
             false => None,
         };
-        let adds = adds(&batch);
+        let adds = adds(rows);
         self.store
-            .update(&batch.rows, adds.as_deref(), &self.slots)?;
+            .update(&rows.rows, adds.as_deref(), &self.slots)?;
         let new = self.store.results(&self.changed)?;
         let outcomes = self.outcomes(old.as_deref(), &new);
         self.emit(&batch, old, new, outcomes, context)?;
@@ -370,12 +391,17 @@ impl KeyedLogic for GroupAggregateOperator {
         self
     }
 
+    fn expiring(&mut self) -> Option<&mut dyn Expiring> {
+        self.store.main.values.ttl().is_some().then_some(self)
+    }
+
     fn roll_back(&mut self, restored: Epoch) {
         self.store.roll_back(restored);
         // Also not those that came before their group: it was on its way.
         let index = self.store.main.index();
         self.loaded_subs
             .retain(|(hash, _)| !index.is_unknown(*hash));
+        self.loaded_whole.retain(|hash| !index.is_unknown(*hash));
         self.early.clear();
     }
 }
@@ -413,20 +439,23 @@ impl OperatorState for GroupAggregateOperator {
         let groups = scope.key_groups;
         self.loaded_subs
             .retain(|(hash, _)| !change.left.contains(groups.of_hash(*hash)));
+        self.loaded_whole
+            .retain(|hash| !change.left.contains(groups.of_hash(*hash)));
         Vec::new()
     }
 
     fn size(&self) -> StateSize {
         let mut size = self.store.size();
         // A node of a B-tree is two thirds full.
-        size.bytes += 24 * self.loaded_subs.len() as u64;
+        size.bytes += 24 * self.loaded_subs.len() as u64 + 12 * self.loaded_whole.len() as u64;
         size
     }
 
     fn evict(&mut self, bytes: u64) -> u64 {
         let evicted = evict(&mut self.store, bytes);
-        if evicted > 0 && !self.loaded_subs.is_empty() {
+        if evicted > 0 && !(self.loaded_subs.is_empty() && self.loaded_whole.is_empty()) {
             let index = self.store.main.index();
+            self.loaded_whole.retain(|hash| !index.is_unknown(*hash));
             self.loaded_subs
                 .retain(|(hash, _)| !index.is_unknown(*hash));
         }

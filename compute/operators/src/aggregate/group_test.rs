@@ -1,6 +1,9 @@
 //! Grouping operators by scripts, and against a model that keeps all rows.
 
-use engine::operator::{Operator, OperatorError, TaskScope};
+use engine::{
+    operator::{Operator, OperatorError, TaskScope},
+    state::StateTtl,
+};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use proto::{
@@ -50,7 +53,9 @@ fn maker<'a>(
     input: &'a [Field],
     append_only: bool,
 ) -> impl Fn(&TaskScope) -> Result<Box<dyn Operator>, OperatorError> + 'a {
-    move |scope| GroupAggregateOperator::build(spec, input, &TABLES, append_only, scope)
+    move |scope| {
+        GroupAggregateOperator::build(spec, input, &TABLES, append_only, &StateTtl::NEVER, scope)
+    }
 }
 
 fn check(

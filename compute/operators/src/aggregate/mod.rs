@@ -3,6 +3,7 @@
 mod accumulator;
 mod distinct;
 mod distinct_values;
+mod expire;
 mod group;
 #[cfg(test)]
 mod group_test;

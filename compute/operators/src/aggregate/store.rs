@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use engine::{
     key::{KeyBatch, KeyWidth},
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
-    state::{Evict, FrozenRows, KeyIndex, MapTable, NO_SLOT, TableDelta},
+    state::{Evict, FrozenRows, KeyIndex, MapTable, NO_SLOT, Stamped, TableDelta, Ttl},
 };
 use proto::types::{Epoch, TableId};
 use state_client::LoadedRow;
@@ -71,7 +71,7 @@ pub(crate) struct AggregateStore {
     tables: StateTables,
     namespace: i64,
     /// Accumulators; change a group only after touching it.
-    pub(crate) main: MapTable<Accumulators>,
+    pub(crate) main: MapTable<Stamped<Accumulators>>,
     distincts: Vec<DistinctTable>,
     ordereds: Vec<OrderedTable>,
     news: Vec<Selection>,
@@ -86,8 +86,10 @@ impl AggregateStore {
         width: KeyWidth,
         scope: &TaskScope,
         partial: bool,
+        ttl: Option<Ttl>,
     ) -> Result<Self, OperatorError> {
         let values = Accumulators::new(plan.accumulators()?, plan.retracts());
+        let values = Stamped::new(values, ttl);
         let retracts = plan.retracts();
         let distincts = plan.distincts.iter().enumerate();
         let ordereds = plan.ordereds.iter().enumerate();
@@ -271,6 +273,7 @@ impl AggregateStore {
             .iter_mut()
             .for_each(|table| table.vanish(index, slot));
         self.main.remove(slot);
+        self.main.values.clear_age(slot);
     }
 
     /// Forgets groups that are another task's from now on, with their values; those that came are to

@@ -132,6 +132,13 @@ impl Accumulators {
         }
     }
 
+    /// Rows of the group, if they are counted.
+    pub(crate) fn rows(&self, slot: u32) -> i64 {
+        self.counts
+            .as_ref()
+            .map_or(0, |counts| counts[slot as usize])
+    }
+
     /// Whether the group has rows.
     #[inline]
     pub(crate) fn has_rows(&self, slot: u32) -> bool {

@@ -6,12 +6,14 @@
 //! state      rows of both sides, linked by key
 //! probe      changed rows of one side -> output, a chunk at a time
 //! degree     counts matches anew after loading
+//! expire     rows that go by their age
 //! updating   the operator that keeps both inputs
 //! window     the operator that joins window by window
 //! ```
 
 mod condition;
 mod degree;
+mod expire;
 mod probe;
 mod shape;
 mod state;

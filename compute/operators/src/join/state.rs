@@ -5,13 +5,16 @@ use std::collections::HashSet;
 use engine::{
     key::KeyBatch,
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
-    state::{Evict, KeyIndex, NO_SLOT},
+    state::{Evict, KeyIndex, NO_SLOT, Ttl},
 };
 
 use proto::types::Epoch;
 use state_client::LoadedRow;
 
-use super::shape::{JoinShape, LEFT, RIGHT};
+use super::{
+    expire::Ages,
+    shape::{JoinShape, LEFT, RIGHT},
+};
 use crate::rows::{RowIds, RowTable};
 
 /// Rows of both sides by key.
@@ -19,8 +22,10 @@ use crate::rows::{RowIds, RowTable};
 pub(super) struct JoinState {
     pub(super) index: KeyIndex,
     /// Per key slot: first row of each side, or [`NO_SLOT`].
-    heads: Vec<[u32; 2]>,
+    pub(super) heads: Vec<[u32; 2]>,
     pub(super) sides: [Side; 2],
+    /// When rows expire, if they do.
+    pub(super) ages: Option<Ages>,
 }
 
 /// Rows of one side. A chain per key, linked both ways where rows are taken back.
@@ -40,6 +45,7 @@ impl JoinState {
         shape: &JoinShape,
         tables: [RowTable; 2],
         append_only: [bool; 2],
+        ttl: [Option<Ttl>; 2],
         scope: &TaskScope,
         partial: bool,
     ) -> Self {
@@ -47,7 +53,7 @@ impl JoinState {
         let side = |rows, side: usize| Side {
             rows,
             next: Vec::new(),
-            previous: (!append_only[side]).then(Vec::new),
+            previous: (!append_only[side] || ttl[side].is_some()).then(Vec::new),
             degrees: shape.tracks(side).then(Vec::new),
         };
         JoinState {
@@ -59,14 +65,19 @@ impl JoinState {
             ),
             heads: Vec::new(),
             sides: [side(left, LEFT), side(right, RIGHT)],
+            ages: Ages::new(ttl),
         }
     }
 
     /// The slot of a row's key, made if there is none.
     #[inline]
     pub(super) fn key_slot(&mut self, keys: &KeyBatch, row: usize) -> u32 {
-        let heads = &mut self.heads;
+        let (heads, ages) = (&mut self.heads, &mut self.ages);
         let mut created = |slot: u32| {
+            if let Some(ages) = ages {
+                ages.slots.reserve(slot as usize + 1);
+                ages.slots.clear(slot);
+            }
             if slot as usize == heads.len() {
                 heads.push([NO_SLOT; 2]);
             } else {
@@ -119,6 +130,12 @@ impl JoinState {
         let head = &mut self.heads[key_slot as usize][side];
         let next = std::mem::replace(head, slot);
         self.sides[side].link(slot, next);
+        if let Some(ages) = &mut self.ages
+            && let Some(ttl) = ages.ttl[side]
+        {
+            let stamp = self.sides[side].rows.stamp(slot);
+            ages.slots.lower(key_slot, ttl.due(stamp));
+        }
     }
 
     /// Takes a row away, and its key with the last one.
@@ -213,6 +230,9 @@ impl JoinState {
             bytes: (self.index.memory() + self.heads.len() * 8) as u64,
             free_bytes: self.index.free_memory() as u64,
         };
+        if let Some(ages) = &self.ages {
+            size.bytes += ages.slots.memory() as u64;
+        }
         for side in &self.sides {
             let rows = side.rows.size();
             size.rows += rows.rows;
@@ -273,7 +293,7 @@ impl Side {
         }
     }
 
-    fn unlink(&mut self, slot: u32, head: &mut u32) {
+    pub(super) fn unlink(&mut self, slot: u32, head: &mut u32) {
         let Some(previous) = &mut self.previous else {
             return;
         };

@@ -14,7 +14,9 @@ use engine::{
         Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
         TaskScope,
     },
-    state::{Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, Wanted, evict},
+    state::{
+        Expiring, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted, evict,
+    },
 };
 use proto::{
     plan::{self, Changelog, ColumnSet},
@@ -35,13 +37,13 @@ use crate::{
 
 /// Builds the operator of a [`plan::Join`].
 pub struct JoinOperator {
-    shape: JoinShape,
-    state: JoinState,
+    pub(super) shape: JoinShape,
+    pub(super) state: JoinState,
     append_only: [bool; 2],
     is_unique: [bool; 2],
-    tables: [TableId; 2],
-    probe: Option<Probe>,
-    eval: EvalContext,
+    pub(super) tables: [TableId; 2],
+    pub(super) probe: Option<Probe>,
+    pub(super) eval: EvalContext,
     /// Key slots of hashes of which one side is loaded.
     half_loaded: BTreeMap<u64, Vec<u32>>,
 }
@@ -56,6 +58,7 @@ impl JoinOperator {
         inputs: &[&[Field]],
         tables: &[TableId],
         changelogs: &[Changelog],
+        ttl: &StateTtl,
         scope: &TaskScope,
     ) -> Result<Box<dyn Operator>, OperatorError> {
         let ([left, right], [left_table, right_table], [left_log, right_log]) =
@@ -78,17 +81,21 @@ impl JoinOperator {
             upsert_key(&spec.right_unique_key, right_log),
         ];
         let tables = [*left_table, *right_table];
+        let ttl = [LEFT, RIGHT].map(|side| ttl.of_input(side));
         let table = |side: usize| {
             let identity = match unique[side] {
-                _ if append_only[side] => Identity::Append { removable: false },
+                _ if append_only[side] => Identity::Append {
+                    removable: ttl[side].is_some(),
+                },
                 Some(key) => unique_identity(key, inputs[side])?,
                 None => Identity::Content,
             };
-            Ok::<_, OperatorError>(RowTable::new(tables[side], 0, identity, scope))
+            let table = RowTable::new(tables[side], 0, identity, scope);
+            Ok::<_, OperatorError>(table.stamped(ttl[side].is_some()))
         };
         let row_tables = [table(LEFT)?, table(RIGHT)?];
         let partial = scope.restored != Epoch::ZERO;
-        let state = JoinState::new(&shape, row_tables, append_only, scope, partial);
+        let state = JoinState::new(&shape, row_tables, append_only, ttl, scope, partial);
         let is_unique = [LEFT, RIGHT].map(|side| !append_only[side] && unique[side].is_some());
         Ok(Box::new(Keyed::new(JoinOperator {
             shape,
@@ -323,6 +330,7 @@ impl KeyedLogic for JoinOperator {
         keys: KeyBatch,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
+        self.remove_expired(&keys)?;
         let (columns, events) = if self.append_only[input] {
             if batch
                 .kinds
@@ -359,6 +367,10 @@ impl KeyedLogic for JoinOperator {
 
     fn state(&mut self) -> &mut dyn OperatorState {
         self
+    }
+
+    fn expiring(&mut self) -> Option<&mut dyn Expiring> {
+        self.state.ages.is_some().then_some(self)
     }
 
     fn roll_back(&mut self, restored: Epoch) {

@@ -1,7 +1,7 @@
 //! The updating join against a naive join of the final inputs: random changes of both sides,
 //! random batches, NULL keys, late state reads, crashes.
 
-use engine::operator::TaskScope;
+use engine::{operator::TaskScope, state::StateTtl};
 use proptest::prelude::*;
 use proto::{
     plan::{self, Changelog, ColumnSet, Expr, JoinType, ScalarFunction},
@@ -179,6 +179,7 @@ fn check(case: &Case, seed: u64, changes: usize) {
             &[&columns[0], &columns[1]],
             &[TableId(1), TableId(2)],
             &case.inputs.map(changelog),
+            &StateTtl::NEVER,
             scope,
         )
     };
@@ -222,7 +223,14 @@ fn build<'a>(
 {
     move |scope| {
         let inputs = [&columns[0][..], &columns[1][..]];
-        JoinOperator::build(spec, &inputs, &[TableId(1), TableId(2)], &changelogs, scope)
+        JoinOperator::build(
+            spec,
+            &inputs,
+            &[TableId(1), TableId(2)],
+            &changelogs,
+            &StateTtl::NEVER,
+            scope,
+        )
     }
 }
 

@@ -152,6 +152,7 @@ impl Window {
                 shape,
                 row_tables,
                 [true; 2],
+                [None; 2],
                 &window_index_scope(scope),
                 false,
             ),

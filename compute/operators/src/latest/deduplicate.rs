@@ -4,7 +4,7 @@ use engine::{
     ChangeBatch, Timestamp,
     key::KeyBatch,
     operator::{Operator, OperatorContext, OperatorError, OperatorState, Step, TaskScope},
-    state::{Keyed, KeyedLogic, Wanted},
+    state::{Expiring, Keyed, KeyedLogic, StateTtl, Wanted},
 };
 use proto::{
     plan,
@@ -37,6 +37,7 @@ impl DeduplicateOperator {
         spec: &plan::Deduplicate,
         input: &[Field],
         tables: &[TableId],
+        ttl: &StateTtl,
         scope: &TaskScope,
     ) -> Result<Box<dyn Operator>, OperatorError> {
         if spec.window.is_some() {
@@ -48,7 +49,14 @@ impl DeduplicateOperator {
         };
         let prefix = if time_column.is_some() { TIME_BYTES } else { 0 };
         let before = spec.emit_update_before;
-        let latest = LatestRows::new(&spec.keys, input, tables, prefix, before, scope)?;
+        let latest = LatestRows::new(
+            &spec.keys,
+            input,
+            tables,
+            prefix,
+            before,
+            (ttl.of_input(0), scope),
+        )?;
         Ok(Box::new(Keyed::new(DeduplicateOperator {
             latest,
             time_column,
@@ -154,6 +162,10 @@ impl KeyedLogic for DeduplicateOperator {
 
     fn state(&mut self) -> &mut dyn OperatorState {
         self
+    }
+
+    fn expiring(&mut self) -> Option<&mut dyn Expiring> {
+        self.latest.expiring()
     }
 
     fn roll_back(&mut self, restored: proto::types::Epoch) {

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use engine::operator::{Operator, OperatorError, TaskScope};
+use engine::{
+    operator::{Operator, OperatorError, TaskScope},
+    state::StateTtl,
+};
 use proptest::prelude::*;
 use proto::{
     plan,
@@ -32,7 +35,9 @@ fn deduplicate(keep_last: bool, by_time: bool, before: bool) -> plan::Deduplicat
 fn make_deduplicate(
     spec: &plan::Deduplicate,
 ) -> impl Fn(&TaskScope) -> Result<Box<dyn Operator>, OperatorError> {
-    move |scope| DeduplicateOperator::build(spec, &columns(), &[TableId(1)], scope)
+    move |scope| {
+        DeduplicateOperator::build(spec, &columns(), &[TableId(1)], &StateTtl::NEVER, scope)
+    }
 }
 
 fn make_normalize(before: bool) -> impl Fn(&TaskScope) -> Result<Box<dyn Operator>, OperatorError> {
@@ -41,7 +46,7 @@ fn make_normalize(before: bool) -> impl Fn(&TaskScope) -> Result<Box<dyn Operato
             keys: vec![0],
             emit_update_before: before,
         };
-        ChangelogNormalizeOperator::build(&spec, &columns(), &[TableId(1)], scope)
+        ChangelogNormalizeOperator::build(&spec, &columns(), &[TableId(1)], &StateTtl::NEVER, scope)
     }
 }
 

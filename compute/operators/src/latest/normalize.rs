@@ -4,7 +4,7 @@ use engine::{
     ChangeBatch,
     key::KeyBatch,
     operator::{Operator, OperatorContext, OperatorError, OperatorState, Step, TaskScope},
-    state::{Keyed, KeyedLogic, Wanted},
+    state::{Expiring, Keyed, KeyedLogic, StateTtl, Wanted},
 };
 use proto::{
     plan,
@@ -28,10 +28,18 @@ impl ChangelogNormalizeOperator {
         spec: &plan::ChangelogNormalize,
         input: &[Field],
         tables: &[TableId],
+        ttl: &StateTtl,
         scope: &TaskScope,
     ) -> Result<Box<dyn Operator>, OperatorError> {
         let before = spec.emit_update_before;
-        let latest = LatestRows::new(&spec.keys, input, tables, 0, before, scope)?;
+        let latest = LatestRows::new(
+            &spec.keys,
+            input,
+            tables,
+            0,
+            before,
+            (ttl.of_input(0), scope),
+        )?;
         Ok(Box::new(Keyed::new(ChangelogNormalizeOperator { latest })))
     }
 }
@@ -84,6 +92,10 @@ impl KeyedLogic for ChangelogNormalizeOperator {
 
     fn state(&mut self) -> &mut dyn OperatorState {
         self
+    }
+
+    fn expiring(&mut self) -> Option<&mut dyn Expiring> {
+        self.latest.expiring()
     }
 
     fn roll_back(&mut self, restored: proto::types::Epoch) {

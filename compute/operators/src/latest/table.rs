@@ -9,12 +9,12 @@ use arrow::{
     datatypes::SchemaRef,
 };
 use engine::{
-    ChangeBatch, Kinds,
+    ChangeBatch, Kinds, Timestamp,
     codec::{ByteRows, RowCodec},
     key::{KeyBatch, KeyEncoder},
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
     schema::arrow_schema,
-    state::{MapTable, StateDelta, Wanted, evict},
+    state::{Expiring, MapTable, STAMP_BYTES, Stamped, StateDelta, Ttl, Wanted, evict},
 };
 use proto::types::{Epoch, Field, RowKind, TableId};
 use state_client::{KeyRequest, LoadedRow};
@@ -34,10 +34,11 @@ pub(super) enum Decision {
 
 /// The rows of a stateful operator that keeps one per key.
 ///
-/// A stored value is a prefix of fixed length that the operator compares by, then the row.
+/// A stored value is a prefix of fixed length that the operator compares by, then the row. A key expires
+/// with its row, once that is old enough.
 pub(super) struct LatestRows {
     table_id: TableId,
-    table: MapTable<RowCells>,
+    table: MapTable<Stamped<RowCells>>,
     keys: KeyEncoder,
     codec: RowCodec,
     schema: SchemaRef,
@@ -67,7 +68,7 @@ impl LatestRows {
         tables: &[TableId],
         prefix: usize,
         emit_update_before: bool,
-        scope: &TaskScope,
+        (ttl, scope): (Option<Ttl>, &TaskScope),
     ) -> Result<Self, OperatorError> {
         let [table] = tables else {
             let message = "an operator that keeps one row per key has one table";
@@ -78,7 +79,7 @@ impl LatestRows {
         let key_types = keys.iter().map(|key| types[*key].clone()).collect();
         let keys = KeyEncoder::new(keys, key_types)?;
         let partial = scope.restored != Epoch::ZERO;
-        let values = RowCells::default();
+        let values = Stamped::new(RowCells::default(), ttl);
         Ok(LatestRows {
             table_id: *table,
             table: MapTable::new(*table, 0, keys.width(), scope, partial, values),
@@ -121,8 +122,9 @@ impl LatestRows {
     }
 
     pub(super) fn install(&mut self, hash: u64, rows: &[LoadedRow]) -> Result<(), OperatorError> {
+        let stamp = self.table.values.ttl().map_or(0, |_| STAMP_BYTES);
         for row in rows {
-            if row.value.len() < self.prefix {
+            if row.value.len() < self.prefix + stamp {
                 return Err(OperatorError::Decode {
                     table: self.table_id.to_string(),
                     cause: "a row is cut short".to_owned(),
@@ -156,7 +158,8 @@ impl LatestRows {
         let mut old_rows = ByteRows::default();
         let mut value = Vec::new();
         for (row, slot) in slots.iter().enumerate() {
-            let current = self.table.values.get(*slot);
+            let has_expired = self.table.values.has_expired(*slot);
+            let current = self.table.values.get(*slot).filter(|_| !has_expired);
             let decision = decide(row, current);
             if self.places[*slot as usize] == UNTOUCHED {
                 let is_new = current.is_none();
@@ -186,6 +189,7 @@ impl LatestRows {
                     }
                     self.table.touch(*slot);
                     self.table.values.set(*slot, &value);
+                    self.table.values.stamp(*slot);
                     touched[place].new = Some(row as u32);
                 }
                 Decision::Remove => {
@@ -314,6 +318,58 @@ impl LatestRows {
 
     pub(super) fn evict(&mut self, bytes: u64) -> u64 {
         evict(&mut self.table, bytes)
+    }
+
+    /// Itself, if its rows expire.
+    pub(super) fn expiring(&mut self) -> Option<&mut dyn Expiring> {
+        self.table.values.ttl().is_some().then_some(self)
+    }
+}
+
+impl Expiring for LatestRows {
+    fn ttl(&self) -> Ttl {
+        let ttl = self.table.values.ttl();
+        ttl.expect("only what has a lifetime is asked for it")
+    }
+
+    fn set_now(&mut self, now: Timestamp) {
+        self.table.values.set_now(now);
+    }
+
+    fn expire(
+        &mut self,
+        keys_max: usize,
+        _wanted: &mut Vec<KeyRequest>,
+    ) -> Result<bool, OperatorError> {
+        let mut due = Vec::new();
+        let more = self.table.values.take_due(keys_max, &mut due);
+        for slot in due {
+            if self.table.index().holds(slot) {
+                self.table.remove(slot);
+                self.table.values.clear(slot);
+                self.table.values.clear_age(slot);
+            }
+        }
+        Ok(more)
+    }
+
+    fn partial_tables(&self) -> Vec<TableId> {
+        Vec::from_iter((!self.is_resident()).then_some(self.table_id))
+    }
+
+    fn overdue(&self, table: TableId, rows: &[LoadedRow]) -> Vec<KeyRequest> {
+        let index = self.table.index();
+        let values = &self.table.values;
+        let overdue = rows
+            .iter()
+            .filter(|row| values.is_overdue(&row.value) && index.is_unknown(row.hash));
+        let read = |row: &LoadedRow| KeyRequest {
+            table,
+            namespace: 0,
+            hash: row.hash,
+            sub: None,
+        };
+        overdue.map(read).collect()
     }
 }
 

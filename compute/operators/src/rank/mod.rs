@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! ranking   rows by partition, in order: the state
+//! expire    partitions that go by their age
 //! top       the updating operator: a batch in, what changed at the top out
 //! window    the operator of windows: the top is put out when its window closes
 //! ```
 
+mod expire;
 #[cfg(test)]
 mod rank_test;
 mod ranking;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use engine::operator::{Operator, OperatorError, TaskScope};
+use engine::{
+    operator::{Operator, OperatorError, TaskScope},
+    state::StateTtl,
+};
 use proptest::prelude::*;
 use proto::{
     plan::{self, AttachedWindow, Changelog, SortKey},
@@ -40,7 +43,16 @@ fn make(
     spec: &plan::Rank,
     changelog: Changelog,
 ) -> impl Fn(&TaskScope) -> Result<Box<dyn Operator>, OperatorError> {
-    move |scope| RankOperator::build(spec, &columns(), &[TableId(1)], &changelog, scope)
+    move |scope| {
+        RankOperator::build(
+            spec,
+            &columns(),
+            &[TableId(1)],
+            &changelog,
+            &StateTtl::NEVER,
+            scope,
+        )
+    }
 }
 
 fn check(spec: &plan::Rank, input: Changelog, batches: &[&str], expected: &str) {
@@ -212,7 +224,14 @@ fn a_window_ranks_when_it_closes() {
     };
     let make = |scope: &TaskScope| {
         let columns = windowed_columns();
-        RankOperator::build(&spec, &columns, &[TableId(1)], &Changelog::APPEND, scope)
+        RankOperator::build(
+            &spec,
+            &columns,
+            &[TableId(1)],
+            &Changelog::APPEND,
+            &StateTtl::NEVER,
+            scope,
+        )
     };
     let expected = "\
 +I 1, .001, , .010, 1
@@ -249,7 +268,13 @@ fn a_window_keeps_one_row_per_key() {
             emit_update_before: false,
         };
         let make = |scope: &TaskScope| {
-            DeduplicateOperator::build(&spec, &windowed_columns(), &[TableId(1)], scope)
+            DeduplicateOperator::build(
+                &spec,
+                &windowed_columns(),
+                &[TableId(1)],
+                &StateTtl::NEVER,
+                scope,
+            )
         };
         let text = windowed_text(&make);
         let mut lines: Vec<&str> = text.lines().collect();

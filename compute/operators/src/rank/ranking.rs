@@ -11,11 +11,12 @@ use engine::{
     codec::{ByteRows, RowCodec},
     key::{KeyBatch, KeyEncoder},
     operator::{OperatorError, StateSize, TaskScope},
-    state::{Evict, KeyIndex, NO_SLOT, RowArena},
+    state::{Evict, KeyIndex, NO_SLOT, RowArena, Ttl},
 };
 use proto::{plan, types::Field};
 use state_client::LoadedRow;
 
+use super::expire::Ages;
 use crate::rows::{RowIds, RowTable, SortedSlots, arrow_types, column, columns, row_codec};
 
 /// What is fixed about a ranking: the partition, the order, the places that count.
@@ -96,38 +97,50 @@ impl OrderKeys {
 /// The rows of all partitions.
 pub(super) struct Ranking {
     pub(super) index: KeyIndex,
-    partitions: Vec<Partition>,
+    pub(super) partitions: Vec<Partition>,
     pub(super) rows: RowTable,
     /// Per row: where its order key is.
     order_slots: Vec<u32>,
     order_keys: RowArena,
     latest_first: bool,
+    /// When partitions expire, if they do.
+    pub(super) ages: Option<Ages>,
 }
 
 #[derive(Default)]
-struct Partition {
-    sorted: SortedSlots,
+pub(super) struct Partition {
+    pub(super) sorted: SortedSlots,
     /// Rows, copies counted.
     rows: u64,
 }
 
 impl Ranking {
     /// No rows; `scope` is that of the key index.
-    pub(super) fn new(shape: &RankShape, rows: RowTable, scope: &TaskScope, partial: bool) -> Self {
+    pub(super) fn new(
+        shape: &RankShape,
+        rows: RowTable,
+        ttl: Option<Ttl>,
+        scope: &TaskScope,
+        partial: bool,
+    ) -> Self {
         Ranking {
             index: KeyIndex::new(shape.keys.width(), scope.key_groups, &scope.owned, partial),
             partitions: Vec::new(),
-            rows,
+            rows: rows.stamped(ttl.is_some()),
             order_slots: Vec::new(),
             order_keys: RowArena::default(),
             latest_first: shape.latest_first,
+            ages: ttl.map(Ages::new),
         }
     }
 
     /// The slot of a row's partition, made if there is none.
     pub(super) fn key_slot(&mut self, keys: &KeyBatch, row: usize) -> u32 {
-        let partitions = &mut self.partitions;
+        let (partitions, ages) = (&mut self.partitions, &mut self.ages);
         let mut created = |slot: u32| {
+            if let Some(ages) = ages {
+                ages.begin(slot);
+            }
             let slot = slot as usize;
             if slot == partitions.len() {
                 partitions.push(Partition::default());
@@ -165,6 +178,7 @@ impl Ranking {
     ) -> Option<u32> {
         let slot = self.rows.append(hash, bytes);
         self.enlist(key_slot, slot, order, 1);
+        self.touch(key_slot);
         let partition = &mut self.partitions[key_slot as usize];
         if partition.rows <= rows_max {
             return None;
@@ -195,6 +209,7 @@ impl Ranking {
                 self.partitions[key_slot as usize].rows += 1;
             }
         }
+        self.touch(key_slot);
     }
 
     /// Takes a row back. Returns its slot if it was the last copy: it is forgotten, and freed by
@@ -202,13 +217,21 @@ impl Ranking {
     pub(super) fn take_back(&mut self, key_slot: u32, slot: u32) -> Option<u32> {
         self.index.touch(key_slot);
         self.partitions[key_slot as usize].rows -= 1;
+        self.touch(key_slot);
         if self.rows.remove_copy(slot) {
             return None;
         }
         let mut sorted = std::mem::take(&mut self.partitions[key_slot as usize].sorted);
         sorted.remove(slot, |other| self.compare(other, slot));
+        let next = sorted.iter().next();
         self.partitions[key_slot as usize].sorted = sorted;
         self.rows.forget(slot);
+        if self.ages.is_some()
+            && let Some(next) = next
+        {
+            // Some row must have the time of the partition's last change.
+            self.rows.touch(next);
+        }
         Some(slot)
     }
 
@@ -288,6 +311,10 @@ impl Ranking {
             let key_slot = self.key_slot(&keys, row);
             let slot = self.rows.install(loaded)?;
             self.enlist(key_slot, slot, orders.row(row), u64::from(copies[row]));
+            let stamp = self.rows.stamp(slot);
+            if let Some(ages) = &mut self.ages {
+                ages.raise(key_slot, stamp);
+            }
         }
         Ok(())
     }
@@ -309,6 +336,7 @@ impl Ranking {
             + partitions(self.index.slots() - self.index.len());
         size.bytes += bytes as u64;
         size.free_bytes += free as u64;
+        size.bytes += self.ages.as_ref().map_or(0, |ages| ages.memory() as u64);
         size
     }
 

@@ -14,7 +14,9 @@ use engine::{
         TaskScope,
     },
     schema::arrow_schema,
-    state::{Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, Wanted, evict},
+    state::{
+        Expiring, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted, evict,
+    },
 };
 use proto::{
     plan::{self, Changelog},
@@ -31,7 +33,7 @@ use crate::rows::{Identity, RowTable};
 /// The operator of a [`plan::Rank`].
 pub struct RankOperator {
     shape: RankShape,
-    ranking: Ranking,
+    pub(super) ranking: Ranking,
     append_only: bool,
     /// A place at the top, rather than a row, is what changes.
     by_place: bool,
@@ -76,6 +78,7 @@ impl RankOperator {
         input: &[Field],
         tables: &[TableId],
         changelog: &Changelog,
+        ttl: &StateTtl,
         scope: &TaskScope,
     ) -> Result<Box<dyn Operator>, OperatorError> {
         if spec.window.is_some() {
@@ -93,7 +96,7 @@ impl RankOperator {
         let rows = RowTable::new(*table, 0, identity, scope);
         let partial = scope.restored != Epoch::ZERO;
         Ok(Box::new(Keyed::new(RankOperator {
-            ranking: Ranking::new(&shape, rows, scope, partial),
+            ranking: Ranking::new(&shape, rows, ttl.of_input(0), scope, partial),
             append_only,
             by_place: spec.output_rank || spec.limit == 1,
             output_rank: spec.output_rank,
@@ -301,6 +304,7 @@ impl KeyedLogic for RankOperator {
         keys: KeyBatch,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
+        self.remove_expired(&keys);
         let changes = self.apply(&batch, &keys)?;
         changes
             .into_iter()
@@ -310,6 +314,11 @@ impl KeyedLogic for RankOperator {
 
     fn state(&mut self) -> &mut dyn OperatorState {
         self
+    }
+
+    fn expiring(&mut self) -> Option<&mut dyn Expiring> {
+        let expires = self.ranking.ages.is_some();
+        expires.then_some(&mut self.ranking as &mut dyn Expiring)
     }
 
     fn roll_back(&mut self, restored: Epoch) {

@@ -126,7 +126,7 @@ impl Window {
         let identity = Identity::Append { removable: true };
         let rows = RowTable::new(table, end, identity, scope).begun_after(last_barrier);
         Window {
-            ranking: Ranking::new(shape, rows, &window_index_scope(scope), false),
+            ranking: Ranking::new(shape, rows, None, &window_index_scope(scope), false),
         }
     }
 }

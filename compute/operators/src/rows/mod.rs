@@ -4,6 +4,7 @@
 //! a `MapTable`; [`SortedSlots`] keeps slots in an order. Knows the state tables' layout, nothing
 //! of what an operator does with its rows.
 
+mod birth;
 mod cells;
 mod sorted;
 mod table;

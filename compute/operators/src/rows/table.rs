@@ -7,6 +7,7 @@
 //! Content  identity = 128-bit hash of the row, big endian;  value = count u32, little endian · row
 //! Unique   identity = 64-bit hash of the unique key, big endian · unique key;  value = row
 //! ```
+//! Where rows expire, a value begins with the time of its last change, i64 ms, little endian.
 //! The epoch of an appended row is that of the barrier before it, which no other incarnation of
 //! the task that commits can have used.
 
@@ -14,15 +15,18 @@ use std::collections::HashSet;
 
 use arrow::array::ArrayRef;
 use engine::{
+    TIMESTAMP_MIN, Timestamp,
     codec::{ByteRows, RowCodec},
     key::{hash_bytes, mix},
     operator::{OperatorError, StateSize, TaskScope},
-    state::{Changes, FrozenRows, NO_SLOT, RowArena, TableDelta},
+    state::{Changes, FrozenRows, NO_SLOT, RowArena, STAMP_BYTES, TableDelta},
 };
 use hashbrown::HashTable;
 use proto::types::{Epoch, TableId};
 use state_client::LoadedRow;
 use xxhash_rust::xxh3::xxh3_128;
+
+use super::birth::{Birth, read_birth, write_birth};
 
 /// What tells the rows of a key apart.
 #[derive(Debug)]
@@ -42,9 +46,6 @@ pub(crate) struct RowIds {
     hashes: Vec<u128>,
     unique: ByteRows,
 }
-
-/// Epoch, task and ordinal of an appended row.
-type Birth = (u64, u32, u64);
 
 /// Rows of one table in one namespace.
 #[derive(Debug)]
@@ -73,6 +74,9 @@ struct Rows {
     task: u32,
     open_base: u64,
     frozen_base: u64,
+    /// Times of rows' last changes, where they expire.
+    stamps: Option<Vec<Timestamp>>,
+    now: Timestamp,
 }
 
 impl RowTable {
@@ -97,9 +101,35 @@ impl RowTable {
                 task: scope.index as u32,
                 open_base: scope.restored.0,
                 frozen_base: scope.restored.0,
+                stamps: None,
+                now: TIMESTAMP_MIN,
             },
             changes: Changes::default(),
             lookup: HashTable::new(),
+        }
+    }
+
+    /// The table with the times of its rows' last changes.
+    pub(crate) fn stamped(mut self, is_stamped: bool) -> Self {
+        self.rows.stamps = is_stamped.then(Vec::new);
+        self
+    }
+
+    /// What time it is from now on.
+    pub(crate) fn set_now(&mut self, now: Timestamp) {
+        self.rows.now = now;
+    }
+
+    /// When a row was changed last.
+    pub(crate) fn stamp(&self, slot: u32) -> Timestamp {
+        let stamps = self.rows.stamps.as_ref();
+        stamps.map_or(TIMESTAMP_MIN, |stamps| stamps[slot as usize])
+    }
+
+    /// A row that was changed before time was known counts as changed now.
+    pub(crate) fn date(&mut self, slot: u32) {
+        if let Some(stamps) = &mut self.rows.stamps {
+            stamps[slot as usize] = self.rows.now;
         }
     }
 
@@ -201,6 +231,11 @@ impl RowTable {
         }
     }
 
+    /// A row changes, though only in its time.
+    pub(crate) fn touch(&mut self, slot: u32) {
+        self.mark(slot);
+    }
+
     /// Replaces a row by one of the same identity (a unique key's).
     pub(crate) fn replace(&mut self, slot: u32, bytes: &[u8]) {
         self.mark(slot);
@@ -289,12 +324,29 @@ impl RowTable {
     /// # Errors
     /// When it is cut short.
     pub(crate) fn stored_row<'a>(&self, value: &'a [u8]) -> Result<(&'a [u8], u32), OperatorError> {
+        let (value, _) = self.split_stamp(value)?;
         if !matches!(self.rows.identity, Identity::Content) {
             return Ok((value, 1));
         }
         match value.split_first_chunk::<4>() {
             Some((count, row)) => Ok((row, u32::from_le_bytes(*count))),
             None => Err(self.damaged("a row has no count")),
+        }
+    }
+
+    /// When a stored row was changed last, of a table that has the times.
+    pub(crate) fn stored_stamp(&self, value: &[u8]) -> Timestamp {
+        self.split_stamp(value)
+            .map_or(TIMESTAMP_MIN, |(_, stamp)| stamp)
+    }
+
+    fn split_stamp<'a>(&self, value: &'a [u8]) -> Result<(&'a [u8], Timestamp), OperatorError> {
+        if self.rows.stamps.is_none() {
+            return Ok((value, TIMESTAMP_MIN));
+        }
+        match value.split_first_chunk::<STAMP_BYTES>() {
+            Some((stamp, value)) => Ok((value, Timestamp::from_le_bytes(*stamp))),
+            None => Err(self.damaged("a row has no time")),
         }
     }
 
@@ -344,6 +396,10 @@ impl RowTable {
                 slot
             }
         };
+        let stamp = self.stored_stamp(&loaded.value);
+        if let Some(stamps) = &mut self.rows.stamps {
+            set(stamps, slot, stamp);
+        }
         self.changes.reserve(slot as usize + 1);
         Ok(slot)
     }
@@ -392,7 +448,8 @@ impl RowTable {
         let columns = rows.hashes.len() * 8
             + rows.ids.len() * 16
             + rows.extra.len() * 4
-            + rows.births.len() * size_of::<Birth>();
+            + rows.births.len() * size_of::<Birth>()
+            + rows.stamps.as_ref().map_or(0, |stamps| stamps.len() * 8);
         let bytes =
             rows.arena.memory() + columns + self.changes.memory() + self.lookup.allocation_size();
         let slots = rows.arena.slots();
@@ -425,6 +482,10 @@ impl RowTable {
         self.changes.reserve(slot as usize + 1);
         self.changes
             .touch(slot, |slot, frozen| rows.encode(slot, frozen));
+        let rows = &mut self.rows;
+        if let Some(stamps) = &mut rows.stamps {
+            set(stamps, slot, rows.now);
+        }
     }
 }
 
@@ -479,6 +540,9 @@ impl Rows {
 
     fn encode(&self, slot: u32, frozen: &mut FrozenRows) {
         let value = |out: &mut Vec<u8>| {
+            if let Some(stamps) = &self.stamps {
+                out.extend_from_slice(&stamps[slot as usize].to_le_bytes());
+            }
             if let Identity::Content = self.identity {
                 out.extend_from_slice(&self.extra[slot as usize].to_le_bytes());
             }
@@ -499,9 +563,7 @@ impl Rows {
                     true => self.births[slot as usize],
                     false => (base, self.task, u64::from(slot)),
                 };
-                out.extend_from_slice(&epoch.to_be_bytes());
-                out.extend_from_slice(&task.to_be_bytes());
-                out.extend_from_slice(&ordinal.to_be_bytes());
+                write_birth((epoch, task, ordinal), out);
             }
             Identity::Content => out.extend_from_slice(&self.ids[slot as usize].to_be_bytes()),
             Identity::Unique(..) => {
@@ -514,17 +576,6 @@ impl Rows {
 
 fn lookup_hash(hash: u64, id: u128) -> u64 {
     mix(hash, id as u64)
-}
-
-fn read_birth(identity: &[u8]) -> Option<Birth> {
-    let (epoch, rest) = identity.split_first_chunk::<8>()?;
-    let (task, rest) = rest.split_first_chunk::<4>()?;
-    let ordinal = rest.first_chunk::<8>()?;
-    Some((
-        u64::from_be_bytes(*epoch),
-        u32::from_be_bytes(*task),
-        u64::from_be_bytes(*ordinal),
-    ))
 }
 
 /// Sets a column's value in a slot that is at most one past its end.

@@ -158,6 +158,7 @@ impl WindowAggregateOperator {
             width,
             &self.scope,
             false,
+            None,
         )
     }
 

@@ -95,7 +95,7 @@ impl SessionAggregateOperator {
         let encoder = StateKeys::with_number(&keys, input)?;
         let tables = StateTables::new(tables, &plan)?;
         let mut store =
-            AggregateStore::new(plan.clone(), tables, 0, encoder.width(), scope, false)?;
+            AggregateStore::new(plan.clone(), tables, 0, encoder.width(), scope, false, None)?;
         store.main.values.keep_extents();
         Ok(Box::new(SessionAggregateOperator {
             index: SessionIndex::new(encoder.key_width(), scope),

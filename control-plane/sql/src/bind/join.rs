@@ -44,14 +44,13 @@ impl Binder<'_> {
         match constraint {
             None => self.cross(left, right),
             Some(JoinConstraint::On(condition)) => {
-                let (plan_left, plan_right) = (left.plan, right.plan);
                 let scope = combined(&left.scope, &right.scope, kind);
                 let env = Env {
                     scope: &scope,
                     outer,
                 };
                 let condition = ExprBinder::new(self, &env, "ON").bind_condition(condition)?;
-                Ok(joined(plan_left, plan_right, kind, Some(condition), scope))
+                Ok(self.joined(left, right, kind, Some(condition), scope))
             }
             Some(JoinConstraint::Using(names)) => {
                 let names = names.iter().map(simple).collect::<Result<Vec<_>, _>>()?;
@@ -79,7 +78,7 @@ impl Binder<'_> {
     /// Every row with every row.
     pub(crate) fn cross(&self, left: Source, right: Source) -> Result<Source, SqlError> {
         let scope = combined(&left.scope, &right.scope, JoinKind::Inner);
-        Ok(joined(left.plan, right.plan, JoinKind::Inner, None, scope))
+        Ok(self.joined(left, right, JoinKind::Inner, None, scope))
     }
 
     fn join_using(
@@ -131,7 +130,29 @@ impl Binder<'_> {
                 Expr::call(F::And, conditions, data_type)
             }
         };
-        Ok(joined(left.plan, right.plan, kind, Some(condition), scope))
+        Ok(self.joined(left, right, kind, Some(condition), scope))
+    }
+
+    fn joined(
+        &self,
+        left: Source,
+        right: Source,
+        kind: JoinKind,
+        condition: Option<Expr>,
+        scope: Scope,
+    ) -> Source {
+        let ttl_ms = [&left, &right].map(|side| self.state_ttl.of(&side.scope.fields));
+        Source {
+            plan: LogicalPlan::Join {
+                left: Box::new(left.plan),
+                right: Box::new(right.plan),
+                kind,
+                condition,
+                schema: scope.fields.clone(),
+                ttl_ms,
+            },
+            scope,
+        }
     }
 
     fn temporal_join(
@@ -282,27 +303,6 @@ pub(crate) fn combined(left: &Scope, right: &Scope, kind: JoinKind) -> Scope {
     Scope {
         fields: fields.into(),
         merged,
-    }
-}
-
-fn joined(
-    left: LogicalPlan,
-    right: LogicalPlan,
-    kind: JoinKind,
-    condition: Option<Expr>,
-    scope: Scope,
-) -> Source {
-    let schema: Schema = scope.fields.clone();
-    let (left, right) = (Box::new(left), Box::new(right));
-    Source {
-        plan: LogicalPlan::Join {
-            left,
-            right,
-            kind,
-            condition,
-            schema,
-        },
-        scope,
     }
 }
 

@@ -29,6 +29,7 @@ mod sink;
 mod special;
 mod special_json;
 mod special_time;
+mod state_ttl;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,7 @@ use expr::ExprBinder;
 pub(crate) use function::names as function_names;
 use scope::{Env, Scope};
 pub(crate) use sink::cast_to_sink;
+use state_ttl::StateTtls;
 
 /// What a statement gives beside its AST.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +74,8 @@ struct Binder<'a> {
     views: usize,
     /// Tables and SELECTs bound so far.
     parts: Rc<Cell<usize>>,
+    /// How long the state of the present SELECT's relations is kept.
+    state_ttl: Rc<StateTtls>,
 }
 
 /// A query of a WITH.
@@ -115,6 +119,7 @@ pub(crate) fn bind_query(
         ctes: Vec::new(),
         views: 0,
         parts: Rc::default(),
+        state_ttl: Rc::default(),
     };
     binder.query(query, None).map(query::with_distinct_names)
 }
@@ -127,6 +132,7 @@ pub(crate) fn bind_view(view: &View, catalog: &Catalog) -> Result<LogicalPlan, S
         ctes: Vec::new(),
         views: 0,
         parts: Rc::default(),
+        state_ttl: Rc::default(),
     };
     binder.view(view, sqlparser::tokenizer::Span::empty())
 }
@@ -144,6 +150,7 @@ pub(crate) fn bind_scalar(
         ctes: Vec::new(),
         views: 0,
         parts: Rc::default(),
+        state_ttl: Rc::default(),
     };
     let scope = Scope::new(schema.clone());
     let env = Env {

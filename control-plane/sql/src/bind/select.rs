@@ -1,6 +1,7 @@
 //! SELECT: FROM → WHERE → GROUP BY → HAVING → OVER → QUALIFY → the list → DISTINCT → ORDER BY.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use proto::plan::ScalarFunction;
 use sqlparser::ast::{self, Spanned as _};
@@ -17,6 +18,7 @@ use super::refuse::refuse_all;
 use super::scope::Env;
 use super::select_list::{Item, OrderTarget, order_target, select_item};
 use super::set_operation::window_time_survives;
+use super::state_ttl::StateTtls;
 use crate::error::SqlError;
 use crate::logical::{AggregateCall, Expr, ExprKind, LogicalField, LogicalPlan, Schema, SortKey};
 
@@ -37,7 +39,14 @@ impl Binder<'_> {
         outer: Option<&Env<'_>>,
     ) -> Result<LogicalPlan, SqlError> {
         refuse_extras(select)?;
-        let Source { mut plan, scope } = self.from(&select.from, outer)?;
+        let select_span = select.select_token.0.span;
+        let state_ttl = Rc::new(StateTtls::new(self.context.hints.state_ttl(select_span)));
+        let from = Binder {
+            state_ttl: Rc::clone(&state_ttl),
+            ..self.clone()
+        };
+        let Source { mut plan, scope } = from.from(&select.from, outer)?;
+        state_ttl.check_names(&scope.fields)?;
         let env = Env {
             scope: &scope,
             outer,
@@ -61,10 +70,19 @@ impl Binder<'_> {
         let aggregated =
             group_by.present || !calls.aggregates.is_empty() || select.having.is_some();
         let (plan, parts, overs) = if aggregated {
-            aggregate(plan, &scope.fields, &group_by, node_keys, calls, parts)?
+            let ttl_ms = state_ttl.of(&scope.fields);
+            aggregate(
+                plan,
+                (&scope.fields, ttl_ms),
+                &group_by,
+                node_keys,
+                calls,
+                parts,
+            )?
         } else {
             (plan, parts, calls.overs)
         };
+        state_ttl.check_used()?;
         finish(plan, parts, overs, select.distinct.is_some(), tail)
     }
 
@@ -201,7 +219,7 @@ fn refuse_extras(select: &ast::Select) -> Result<(), SqlError> {
 /// Puts the Aggregate node in, and rewrites everything above it.
 fn aggregate(
     plan: LogicalPlan,
-    input: &Schema,
+    (input, ttl_ms): (&Schema, Option<u64>),
     group_by: &GroupBy,
     node_keys: Vec<Expr>,
     calls: Calls,
@@ -246,6 +264,7 @@ fn aggregate(
         grouping_sets: group_by.sets.clone(),
         calls: calls.aggregates,
         schema: schema.clone(),
+        ttl_ms,
     };
     if let Some(predicate) = having {
         plan = LogicalPlan::Filter {

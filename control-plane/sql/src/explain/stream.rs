@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
-use proto::plan::{Changelog, Node, Plan, input, node::Operator, partitioning, state_bound};
+use proto::plan::{
+    Changelog, Node, Plan, TtlBound, input, node::Operator, partitioning, state_bound,
+};
 
 use super::stages::line;
+use crate::stream::duration;
 
 /// The stages of a compiled plan: stream plan, fragments, warnings.
 #[must_use]
@@ -84,7 +87,7 @@ fn properties(node: &Node) -> String {
     }
     let state = match node.state_bound.as_ref().and_then(|b| b.kind.as_ref()) {
         Some(state_bound::Kind::Window(_)) => Some("until the window closes".to_owned()),
-        Some(state_bound::Kind::TtlMs(ms)) => Some(format!("ttl {ms} ms")),
+        Some(state_bound::Kind::Ttl(ttl)) => Some(lifetime(ttl)),
         Some(state_bound::Kind::Unbounded(u)) => Some(format!("unbounded: one {}", u.per)),
         Some(state_bound::Kind::Constant(_)) => Some("constant".to_owned()),
         _ => None,
@@ -93,6 +96,23 @@ fn properties(node: &Node) -> String {
         write!(text, ", state=[{state}]").expect("a String takes all text");
     }
     text
+}
+
+fn lifetime(ttl: &TtlBound) -> String {
+    let said = |ms: &u64| match ms {
+        0 => "for ever".to_owned(),
+        ms => duration(*ms),
+    };
+    let all: Vec<String> = ttl.input_ms.iter().map(said).collect();
+    let text = match all.as_slice() {
+        [left, right] if left != right => format!("ttl: left {left}, right {right}"),
+        [first, ..] => format!("ttl: {first}"),
+        [] => "ttl".to_owned(),
+    };
+    match ttl.event_time {
+        true => format!("{text}, in event time"),
+        false => text,
+    }
 }
 
 fn kinds(changelog: &Changelog) -> String {

@@ -185,6 +185,8 @@ pub enum LogicalPlan {
         condition: Option<Expr>,
         /// Left then right columns (left only for SEMI and ANTI).
         schema: Schema,
+        /// How long rows of each side are kept, in milliseconds, where a hint says so.
+        ttl_ms: [Option<u64>; 2],
     },
     /// JOIN t FOR SYSTEM_TIME AS OF left.time.
     TemporalJoin {
@@ -214,6 +216,8 @@ pub enum LogicalPlan {
         calls: Vec<AggregateCall>,
         /// Columns.
         schema: Schema,
+        /// How long groups are kept, in milliseconds, where a hint says so.
+        ttl_ms: Option<u64>,
     },
     /// TABLE(TUMBLE(…)) and its like. Legacy group windows become this below an Aggregate.
     Window {

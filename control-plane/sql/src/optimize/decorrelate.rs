@@ -161,6 +161,7 @@ fn pull_aggregate(tree: LogicalPlan) -> Result<Pulled, SqlError> {
         grouping_sets,
         calls,
         schema,
+        ttl_ms,
     } = tree
     else {
         return Err(unsupported("an aggregate"));
@@ -203,6 +204,7 @@ fn pull_aggregate(tree: LogicalPlan) -> Result<Pulled, SqlError> {
         grouping_sets: None,
         calls,
         schema: fields.into(),
+        ttl_ms,
     };
     // Old columns where they were, new keys behind them.
     let order: Vec<usize> = (0..old_keys)

@@ -194,6 +194,7 @@ pub(crate) fn join(
         kind,
         condition: expr::and(conjuncts),
         schema,
+        ttl_ms: [None; 2],
     }
 }
 

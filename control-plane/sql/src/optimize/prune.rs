@@ -194,6 +194,7 @@ fn prune_join(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
         kind,
         condition,
         schema,
+        ttl_ms,
     } = tree
     else {
         return tree;
@@ -221,6 +222,7 @@ fn prune_join(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
         kind,
         condition: condition.map(|c| renumber_one(c, &present)),
         schema: pick_fields(&schema, &output),
+        ttl_ms,
     };
     narrow(joined, &output, required)
 }
@@ -232,6 +234,7 @@ fn prune_aggregate(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
         grouping_sets,
         calls,
         schema,
+        ttl_ms,
     } = tree
     else {
         return tree;
@@ -263,6 +266,7 @@ fn prune_aggregate(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
             .map(|call| renumber_call(call, &needed))
             .collect(),
         schema: pick_fields(&schema, &present),
+        ttl_ms,
     };
     narrow(aggregate, &present, required)
 }

@@ -119,6 +119,7 @@ fn push_aggregate(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
         grouping_sets,
         calls,
         schema,
+        ttl_ms,
     } = tree
     else {
         return plan::filter(tree, conditions);
@@ -135,6 +136,7 @@ fn push_aggregate(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
         grouping_sets,
         calls,
         schema,
+        ttl_ms,
     };
     plan::filter(aggregate, stay)
 }
@@ -158,6 +160,7 @@ fn push_join(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
         kind,
         condition,
         schema,
+        ttl_ms,
     } = tree
     else {
         return plan::filter(tree, conditions);
@@ -195,6 +198,7 @@ fn push_join(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
         condition: expr::and(on),
         // The declared nullability stays, so that nothing above has to be typed again.
         schema,
+        ttl_ms,
     };
     plan::filter(join, above)
 }

@@ -58,6 +58,7 @@ fn distinct(input: LogicalPlan) -> LogicalPlan {
         grouping_sets: None,
         calls: Vec::new(),
         schema,
+        ttl_ms: None,
     }
 }
 
@@ -113,6 +114,7 @@ fn by_counting(op: SetOp, left: LogicalPlan, right: LogicalPlan, schema: &Schema
             &["$left", "$right"],
             &LogicalType::BigInt.nullable(),
         ),
+        ttl_ms: None,
     };
     repeat(op, counted, schema)
 }

@@ -50,6 +50,7 @@ pub(crate) fn remove_subqueries(tree: LogicalPlan) -> Result<LogicalPlan, SqlErr
             grouping_sets,
             mut calls,
             schema,
+            ttl_ms,
         } => {
             let (mut input, keys) = as_values(*input, keys)?;
             for call in &mut calls {
@@ -66,6 +67,7 @@ pub(crate) fn remove_subqueries(tree: LogicalPlan) -> Result<LogicalPlan, SqlErr
                 grouping_sets,
                 calls,
                 schema,
+                ttl_ms,
             })
         }
         other => Err(
@@ -409,6 +411,7 @@ fn single_value(
         grouping_sets: None,
         calls: vec![call],
         schema: fields.into(),
+        ttl_ms: None,
     };
     // The value first again, keys behind it.
     let order: Vec<usize> = [distinct.len()]
@@ -500,6 +503,7 @@ fn distinct_keys(input: LogicalPlan, keys: &[usize]) -> LogicalPlan {
         grouping_sets: None,
         calls,
         schema: fields.into(),
+        ttl_ms: None,
     }
 }
 

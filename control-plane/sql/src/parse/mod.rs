@@ -18,7 +18,7 @@ mod types;
 mod words;
 
 pub(crate) use dialect::named_by_argument;
-pub(crate) use hints::{TableHint, TableHints};
+pub(crate) use hints::{StateTtlEntry, TableHint, TableHints};
 pub use script::parse_script;
 pub use statement::ParsedStatement;
 pub(crate) use statement::{

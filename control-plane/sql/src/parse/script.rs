@@ -89,14 +89,13 @@ impl Script<'_> {
         let inside = |at: (u64, u64)| {
             at >= (span.line, span.column) && at < (span.end_line, span.end_column + 1)
         };
-        let hints: Vec<_> = hints
+        let hints = hints.within(inside);
+        let relations = relation_ends(&statement);
+        if let Some(stray) = hints
             .hints
             .iter()
-            .filter(|hint| inside(hint.after))
-            .cloned()
-            .collect();
-        let relations = relation_ends(&statement);
-        if let Some(stray) = hints.iter().find(|hint| !relations.contains(&hint.after)) {
+            .find(|hint| !relations.contains(&hint.after))
+        {
             return Err(
                 SqlError::parse("this hint does not stand after a table name")
                     .at(stray.span)
@@ -107,7 +106,7 @@ impl Script<'_> {
             span,
             text: self.source.slice(span).to_owned(),
             statement,
-            hints: Arc::new(TableHints { hints }),
+            hints: Arc::new(hints),
         })
     }
 

@@ -243,6 +243,9 @@ impl Session {
         if let Some(ttl) = self.settings.state_ttl_ms() {
             options.state_ttl_ms = ttl;
         }
+        if let Some(event_time) = self.settings.state_ttl_in_event_time() {
+            options.state_ttl_in_event_time = event_time;
+        }
         if let Some(timeout) = self.settings.idle_timeout_ms() {
             options.idle_timeout_ms = timeout;
         }

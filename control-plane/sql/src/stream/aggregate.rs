@@ -63,6 +63,7 @@ impl Translator<'_> {
             grouping_sets,
             calls,
             schema,
+            ttl_ms,
         } = plan
         else {
             return Err(SqlError::plan("an aggregate expected"));
@@ -74,9 +75,12 @@ impl Translator<'_> {
         let prepared = self.prepare(&grouping, sets, keys.len(), schema)?;
         let has_sets = sets.is_some();
         let id = if windowed {
+            if ttl_ms.is_some() {
+                self.warn_of_window();
+            }
             self.window_aggregate(&grouping, &prepared)
         } else {
-            self.group_aggregate(&prepared)
+            self.group_aggregate(&prepared, *ttl_ms)
         };
         Ok(self.restore_layout(id, &grouping, &prepared, has_sets, schema))
     }
@@ -318,7 +322,7 @@ impl Translator<'_> {
         (self.graph.add(node), column)
     }
 
-    fn group_aggregate(&mut self, prepared: &Prepared) -> NodeId {
+    fn group_aggregate(&mut self, prepared: &Prepared, ttl_ms: Option<u64>) -> NodeId {
         let local = self.local_aggregate(prepared, None);
         let (input, keys, calls, from_partial) = match local {
             Some(local) => (local.node, local.keys, local.calls, true),
@@ -358,6 +362,7 @@ impl Translator<'_> {
             distribution: distribution(&(0..width).collect::<Vec<_>>()),
             keys: vec![(0..width).collect()],
             bound,
+            ttl_ms: vec![ttl_ms],
             tables: GROUP_TABLES,
             ..Node::new(
                 Op::GroupAggregate(wire::GroupAggregate {

@@ -8,6 +8,7 @@ use super::expression::to_wire;
 use super::fragment::Fragments;
 use super::node::{Bound, Distribution, Graph, Node, NodeId, Op, SourceOp};
 use super::rank::wire_columns;
+use super::state_ttl;
 
 /// Version of the key hash function that plans are made for.
 const HASH_VERSION: u32 = 1;
@@ -33,6 +34,14 @@ pub(crate) fn emit(
                 .collect();
             let description = describe::node(graph, *id);
             let bound = state_bound(node, options);
+            if let (Some(Kind::Ttl(ttl)), Bound::Unbounded(per)) = (&bound.kind, &node.bound)
+                && let Some(input) = ttl.input_ms.iter().position(|ms| *ms == 0)
+            {
+                let side = if input == 0 { "left" } else { "right" };
+                warnings.push(format!(
+                    "the state of {description} may grow for ever: of its {per}, that of the {side} one does not expire"
+                ));
+            }
             if let Some(Kind::Unbounded(wire::UnboundedState { per })) = &bound.kind {
                 warnings.push(format!(
                     "the state of {description} may grow for ever: it holds one {per}"
@@ -128,11 +137,15 @@ fn state_tables(node: &Node, next: &mut u32) -> Vec<wire::StateTable> {
 }
 
 fn state_bound(node: &Node, options: &PlanOptions) -> wire::StateBound {
+    if let Some(ttl) = state_ttl::of(node, options) {
+        return wire::StateBound {
+            kind: Some(Kind::Ttl(ttl)),
+        };
+    }
     let kind = match &node.bound {
         Bound::Stateless => Kind::Stateless(wire::Stateless {}),
         Bound::Window => Kind::Window(wire::WindowBound {}),
         Bound::Constant => Kind::Constant(wire::ConstantState {}),
-        Bound::Unbounded(_) if options.state_ttl_ms > 0 => Kind::TtlMs(options.state_ttl_ms),
         Bound::Unbounded(per) => Kind::Unbounded(wire::UnboundedState { per: per.clone() }),
     };
     wire::StateBound { kind: Some(kind) }

@@ -10,7 +10,7 @@ use crate::lint;
 use crate::logical::LogicalPlan;
 use crate::optimize::optimize;
 
-use super::{changelog, emit, fragment, source, stable_id, translate, volatile};
+use super::{changelog, emit, fragment, source, stable_id, state_ttl, translate, volatile};
 
 /// Where a query's rows go.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,9 +37,10 @@ pub struct PlanOptions {
     pub key_groups: u32,
     /// How many tasks a fragment will have, if that is known: 1 saves pre-aggregation.
     pub parallelism_hint: Option<u32>,
-    /// State that is not read or written for this long may be dropped (`table.exec.state.ttl`).
-    /// 0: never.
+    /// State that is not written for this long is dropped (`table.exec.state.ttl`). 0: never.
     pub state_ttl_ms: u64,
+    /// State ages by event time (`millstream.state.ttl.time-domain`).
+    pub state_ttl_in_event_time: bool,
     /// A split without rows for this long does not hold back the watermark
     /// (`table.exec.source.idle-timeout`). 0: never idle.
     pub idle_timeout_ms: u64,
@@ -56,6 +57,7 @@ impl Default for PlanOptions {
             key_groups: 256,
             parallelism_hint: None,
             state_ttl_ms: 0,
+            state_ttl_in_event_time: false,
             idle_timeout_ms: 0,
             sink_slots: 8,
             drop_sink_nulls: false,
@@ -94,6 +96,7 @@ pub(crate) fn plan_optimized(
     let ids = stable_id::stable_ids(&graph);
     source::prune(&mut graph);
     let changelogs = changelog::infer(&mut graph);
+    state_ttl::check(&graph, options)?;
     volatile::check(&graph, &changelogs)?;
     let fragments = fragment::cut(&mut graph);
     let plan = emit::emit(&graph, &ids, &changelogs, &fragments, warnings, options);

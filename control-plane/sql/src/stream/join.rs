@@ -37,6 +37,7 @@ impl Translator<'_> {
             kind,
             condition,
             schema,
+            ttl_ms,
         } = plan
         else {
             return Err(SqlError::plan("a join expected"));
@@ -59,7 +60,13 @@ impl Translator<'_> {
         let wide_left = self.graph.node(left).fields.len();
         let condition =
             and(residual).map(|c| remap(c, &|i| if i < l { i } else { i - l + wide_left }));
-        let node = self.join_node(left, right, *kind, keys, condition, window)?;
+        let is_windowed = window.is_some();
+        let mut node = self.join_node(left, right, *kind, keys, condition, window)?;
+        if !is_windowed {
+            node.ttl_ms = ttl_ms.to_vec();
+        } else if ttl_ms.iter().any(Option::is_some) {
+            self.warn_of_window();
+        }
         let id = self.graph.add(node);
         let mut kept: Vec<usize> = (0..l).collect();
         if !matches!(kind, JoinKind::Semi | JoinKind::Anti) {

@@ -172,6 +172,8 @@ pub(crate) struct Node {
     pub(crate) rowtime: Vec<usize>,
     pub(crate) windowed: Option<Windowed>,
     pub(crate) bound: Bound,
+    /// How long what comes from each input is kept, where a hint says so; else as the job says.
+    pub(crate) ttl_ms: Vec<Option<u64>>,
     /// Names of the state tables that the operator uses, in the order of its contract.
     pub(crate) tables: &'static [&'static str],
 }
@@ -190,6 +192,7 @@ impl Node {
             rowtime: Vec::new(),
             windowed: None,
             bound: Bound::Stateless,
+            ttl_ms: Vec::new(),
             tables: &[],
         }
     }
@@ -204,7 +207,9 @@ pub(crate) struct Graph {
 impl Graph {
     /// Adds a node, or gives the one that is the same already.
     pub(crate) fn add(&mut self, node: Node) -> NodeId {
-        let same = |known: &Node| known.op == node.op && known.inputs == node.inputs;
+        let same = |known: &Node| {
+            known.op == node.op && known.inputs == node.inputs && known.ttl_ms == node.ttl_ms
+        };
         let shareable = !matches!(node.op, Op::Sink(_));
         if shareable && let Some(id) = self.nodes.iter().position(same) {
             return id;

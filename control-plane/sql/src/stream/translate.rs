@@ -311,6 +311,12 @@ impl<'a> Translator<'a> {
         Ok(calc::select(&mut self.graph, id, &columns))
     }
 
+    /// Says that a hint about state is of no use.
+    pub(crate) fn warn_of_window(&mut self) {
+        let warning = "STATE_TTL has no effect on windows: their state goes when they close";
+        self.warnings.push(warning.to_owned());
+    }
+
     /// Refuses an updating input, naming who makes the updates.
     pub(crate) fn require_append(&self, input: NodeId, what: &str) -> Result<(), SqlError> {
         if self.graph.node(input).changes.is_append() {
