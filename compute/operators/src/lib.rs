@@ -15,6 +15,8 @@ mod sort;
 mod source;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(test)]
+mod ttl_test;
 mod union;
 mod unnest;
 mod values;

@@ -93,3 +93,8 @@ fn nexmark() {
 fn stages() {
     check("stages");
 }
+
+#[test]
+fn state_ttl() {
+    check("state_ttl");
+}

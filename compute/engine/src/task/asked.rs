@@ -17,21 +17,29 @@ pub(super) enum Reply {
     Scan(ScanReply),
 }
 
+/// The answer to a node's question with this ticket.
+pub(super) type Answer = (usize, u64, Result<Reply, StateError>);
+
 impl Asked {
     /// Asks the store.
     pub(super) fn send(
         self,
+        (node, ticket): (usize, u64),
         store: &dyn StateStore,
         who: Incarnation,
-    ) -> BoxFuture<'static, Result<Reply, StateError>> {
+    ) -> BoxFuture<'static, Answer> {
         match self {
             Asked::Rows(request) => {
                 let reply = store.read(who, request);
-                reply.map(|reply| reply.map(Reply::Rows)).boxed()
+                reply
+                    .map(move |reply| (node, ticket, reply.map(Reply::Rows)))
+                    .boxed()
             }
             Asked::Scan(request) => {
                 let reply = store.scan(who, request);
-                reply.map(|reply| reply.map(Reply::Scan)).boxed()
+                reply
+                    .map(move |reply| (node, ticket, reply.map(Reply::Scan)))
+                    .boxed()
             }
         }
     }

@@ -10,10 +10,9 @@ use std::{
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use proto::types::Epoch;
-use state_client::StateError;
 
 use super::{
-    asked::Reply,
+    asked::Answer,
     checkpoint::Checkpointer,
     graph::{Graph, GraphBuilder, GraphState},
     hydrate::Hydration,
@@ -36,7 +35,7 @@ pub struct Task {
     parts: TaskParts,
     checkpointer: Checkpointer,
     phase: Phase,
-    reads: FuturesUnordered<BoxFuture<'static, ReadDone>>,
+    reads: FuturesUnordered<BoxFuture<'static, Answer>>,
     /// Events of the gate that wait for a node to take them.
     held: VecDeque<GateEvent>,
     /// Barriers that the coordinator has asked for and the task has not passed.
@@ -62,8 +61,6 @@ pub struct Task {
     /// It is to stop and hand over its operators.
     yields: bool,
 }
-
-type ReadDone = (usize, u64, Result<Reply, StateError>);
 
 enum Phase {
     Restoring(Hydration),
@@ -290,9 +287,9 @@ impl Task {
 
     fn submit_reads(&mut self) {
         for (node, ticket, asked) in self.parts.graph.take_asked() {
-            let reply = asked.send(&*self.parts.store, self.parts.who);
+            let who = self.parts.who;
             self.reads
-                .push(reply.map(move |reply| (node, ticket, reply)).boxed());
+                .push(asked.send((node, ticket), &*self.parts.store, who));
         }
     }
 

@@ -72,7 +72,7 @@ impl GroupAggregateOperator {
     }
 
     /// Whether values of a group that goes are not in memory.
-    fn lacks_values(&self, slot: u32) -> bool {
+    pub(super) fn lacks_values(&self, slot: u32) -> bool {
         let hash = self.store.main.index().hash(slot);
         !self.plan.distincts.is_empty()
             && self.store.main.values.is_incomplete(slot)

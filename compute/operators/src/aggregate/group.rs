@@ -302,9 +302,9 @@ impl KeyedLogic for GroupAggregateOperator {
                 }
             }
             let is_incomplete = *slot != NO_SLOT && self.store.main.values.is_incomplete(*slot);
-            if is_incomplete && expired.contains(slot) {
+            if expired.contains(slot) {
                 // All its values go with it.
-                if !self.loaded_whole.contains(&hash) {
+                if self.lacks_values(*slot) {
                     wanted.push((row as u32, request(self.tables.distinct, None)));
                 }
             } else if is_unknown || is_incomplete {

@@ -2,15 +2,17 @@
 
 use engine::{
     ChangeBatch, Element, Timestamp,
-    clock::ManualClock,
-    operator::{Counters, Operator, OperatorContext, OperatorError, Outbox, Step, TaskScope},
+    clock::{Clock as _, ManualClock},
+    operator::{
+        Counters, Operator, OperatorContext, OperatorError, Outbox, StateSize, Step, TaskScope,
+    },
     source::DeadLetter,
     state::ScanJob,
 };
 use futures::executor::block_on;
-use proto::types::{Epoch, Generation, JobId, KeyGroupCount, TaskId};
+use proto::types::{Epoch, Generation, JobId, KeyGroupCount, TableId, TaskId};
 use state_client::{
-    Cut, EpochDelta, Incarnation, MemoryStore, ReadRequest, ScanRequest, Section,
+    Cut, EpochDelta, Incarnation, LoadedRow, MemoryStore, ReadRequest, ScanRequest, Section,
     StateControl as _, StateStore as _,
 };
 
@@ -25,9 +27,14 @@ pub enum Event {
     Watermark(Timestamp),
     /// A barrier; epochs count from 1.
     Barrier,
+    /// So many milliseconds pass, with all that was asked for answered before.
+    Passes(u64),
     /// The end of all inputs.
     End,
 }
+
+/// Time passes in steps of this.
+const SLICE_MS: u64 = 500;
 
 /// Makes the operator under test.
 pub type MakeOperator<'a> = dyn Fn(&TaskScope) -> Result<Box<dyn Operator>, OperatorError> + 'a;
@@ -69,28 +76,44 @@ pub fn drive_with_seed(
     crashes: impl Fn(Epoch) -> bool,
 ) -> (Vec<Element>, Counters) {
     let mut run = Run::new(make, seed);
-    let mut index = 0;
-    while index < events.len() {
-        run.give(&events[index]);
-        index += 1;
-        if matches!(events[index - 1], Event::Barrier) && crashes(run.epoch) {
-            // It goes on for a while before it dies; what it does then is lost.
-            run.drain_reads();
-            let kept = run.output.len();
-            let zombie_events = events[index..]
-                .iter()
-                .take_while(|event| !matches!(event, Event::Barrier | Event::End));
-            for event in zombie_events.take(2) {
-                run.give(event);
-            }
-            run.commit();
-            run.output.truncate(kept);
-            run.restart();
-        }
-    }
-    run.drain_reads();
-    run.commit();
+    run.script(events, crashes);
     (run.output, run.counters)
+}
+
+/// Runs a script; what is left of it in the state tables in the end, and in memory.
+///
+/// # Panics
+/// When the operator fails or breaks its contract.
+#[must_use]
+pub fn left_behind(
+    make: &MakeOperator<'_>,
+    events: &[Event],
+    seed: u64,
+    crashes: impl Fn(Epoch) -> bool,
+    tables: &[TableId],
+) -> (Vec<LoadedRow>, StateSize) {
+    let mut run = Run::new(make, seed);
+    run.script(events, crashes);
+    let mut rows = Vec::new();
+    for (table, key_group) in tables.iter().flat_map(|table| {
+        run.scope
+            .key_groups
+            .iter()
+            .map(move |group| (*table, group))
+    }) {
+        let request = ScanRequest {
+            min_epoch: run.committed,
+            table,
+            key_group,
+            namespace: None,
+            cursor: None,
+            bytes_max: usize::MAX,
+        };
+        let reply = block_on(run.store.scan(run.who, request)).expect("a scan");
+        rows.extend(reply.rows);
+    }
+    let size = run.operator.state().map(|state| state.size());
+    (rows, size.unwrap_or_default())
 }
 
 /// Runs a script without a crash, with one at each barrier, and with one at all of them; demands
@@ -144,6 +167,7 @@ struct Run<'a> {
     dead_letters: Vec<DeadLetter>,
     step: Step,
     reads: Vec<(u64, ReadRequest)>,
+    scans: Vec<(u64, ScanRequest)>,
     output: Vec<Element>,
     epoch: Epoch,
     committed: Epoch,
@@ -175,6 +199,7 @@ impl<'a> Run<'a> {
             dead_letters: Vec::new(),
             step: Step::Done,
             reads: Vec::new(),
+            scans: Vec::new(),
             output: Vec::new(),
             epoch: Epoch::ZERO,
             committed: Epoch::ZERO,
@@ -182,6 +207,32 @@ impl<'a> Run<'a> {
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             half: (seed % 2) as u16,
         }
+    }
+
+    fn script(&mut self, events: &[Event], crashes: impl Fn(Epoch) -> bool) {
+        let mut index = 0;
+        while index < events.len() {
+            self.give(&events[index]);
+            index += 1;
+            if matches!(events[index - 1], Event::Barrier) && crashes(self.epoch) {
+                // It goes on for a while before it dies; what it does then is lost.
+                self.drain_reads();
+                let kept = self.output.len();
+                let zombie_events = events[index..]
+                    .iter()
+                    .take_while(|event| !matches!(event, Event::Barrier | Event::End));
+                // Time does not pass twice.
+                let acts = |event: &&Event| !matches!(event, Event::Passes(_));
+                for event in zombie_events.filter(acts).take(2) {
+                    self.give(event);
+                }
+                self.commit();
+                self.output.truncate(kept);
+                self.restart();
+            }
+        }
+        self.drain_reads();
+        self.commit();
     }
 
     fn random(&mut self, below: usize) -> usize {
@@ -226,6 +277,7 @@ impl<'a> Run<'a> {
 
     fn collect(&mut self) {
         self.reads.extend(self.out.take_reads());
+        self.scans.extend(self.out.take_scans());
         while let Some(element) = self.out.pop() {
             if let Element::Barrier(barrier) = &element {
                 let epoch = barrier.epoch;
@@ -266,12 +318,43 @@ impl<'a> Run<'a> {
                 self.call(|operator, context| operator.barrier(epoch, context));
             }
             Event::End => self.call(|operator, context| operator.end(context)),
+            Event::Passes(ms) => self.pass(*ms),
         }
         self.evict();
         if self.freezing && self.random(2) == 0 && self.operator.state().is_none_or(|s| s.encode(2))
         {
             self.commit();
         }
+    }
+
+    /// Time passes, and the operator is called when it asked to be.
+    fn pass(&mut self, ms: u64) {
+        self.drain_reads();
+        let mut left = ms;
+        while left > 0 {
+            let slice = left.min(SLICE_MS);
+            left -= slice;
+            self.clock.advance_ms(slice);
+            // More calls than a walk through all key groups takes.
+            for _ in 0..64 {
+                let due = self.operator.deadline_ns();
+                if due.is_none_or(|due| due > self.clock.monotonic_ns()) {
+                    break;
+                }
+                self.call(|operator, context| operator.deadline(context));
+                self.drain_reads();
+            }
+        }
+    }
+
+    fn answer_scan(&mut self) {
+        let index = self.random(self.scans.len());
+        let (ticket, request) = self.scans.swap_remove(index);
+        if request.min_epoch > self.committed {
+            self.commit();
+        }
+        let reply = block_on(self.store.scan(self.who, request)).expect("a reply");
+        self.call(|operator, context| operator.scanned(ticket, reply, context));
     }
 
     fn answer_one(&mut self) {
@@ -287,8 +370,11 @@ impl<'a> Run<'a> {
     }
 
     fn drain_reads(&mut self) {
-        while !self.reads.is_empty() {
-            self.answer_one();
+        while !self.reads.is_empty() || !self.scans.is_empty() {
+            match self.reads.is_empty() {
+                true => self.answer_scan(),
+                false => self.answer_one(),
+            }
         }
         assert_eq!(self.step, Step::Done, "all reads are answered");
     }
@@ -377,6 +463,7 @@ impl<'a> Run<'a> {
         self.scope = scope(committed);
         self.out = Outbox::default();
         self.reads.clear();
+        self.scans.clear();
         self.step = Step::Done;
         self.counters = Counters::default();
         self.freezing = false;

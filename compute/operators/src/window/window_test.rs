@@ -18,6 +18,7 @@ use crate::{
     aggregate::LocalAggregateOperator,
     testing::{
         Event, Fold, changelog, crash_at_each_barrier, drive, drive_with_seed, fields, insert,
+        left_behind,
     },
 };
 
@@ -157,6 +158,37 @@ fn tumbling_windows_fire_once_and_drop_what_is_late() {
     // Lateness is known after a crash, too.
     let (_, counters) = drive_with_seed(&make, &scripted(), 1, |epoch| epoch.0 == 3);
     assert_eq!(counters.late_rows, 1);
+}
+
+#[test]
+fn closed_windows_leave_nothing_behind() {
+    let kinds = [
+        window(WindowKind::Tumble, 2, 10, 0, 0),
+        window(WindowKind::Hop, 2, 10, 5, 0),
+        window(WindowKind::Cumulate, 2, 20, 5, 0),
+        session(5),
+    ];
+    // The last watermark but one leaves a window open: what is counted is what there is.
+    let open = [&scripted()[..7], &[Event::Barrier]].concat();
+    let closed = [
+        &open[..],
+        &[Event::Watermark(1_000), Event::Barrier, Event::Barrier],
+    ]
+    .concat();
+    for kind in &kinds {
+        let make = maker(
+            aggregate(Windowing::Window(kind.clone()), calls()),
+            input(),
+            true,
+        );
+        for crashes in [false, true] {
+            let left = |events: &[Event]| left_behind(&make, events, 3, |_| crashes, &TABLES);
+            let (rows, size) = left(&open);
+            assert!(!rows.is_empty() && size.rows > 0, "{kind:?}");
+            let (rows, size) = left(&closed);
+            assert!(rows.is_empty() && size.rows == 0, "{kind:?}: {rows:?}");
+        }
+    }
 }
 
 #[test]

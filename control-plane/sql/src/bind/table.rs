@@ -1,5 +1,6 @@
 //! What a name in FROM stands for: WITH queries, views, tables with their hints.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use proto::plan::ScalarFunction;
@@ -66,6 +67,7 @@ impl Binder<'_> {
             ctes: Vec::new(),
             views: self.views + 1,
             parts: self.parts.clone(),
+            state_ttl: Rc::default(),
         };
         // A position inside the view's own text would mislead here.
         let plan = binder.query(&view.query, None).map_err(|error| {

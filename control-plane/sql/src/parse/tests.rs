@@ -307,7 +307,7 @@ fn hints() {
     );
     check(
         "SELECT /*+ STATE_TTL('t' = '1d') */ a FROM t",
-        "Parse: line 1, column 8: x",
+        "SELECT /*+ STATE_TTL('t' = '1d') */ a FROM t",
     );
     assert!(parse_script("SELECT /*+ BROADCAST(t), SHUFFLE_HASH(u) */ a FROM t").is_ok());
 }
@@ -421,5 +421,40 @@ fn other_statements() {
     check(
         "EXPLAIN DROP TABLE t",
         "Parse: line 1, column 9: only queries and INSERT statements can be explained",
+    );
+}
+
+#[test]
+fn lifetimes_of_state() {
+    let statements = parse_script(
+        "SELECT /*+ BROADCAST(t)\n STATE_TTL('t' = '1d', 'u' = '12 h') */ a FROM t; SELECT a FROM t",
+    )
+    .expect("parses");
+    let said: Vec<Vec<(String, u64)>> = statements
+        .iter()
+        .map(|parsed| {
+            let entries = parsed.hints.state_ttl.iter().flat_map(|hint| &hint.entries);
+            entries
+                .map(|entry| (entry.relation.clone(), entry.ms))
+                .collect()
+        })
+        .collect();
+    let expected = [("t".to_owned(), 86_400_000), ("u".to_owned(), 43_200_000)];
+    assert_eq!(said, [expected.to_vec(), Vec::new()]);
+    check(
+        "SELECT /*+ STATE_TTL('t' = '1 fortnight') */ a FROM t",
+        "Parse: line 1, column 28: '1 fortnight' is no duration (write such as '1 d', '12 h' or '30 min'; '0' is for ever)",
+    );
+    check(
+        "SELECT /*+ STATE_TTL('t' = '1 d',\n 't' = '2 d') */ a FROM t",
+        "Parse: line 2, column 2: STATE_TTL names 't' twice",
+    );
+    check(
+        "SELECT /*+ STATE_TTL(t = '1 d') */ a FROM t",
+        "Parse: line 1, column 22: expected the name of a table in single quotes, found t",
+    );
+    check(
+        "SELECT /*+ STATE_TTI('t' = '1 d') */ a FROM t",
+        "Parse: line 1, column 8: the hint STATE_TTI is not supported (hints after SELECT are STATE_TTL, BROADCAST, MULTI_JOIN, NEST_LOOP, SHUFFLE_HASH, SHUFFLE_MERGE)",
     );
 }

@@ -408,7 +408,7 @@ impl Translator<'_> {
             &keys,
             width,
         ) else {
-            return self.group_aggregate(prepared);
+            return self.group_aggregate(prepared, None);
         };
         let mut unique: Vec<usize> = (0..keys.len()).collect();
         unique.extend([width, width + 1]);

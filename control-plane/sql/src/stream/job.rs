@@ -94,7 +94,7 @@ pub(crate) fn plan_optimized(
     let (mut graph, warnings) = translator.finish();
     // Before pruning, so that the readers of a scan do not change each other's ids.
     let ids = stable_id::stable_ids(&graph);
-    source::prune(&mut graph);
+    source::prune(&mut graph, options);
     let changelogs = changelog::infer(&mut graph);
     state_ttl::check(&graph, options)?;
     volatile::check(&graph, &changelogs)?;

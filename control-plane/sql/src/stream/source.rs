@@ -15,8 +15,10 @@ use crate::logical::{Expr, ExprKind, Literal};
 use crate::optimize::expr::{and, as_column, children, transform};
 use crate::optimize::simplify::simplify;
 
+use super::PlanOptions;
 use super::calc;
 use super::node::{Bound, Changes, Graph, Node, NodeId, Op, PrunedSource, SourceOp, tidy_keys};
+use super::state_ttl;
 use super::translate::Translator;
 
 /// A Calc over a scan of the table: all columns, the rows that meet all conditions.
@@ -305,17 +307,17 @@ impl Layout<'_> {
 }
 
 /// Keeps of every scan what its readers need.
-pub(crate) fn prune(graph: &mut Graph) {
+pub(crate) fn prune(graph: &mut Graph, options: &PlanOptions) {
     let live = graph.live();
     for id in 0..graph.nodes.len() {
         if live[id] && matches!(graph.node(id).op, Op::Source(_)) {
-            prune_source(graph, id, &live);
+            prune_source(graph, id, &live, options);
         }
     }
     bypass_identities(graph);
 }
 
-fn prune_source(graph: &mut Graph, id: NodeId, live: &[bool]) {
+fn prune_source(graph: &mut Graph, id: NodeId, live: &[bool], options: &PlanOptions) {
     let Op::Source(source) = &graph.node(id).op else {
         return;
     };
@@ -340,7 +342,7 @@ fn prune_source(graph: &mut Graph, id: NodeId, live: &[bool]) {
     let watermark = table
         .watermark
         .as_ref()
-        .filter(|_| waits_for_watermark(graph, id, live));
+        .filter(|_| waits_for_watermark(graph, id, live, options));
     if let Some(watermark) = watermark {
         used.entry(watermark.column).or_default().whole = true;
         add_usage(&watermark.expr, &mut used);
@@ -480,7 +482,7 @@ fn cheapest(table: &Table) -> usize {
 }
 
 /// Whether anything downstream acts on the passing of event time.
-fn waits_for_watermark(graph: &Graph, id: NodeId, live: &[bool]) -> bool {
+fn waits_for_watermark(graph: &Graph, id: NodeId, live: &[bool], options: &PlanOptions) -> bool {
     let mut reached = vec![false; graph.nodes.len()];
     reached[id] = true;
     for n in id + 1..graph.nodes.len() {
@@ -505,7 +507,8 @@ fn waits_for_watermark(graph: &Graph, id: NodeId, live: &[bool]) -> bool {
         );
         let asks = matches!(&node.op, Op::Calc { condition, projections }
             if projections.iter().chain(condition).any(reads_watermark));
-        if windowed_rank || by_time || asks {
+        let ages = options.state_ttl_in_event_time && state_ttl::of(node, options).is_some();
+        if windowed_rank || by_time || asks || ages {
             return true;
         }
     }

@@ -15,5 +15,3 @@ INSERT INTO printed SELECT product || UUID(), COUNT(*) FROM orders GROUP BY prod
 INSERT INTO printed SELECT product, COUNT(*) FROM orders GROUP BY product HAVING RAND() < 0.5;
 INSERT INTO nowhere SELECT product || UUID(), COUNT(*) FROM orders GROUP BY product;
 INSERT INTO printed SELECT product || UUID(), id FROM orders;
-SET 'table.exec.state.ttl' = '1 h';
-SELECT product, COUNT(*) AS n FROM orders GROUP BY product;

@@ -1,0 +1,18 @@
+SELECT /*+ STATE_TTL('o' = '1 d', 'c' = '12h') */ o.id, c.name FROM orders AS o JOIN customers AS c ON o.customer = c.id;
+SELECT /*+ STATE_TTL('o' = '1 d') */ o.id, p.paid FROM orders AS o LEFT JOIN payments AS p ON o.id = p.order_id;
+SELECT /*+ STATE_TTL('a' = '3 d', 'b' = '2 d', 'c' = '1 d') */ a.id FROM orders a JOIN payments b ON a.id = b.order_id JOIN customers c ON a.customer = c.id;
+SELECT /*+ BROADCAST(o), STATE_TTL('orders' = '90 s') */ product, COUNT(*) AS n FROM orders GROUP BY product;
+SELECT /*+ STATE_TTL('x' = '2 h') */ x.product, SUM(n) FROM (SELECT product, qty, COUNT(*) AS n FROM orders GROUP BY product, qty) AS x GROUP BY x.product;
+SELECT /*+ STATE_TTL('order' = '1 d') */ product, COUNT(*) FROM orders GROUP BY product;
+SELECT /*+ STATE_TTL('o' = '1 d') */ id FROM orders AS o;
+SELECT /*+ STATE_TTL('orders' = '1 d') */ product, window_start, window_end, COUNT(*) FROM TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' HOUR) AS orders GROUP BY product, window_start, window_end;
+SET 'table.exec.state.ttl' = '1 h';
+SELECT product, COUNT(*) AS n FROM orders GROUP BY product;
+SELECT COUNT(*) AS n FROM orders;
+SELECT /*+ STATE_TTL('o' = '0') */ o.id, c.name FROM orders AS o JOIN customers AS c ON o.customer = c.id;
+SELECT id, product FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY product ORDER BY qty) AS rn FROM orders) WHERE rn <= 3;
+SELECT id, product FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY product ORDER BY ts DESC) AS rn FROM orders) WHERE rn = 1;
+SELECT product, window_start, window_end, COUNT(*) FROM TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY product, window_start, window_end;
+SET 'millstream.state.ttl.time-domain' = 'event-time';
+SELECT product, COUNT(*) AS n FROM orders GROUP BY product;
+SELECT k, COUNT(*) AS c FROM files GROUP BY k;
