@@ -182,7 +182,12 @@ fn closed_windows_leave_nothing_behind() {
             true,
         );
         for crashes in [false, true] {
-            let left = |events: &[Event]| left_behind(&make, events, 3, |_| crashes, &TABLES);
+            let left = |events: &[Event]| {
+                let (mut rows, size) = left_behind(&make, events, 3, |_| crashes, &TABLES);
+                // One row per key group says how far windows have fired.
+                rows.retain(|row| row.namespace != i64::MAX);
+                (rows, size)
+            };
             let (rows, size) = left(&open);
             assert!(!rows.is_empty() && size.rows > 0, "{kind:?}");
             let (rows, size) = left(&closed);
