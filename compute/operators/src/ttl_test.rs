@@ -194,7 +194,7 @@ fn check(
     };
     check(drive(expiring, &script), "no crash");
     for seed in 0..4 {
-        let some = |epoch: Epoch| (epoch.0 ^ seed) % 3 == 0;
+        let some = |epoch: Epoch| (epoch.0 ^ seed).is_multiple_of(3);
         check(
             drive_with_seed(expiring, &script, seed, some).0,
             "some crashes",
@@ -574,7 +574,7 @@ proptest! {
         };
         check(drive(&make, &script), "no crash");
         for seed in 0..4 {
-            let some = |epoch: Epoch| (epoch.0 ^ seed) % 3 == 0;
+            let some = |epoch: Epoch| (epoch.0 ^ seed).is_multiple_of(3);
             check(drive_with_seed(&make, &script, seed, some).0, "some crashes");
         }
         nothing_stays(&make, &script, seed);

@@ -342,15 +342,35 @@ mod tests {
         end_column: 2,
     };
 
+    #[track_caller]
+    fn check(key: &str, value: &str, expected: &str) {
+        let shown = match Settings::default().set((key, value), NOWHERE, 256) {
+            Ok(message) => message,
+            Err(error) => error.to_string(),
+        };
+        assert!(shown.contains(expected), "{shown}");
+    }
+
+    #[test]
+    fn how_long_state_is_kept_can_be_set() {
+        check("table.exec.state.ttl", "0 s", "is now '0 s'");
+        check("table.exec.state.ttl", "1 h", "is now '1 h'");
+        check(
+            "table.exec.state.ttl",
+            "1 fortnight",
+            "cannot be '1 fortnight' (expected a duration such as '1 h', or '0': for ever)",
+        );
+        let domain = "millstream.state.ttl.time-domain";
+        check(domain, "event-time", "is now 'event-time'");
+        check(
+            domain,
+            "ingestion-time",
+            "'processing-time' or 'event-time'",
+        );
+    }
+
     #[test]
     fn what_can_be_set() {
-        let check = |key: &str, value: &str, expected: &str| {
-            let shown = match Settings::default().set((key, value), NOWHERE, 256) {
-                Ok(message) => message,
-                Err(error) => error.to_string(),
-            };
-            assert!(shown.contains(expected), "{shown}");
-        };
         check(
             "parallelism.default",
             "4",
@@ -365,20 +385,6 @@ mod tests {
             "paralelism.default",
             "4",
             "no option 'paralelism.default' (did you mean 'parallelism.default'?)",
-        );
-        check("table.exec.state.ttl", "0 s", "is now '0 s'");
-        check("table.exec.state.ttl", "1 h", "is now '1 h'");
-        check(
-            "table.exec.state.ttl",
-            "1 fortnight",
-            "cannot be '1 fortnight' (expected a duration such as '1 h', or '0': for ever)",
-        );
-        let domain = "millstream.state.ttl.time-domain";
-        check(domain, "event-time", "is now 'event-time'");
-        check(
-            domain,
-            "ingestion-time",
-            "'processing-time' or 'event-time'",
         );
         check(
             "execution.checkpointing.interval",

@@ -18,9 +18,7 @@ use engine::{
         TaskScope,
     },
     schema::{arrow_schema, arrow_type},
-    state::{
-        Expiring, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted, evict,
-    },
+    state::{Expiring, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted, evict},
 };
 use proto::{
     plan,

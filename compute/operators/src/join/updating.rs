@@ -14,9 +14,7 @@ use engine::{
         Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
         TaskScope,
     },
-    state::{
-        Expiring, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted, evict,
-    },
+    state::{Expiring, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted, evict},
 };
 use proto::{
     plan::{self, Changelog, ColumnSet},

@@ -10,10 +10,7 @@ use engine::{
 use proto::types::TableId;
 use state_client::{KeyRequest, LoadedRow};
 
-use super::{
-    ranking::{Partition, Ranking},
-    top::RankOperator,
-};
+use super::{ranking::Ranking, top::RankOperator};
 
 /// When partitions are due.
 #[derive(Debug)]
@@ -67,10 +64,7 @@ impl Ranking {
 
     /// Deletes a partition with all its rows.
     fn remove(&mut self, key_slot: u32) {
-        let partition = std::mem::replace(
-            &mut self.partitions[key_slot as usize],
-            Partition::default(),
-        );
+        let partition = std::mem::take(&mut self.partitions[key_slot as usize]);
         for slot in partition.sorted.iter() {
             self.rows.forget(slot);
             self.free(slot);

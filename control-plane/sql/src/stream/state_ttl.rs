@@ -75,7 +75,9 @@ pub(crate) fn duration(ms: u64) -> String {
         (60_000, "min"),
         (1_000, "s"),
     ];
-    let whole = units.iter().find(|(unit, _)| ms > 0 && ms % unit == 0);
+    let whole = units
+        .iter()
+        .find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit));
     match whole {
         Some((unit, name)) => format!("{} {name}", ms / unit),
         None => format!("{ms} ms"),
