@@ -197,10 +197,16 @@ async fn exported() -> TempDir {
 async fn an_export_is_whole_elsewhere_and_changes_nothing_at_home() {
     let place = TempDir::new().expect("a folder");
     let world = world().await;
-    let before = world.files("").await;
+    // A shard may still be noting in its manifest what it has flushed.
+    let kept = async || {
+        let mut files = world.files("").await;
+        files.retain(|name| !name.ends_with(".manifest"));
+        files
+    };
+    let before = kept().await;
     let news = world.export(1, place.path()).await;
     assert!(matches!(news, TransferNews::Done { .. }), "{news:?}");
-    assert_eq!(world.files("").await, before);
+    assert_eq!(kept().await, before);
     assert_eq!(values(&world, world.who, 19).await, ALL);
 
     let other = World::new(small_parts(never_flushed())).await;
