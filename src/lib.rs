@@ -13,6 +13,7 @@ mod process;
 mod render;
 pub mod run;
 pub mod serve;
+mod state_reader;
 pub mod telemetry;
 mod threads;
 
@@ -21,3 +22,4 @@ pub use process::{
     Durable, DurableConfig, OpenedStore, Process, ProcessConfig, join_tier, state_node_config,
 };
 pub use render::lines;
+pub use state_reader::StateReader;

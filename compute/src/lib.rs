@@ -14,6 +14,7 @@ mod output;
 mod publish;
 mod report;
 mod spawn;
+pub mod state_view;
 mod task_spans;
 mod wiring;
 mod worker;

@@ -16,6 +16,15 @@ pub use coordinator::caps::JOBS_ENDED_MAX;
 /// Failures of a job that are remembered.
 pub const EXCEPTIONS_MAX: usize = 32;
 
+/// Rows of an operator's state in one answer where nobody says how many.
+pub const STATE_ROWS_LISTED: usize = 100;
+
+/// Rows of an operator's state in one answer.
+pub const STATE_ROWS_MAX: usize = 1_000;
+
+/// How long an answer about the state of an operator may take.
+pub const STATE_QUERY_PATIENCE: Duration = Duration::from_secs(15);
+
 /// Characters of a job's name that is made from its statement.
 pub const JOB_NAME_CHARS: usize = 80;
 

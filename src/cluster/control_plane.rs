@@ -20,6 +20,7 @@ use control_stream::StreamTiming;
 use engine::clock::Clock as _;
 use proto::control::JobOptions;
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
+use remote_store::{RemoteConfig, RemoteLimits};
 use rpc::{Tls, forward_server, peer_server, tonic::service::Routes};
 use sql::PlanOptions;
 use state_service::object::ClusterId;
@@ -30,6 +31,7 @@ use super::{
     tier_args::{TierArgs, host_and_port},
 };
 use crate::{
+    StateReader,
     capacity::{CapacityArgs, WorkerCommandLine},
     process::draw_seed,
     serve::{RestListener, RestTlsArgs, given_token, listen_address},
@@ -140,6 +142,11 @@ impl Node {
             token: token.clone(),
             cluster_id: ClusterId::draw(&mut random).to_string(),
             workers_grace: WORKERS_CONNECT,
+            queries: Arc::new(StateReader::there(RemoteConfig {
+                tls: tls.clone(),
+                seed: draw_seed(),
+                limits: RemoteLimits::default(),
+            })),
             capacity: args.capacity.config(|| args.worker())?,
         };
         let seeds = move || random.next_u64();

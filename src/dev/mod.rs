@@ -18,7 +18,7 @@ use sql::{PlanOptions, session::Session};
 use tokio::sync::watch;
 
 use crate::{
-    Durable, DurableConfig, OpenedStore, Process, ProcessConfig,
+    Durable, DurableConfig, OpenedStore, Process, ProcessConfig, StateReader,
     interrupt::Interrupt,
     keep::KeepArgs,
     memory::{MemoryArgs, MemoryPlan},
@@ -120,11 +120,18 @@ impl Tiers {
         let defaults = JobOptions::default();
         let Some(url) = args.keep.url()? else {
             args.memory.check_unused()?;
-            let process = Process::start(ProcessConfig::default());
+            let config = ProcessConfig::default();
+            let queries = StateReader::here();
+            queries.serve(Arc::clone(&config.store));
+            let process = Process::start(config);
             let session = Session::new(PlanOptions::default());
             let statements = Arc::new(Statements::new(session, process.jobs, defaults));
+            let backend = Backend {
+                queries: Arc::new(queries),
+                ..Backend::alone(Arc::clone(&statements), address)
+            };
             return Ok(Tiers {
-                app: router(Backend::alone(Arc::clone(&statements), address), token),
+                app: router(backend, token),
                 statements,
                 durable: None,
             });

@@ -22,7 +22,7 @@ use state_service::{
 use tokio::runtime::Runtime;
 
 use super::{draw_seed, join_tier, local_worker, state_node_config};
-use crate::{memory::MemoryPlan, threads::background_runtime};
+use crate::{StateReader, memory::MemoryPlan, threads::background_runtime};
 
 /// Where metadata is, below the store's prefix.
 const METADATA: &str = "meta";
@@ -111,6 +111,7 @@ impl Durable {
         } = opened;
         let clock = Arc::new(SystemClock::default());
         let wall = clock.clone();
+        let queries = StateReader::here();
         let lead = LeaderConfig {
             metadata: Arc::new(metadata.clone()),
             membership: Arc::new(Alone::new(config.address)),
@@ -121,6 +122,7 @@ impl Durable {
             cluster_id: identity.cluster.to_string(),
             // The only one is on its way.
             workers_grace: Duration::ZERO,
+            queries: Arc::new(queries.clone()),
             capacity: None,
         };
         let leading = Leading::start(lead, random.next_u64()).await?;
@@ -133,6 +135,7 @@ impl Durable {
             random.next_u64(),
         )
         .await;
+        queries.serve(Arc::new(EmbeddedStore::new(node.clone())));
         let later = local_worker::LaterJobs::default();
         let _ = later.set(leading.jobs.clone());
         let tasks = PatientStore::new(EmbeddedStore::new(node.clone()), random.next_u64());

@@ -9,6 +9,7 @@ mod files;
 mod fsck;
 mod nexmark;
 mod outage;
+mod queries;
 mod readme;
 mod refused;
 mod requests;

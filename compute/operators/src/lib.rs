@@ -5,6 +5,7 @@ pub mod calc;
 mod drop_update_before;
 mod expand;
 mod expr;
+pub mod inspect;
 mod join;
 mod latest;
 mod rank;

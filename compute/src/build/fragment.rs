@@ -224,7 +224,7 @@ pub(crate) fn new_place(
 
 /// The node that feeds input `input` of `node`.
 pub(crate) fn upstream<'a>(
-    deployment: &'a Deployment,
+    plan: &'a Plan,
     nodes: &'a [Node],
     node: &Node,
     input: usize,
@@ -232,12 +232,9 @@ pub(crate) fn upstream<'a>(
     let found = match node.inputs.get(input).and_then(|input| input.from) {
         Some(From::Node(index)) => nodes.get(index as usize),
         Some(From::Exchange(exchange)) => {
-            let exchange = deployment.plan.exchanges.get(exchange as usize);
+            let exchange = plan.exchanges.get(exchange as usize);
             exchange.and_then(|exchange| {
-                let fragment = deployment
-                    .plan
-                    .fragments
-                    .get(exchange.from_fragment as usize)?;
+                let fragment = plan.fragments.get(exchange.from_fragment as usize)?;
                 fragment.nodes.get(exchange.from_node as usize)
             })
         }
@@ -248,12 +245,12 @@ pub(crate) fn upstream<'a>(
 
 /// Columns of a node's input.
 pub(crate) fn input_fields(
-    deployment: &Deployment,
+    plan: &Plan,
     nodes: &[Node],
     node: &Node,
     input: usize,
 ) -> Result<Vec<Field>, PlanError> {
-    output_fields(upstream(deployment, nodes, node, input)?)
+    output_fields(upstream(plan, nodes, node, input)?)
 }
 
 /// Columns of a node's output.

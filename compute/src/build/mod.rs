@@ -7,5 +7,6 @@ mod operator;
 mod plan;
 
 pub(crate) use error::BuildError;
-pub(crate) use fragment::{BuiltTask, new_place};
+pub(crate) use fragment::{BuiltTask, input_fields, new_place, upstream};
+pub(crate) use node::ttl_of;
 pub(crate) use plan::{Builder, Connected, OpenPublisher, sinks};

@@ -117,17 +117,7 @@ impl NodeBuilder<'_> {
 
     /// How long the node's state lives.
     pub(super) fn ttl(&self) -> Result<StateTtl, OperatorError> {
-        let bound = self.node().map_err(plan_error)?.state_bound.as_ref();
-        Ok(match bound.and_then(|bound| bound.kind.as_ref()) {
-            Some(plan::state_bound::Kind::Ttl(ttl)) => {
-                let domain = match ttl.event_time {
-                    true => TimeDomain::Event,
-                    false => TimeDomain::Processing,
-                };
-                StateTtl::new(ttl.input_ms.clone(), domain)
-            }
-            _ => StateTtl::NEVER,
-        })
+        self.node().map(ttl_of).map_err(plan_error)
     }
 
     /// Columns of the node's output.
@@ -138,7 +128,7 @@ impl NodeBuilder<'_> {
     /// Columns of an input.
     pub(super) fn input(&self, input: usize) -> Result<Vec<Field>, OperatorError> {
         self.node()
-            .and_then(|node| input_fields(self.deployment, &self.fragment.nodes, node, input))
+            .and_then(|node| input_fields(&self.deployment.plan, &self.fragment.nodes, node, input))
             .map_err(plan_error)
     }
 
@@ -146,8 +136,23 @@ impl NodeBuilder<'_> {
     pub(super) fn changelog(&self, input: usize) -> Result<plan::Changelog, OperatorError> {
         let upstream = self
             .node()
-            .and_then(|node| upstream(self.deployment, &self.fragment.nodes, node, input));
+            .and_then(|node| upstream(&self.deployment.plan, &self.fragment.nodes, node, input));
         Ok(upstream.map_err(plan_error)?.changelog.unwrap_or_default())
+    }
+}
+
+/// How long a node's state lives.
+pub(crate) fn ttl_of(node: &Node) -> StateTtl {
+    let bound = node.state_bound.as_ref();
+    match bound.and_then(|bound| bound.kind.as_ref()) {
+        Some(plan::state_bound::Kind::Ttl(ttl)) => {
+            let domain = match ttl.event_time {
+                true => TimeDomain::Event,
+                false => TimeDomain::Processing,
+            };
+            StateTtl::new(ttl.input_ms.clone(), domain)
+        }
+        _ => StateTtl::NEVER,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     scaling::{self, ScaleArgs, scale},
     servers::ServerArgs,
     sql::{show, stream},
+    state::{self, StateArgs},
     states::{
         ForkArgs, ResumeArgs, SavepointArgs, StopArgs, UpgradeArgs, fork, resume, savepoint,
         savepoints, stop, upgrade,
@@ -91,6 +92,13 @@ enum JobsCommand {
         /// Id of the job.
         job: String,
     },
+    /// List a job's operators and how much state they have in memory.
+    Operators {
+        /// Id of the job.
+        job: String,
+    },
+    /// Show rows of an operator's state as of the last commit, or count them.
+    State(StateArgs),
     /// Show a job's figures per operator.
     Metrics {
         /// Id of the job.
@@ -170,6 +178,10 @@ pub fn jobs(args: &JobsArgs) -> anyhow::Result<()> {
             writeln!(io::stdout(), "{plan:#}")?;
             Ok(())
         }),
+        JobsCommand::Operators { job } => {
+            output.get(&client, &part(job, "operators"), state::operators)
+        }
+        JobsCommand::State(args) => state::state(&client, output, args),
         JobsCommand::Metrics { job } => output.get(&client, &part(job, "metrics"), metrics),
         JobsCommand::Checkpoints { job } => {
             output.get(&client, &part(job, "checkpoints"), checkpoints)

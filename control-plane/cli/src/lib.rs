@@ -11,6 +11,7 @@ mod scaling;
 mod script;
 mod servers;
 mod sql;
+mod state;
 mod states;
 mod table;
 mod transfers;

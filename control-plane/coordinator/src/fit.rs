@@ -278,8 +278,8 @@ mod tests {
     use proto::{
         control::JobOptions,
         plan::{
-            Field, Fragment, GroupAggregate, HashPartitioning, Input, RowType, Source, StateTable,
-            partitioning::Kind,
+            Field, Fragment, GroupAggregate, HashPartitioning, Input, RowType, Source, StateBound,
+            StateTable, TtlBound, partitioning::Kind, state_bound::Kind as Bound,
         },
     };
 
@@ -424,6 +424,22 @@ mod tests {
             spec(source(1, &["INT"]), vec![other]),
             &changed("it keeps other tables"),
         );
+        let expiring = |ms: u64| {
+            let mut node = aggregate("a", 2, vec![0]);
+            node.state_bound = Some(StateBound {
+                kind: Some(Bound::Ttl(TtlBound {
+                    input_ms: vec![ms],
+                    event_time: false,
+                })),
+            });
+            spec(source(1, &["INT"]), vec![node])
+        };
+        let error = fit(&old, expiring(5), true).expect_err("it does not fit");
+        assert!(
+            error.to_string().contains("but not whether they do"),
+            "{error}"
+        );
+        assert!(fit(&expiring(5), expiring(9), true).is_ok());
         let mut moved = source(1, &["INT"]);
         moved.id = "source-2".into();
         check(

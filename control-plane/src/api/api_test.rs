@@ -370,6 +370,9 @@ fn the_description_has_every_route() {
         GET /v1/jobs/{id}/exceptions getExceptions
         POST /v1/jobs/{id}/forks forkJob
         GET /v1/jobs/{id}/metrics getMetrics
+        GET /v1/jobs/{id}/operators listOperators
+        GET /v1/jobs/{id}/operators/{operator}/state getState
+        GET /v1/jobs/{id}/operators/{operator}/state/size getStateSize
         GET /v1/jobs/{id}/plan getPlan
         GET /v1/jobs/{id}/results readResults
         POST /v1/jobs/{id}/resume resumeJob

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use axum::extract::FromRef;
 use tokio::time::timeout;
 
-use super::state_tier::{NoStateNodes, StateNodes};
+use super::{
+    state_queries::{NoStateQueries, StateQueries},
+    state_tier::{NoStateNodes, StateNodes},
+};
 use crate::{
     Statements,
     caps::STATE_STATUS_PATIENCE,
@@ -24,6 +27,8 @@ pub struct Backend {
     pub membership: Arc<dyn Membership>,
     /// Who copies savepoints; `None`: state is in memory only.
     pub state_tier: Option<StateTier>,
+    /// Who reads the state of operators.
+    pub queries: Arc<dyn StateQueries>,
 }
 
 impl Backend {
@@ -35,6 +40,7 @@ impl Backend {
             state_nodes: Arc::new(NoStateNodes),
             membership: Arc::new(Alone::new(address)),
             state_tier: None,
+            queries: Arc::new(NoStateQueries),
         }
     }
 

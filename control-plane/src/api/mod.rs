@@ -13,6 +13,7 @@ mod files;
 mod health;
 mod jobs;
 mod lives;
+mod operators;
 mod parallelism;
 mod problem;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod results;
 mod router;
 mod savepoints;
 mod state_nodes;
+mod state_queries;
 mod state_tier;
 mod statements;
 mod tables;
@@ -34,4 +36,8 @@ pub use backend::Backend;
 pub(crate) use problem::{Problem, in_doubt};
 pub(crate) use router::open_router;
 pub use router::{openapi, router};
+pub use state_queries::{
+    KeyQuery, NoStateQueries, StateOf, StateQueries, StateQuery, StateQueryError, StateRows,
+    StateSizes,
+};
 pub use state_tier::{NoStateNodes, StateNodes};

@@ -18,7 +18,7 @@ use super::{
     backend::Backend,
     cluster,
     describe::describe_problems,
-    figures, files, jobs, lives, parallelism,
+    figures, files, jobs, lives, operators, parallelism,
     problem::Problem,
     results, savepoints, state_nodes, statements, tables,
     trace::trace_request,
@@ -95,6 +95,9 @@ fn guarded_routes() -> OpenApiRouter<Backend> {
         .routes(routes!(transfers::cancel))
         .routes(routes!(jobs::plan))
         .routes(routes!(autoscaler::get))
+        .routes(routes!(operators::list))
+        .routes(routes!(operators::rows))
+        .routes(routes!(operators::size))
         .routes(routes!(figures::metrics))
         .routes(routes!(figures::checkpoints))
         .routes(routes!(figures::exceptions))

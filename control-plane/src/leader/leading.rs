@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     Jobs, Statements, Tiers,
-    api::{Backend, Token, router},
+    api::{Backend, StateQueries, Token, router},
     capacity::CapacityConfig,
     caps::{BIND_PATIENCE, NEWS_QUEUE, PROPOSAL_PATIENCE},
     membership::Membership,
@@ -45,6 +45,8 @@ pub struct LeaderConfig {
     pub cluster_id: String,
     /// How long jobs wait for workers to connect before they run on those that have.
     pub workers_grace: Duration,
+    /// Who reads the state of operators.
+    pub queries: Arc<dyn StateQueries>,
     /// Who makes workers as jobs need them; `None`: they come and go by themselves.
     pub capacity: Option<CapacityConfig>,
 }
@@ -137,6 +139,7 @@ impl Leading {
             state_nodes: Arc::new(tier.clone()),
             membership: config.membership,
             state_tier: Some(tier.clone()),
+            queries: config.queries,
         };
         Ok(Leading {
             cluster_id,

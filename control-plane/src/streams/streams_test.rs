@@ -101,6 +101,7 @@ async fn leading() -> Arc<Leading> {
         token: Token::new("secret-token"),
         cluster_id: "c1".to_owned(),
         workers_grace: Duration::ZERO,
+        queries: Arc::new(crate::api::NoStateQueries),
         capacity: None,
     };
     Arc::new(Leading::start(config, 7).await.expect("it leads"))

@@ -8,6 +8,7 @@ mod kills;
 mod load;
 mod partition;
 mod quarantine;
+mod queries;
 mod quorum;
 mod raft;
 mod rescale;

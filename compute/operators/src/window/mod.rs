@@ -20,3 +20,4 @@ pub use assign::WindowAssignOperator;
 
 pub(crate) use slice_column::SliceColumn;
 pub(crate) use slices::Slices;
+pub(crate) use state_keys::StateKeys;

@@ -17,14 +17,14 @@ use crate::aggregate::key_encoder;
 
 /// Makes keys of key columns and, maybe, one more.
 #[derive(Debug)]
-pub(super) struct StateKeys {
+pub(crate) struct StateKeys {
     by_key: KeyEncoder,
     whole: Option<KeyEncoder>,
 }
 
 impl StateKeys {
     /// For columns at these positions.
-    pub(super) fn new(
+    pub(crate) fn new(
         keys: &[usize],
         more: Option<usize>,
         input: &[Field],
@@ -40,7 +40,7 @@ impl StateKeys {
     }
 
     /// For columns at these positions, and a BIGINT that is no column.
-    pub(super) fn with_number(keys: &[usize], input: &[Field]) -> Result<Self, OperatorError> {
+    pub(crate) fn with_number(keys: &[usize], input: &[Field]) -> Result<Self, OperatorError> {
         let types = keys
             .iter()
             .map(|column| arrow_type(&input[*column].data_type.logical))
@@ -55,7 +55,7 @@ impl StateKeys {
     }
 
     /// Which keys it makes.
-    pub(super) fn width(&self) -> KeyWidth {
+    pub(crate) fn width(&self) -> KeyWidth {
         self.whole.as_ref().unwrap_or(&self.by_key).width()
     }
 
@@ -94,7 +94,7 @@ impl StateKeys {
     }
 
     /// The key columns of keys, and the one more.
-    pub(super) fn decode(
+    pub(crate) fn decode(
         &self,
         keys: &Keys,
     ) -> Result<(Vec<ArrayRef>, Option<ArrayRef>), OperatorError> {

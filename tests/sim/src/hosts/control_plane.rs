@@ -90,6 +90,7 @@ async fn node(world: &Arc<World>, host: &str, id: u64) -> Result<Infallible, Str
         token: Token::new(TOKEN),
         cluster_id: ClusterId::draw(&mut random).to_string(),
         workers_grace: WORKERS_CONNECT,
+        queries: Arc::new(control_plane::api::NoStateQueries),
         capacity: None,
     };
     let seeds = move || random.next_u64();

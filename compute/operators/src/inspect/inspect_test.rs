@@ -1,0 +1,307 @@
+//! What operators have stored, looked at from outside: each is driven, and what it left in its tables is
+//! decoded.
+
+use engine::{
+    operator::{Operator, OperatorError, TaskScope},
+    state::{StateTtl, TimeDomain},
+};
+use proto::{
+    plan::{
+        self, AggregateCall, Changelog, ColumnSet, JoinType, SortKey, StateTable, WindowKind,
+        WindowProperty, WindowSpec, node::Operator as Spec, window_aggregate::Windowing,
+    },
+    types::{Field, KeyGroupCount, TableId},
+};
+use state_client::LoadedRow;
+
+use super::{InspectedNode, InspectedTable, inspect};
+use crate::{
+    ChangelogNormalizeOperator, DeduplicateOperator, JoinOperator, RankOperator, SortOperator,
+    aggregate::GroupAggregateOperator,
+    testing::{Event, changelog, fields, insert, left_behind},
+    window::WindowAggregateOperator,
+};
+
+type Made = Result<Box<dyn Operator>, OperatorError>;
+
+const TABLES: [TableId; 3] = [TableId(1), TableId(2), TableId(3)];
+
+fn columns() -> Vec<Field> {
+    fields(&[("k", "INT"), ("v", "INT"), ("t", "TIMESTAMP(3)")])
+}
+
+fn ttl(is_set: bool) -> StateTtl {
+    match is_set {
+        true => StateTtl::new(vec![1_000, 1_000], TimeDomain::Processing),
+        false => StateTtl::NEVER,
+    }
+}
+
+fn tables(spec: &Spec, changelogs: Vec<Changelog>, ttl: StateTtl) -> Vec<InspectedTable> {
+    let names = ["one", "two", "three"];
+    let tables: Vec<StateTable> = (1..)
+        .zip(names)
+        .map(|(id, name)| StateTable {
+            id,
+            name: name.to_owned(),
+        })
+        .collect();
+    let inputs = changelogs.iter().map(|_| columns()).collect();
+    inspect(&InspectedNode {
+        operator: spec,
+        tables: &tables,
+        inputs,
+        changelogs,
+        ttl,
+        key_groups: KeyGroupCount::new(8).expect("a power of two"),
+    })
+    .expect("a plan that fits")
+}
+
+/// What a table has after the events, a row per line, sorted.
+fn stored(
+    table: &InspectedTable,
+    make: &dyn Fn(&TaskScope) -> Made,
+    events: &[Event],
+) -> Vec<String> {
+    let events = [events, &[Event::Barrier]].concat();
+    let left = |table: TableId| left_behind(make, &events, 1, |_| false, &[table]).0;
+    let rows: Vec<LoadedRow> = left(table.id())
+        .into_iter()
+        .filter(|r| table.is_row(r))
+        .collect();
+    let mut beside = Vec::new();
+    for read in table.reads_beside(&rows) {
+        let is_it = |row: &LoadedRow| row.hash == read.hash && row.namespace == read.namespace;
+        beside.extend(left(read.table).into_iter().filter(is_it));
+    }
+    let batch = table.decode(&rows, &beside).expect("rows that decode");
+    for (row, key) in rows.iter().zip(0..) {
+        let columns = table.key_columns.iter();
+        let key: Vec<_> = columns.map(|c| batch.column(*c).slice(key, 1)).collect();
+        assert_eq!(table.hash(&key).expect("a hash"), row.hash);
+        let found = table.matching(&batch, &key).expect("it compares");
+        assert!(!found.is_empty());
+    }
+    let batch = engine::Element::Batch(engine::ChangeBatch::inserts(batch));
+    let text = changelog(&[batch]).replace("1970-01-01T00:00:00", "0");
+    let mut lines: Vec<String> = text.lines().map(|line| line[3..].to_owned()).collect();
+    lines.sort();
+    lines
+}
+
+fn rows(text: &str) -> Event {
+    insert(0, &columns(), text)
+}
+
+fn call(function: &str, args: &[u32], distinct: bool) -> AggregateCall {
+    AggregateCall {
+        function: function.to_owned(),
+        args: args.to_vec(),
+        distinct,
+        filter: None,
+        r#type: "BIGINT".to_owned(),
+        name: function.to_lowercase(),
+    }
+}
+
+#[test]
+fn groups_are_what_their_calls_give() {
+    let mut min = call("MIN", &[1], false);
+    min.r#type = "INT".to_owned();
+    let spec = plan::GroupAggregate {
+        keys: vec![0],
+        calls: vec![call("COUNT", &[], false), call("COUNT", &[1], true), min],
+        from_partial: false,
+        emit_update_before: true,
+    };
+    let events = [
+        rows("1, 5, 0\n1, 3, 0\nNULL, 7, 0\n2, 1, 0"),
+        Event::Barrier,
+        rows("-D 1, 3, 0\n1, 5, 0\n-D 2, 1, 0"),
+    ];
+    for is_set in [false, true] {
+        let make = |scope: &TaskScope| {
+            let input = columns();
+            GroupAggregateOperator::build(&spec, &input, &TABLES, false, &ttl(is_set), scope)
+        };
+        let node = Spec::GroupAggregate(spec.clone());
+        let tables = tables(&node, vec![Changelog::RETRACT], ttl(is_set));
+        assert_eq!(tables.len(), 1);
+        let found = stored(&tables[0], &make, &events);
+        assert_eq!(found, ["1, 2, 1, 5", "NULL, 1, 1, 7"]);
+    }
+}
+
+#[test]
+fn windows_and_sessions_say_when_they_are() {
+    let spec = |kind: WindowKind| plan::WindowAggregate {
+        keys: vec![0],
+        calls: vec![call("COUNT", &[], false)],
+        windowing: Some(Windowing::Window(WindowSpec {
+            kind: kind as i32,
+            time_column: 2,
+            size_ms: 10,
+            gap_ms: 5,
+            ..WindowSpec::default()
+        })),
+        properties: vec![WindowProperty::WindowEnd as i32],
+        from_partial: false,
+    };
+    let output = fields(&[("k", "INT"), ("c", "BIGINT"), ("e", "TIMESTAMP(3)")]);
+    let events = [
+        rows("1, 0, 1\n1, 0, 3\n1, 0, 15\n2, 0, 16"),
+        Event::Watermark(2),
+    ];
+    let check = |kind: WindowKind, expected: &[&str]| {
+        let spec = spec(kind);
+        let make = |scope: &TaskScope| {
+            WindowAggregateOperator::build(&spec, &columns(), &output, &TABLES, true, scope)
+        };
+        let node = Spec::WindowAggregate(spec.clone());
+        let tables = tables(&node, vec![Changelog::APPEND], StateTtl::NEVER);
+        assert_eq!(stored(&tables[0], &make, &events), expected);
+    };
+    check(
+        WindowKind::Tumble,
+        &["1, 1, 0.020", "1, 2, 0.010", "2, 1, 0.020"],
+    );
+    check(
+        WindowKind::Session,
+        &[
+            "1, 1, 0.015, 0.015",
+            "1, 2, 0.001, 0.003",
+            "2, 1, 0.016, 0.016",
+        ],
+    );
+}
+
+#[test]
+fn rows_are_as_they_came() {
+    for is_set in [false, true] {
+        let check =
+            |spec: Spec, input: Changelog, make: &dyn Fn(&TaskScope) -> Made, expected: &[&str]| {
+                let tables = tables(&spec, vec![input], ttl(is_set));
+                let events = [
+                    rows("1, 5, 1\n1, 4, 2\nNULL, 1, 3"),
+                    Event::Barrier,
+                    rows("2, 2, 0"),
+                ];
+                assert_eq!(stored(&tables[0], make, &events), expected, "{spec:?}");
+            };
+        for (keep_last, time_column, expected) in [
+            (false, None, ["1", "2", "NULL"]),
+            (true, None, ["1, 4, 0.002", "2, 2, 0", "NULL, 1, 0.003"]),
+            (false, Some(2), ["1, 5, 0.001", "2, 2, 0", "NULL, 1, 0.003"]),
+        ] {
+            let spec = plan::Deduplicate {
+                keys: vec![0],
+                time_column,
+                keep_last,
+                window: None,
+                emit_update_before: false,
+            };
+            let make = |scope: &TaskScope| {
+                DeduplicateOperator::build(&spec, &columns(), &TABLES[..1], &ttl(is_set), scope)
+            };
+            check(Spec::Deduplicate(spec), Changelog::APPEND, &make, &expected);
+        }
+        let spec = plan::ChangelogNormalize {
+            keys: vec![0],
+            emit_update_before: false,
+        };
+        let make = |scope: &TaskScope| {
+            ChangelogNormalizeOperator::build(&spec, &columns(), &TABLES[..1], &ttl(is_set), scope)
+        };
+        let latest = ["1, 4, 0.002", "2, 2, 0", "NULL, 1, 0.003"];
+        check(
+            Spec::ChangelogNormalize(spec.clone()),
+            Changelog::UPSERT,
+            &make,
+            &latest,
+        );
+        let spec = plan::Rank {
+            partition_by: vec![0],
+            order_by: vec![SortKey {
+                column: 1,
+                descending: false,
+                nulls_last: false,
+            }],
+            limit: 1,
+            ..plan::Rank::default()
+        };
+        for (input, expected) in [
+            (
+                Changelog::APPEND,
+                &["1, 4, 0.002", "2, 2, 0", "NULL, 1, 0.003"][..],
+            ),
+            (
+                Changelog::RETRACT,
+                &[
+                    "1, 4, 0.002, 1",
+                    "1, 5, 0.001, 1",
+                    "2, 2, 0, 1",
+                    "NULL, 1, 0.003, 1",
+                ],
+            ),
+        ] {
+            let make = |scope: &TaskScope| {
+                RankOperator::build(&spec, &columns(), &TABLES[..1], &input, &ttl(is_set), scope)
+            };
+            check(Spec::Rank(spec.clone()), input, &make, expected);
+        }
+    }
+    let spec = plan::Sort {
+        time_column: 2,
+        then_by: Vec::new(),
+    };
+    let make = |scope: &TaskScope| SortOperator::build(&spec, &columns(), &TABLES[..1], scope);
+    let tables = tables(
+        &Spec::Sort(spec.clone()),
+        vec![Changelog::APPEND],
+        StateTtl::NEVER,
+    );
+    assert_eq!(
+        stored(&tables[0], &make, &[rows("1, 5, 1")]),
+        ["1, 5, 0.001"]
+    );
+}
+
+#[test]
+fn each_side_of_a_join_is_a_table() {
+    let key = |columns: &[u32]| {
+        Some(ColumnSet {
+            columns: columns.to_vec(),
+        })
+    };
+    let spec = plan::Join {
+        r#type: JoinType::Inner.into(),
+        left_keys: vec![0],
+        right_keys: vec![0],
+        null_safe: vec![false],
+        condition: None,
+        left_unique_key: None,
+        right_unique_key: key(&[1]),
+    };
+    let (left, right) = (["1, 5, 0.001, 2", "2, 6, 0, 1"], ["1, 5, 0.002"]);
+    let events = [
+        rows("1, 5, 1\n2, 6, 0\n1, 5, 1"),
+        insert(1, &columns(), "1, 5, 1\n+U 1, 5, 2"),
+    ];
+    let changelogs = [Changelog::RETRACT, Changelog::UPSERT];
+    for ttl in [
+        StateTtl::NEVER,
+        StateTtl::new(vec![0, 1_000], TimeDomain::Processing),
+        ttl(true),
+    ] {
+        let make = |scope: &TaskScope| {
+            let input = columns();
+            let inputs = [&input[..], &input[..]];
+            JoinOperator::build(&spec, &inputs, &TABLES[..2], &changelogs, &ttl, scope)
+        };
+        let node = Spec::Join(spec.clone());
+        let tables = tables(&node, changelogs.to_vec(), ttl.clone());
+        assert_eq!(stored(&tables[0], &make, &events), left);
+        assert_eq!(stored(&tables[1], &make, &events), right);
+    }
+}
