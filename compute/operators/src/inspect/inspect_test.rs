@@ -176,19 +176,27 @@ fn windows_and_sessions_say_when_they_are() {
     );
 }
 
+/// What the one table of an operator has after a few rows.
+#[track_caller]
+fn check(
+    spec: Spec,
+    input: Changelog,
+    is_set: bool,
+    make: &dyn Fn(&TaskScope) -> Made,
+    expected: &[&str],
+) {
+    let tables = tables(&spec, vec![input], ttl(is_set));
+    let events = [
+        rows("1, 5, 1\n1, 4, 2\nNULL, 1, 3"),
+        Event::Barrier,
+        rows("2, 2, 0"),
+    ];
+    assert_eq!(stored(&tables[0], make, &events), expected, "{spec:?}");
+}
+
 #[test]
-fn rows_are_as_they_came() {
+fn first_and_last_rows_are_as_they_came() {
     for is_set in [false, true] {
-        let check =
-            |spec: Spec, input: Changelog, make: &dyn Fn(&TaskScope) -> Made, expected: &[&str]| {
-                let tables = tables(&spec, vec![input], ttl(is_set));
-                let events = [
-                    rows("1, 5, 1\n1, 4, 2\nNULL, 1, 3"),
-                    Event::Barrier,
-                    rows("2, 2, 0"),
-                ];
-                assert_eq!(stored(&tables[0], make, &events), expected, "{spec:?}");
-            };
         for (keep_last, time_column, expected) in [
             (false, None, ["1", "2", "NULL"]),
             (true, None, ["1, 4, 0.002", "2, 2, 0", "NULL, 1, 0.003"]),
@@ -204,7 +212,8 @@ fn rows_are_as_they_came() {
             let make = |scope: &TaskScope| {
                 DeduplicateOperator::build(&spec, &columns(), &TABLES[..1], &ttl(is_set), scope)
             };
-            check(Spec::Deduplicate(spec), Changelog::APPEND, &make, &expected);
+            let node = Spec::Deduplicate(spec.clone());
+            check(node, Changelog::APPEND, is_set, &make, &expected);
         }
         let spec = plan::ChangelogNormalize {
             keys: vec![0],
@@ -214,43 +223,45 @@ fn rows_are_as_they_came() {
             ChangelogNormalizeOperator::build(&spec, &columns(), &TABLES[..1], &ttl(is_set), scope)
         };
         let latest = ["1, 4, 0.002", "2, 2, 0", "NULL, 1, 0.003"];
-        check(
-            Spec::ChangelogNormalize(spec.clone()),
-            Changelog::UPSERT,
-            &make,
-            &latest,
-        );
-        let spec = plan::Rank {
-            partition_by: vec![0],
-            order_by: vec![SortKey {
-                column: 1,
-                descending: false,
-                nulls_last: false,
-            }],
-            limit: 1,
-            ..plan::Rank::default()
-        };
+        let node = Spec::ChangelogNormalize(spec.clone());
+        check(node, Changelog::UPSERT, is_set, &make, &latest);
+    }
+}
+
+#[test]
+fn rows_of_a_ranking_are_as_they_came() {
+    let spec = plan::Rank {
+        partition_by: vec![0],
+        order_by: vec![SortKey {
+            column: 1,
+            descending: false,
+            nulls_last: false,
+        }],
+        limit: 1,
+        ..plan::Rank::default()
+    };
+    let appended = ["1, 4, 0.002", "2, 2, 0", "NULL, 1, 0.003"];
+    let counted = [
+        "1, 4, 0.002, 1",
+        "1, 5, 0.001, 1",
+        "2, 2, 0, 1",
+        "NULL, 1, 0.003, 1",
+    ];
+    for is_set in [false, true] {
         for (input, expected) in [
-            (
-                Changelog::APPEND,
-                &["1, 4, 0.002", "2, 2, 0", "NULL, 1, 0.003"][..],
-            ),
-            (
-                Changelog::RETRACT,
-                &[
-                    "1, 4, 0.002, 1",
-                    "1, 5, 0.001, 1",
-                    "2, 2, 0, 1",
-                    "NULL, 1, 0.003, 1",
-                ],
-            ),
+            (Changelog::APPEND, &appended[..]),
+            (Changelog::RETRACT, &counted),
         ] {
             let make = |scope: &TaskScope| {
                 RankOperator::build(&spec, &columns(), &TABLES[..1], &input, &ttl(is_set), scope)
             };
-            check(Spec::Rank(spec.clone()), input, &make, expected);
+            check(Spec::Rank(spec.clone()), input, is_set, &make, expected);
         }
     }
+}
+
+#[test]
+fn rows_that_wait_to_be_sorted_are_as_they_came() {
     let spec = plan::Sort {
         time_column: 2,
         then_by: Vec::new(),
