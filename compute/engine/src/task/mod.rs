@@ -24,6 +24,7 @@ mod reroute;
 mod run;
 #[cfg(test)]
 mod task_test;
+mod time;
 
 pub use graph::{Consumer, Graph, GraphBuilder};
 pub use metrics::{TaskMetrics, TimeSplit};

@@ -16,10 +16,10 @@ use super::{
     checkpoint::Checkpointer,
     graph::{Graph, GraphBuilder, GraphState},
     hydrate::Hydration,
-    metrics::TimeSplit,
     node::NodeError,
     parts::{TaskCommand, TaskError, TaskEvent, TaskParts},
     reroute::{Moving, NewPlace, Reroute},
+    time::{TimeAccount, Wait},
 };
 use crate::{Barrier, Element, flow::GateEvent};
 
@@ -72,23 +72,6 @@ enum Phase {
     },
     /// It has no place any more: its last delta is on its way.
     Retired,
-}
-
-#[derive(Default)]
-struct TimeAccount {
-    started_ns: Option<u64>,
-    left_ns: u64,
-    left: Option<Wait>,
-    blocked_ns: u64,
-    state_wait_ns: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    Idle,
-    Blocked,
-    State,
-    Yield,
 }
 
 impl Task {
@@ -541,25 +524,9 @@ impl Task {
         }
     }
 
-    fn account(&mut self, now: u64) {
-        self.time.started_ns.get_or_insert(now);
-        let waited = now.saturating_sub(self.time.left_ns);
-        match self.time.left.take() {
-            Some(Wait::Blocked) => self.time.blocked_ns += waited,
-            Some(Wait::State) => self.time.state_wait_ns += waited,
-            Some(Wait::Idle | Wait::Yield) | None => {}
-        }
-    }
-
     fn leave(&mut self, wait: Wait) {
         let now = self.parts.clock.monotonic_ns();
-        self.time.left = Some(wait);
-        self.time.left_ns = now;
-        let split = TimeSplit {
-            total: now.saturating_sub(self.time.started_ns.unwrap_or(now)),
-            blocked: self.time.blocked_ns,
-            state_wait: self.time.state_wait_ns,
-        };
+        let split = self.time.leave(wait, now);
         self.parts
             .metrics
             .update(&mut self.parts.graph, split, self.dead_letters);
@@ -571,7 +538,7 @@ impl Future for Task {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let started = self.parts.clock.monotonic_ns();
-        self.account(started);
+        self.time.come_back(started);
         if matches!(self.phase, Phase::Restoring(_)) {
             self.poll_commands(cx)?;
             if !self.yields {
