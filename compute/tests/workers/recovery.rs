@@ -94,7 +94,10 @@ async fn what_was_kept_while_others_went_on_does_not_count() {
     cluster.tell_all(suspend).await;
     let away = cluster.members.remove(0);
     let mut run = cluster.begin(2, &job).await;
-    cluster.run(&mut run, &job, 3).await.expect("three epochs");
+    cluster
+        .run(&mut run, &job, 40)
+        .await
+        .expect("epochs with rows");
     cluster.tell_all(suspend).await;
     cluster.members.insert(0, away);
     let mut run = cluster.begin(3, &job).await;
