@@ -203,7 +203,7 @@ fn state_that_is_old_goes_from_what_is_stored_also_over_a_kill() {
     let came = wait_until(PATIENCE, || rows(&server, 0) < Some(20));
     assert!(came, "{:?}", rows(&server, 0));
     let text = server.get("/v1/jobs/job_1/operators").to_string();
-    assert!(text.contains("untouched for 3000 or 3000 ms"), "{text}");
+    assert!(text.contains("until untouched for 3 s"), "{text}");
 }
 
 #[test]

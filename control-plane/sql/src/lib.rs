@@ -24,4 +24,4 @@ pub use explain::{explain, explain_plan};
 pub use optimize::optimize;
 pub use parse::{ParsedStatement, parse_script};
 pub use session::{JobKind, Outcome, Session};
-pub use stream::{PlanOptions, SinkQuery, SinkTarget, plan_job};
+pub use stream::{PlanOptions, SinkQuery, SinkTarget, duration, plan_job};

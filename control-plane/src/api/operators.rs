@@ -191,8 +191,14 @@ fn bound(node: &Node) -> String {
     {
         Some(Kind::Window(_)) => "until the window closes".to_owned(),
         Some(Kind::Ttl(ttl)) => {
-            let all: Vec<String> = ttl.input_ms.iter().map(u64::to_string).collect();
-            format!("untouched for {} ms", all.join(" or "))
+            let kept = |ms: &u64| match ms {
+                0 => "for ever".to_owned(),
+                ms => format!("until untouched for {}", sql::duration(*ms)),
+            };
+            let mut kept: Vec<String> = ttl.input_ms.iter().map(kept).collect();
+            kept.dedup();
+            // Where inputs differ: those of the left one, and those of the right one.
+            kept.join("; ")
         }
         Some(Kind::Unbounded(unbounded)) => format!("unbounded: one {}", unbounded.per),
         Some(Kind::Constant(_)) if is_source => "one row per split".to_owned(),

@@ -29,4 +29,4 @@ pub(crate) use describe::expression as describe_expression;
 pub(crate) use job::plan_optimized;
 pub use job::{PlanOptions, SinkQuery, SinkTarget, plan_job};
 pub(crate) use sink::accepts;
-pub(crate) use state_ttl::duration;
+pub use state_ttl::duration;

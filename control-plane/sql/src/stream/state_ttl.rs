@@ -68,7 +68,8 @@ fn timeless(graph: &Graph, id: NodeId) -> Option<&str> {
 }
 
 /// "1 d", "90 s": the shortest way to say a duration.
-pub(crate) fn duration(ms: u64) -> String {
+#[must_use]
+pub fn duration(ms: u64) -> String {
     let units = [
         (86_400_000, "d"),
         (3_600_000, "h"),
