@@ -56,10 +56,9 @@ fn place_of(row: &LoadedRow) -> RowPlace {
 impl Page<'_> {
     /// The rows, from where an earlier answer ended.
     pub(super) async fn rows(&self, after: Option<&str>) -> Result<StateRows, StateQueryError> {
-        let hash = match self.is_whole {
-            true => Some(self.table.hash(self.key)),
-            false => None,
-        };
+        // Without key columns all rows are of the one key, wherever their operator keeps them.
+        let has_key = !self.table.key_fields().is_empty();
+        let hash = (self.is_whole && has_key).then(|| self.table.hash(self.key));
         let hash = hash.transpose();
         let hash = hash.map_err(|error| StateQueryError::Damaged(error.to_string()))?;
         let from = after.map(Place::read).transpose()?;

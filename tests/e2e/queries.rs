@@ -77,6 +77,9 @@ impl Server {
     }
 }
 
+/// How the description of its GROUP BY with keys begins.
+const GROUPS: &str = "GroupAggregate(groupBy";
+
 /// A job that has read a thousand numbers and then waits, with state of every kind.
 const SCRIPT: &str = "
     SET 'execution.checkpointing.interval' = '100 ms';
@@ -87,6 +90,12 @@ const SCRIPT: &str = "
             'fields.id.end' = '999');
     CREATE TABLE ticks (id BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1',
         'fields.id.min' = '1000000', 'fields.id.max' = '2000000');
+    CREATE TABLE held (id BIGINT, ts AS TO_TIMESTAMP_LTZ(id, 3),
+        WATERMARK FOR ts AS ts - INTERVAL '1' DAY)
+      WITH ('connector' = 'datagen', 'rows-per-second' = '1', 'number-of-rows' = '600',
+            'fields.id.min' = '2000000', 'fields.id.max' = '2000000');
+    CREATE TABLE waits (id BIGINT) WITH ('connector' = 'blackhole');
+    CREATE TABLE total (n BIGINT) WITH ('connector' = 'blackhole');
     CREATE VIEW mixed AS SELECT id FROM numbers UNION ALL SELECT id FROM ticks;
     CREATE TABLE pairs (a BIGINT, b BIGINT) WITH ('connector' = 'blackhole');
     CREATE TABLE counts (k BIGINT, s STRING, n BIGINT, d BIGINT)
@@ -97,6 +106,8 @@ const SCRIPT: &str = "
         SELECT id % 5 AS k, id, CASE WHEN id % 2 = 0 THEN 'even' END AS s FROM mixed)
         GROUP BY k, s;
       INSERT INTO pairs SELECT l.id, r.id FROM mixed AS l JOIN numbers AS r ON l.id = r.id;
+      INSERT INTO waits SELECT id FROM (SELECT id, ts FROM held) ORDER BY ts;
+      INSERT INTO total SELECT COUNT(*) FROM mixed;
       INSERT INTO tops SELECT k, id FROM (
         SELECT k, id, ROW_NUMBER() OVER (PARTITION BY k ORDER BY id) AS rn
         FROM (SELECT id % 3 AS k, id FROM mixed)) WHERE rn <= 2;
@@ -104,7 +115,7 @@ const SCRIPT: &str = "
 
 fn job(server: &Server) {
     let _ = server.dev().execute(SCRIPT, "");
-    let groups = || server.operator("job_1", "GroupAggregate");
+    let groups = || server.operator("job_1", GROUPS);
     server.wait_for_rows(
         &format!("{}?key=[1,%22even%22]", groups()),
         &json!([{"k": 1, "s": "even", "COUNT(*)": 100, "COUNT(DISTINCT id % 3)": 3}]),
@@ -115,7 +126,7 @@ fn job(server: &Server) {
 fn rows_of_every_operator_are_read_by_key_and_in_pages() {
     let server = Server::start();
     job(&server);
-    let groups = server.operator("job_1", "GroupAggregate");
+    let groups = server.operator("job_1", GROUPS);
     let answer = server.get(&format!("{groups}?key=%7B%22s%22:null,%22k%22:1%7D"));
     let row = json!({"k": 1, "s": null, "COUNT(*)": 100, "COUNT(DISTINCT id % 3)": 3});
     assert_eq!(answer["rows"], json!([row]), "{answer}");
@@ -162,6 +173,12 @@ fn rows_of_every_operator_are_read_by_key_and_in_pages() {
         ids
     };
     assert_eq!(ids(server.rows(&format!("{top}?key=1"))), [1, 4]);
+
+    // Neither rows that wait for the watermark have a key, nor has a count of everything.
+    let all = |begins: &str| server.rows(&format!("{}?key=[]", server.operator("job_1", begins)));
+    let came = wait_until(PATIENCE, || !all("Sort").is_empty());
+    assert!(came && ids(all("Sort")).iter().all(|id| *id == 2_000_000));
+    assert_eq!(all("GroupAggregate(select").len(), 1);
 
     let size = server.get(&format!("{groups}/size"));
     assert_eq!(size["complete"], true);
@@ -210,7 +227,7 @@ fn state_that_is_old_goes_from_what_is_stored_also_over_a_kill() {
 fn questions_that_have_no_answer_are_told_why() {
     let server = Server::start();
     job(&server);
-    let groups = server.operator("job_1", "GroupAggregate");
+    let groups = server.operator("job_1", GROUPS);
     let join = server.operator("job_1", "Join");
     let source = server.operator("job_1", "Source");
     let check = |path: &str, status: u16, code: &str, why: &str| {
@@ -264,7 +281,7 @@ fn state_is_there_right_after_a_kill_and_that_of_a_savepoint_in_a_fork() {
     let key = "?key=[1,%22even%22]";
     let rows = json!([{"k": 1, "s": "even", "COUNT(*)": 100, "COUNT(DISTINCT id % 3)": 3}]);
     server.restart();
-    let groups = server.operator("job_1", "GroupAggregate");
+    let groups = server.operator("job_1", GROUPS);
     server.wait_for_rows(&format!("{groups}{key}"), &rows);
     let cli = |arguments: &[&str]| {
         let output = std::process::Command::new(PROGRAM)
@@ -280,7 +297,7 @@ fn state_is_there_right_after_a_kill_and_that_of_a_savepoint_in_a_fork() {
     };
     cli(&["savepoint", "job_1", "kept"]);
     cli(&["fork", "job_1", "--savepoint", "kept"]);
-    let forked = server.operator("job_2", "GroupAggregate");
+    let forked = server.operator("job_2", GROUPS);
     server.wait_for_rows(&format!("{forked}{key}"), &rows);
     let id = groups.split('/').nth_back(1).expect("an id").to_owned();
     let shown = cli(&["state", "job_1", &id, "--key", "[1, \"even\"]"]);
