@@ -26,6 +26,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     ambient,
+    fences::Fences,
     trace::Trace,
     weather::{Fate, Kind, StoreFault, Weather},
 };
@@ -49,6 +50,9 @@ struct Queue {
     number: u64,
     /// Hosts that nothing comes from, nor goes to.
     held: BTreeSet<String>,
+    fences: Fences,
+    /// What must never be written, and was.
+    violations: Vec<String>,
 }
 
 type Answer = Box<dyn FnOnce() + Send>;
@@ -66,6 +70,8 @@ impl Bucket {
                 answers: BTreeMap::new(),
                 number: 0,
                 held: BTreeSet::new(),
+                fences: Fences::default(),
+                violations: Vec::new(),
             })),
             trace,
         }
@@ -75,13 +81,20 @@ impl Bucket {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store as a host sees it.
+    /// The store as a process sees it: a host, and which start of it.
     #[must_use]
-    pub fn of_host(&self, host: &str) -> HostStore {
+    pub fn of_host(&self, host: &str, start: u64) -> HostStore {
         HostStore {
             bucket: self.clone(),
             host: host.to_owned(),
+            start,
         }
+    }
+
+    /// What must never be written, and was since this was asked.
+    #[must_use]
+    pub fn take_violations(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().violations)
     }
 
     /// Something is wrong from now on.
@@ -173,6 +186,7 @@ fn next<T>(
 pub struct HostStore {
     bucket: Bucket,
     host: String,
+    start: u64,
 }
 
 fn failed(why: &str) -> Error {
@@ -274,6 +288,12 @@ impl ObjectStore for HostStore {
         options: PutOptions,
     ) -> Result<PutResult> {
         let path = location.clone();
+        {
+            let mut queue = self.bucket.lock();
+            let process = (self.host.as_str(), self.start);
+            let wrong = queue.fences.write(process, path.as_ref(), ambient::now());
+            queue.violations.extend(wrong);
+        }
         let carry_out = |bucket, _| put(bucket, path, payload, options);
         self.ask(Kind::Put, carry_out).await
     }
@@ -441,7 +461,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_held_host_asked_is_done_when_it_is_let_go_though_nobody_waits() {
         with_bucket(|bucket| async move {
-            let (store, path) = (bucket.of_host("s1"), Path::from("a"));
+            let (store, path) = (bucket.of_host("s1", 1), Path::from("a"));
             bucket.hold("s1");
             let asked = tokio::time::timeout(
                 Duration::from_secs(5),
@@ -460,7 +480,7 @@ mod tests {
     async fn answers_that_are_lost_hide_what_was_done() {
         with_bucket(|bucket| async move {
             bucket.begin(StoreFault::LostAnswers, Duration::from_secs(600));
-            let store = bucket.of_host("s1");
+            let store = bucket.of_host("s1", 1);
             let mut lost = 0;
             for number in 0..50 {
                 let path = Path::from(format!("{number}"));
@@ -476,7 +496,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_is_cut_is_an_error() {
         with_bucket(|bucket| async move {
-            let (store, path) = (bucket.of_host("s1"), Path::from("a"));
+            let (store, path) = (bucket.of_host("s1", 1), Path::from("a"));
             let put = store.put(&path, PutPayload::from_static(b"0123456789"));
             put.await.expect("put");
             bucket.begin(StoreFault::CutBodies, Duration::from_secs(600));

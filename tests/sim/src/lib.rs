@@ -13,6 +13,7 @@
 pub mod ambient;
 pub mod bucket;
 pub mod campaign;
+mod fences;
 pub mod hosts;
 mod metadata;
 pub mod network;

@@ -219,6 +219,9 @@ impl<'w> Run<'w> {
         if PANICKED.load(Ordering::SeqCst) {
             return Err("something panicked".to_owned());
         }
+        for violation in self.world.bucket.take_violations() {
+            self.world.violate(violation);
+        }
         match self.world.violations().first() {
             Some(violation) => Err(violation.clone()),
             None => Ok(()),

@@ -30,13 +30,13 @@ pub async fn run(world: Arc<World>, id: u64) -> turmoil::Result {
 }
 
 async fn serve(world: &Arc<World>, host: &str, id: StateNodeId) -> Result<Infallible, String> {
-    let (_, mut random) = world.start(host);
+    let (start, mut random) = world.start(host);
     let told = |error: &dyn std::fmt::Display| error.to_string();
     let (mut agent, view) =
         NodeAgent::new(dial(host, &mut random), id).map_err(|error| told(&error))?;
     let connections = tier_connections().await.map_err(|error| told(&error))?;
     let memory = open(&StoreUrl::Memory).map_err(|error| told(&error))?;
-    let store = memory.with_store(Arc::new(world.bucket.of_host(host)));
+    let store = memory.with_store(Arc::new(world.bucket.of_host(host, start)));
     let cluster_id = agent.greet().await.map_err(|error| told(&error))?;
     let cluster = ClusterId::from(cluster_id.as_str());
     let now = wall_ms(&SystemClock::default());
