@@ -12,6 +12,7 @@ mod parent;
 mod process;
 mod render;
 pub mod run;
+mod scratch;
 pub mod serve;
 mod state_reader;
 pub mod telemetry;
@@ -22,4 +23,5 @@ pub use process::{
     Durable, DurableConfig, OpenedStore, Process, ProcessConfig, join_tier, state_node_config,
 };
 pub use render::lines;
+pub use scratch::{ScratchArgs, ScratchPlan};
 pub use state_reader::StateReader;

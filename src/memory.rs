@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::scratch::ScratchPlan;
 use anyhow::bail;
 use clap::Args;
 use engine::memory::MemoryPool;
@@ -94,10 +95,10 @@ impl MemoryPlan {
         }
     }
 
-    /// The pool of working sets.
+    /// The pool of working sets, and where what it has no room for goes. On a runtime.
     #[must_use]
-    pub fn pool(&self) -> Arc<MemoryPool> {
-        MemoryPool::new(self.working_sets)
+    pub fn pool(&self, scratch: &ScratchPlan) -> Arc<MemoryPool> {
+        MemoryPool::with_scratch(self.working_sets, scratch.open())
     }
 
     /// Bounds a state node, but for its pages.
@@ -134,7 +135,7 @@ fn available() -> u64 {
 
 /// Why a text is no amount of memory.
 #[derive(Debug, PartialEq, Eq)]
-enum SizeError {
+pub(crate) enum SizeError {
     NoNumber,
     Unit(String),
     TooSmall,
@@ -156,7 +157,7 @@ impl fmt::Display for SizeError {
 
 impl std::error::Error for SizeError {}
 
-fn size(text: &str) -> Result<u64, SizeError> {
+pub(crate) fn size(text: &str) -> Result<u64, SizeError> {
     let text = text.trim();
     let end = text
         .find(|c: char| !c.is_ascii_digit())

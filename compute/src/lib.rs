@@ -13,6 +13,7 @@ mod generation;
 mod output;
 mod publish;
 mod report;
+mod scratch;
 mod spawn;
 pub mod state_view;
 mod task_spans;
@@ -21,4 +22,5 @@ mod worker;
 
 pub use clock::SystemClock;
 pub use exchange::{ExchangeConfig, ExchangeServer};
+pub use scratch::DiskScratch;
 pub use worker::{Figures, Worker, WorkerConfig, WorkerHandle};

@@ -464,6 +464,12 @@ pub struct OperatorMetrics {
     /// Keys that were taken out of memory because it was short.
     #[serde(default)]
     pub evicted_keys: u64,
+    /// Keys that were looked for in scratch files before the store was asked.
+    #[serde(default)]
+    pub scratch_reads: u64,
+    /// Keys that were read back in the background after a start or a move.
+    #[serde(default)]
+    pub hydrated_keys: u64,
     /// Live rows of state.
     pub state_rows: u64,
     /// Bytes of memory of state.

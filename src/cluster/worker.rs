@@ -30,6 +30,7 @@ use crate::{
     memory::{MemoryArgs, MemoryPlan},
     parent::Parent,
     process::{Console, draw_seed},
+    scratch::ScratchArgs,
     serve::listen_address,
     telemetry::{Telemetry, observe_operators},
 };
@@ -47,6 +48,8 @@ pub struct WorkerArgs {
     listen: ListenArgs,
     #[command(flatten)]
     memory: MemoryArgs,
+    #[command(flatten)]
+    scratch: ScratchArgs,
     /// Serve /metrics for Prometheus at this address; on another than a loopback address who asks
     /// shows MILLSTREAM_METRICS_TOKEN.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
@@ -93,6 +96,7 @@ async fn input_ended(asked: bool) {
 }
 
 async fn work(args: &WorkerArgs, leave: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let scratch = args.scratch.plan(None)?;
     let tls = args.tier.tls()?;
     let (listener, address) = args.listen.bind(&args.tier).await?;
     let process = draw_seed();
@@ -124,7 +128,7 @@ async fn work(args: &WorkerArgs, leave: watch::Receiver<bool>) -> anyhow::Result
     let clock = Arc::new(SystemClock::default());
     let config = WorkerConfig {
         store: Arc::new(store),
-        memory: MemoryPlan::of_worker(args.memory.bytes()).pool(),
+        memory: MemoryPlan::of_worker(args.memory.bytes()).pool(&scratch),
         clock: clock.clone(),
         print: Arc::new(Console),
         collect: Arc::new(move |job| {

@@ -22,6 +22,7 @@ use crate::{
     interrupt::Interrupt,
     keep::KeepArgs,
     memory::{MemoryArgs, MemoryPlan},
+    scratch::ScratchArgs,
     serve::{RestListener, RestTlsArgs, given_token, listen_address, random_token},
     telemetry::{Telemetry, metrics_router, observe_jobs, observe_runtime, observe_state_node},
     threads::main_runtime,
@@ -52,6 +53,8 @@ pub struct DevArgs {
     keep: KeepArgs,
     #[command(flatten)]
     memory: MemoryArgs,
+    #[command(flatten)]
+    scratch: ScratchArgs,
 }
 
 /// Serves until Ctrl-C.
@@ -120,6 +123,7 @@ impl Tiers {
         let defaults = JobOptions::default();
         let Some(url) = args.keep.url()? else {
             args.memory.check_unused()?;
+            args.scratch.check_unused()?;
             let config = ProcessConfig::default();
             let queries = StateReader::here();
             queries.serve(Arc::clone(&config.store));
@@ -139,6 +143,7 @@ impl Tiers {
         let config = DurableConfig {
             defaults,
             memory: MemoryPlan::of_all_tiers(args.memory.bytes()),
+            scratch: args.scratch.plan(Some(&url))?,
             token,
             address,
         };

@@ -22,7 +22,7 @@ use state_service::{
 use tokio::runtime::Runtime;
 
 use super::{draw_seed, join_tier, local_worker, state_node_config};
-use crate::{StateReader, memory::MemoryPlan, threads::background_runtime};
+use crate::{StateReader, memory::MemoryPlan, scratch::ScratchPlan, threads::background_runtime};
 
 /// Where metadata is, below the store's prefix.
 const METADATA: &str = "meta";
@@ -33,6 +33,8 @@ pub struct DurableConfig {
     pub defaults: JobOptions,
     /// Memory by purpose.
     pub memory: MemoryPlan,
+    /// Where state goes that memory has no room for.
+    pub scratch: ScratchPlan,
     /// What clients show.
     pub token: Token,
     /// Where clients reach it.
@@ -141,7 +143,7 @@ impl Durable {
         let tasks = PatientStore::new(EmbeddedStore::new(node.clone()), random.next_u64());
         local_worker::start(
             Arc::new(tasks),
-            config.memory.pool(),
+            config.memory.pool(&config.scratch),
             clock,
             later,
             leading.workers.clone(),

@@ -8,13 +8,12 @@ use sql::parse::parse_script;
 use state_service::object::StoreUrl;
 
 use super::{
-    Output, ScriptOptions, ScriptRun,
+    Output, Room, ScriptOptions, ScriptRun,
     resume::{KeptJob, resume},
     script::{Kept, run_script_over},
 };
 use crate::{
     Durable, DurableConfig, OpenedStore,
-    memory::MemoryPlan,
     serve::random_token,
     telemetry::{observe_jobs, observe_state_node},
 };
@@ -29,7 +28,7 @@ pub(super) async fn run_kept(
     url: &StoreUrl,
     script: &str,
     options: &ScriptOptions,
-    memory: MemoryPlan,
+    room: Room,
     out: &mut Output,
     interrupted: impl Future<Output = ()>,
 ) -> anyhow::Result<ScriptRun> {
@@ -50,7 +49,8 @@ pub(super) async fn run_kept(
     };
     let config = DurableConfig {
         defaults: options.job.clone(),
-        memory,
+        memory: room.memory,
+        scratch: room.scratch,
         // Nothing listens: nobody shows it.
         token: Token::new(&random_token()?),
         address: String::new(),

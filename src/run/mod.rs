@@ -24,6 +24,7 @@ use crate::{
     interrupt::{self, Interrupt},
     keep::KeepArgs,
     memory::{MemoryArgs, MemoryPlan},
+    scratch::{ScratchArgs, ScratchPlan},
     telemetry::{observe_jobs, observe_runtime},
     threads::main_runtime,
 };
@@ -82,9 +83,17 @@ pub struct RunArgs {
     keep: KeepArgs,
     #[command(flatten)]
     memory: MemoryArgs,
+    #[command(flatten)]
+    scratch: ScratchArgs,
     /// Write figures of the run to this file as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+}
+
+/// Where state is while jobs work on it.
+struct Room {
+    memory: MemoryPlan,
+    scratch: ScratchPlan,
 }
 
 /// An error of a statement, with the piece of the script that it is about: several lines, made to
@@ -101,8 +110,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let store = args.keep.url()?;
     if store.is_none() {
         args.memory.check_unused()?;
+        args.scratch.check_unused()?;
     }
-    let memory = MemoryPlan::of_all_tiers(args.memory.bytes());
+    let room = Room {
+        memory: MemoryPlan::of_all_tiers(args.memory.bytes()),
+        scratch: args.scratch.plan(store.as_ref())?,
+    };
     let script = cli::read_script(&args.file)?;
     // A path that cannot be written must not show only after hours.
     let report = args.report.as_deref().map(ReportFile::open).transpose()?;
@@ -125,13 +138,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = main_runtime()?;
     observe_runtime(runtime.handle());
     let clock = report::RunClock::start();
-    let run = runtime.block_on(execute(
-        store.as_ref(),
-        &script,
-        &options,
-        memory,
-        &interrupt,
-    ));
+    let run = runtime.block_on(execute(store.as_ref(), &script, &options, room, &interrupt));
     // Tasks that hang in a foreign call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
     let run = run?;
@@ -159,12 +166,12 @@ async fn execute(
     store: Option<&StoreUrl>,
     script: &str,
     options: &ScriptOptions,
-    memory: MemoryPlan,
+    room: Room,
     interrupt: &Interrupt,
 ) -> anyhow::Result<ScriptRun> {
     let mut out = tokio::io::stdout();
     if let Some(url) = store {
-        return kept::run_kept(url, script, options, memory, &mut out, interrupt.asked()).await;
+        return kept::run_kept(url, script, options, room, &mut out, interrupt.asked()).await;
     }
     let process = Process::start(ProcessConfig::default());
     let clock = SystemClock::default();

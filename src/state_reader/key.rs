@@ -11,7 +11,7 @@ use engine::schema::arrow_type;
 use proto::types::{Field, LogicalType};
 use serde_json::Value;
 
-use super::columns_text;
+use super::{columns_text, hex};
 
 /// The columns of a key, or with `is_whole` unset the first ones.
 ///
@@ -95,11 +95,7 @@ fn column(field: &Field, value: &Value) -> Result<ArrayRef, String> {
 /// The bytes of `x'0aff'`, as results show them.
 fn bytes_of(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_prefix("x'")?.strip_suffix('\'')?;
-    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
-        return None;
-    }
-    let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
-    (0..digits.len()).step_by(2).map(byte).collect()
+    hex::read(digits)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! page    which rows an answer has, and where the next one goes on
 //! ```
 
+mod hex;
 mod key;
 mod page;
 

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use state_client::{LoadedRow, StateStore};
 use tokio::time::Instant;
 
-use super::{next_group, view_error};
+use super::{hex, next_group, view_error};
 
 /// How long an answer may look for rows that match.
 const LOOK_MAX: Duration = Duration::from_secs(2);
@@ -178,17 +178,11 @@ impl Place {
     }
 
     fn write(&self) -> String {
-        let json = serde_json::to_vec(self).unwrap_or_default();
-        json.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::write(&serde_json::to_vec(self).unwrap_or_default())
     }
 
     fn read(text: &str) -> Result<Place, StateQueryError> {
-        let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-        let bytes: Option<Vec<u8>> = match text.len().is_multiple_of(2) && text.is_ascii() {
-            true => (0..text.len()).step_by(2).map(byte).collect(),
-            false => None,
-        };
-        let place = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let place = hex::read(text).and_then(|bytes| serde_json::from_slice(&bytes).ok());
         place.ok_or(StateQueryError::After)
     }
 }

@@ -120,7 +120,7 @@ type Count = (
 );
 
 fn observe_counts(meter: &Meter, look: &Arc<Look>) {
-    let counts: [Count; 6] = [
+    let counts: [Count; 8] = [
         ("rows.in", "{row}", "Rows taken in.", |m| m.rows_in),
         ("rows.out", "{row}", "Rows put out.", |m| m.rows_out),
         ("late_rows", "{row}", "Rows dropped as late.", |m| {
@@ -137,6 +137,18 @@ fn observe_counts(meter: &Meter, look: &Arc<Look>) {
             "{key}",
             "Keys that were taken out of memory because it was short.",
             |m| m.evicted_keys,
+        ),
+        (
+            "state.scratch_reads",
+            "{key}",
+            "Keys that were looked for in scratch files before the store was asked.",
+            |m| m.scratch_reads,
+        ),
+        (
+            "state.hydrated",
+            "{key}",
+            "Keys that were read back in the background after a start or a move.",
+            |m| m.hydrated_keys,
         ),
         (
             "dead_letters",

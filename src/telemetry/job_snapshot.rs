@@ -135,6 +135,8 @@ fn add(sum: Option<OperatorMetrics>, task: OperatorMetrics) -> Option<OperatorMe
         late_rows: sum.late_rows + task.late_rows,
         state_misses: sum.state_misses + task.state_misses,
         evicted_keys: sum.evicted_keys + task.evicted_keys,
+        scratch_reads: sum.scratch_reads + task.scratch_reads,
+        hydrated_keys: sum.hydrated_keys + task.hydrated_keys,
         state_rows: sum.state_rows + task.state_rows,
         state_bytes: sum.state_bytes + task.state_bytes,
         watermark_ms: watermarks.into_iter().flatten().min(),

@@ -47,7 +47,7 @@
 //!
 //! | metric | labels | what |
 //! |---|---|---|
-//! | `millstream.operator.{rows.in, rows.out, late_rows, state.misses, state.evicted, dead_letters}` | job, operator | counts since the job last started |
+//! | `millstream.operator.{rows.in, rows.out, late_rows, state.misses, state.evicted, state.scratch_reads, state.hydrated, dead_letters}` | job, operator | counts since the job last started |
 //! | `millstream.operator.{busy, idle, blocked, state_wait}` | job, operator | seconds, of all tasks together |
 //! | `millstream.operator.state.{rows, memory}` | job, operator | state that is kept |
 //! | `millstream.operator.watermark.lag` | job, operator | seconds that event time is behind the clock |

@@ -12,7 +12,7 @@ use std::{
 
 use control_plane::{Statements, api::Token};
 use coordinator::JobState;
-use millstream::{Durable, DurableConfig, MemoryPlan, OpenedStore};
+use millstream::{Durable, DurableConfig, MemoryPlan, OpenedStore, ScratchPlan};
 use proto::{
     control::JobOptions,
     types::{Epoch, JobId},
@@ -112,6 +112,7 @@ async fn start_on(store: OpenStore) -> Durable {
     let config = DurableConfig {
         defaults: JobOptions::default(),
         memory: MemoryPlan::of_all_tiers(1 << 30),
+        scratch: ScratchPlan::none(),
         token: Token::new("a-token"),
         address: "127.0.0.1:1".to_owned(),
     };

@@ -4,7 +4,6 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
     thread,
     time::Duration,
 };
@@ -37,32 +36,12 @@ impl Server {
         self.folder.path().join(name)
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(PROGRAM)
-            .args(arguments)
-            .env("MILLSTREAM_URL", self.dev.url())
-            .env("MILLSTREAM_TOKEN", DevProcess::TOKEN)
-            .stdin(Stdio::null())
-            .output()
-            .expect("it runs")
-    }
-
-    fn jobs(&self, arguments: &[&str]) {
-        let output = self.run(&[&["jobs"], arguments].concat());
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {error} {}",
-            self.dev.log()
-        );
-    }
-
     /// Whether the store is clean, and what was found.
     fn fsck(&self, arguments: &[&str]) -> (bool, Value) {
         let data = self.path("data");
         let data = data.display().to_string();
         let arguments = [&["fsck", "--data-dir", &data, "--json"], arguments].concat();
-        let output = self.run(&arguments);
+        let output = self.dev.client(&arguments);
         let error = String::from_utf8_lossy(&output.stderr);
         let report = serde_json::from_slice(&output.stdout);
         let report = report.unwrap_or_else(|_| panic!("{error} {}", self.dev.log()));
@@ -138,21 +117,25 @@ fn a_store_that_is_in_use_is_clean_at_any_moment() {
     server.busy();
     for round in 0..4 {
         let save = format!("s{round}");
-        server.jobs(&["savepoint", "job_1", &save]);
+        server.dev.jobs(&["savepoint", "job_1", &save]);
         let sink = format!("counts.path={}", server.path(&save).display());
-        server.jobs(&["fork", "job_1", "--sink", &sink]);
+        server.dev.jobs(&["fork", "job_1", "--sink", &sink]);
         let (clean, report) = server.fsck(&["--deep"]);
         assert!(clean, "{report:#} {}", server.dev.log());
         assert!(report["read_files"].as_u64() > Some(10), "{report:#}");
         let fork = format!("job_{}", round + 2);
-        server.jobs(&["cancel", &fork]);
+        server.dev.jobs(&["cancel", &fork]);
         if round > 0 {
-            server.jobs(&["savepoint", "job_1", &format!("s{}", round - 1), "--delete"]);
+            server
+                .dev
+                .jobs(&["savepoint", "job_1", &format!("s{}", round - 1), "--delete"]);
         }
         let (clean, report) = server.fsck(&["--settle", "1"]);
         assert!(clean, "{report:#}");
     }
-    server.jobs(&["stop", "job_1", "--savepoint", "last", "--wait", "60"]);
+    server
+        .dev
+        .jobs(&["stop", "job_1", "--savepoint", "last", "--wait", "60"]);
     let (clean, report) = server.fsck(&["--deep"]);
     assert!(clean, "{report:#}");
 }
@@ -161,8 +144,10 @@ fn a_store_that_is_in_use_is_clean_at_any_moment() {
 fn what_is_missing_damaged_or_too_much_is_found_by_its_name() {
     let server = Server::start();
     server.busy();
-    server.jobs(&["savepoint", "job_1", "kept"]);
-    server.jobs(&["stop", "job_1", "--savepoint", "last", "--wait", "60"]);
+    server.dev.jobs(&["savepoint", "job_1", "kept"]);
+    server
+        .dev
+        .jobs(&["stop", "job_1", "--savepoint", "last", "--wait", "60"]);
     // What went with the job is deleted.
     let quiet = wait_until(PATIENCE, || {
         let before = server.files("");
@@ -178,7 +163,7 @@ fn what_is_missing_damaged_or_too_much_is_found_by_its_name() {
 
     // A store and a server that do not belong together.
     let other = Server::start();
-    let output = other.run(&[
+    let output = other.dev.client(&[
         "fsck",
         "--data-dir",
         &server.path("data").display().to_string(),
@@ -252,7 +237,7 @@ fn find_unneeded(server: &Server) {
         let found = finding(&report, orphan.trim_start_matches("data/"));
         assert_eq!(found["kind"], "unneeded", "{found}");
     }
-    let shown = server.run(&[
+    let shown = server.dev.client(&[
         "fsck",
         "--data-dir",
         &server.path("data").display().to_string(),

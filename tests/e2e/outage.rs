@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use control_plane::{JobEntry, StatementResult, api::Token};
 use coordinator::JobState;
-use millstream::{Durable, DurableConfig, MemoryPlan, OpenedStore};
+use millstream::{Durable, DurableConfig, MemoryPlan, OpenedStore, ScratchPlan};
 use proto::control::JobOptions;
 use state_service::{
     object::{StoreUrl, open},
@@ -47,6 +47,7 @@ async fn a_job_falls_behind_while_the_store_is_down_and_neither_fails_nor_loses(
             checkpoint_interval_ms: 100,
             ..JobOptions::default()
         },
+        scratch: ScratchPlan::none(),
         token: Token::new("a-secret-of-the-test"),
         address: String::new(),
     };

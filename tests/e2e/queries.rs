@@ -283,18 +283,7 @@ fn state_is_there_right_after_a_kill_and_that_of_a_savepoint_in_a_fork() {
     server.restart();
     let groups = server.operator("job_1", GROUPS);
     server.wait_for_rows(&format!("{groups}{key}"), &rows);
-    let cli = |arguments: &[&str]| {
-        let output = std::process::Command::new(PROGRAM)
-            .arg("jobs")
-            .args(arguments)
-            .env("MILLSTREAM_URL", server.dev().url())
-            .env("MILLSTREAM_TOKEN", DevProcess::TOKEN)
-            .output()
-            .expect("it runs");
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {error}");
-        String::from_utf8(output.stdout).expect("text")
-    };
+    let cli = |arguments: &[&str]| server.dev().jobs(arguments);
     cli(&["savepoint", "job_1", "kept"]);
     cli(&["fork", "job_1", "--savepoint", "kept"]);
     let forked = server.operator("job_2", GROUPS);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use control_plane::{JobEntry, StatementResult, api::Token};
-use millstream::{Durable, DurableConfig, MemoryPlan, OpenedStore};
+use millstream::{Durable, DurableConfig, MemoryPlan, OpenedStore, ScratchPlan};
 use proto::control::JobOptions;
 use state_service::{StoreRequests, object::StoreUrl};
 use tokio::time::Instant;
@@ -24,6 +24,7 @@ async fn start() -> (tempfile::TempDir, Durable) {
             checkpoint_interval_ms: 50,
             ..JobOptions::default()
         },
+        scratch: ScratchPlan::none(),
         token: Token::new("a-secret-of-the-test"),
         address: String::new(),
     };

@@ -6,7 +6,6 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
     time::Duration,
 };
 
@@ -53,34 +52,14 @@ impl Server {
         self.dev.as_ref().expect("it runs")
     }
 
-    fn client(&self, arguments: &[&str]) -> Output {
-        Command::new(PROGRAM)
-            .arg("jobs")
-            .args(arguments)
-            .env("MILLSTREAM_URL", self.dev().url())
-            .env("MILLSTREAM_TOKEN", DevProcess::TOKEN)
-            .stdin(Stdio::null())
-            .output()
-            .expect("it runs")
-    }
-
     /// What the command prints.
     fn ask(&self, arguments: &[&str]) -> String {
-        let output = self.client(arguments);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {error} {}",
-            self.dev().log()
-        );
-        String::from_utf8(output.stdout).expect("text")
+        self.dev().jobs(arguments)
     }
 
     /// What it complains about.
     fn complaint(&self, arguments: &[&str]) -> String {
-        let output = self.client(arguments);
-        assert!(!output.status.success(), "{arguments:?} was carried out");
-        String::from_utf8(output.stderr).expect("text")
+        self.dev().jobs_refused(arguments)
     }
 
     fn get(&self, path: &str) -> Value {

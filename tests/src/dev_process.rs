@@ -3,8 +3,8 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A running process; killed when dropped.
 pub struct DevProcess {
+    program: PathBuf,
     process: Child,
     address: String,
     folder: TempDir,
@@ -65,6 +66,7 @@ impl DevProcess {
             .proxy(None)
             .timeout_global(Some(WAIT_MAX));
         let mut dev = DevProcess {
+            program: program.to_owned(),
             process,
             address: String::new(),
             folder,
@@ -97,6 +99,44 @@ impl DevProcess {
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("stderr")).expect("its output")
+    }
+
+    /// Runs the program as its client.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    #[must_use]
+    pub fn client(&self, arguments: &[&str]) -> Output {
+        Command::new(&self.program)
+            .args(arguments)
+            .env("MILLSTREAM_URL", self.url())
+            .env("MILLSTREAM_TOKEN", Self::TOKEN)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program runs")
+    }
+
+    /// What `jobs …` prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn jobs(&self, arguments: &[&str]) -> String {
+        let output = self.client(&[&["jobs"], arguments].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        let log = self.log();
+        assert!(output.status.success(), "{arguments:?}: {error} {log}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// What `jobs …` complains about.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn jobs_refused(&self, arguments: &[&str]) -> String {
+        let output = self.client(&[&["jobs"], arguments].concat());
+        assert!(!output.status.success(), "{arguments:?} was carried out");
+        String::from_utf8(output.stderr).expect("text")
     }
 
     /// Executes statements; the answer. `traceparent` makes the call part of a trace.

@@ -14,8 +14,10 @@ pub mod operator;
 pub mod schema;
 pub mod sink;
 pub mod source;
+pub mod spill;
 pub mod state;
 pub mod task;
+mod waiters;
 
 pub use batch::{ChangeBatch, Kinds};
 pub use element::{Barrier, Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp};

@@ -5,10 +5,15 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
+};
+
+use crate::{
+    spill::{NoScratch, Scratch},
+    waiters::Waiters,
 };
 
 /// Memory is short when so much of it is held, and then as much goes as leaves it a little below.
@@ -22,9 +27,9 @@ pub struct MemoryPool {
     held: AtomicU64,
     /// Sources wait.
     closed: AtomicBool,
-    /// Somebody has been told that they do.
-    told: AtomicBool,
-    waiting: Mutex<Vec<Waker>>,
+    waiters: Waiters,
+    /// Where what it has no room for goes.
+    scratch: Arc<dyn Scratch>,
 }
 
 impl MemoryPool {
@@ -32,12 +37,18 @@ impl MemoryPool {
     /// need that cannot do without any of their state.
     #[must_use]
     pub fn new(bytes_max: u64) -> Arc<MemoryPool> {
+        MemoryPool::with_scratch(bytes_max, Arc::new(NoScratch))
+    }
+
+    /// The same with scratch files for what there is no room for.
+    #[must_use]
+    pub fn with_scratch(bytes_max: u64, scratch: Arc<dyn Scratch>) -> Arc<MemoryPool> {
         Arc::new(MemoryPool {
             bytes_max,
             held: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            told: AtomicBool::new(false),
-            waiting: Mutex::default(),
+            waiters: Waiters::default(),
+            scratch,
         })
     }
 
@@ -47,33 +58,22 @@ impl MemoryPool {
         MemoryPool::new(u64::MAX)
     }
 
-    /// The bound.
-    #[must_use]
-    pub fn bytes_max(&self) -> u64 {
-        self.bytes_max
-    }
-
-    /// Bytes that are held.
-    #[must_use]
-    pub fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
+    fn held(&self) -> u64 {
+        self.held.load(Ordering::SeqCst)
     }
 
     fn percent(&self, percent: u64) -> u64 {
         self.bytes_max / 100 * percent
     }
 
-    fn open(&self) {
-        if self.closed.swap(false, Ordering::SeqCst) {
-            self.told.store(false, Ordering::SeqCst);
-            let waiting = std::mem::take(&mut *self.waiting());
-            waiting.into_iter().for_each(Waker::wake);
-        }
+    fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::SeqCst)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
-        // Nothing panics while it is held.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) {
+        if self.closed.swap(false, Ordering::SeqCst) {
+            self.waiters.wake();
+        }
     }
 }
 
@@ -101,6 +101,10 @@ impl MemoryShare {
         let held = self.pool.held.fetch_add(change, Ordering::SeqCst);
         if held.wrapping_add(change) >= self.pool.bytes_max {
             self.pool.closed.store(true, Ordering::SeqCst);
+            // Somebody may have made room in between, and found nothing to open.
+            if self.pool.held() < self.pool.bytes_max {
+                self.pool.open();
+            }
         } else if bytes < before {
             self.pool.open();
         }
@@ -123,6 +127,12 @@ impl MemoryShare {
         u64::try_from(excess * u128::from(self.bytes) / u128::from(held.max(1))).unwrap_or(u64::MAX)
     }
 
+    /// Where what there is no room for goes.
+    #[must_use]
+    pub fn scratch(&self) -> &Arc<dyn Scratch> {
+        &self.pool.scratch
+    }
+
     /// An epoch is committed: sources go on, so that a job makes progress though it needs more than
     /// there is.
     pub fn committed(&self) {
@@ -131,26 +141,13 @@ impl MemoryShare {
 
     /// Whether sources may read; if not, the task is woken when they may.
     pub fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.pool.closed.load(Ordering::SeqCst) {
-            return Poll::Ready(());
-        }
-        {
-            let mut waiting = self.pool.waiting();
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
-        }
-        // It may have opened before the waker was there.
-        match self.pool.closed.load(Ordering::SeqCst) {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        }
+        self.pool.waiters.poll(cx, || self.pool.is_open())
     }
 
     /// Whether it is for the caller to ask for a barrier: once each time sources have to wait.
     #[must_use]
     pub fn should_tell(&self) -> bool {
-        self.pool.closed.load(Ordering::SeqCst) && !self.pool.told.swap(true, Ordering::SeqCst)
+        self.pool.waiters.should_tell(self.pool.is_open())
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     ChangeBatch, Element, Timestamp,
     clock::Clock,
     source::DeadLetter,
+    spill::Evicted,
     state::{ScanJob, StateDelta},
 };
 
@@ -189,6 +190,8 @@ pub struct Counters {
     pub state_misses: u64,
     /// Keys that were taken out of memory because it was short.
     pub evicted_keys: u64,
+    /// Keys that were read back in the background.
+    pub hydrated_keys: u64,
     /// Of a source: rows that it could read by now and has not, where it can tell.
     pub backlog_rows: Option<u64>,
 }
@@ -377,8 +380,9 @@ pub trait OperatorState: Send {
     fn size(&self) -> StateSize;
 
     /// Memory is short: takes about `bytes` of what is in the store out of it, the least recently used
-    /// first. Returns the number of keys that went; none where the operator needs all that it has.
-    fn evict(&mut self, _bytes: u64) -> u64 {
+    /// first, and puts them into `evicted`. Returns the number of keys that went; none where the operator
+    /// needs all that it has.
+    fn evict(&mut self, _bytes: u64, _evicted: &mut Evicted) -> u64 {
         0
     }
 }

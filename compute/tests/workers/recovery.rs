@@ -23,7 +23,7 @@ const QUERY: &str = "SELECT MOD(bidder, 500) AS b, COUNT(*) AS bids, MAX(price) 
 type End = (u64, fn() -> WorkerCommand);
 
 /// Runs a few epochs, ends the generation by `command` on workers that are named, and goes on with the
-/// next one: the result, and the rows that had to wait for a read in it.
+/// next one: the result, and what was read for it.
 async fn interrupted(end: &[End]) -> (Rows, u64) {
     let job = Job::new(QUERY, SLOW, 2, 64);
     let mut cluster = Cluster::start(2, 1 << 16).await;
@@ -41,8 +41,10 @@ async fn interrupted(end: &[End]) -> (Rows, u64) {
     let metrics = cluster.members.iter().map(|m| m.handle.metrics(JOB));
     let operators = metrics.flat_map(|metrics| metrics.into_values());
     let tasks = operators.flat_map(|tasks| tasks.into_values());
-    let misses = tasks.map(|task| task.state_misses).sum();
-    (cluster.rows(), misses)
+    let read = tasks
+        .map(|task| task.state_misses + task.hydrated_keys)
+        .sum();
+    (cluster.rows(), read)
 }
 
 fn stop() -> WorkerCommand {

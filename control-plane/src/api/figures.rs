@@ -52,6 +52,10 @@ pub(super) struct TaskView {
     state_misses: u64,
     /// Keys that were taken out of memory because it was short.
     evicted_keys: u64,
+    /// Keys that were looked for on the worker's disk before the store was asked.
+    scratch_reads: u64,
+    /// Keys that were read back in the background after a start or a move.
+    hydrated_keys: u64,
     /// Live rows of state.
     state_rows: u64,
     /// Bytes of memory of state.
@@ -184,6 +188,8 @@ fn task_view((index, metrics): (u32, OperatorMetrics)) -> TaskView {
         late_rows: metrics.late_rows,
         state_misses: metrics.state_misses,
         evicted_keys: metrics.evicted_keys,
+        scratch_reads: metrics.scratch_reads,
+        hydrated_keys: metrics.hydrated_keys,
         state_rows: metrics.state_rows,
         state_bytes: metrics.state_bytes,
         watermark_ms: metrics.watermark_ms,

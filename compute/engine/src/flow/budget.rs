@@ -5,11 +5,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
+
+use crate::waiters::Waiters;
 
 /// Shared by the sources, sinks and publishers of one generation of a job.
 #[derive(Clone, Debug)]
@@ -21,9 +23,7 @@ pub struct OutputBudget {
 #[derive(Debug, Default)]
 struct Shared {
     owed: AtomicU64,
-    /// Somebody has been told that the budget is used up, since it last was.
-    told: AtomicBool,
-    waiting: Mutex<Vec<Waker>>,
+    waiters: Waiters,
 }
 
 impl OutputBudget {
@@ -50,53 +50,29 @@ impl OutputBudget {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
         let before = before.unwrap_or_else(|unchanged| unchanged);
         if before >= self.bytes_max && before.saturating_sub(bytes) < self.bytes_max {
-            self.shared.told.store(false, Ordering::SeqCst);
-            let waiting = std::mem::take(&mut *self.waiting());
-            waiting.into_iter().for_each(Waker::wake);
+            self.shared.waiters.wake();
         }
     }
 
     /// Whether sources may read; if not, the task is woken when they may.
     pub fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_open() {
-            return Poll::Ready(());
-        }
-        {
-            let mut waiting = self.waiting();
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
-        }
-        // It may have opened before the waker was there.
-        if self.is_open() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        self.shared.waiters.poll(cx, || self.is_open())
     }
 
     /// Whether it is for the caller to ask for a barrier: once each time the budget is used up.
     #[must_use]
     pub fn should_tell(&self) -> bool {
-        !self.is_open() && !self.shared.told.swap(true, Ordering::SeqCst)
+        self.shared.waiters.should_tell(self.is_open())
     }
 
     fn is_open(&self) -> bool {
         self.shared.owed.load(Ordering::SeqCst) < self.bytes_max
     }
-
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Waker>> {
-        // A panic while holding the lock leaves a whole list.
-        self.shared
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::{sync::atomic::AtomicUsize, task::Waker};
 
     use super::*;
 

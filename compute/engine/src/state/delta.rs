@@ -88,6 +88,15 @@ impl FrozenRows {
         self.rows.is_empty()
     }
 
+    /// Hash, identity and value of rows that are not deleted, by (hash, identity).
+    pub(crate) fn sorted_values(&self) -> impl Iterator<Item = (u64, (&[u8], &[u8]))> {
+        let live = self.sorted().into_iter().filter(|row| !row.deleted);
+        live.map(|row| {
+            let value = &self.bytes[row.identity_end..row.end];
+            (row.hash, (self.identity(row), value))
+        })
+    }
+
     /// Rows by (hash, identity), each once. A row deleted and made again in one epoch is there
     /// twice: the value stays, the mark goes. (Made and then deleted again, its value is not
     /// frozen.)

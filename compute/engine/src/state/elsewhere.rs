@@ -54,6 +54,11 @@ impl Elsewhere {
         matches!(self, Elsewhere::Nothing)
     }
 
+    /// Whether nothing is known of what there is.
+    pub(super) fn is_anything(&self) -> bool {
+        matches!(self, Elsewhere::Anything)
+    }
+
     /// Bytes of memory.
     pub(super) fn memory(&self) -> usize {
         match self {

@@ -1,6 +1,6 @@
 //! Takes keys out of memory that were not used for long.
 
-use crate::operator::StateSize;
+use crate::{operator::StateSize, spill::Evicted};
 
 /// Keys that go in one step.
 const KEYS_MAX: usize = 16_384;
@@ -19,12 +19,12 @@ pub trait Evict {
     fn keys(&self) -> usize;
 
     /// Takes keys that were found out of memory, with all that belongs to them.
-    fn evict(&mut self, slots: &[u32]);
+    fn evict(&mut self, slots: &[u32], evicted: &mut Evicted);
 }
 
 /// Takes keys of about so many bytes out of a working set, or as many as one step may. Returns how many
 /// went.
-pub fn evict(of: &mut impl Evict, bytes: u64) -> u64 {
+pub fn evict(of: &mut impl Evict, bytes: u64, evicted: &mut Evicted) -> u64 {
     let keys = of.keys();
     if bytes == 0 || keys == 0 {
         return 0;
@@ -33,7 +33,7 @@ pub fn evict(of: &mut impl Evict, bytes: u64) -> u64 {
     let most = (bytes / bytes_per_key + 1).min(KEYS_MAX as u64);
     let old = of.find_old(most as usize);
     if !old.is_empty() {
-        of.evict(&old);
+        of.evict(&old, evicted);
     }
     old.len() as u64
 }

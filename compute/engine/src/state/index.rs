@@ -35,6 +35,18 @@ pub struct KeyIndex {
     absent: HashMap<u64, u32>,
     /// Number of groups that are not resident: the fast path asks only this.
     partial_groups: usize,
+    /// Of them, those of which nothing is known.
+    unread_groups: usize,
+    hydrating: Option<Hydrating>,
+}
+
+/// A key group that is being read as a whole.
+#[derive(Debug)]
+struct Hydrating {
+    group: KeyGroup,
+    /// Hashes that are not taken from the scan: their keys have gone from memory since it began, or are on
+    /// their way there.
+    left_out: HashSet<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +95,8 @@ impl KeyIndex {
             recency: Recency::default(),
             absent: HashMap::new(),
             partial_groups: if partial { owned.len() } else { 0 },
+            unread_groups: if partial { owned.len() } else { 0 },
+            hydrating: None,
         }
     }
 
@@ -176,6 +190,74 @@ impl KeyIndex {
         let elsewhere = &mut self.groups[usize::from(key_group.0)].elsewhere;
         let elsewhere = std::mem::take(elsewhere);
         self.partial_groups -= usize::from(!elsewhere.is_nothing());
+        self.unread_groups -= usize::from(elsewhere.is_anything());
+    }
+
+    /// Whether there are key groups of which nothing is known.
+    #[must_use]
+    pub fn has_unread_groups(&self) -> bool {
+        self.unread_groups > 0
+    }
+
+    /// Those.
+    pub(super) fn unread_groups(&self) -> impl Iterator<Item = KeyGroup> + '_ {
+        self.key_groups
+            .iter()
+            .filter(|group| self.is_unread(*group))
+    }
+
+    pub(super) fn is_unread(&self, group: KeyGroup) -> bool {
+        self.groups[usize::from(group.0)].elsewhere.is_anything()
+    }
+
+    /// The key group that is being read.
+    pub(super) fn hydrates(&self) -> Option<KeyGroup> {
+        self.hydrating.as_ref().map(|hydrating| hydrating.group)
+    }
+
+    /// A key group is about to be read; the epoch that must be seen: whatever went from memory before, or
+    /// was deleted and forgotten, is in the store as of then.
+    pub(super) fn begin_hydration(&mut self, group: KeyGroup) -> Epoch {
+        self.hydrating = Some(Hydrating {
+            group,
+            left_out: HashSet::new(),
+        });
+        self.recency.committed_epoch()
+    }
+
+    /// Whether rows of a hash may be taken from the scan: nothing has been known of them since it began, and
+    /// there is room.
+    pub(super) fn may_hydrate(&self, hash: u64) -> bool {
+        let group = self.key_groups.of_hash(hash);
+        let takes = |hydrating: &Hydrating| {
+            // If not, the key group has left since.
+            hydrating.group == group && !hydrating.left_out.contains(&hash)
+        };
+        self.hydrating.as_ref().is_some_and(takes)
+            && !self.recency.is_tracking()
+            && self.is_unknown(hash)
+    }
+
+    /// A hash is in the store, and not taken from the scan.
+    pub(super) fn leave_out(&mut self, hash: u64) {
+        let group = self.key_groups.of_hash(hash);
+        let hydrating = self.hydrating.as_mut();
+        if let Some(hydrating) = hydrating.filter(|hydrating| hydrating.group == group) {
+            hydrating.left_out.insert(hash);
+        }
+    }
+
+    /// The key group has been read.
+    pub(super) fn end_hydration(&mut self, group: KeyGroup) {
+        let Some(hydrating) = self.hydrating.take_if(|of| of.group == group) else {
+            return;
+        };
+        self.mark_resident(hydrating.group);
+        for hash in hydrating.left_out {
+            if !self.has(hash) && !self.absent.contains_key(&hash) {
+                self.add_elsewhere(hash);
+            }
+        }
     }
 
     /// The open epoch ends: what is used from now on is used in the next one.
@@ -194,6 +276,7 @@ impl KeyIndex {
     /// Nothing but what is as it was at `restored` will be left.
     pub fn roll_back(&mut self, restored: Epoch) {
         self.recency.roll_back(restored);
+        self.hydrating = None;
     }
 
     /// Slots of keys that were not used for long and that are as they are in the store, about `most`
@@ -227,6 +310,7 @@ impl KeyIndex {
     pub fn evict(&mut self, slot: u32) {
         let hash = self.hash(slot);
         self.forget(slot);
+        self.leave_out(hash);
         self.add_elsewhere(hash);
         let group = self.group_of(hash);
         self.groups[group].evicted_as_of = self.recency.committed_epoch();
@@ -273,6 +357,10 @@ impl KeyIndex {
             debug_assert!(group.slots.is_empty(), "rows of a key group that left");
             let group = std::mem::take(group);
             self.partial_groups -= usize::from(!group.elsewhere.is_nothing());
+            self.unread_groups -= usize::from(group.elsewhere.is_anything());
+        }
+        if self.hydrates().is_some_and(|group| left.contains(group)) {
+            self.hydrating = None;
         }
         if !left.is_empty() {
             let key_groups = self.key_groups;
@@ -284,6 +372,7 @@ impl KeyIndex {
             group.is_owned = true;
             group.elsewhere = Elsewhere::Anything;
             self.partial_groups += 1;
+            self.unread_groups += 1;
         }
     }
 
@@ -390,6 +479,7 @@ impl KeyIndex {
     pub fn remove(&mut self, slot: u32) {
         let hash = self.hash(slot);
         self.forget(slot);
+        self.leave_out(hash);
         let is_partial = !self.groups[self.group_of(hash)].elsewhere.is_nothing();
         if (is_partial || self.recency.is_tracking()) && !self.has(hash) {
             self.absent.insert(hash, self.recency.mark());

@@ -8,17 +8,19 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use arrow::array::UInt32Array;
-use proto::types::Epoch;
+use proto::types::{Epoch, TableId};
 use state_client::{KeyRequest, LoadedRow, ReadReply, ReadRequest, ScanReply};
 
 use super::{
     accounting::KeyAccounting,
+    hydrator::{Hydrated, Hydrator},
+    index::KeyIndex,
     sweep::{Expiring, Sweep},
 };
 use crate::{
     ChangeBatch, Element, Timestamp,
     key::KeyBatch,
-    operator::{Operator, OperatorContext, OperatorError, OperatorState, Step},
+    operator::{Counters, Operator, OperatorContext, OperatorError, OperatorState, Step},
 };
 
 /// Rows that may wait before the operator takes no more input: a barrier behind them waits for all of
@@ -118,6 +120,16 @@ pub trait KeyedLogic: Send {
     /// The state side.
     fn state(&mut self) -> &mut dyn OperatorState;
 
+    /// The tables of which [`KeyedLogic::wanted`] asks for all rows of a hash, which are read back in the
+    /// background.
+    fn whole_tables(&self) -> Vec<TableId>;
+
+    /// The index of its keys.
+    fn index(&self) -> &KeyIndex;
+
+    /// The same.
+    fn index_mut(&mut self) -> &mut KeyIndex;
+
     /// The state as what expires by age, if it does.
     fn expiring(&mut self) -> Option<&mut dyn Expiring> {
         None
@@ -145,6 +157,7 @@ pub struct Keyed<L> {
     next_ticket: u64,
     fence: Option<Fence>,
     sweep: Sweep,
+    hydrator: Hydrator,
 }
 
 /// Rows on their way through the operator.
@@ -168,9 +181,11 @@ impl<L: KeyedLogic> Keyed<L> {
             Some(_) => Sweep::begin(),
             None => Sweep::default(),
         };
+        let hydrator = Hydrator::new(logic.whole_tables());
         Keyed {
             logic,
             sweep,
+            hydrator,
             waiting: VecDeque::new(),
             waiting_rows: 0,
             readmitted: VecDeque::new(),
@@ -278,6 +293,34 @@ impl<L: KeyedLogic> Keyed<L> {
         }
     }
 
+    /// Takes into memory what a scan has brought.
+    fn hydrate(&mut self, counters: &mut Counters) -> Result<(), OperatorError> {
+        while let Some(Hydrated { hash, tables }) = self.hydrator.next() {
+            let key = |table: &TableId| KeyRequest {
+                table: *table,
+                namespace: 0,
+                hash,
+                sub: None,
+            };
+            // A reply that is on its way would undo what happens until it comes.
+            let is_asked = tables
+                .iter()
+                .any(|(table, _)| self.requested.contains(&key(table)));
+            if !is_asked && self.logic.index().may_hydrate(hash) {
+                counters.hydrated_keys += 1;
+                for (table, rows) in &tables {
+                    self.logic.install(&key(table), rows)?;
+                }
+            } else if is_asked || self.logic.index().is_unknown(hash) {
+                self.logic.index_mut().leave_out(hash);
+            }
+        }
+        if let Some(group) = self.hydrator.ended() {
+            self.logic.index_mut().end_hydration(group);
+        }
+        Ok(())
+    }
+
     fn request_keys(&mut self, keys: Vec<KeyRequest>, context: &mut OperatorContext<'_>) {
         let wanted = keys.into_iter().map(|key| (0, key)).collect();
         self.request(wanted, context);
@@ -365,7 +408,9 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
         reply: ScanReply,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
-        if let Some(state) = self.logic.expiring() {
+        if self.hydrator.scanned(ticket, &reply, context.clock) {
+            self.hydrate(context.counters)?;
+        } else if let Some(state) = self.logic.expiring() {
             let overdue = self.sweep.scanned(ticket, &reply, state, context.clock);
             self.request_keys(overdue, context);
         }
@@ -373,7 +418,11 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
     }
 
     fn deadline_ns(&self) -> Option<u64> {
-        self.sweep.deadline_ns()
+        let hydrates = self.hydrator.deadline_ns(self.logic.index());
+        [self.sweep.deadline_ns(), hydrates]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn deadline(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
@@ -381,6 +430,8 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
             let wanted = self.sweep.step(state, &mut self.next_ticket, context)?;
             self.request_keys(wanted, context);
         }
+        let (index, ticket) = (self.logic.index_mut(), &mut self.next_ticket);
+        self.hydrator.step(index, ticket, context);
         self.advance(Step::Done, context)
     }
 
@@ -401,6 +452,7 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
         self.requested.clear();
         self.fence = None;
         self.sweep.roll_back();
+        self.hydrator.roll_back();
         self.logic.roll_back(restored);
         true
     }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     key::{KeyBatch, KeyWidth},
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
+    spill::Evicted,
 };
 
 /// Values as columns that are addressed by slot.
@@ -131,9 +132,13 @@ impl<V: Values> MapTable<V> {
     }
 
     /// Takes rows that [`KeyIndex::find_old`] has found out of memory.
-    pub fn evict(&mut self, slots: &[u32]) {
+    pub fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {
+        let mut rows = evicted.rows(self.table);
         for slot in slots {
             debug_assert!(self.changes.is_clean(*slot), "a change is lost");
+            if let Some(rows) = &mut rows {
+                encode_row(&self.index, &self.values, *slot, rows);
+            }
             self.index.evict(*slot);
             self.values.reset(*slot);
         }
@@ -257,8 +262,8 @@ impl<V: Values> Evict for MapTable<V> {
         self.index.len()
     }
 
-    fn evict(&mut self, slots: &[u32]) {
-        MapTable::evict(self, slots);
+    fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {
+        MapTable::evict(self, slots, evicted);
     }
 }
 
@@ -446,7 +451,7 @@ mod tests {
         one.table.remove(one.slot());
         one.freeze(3);
         one.take();
-        one.table.evict(&[slot]);
+        one.table.evict(&[slot], &mut Evicted::dropped());
         assert!(!one.is_asked_for(), "it is known to be gone");
         let mut dirty = HashSet::new();
         one.table.roll_back(Epoch(2), &mut dirty);

@@ -14,6 +14,7 @@ mod delta;
 mod elsewhere;
 mod evict;
 mod expiry;
+mod hydrator;
 mod index;
 mod key_filter;
 mod key_store;

@@ -89,7 +89,7 @@ impl Recency {
         self.committed_epoch
     }
 
-    /// Whether keys that went are remembered.
+    /// Whether keys that went are remembered: memory has been short.
     pub(super) fn is_tracking(&self) -> bool {
         self.tracked_from.is_some()
     }

@@ -85,10 +85,7 @@ impl Checkpointer {
         if !done {
             return;
         }
-        let mut delta = StateDelta::default();
-        graph
-            .states()
-            .for_each(|(_, _, state)| delta.append(state.take_delta()));
+        let delta = graph.take_delta();
         self.encoding = None;
         let stage = stage(
             Arc::clone(&self.store),

@@ -4,7 +4,10 @@
 //! what one element caused and no more. Nodes are in topological order, and the last one with
 //! work goes first: the graph empties itself before it takes more.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use proto::types::{Epoch, KeyGroupMap};
 use state_client::ScanReply;
@@ -20,7 +23,8 @@ use crate::{
     flow::{ChannelSender, OutputPort},
     operator::{Counters, Operator, OperatorState, SourceOperator, Step, TaskScope},
     source::DeadLetter,
-    state::ScanJob,
+    spill::Scratch,
+    state::{ScanJob, StateDelta},
 };
 
 /// Who takes a node's output.
@@ -129,6 +133,8 @@ impl Graph {
                 && operator.roll_back(restored)
             {
                 node.kind = old.kind;
+                // What went from memory was committed, and has not changed since.
+                node.spill = old.spill;
                 adopted += 1;
             }
         }
@@ -361,8 +367,10 @@ impl Graph {
     pub(super) fn take_asked(&mut self) -> Vec<(usize, u64, Asked)> {
         let mut asked = Vec::new();
         for (index, node) in self.nodes.iter_mut().enumerate() {
-            let reads = node.outbox.take_reads().into_iter();
-            asked.extend(reads.map(|(ticket, request)| (index, ticket, Asked::Rows(request))));
+            for (ticket, request) in node.outbox.take_reads() {
+                let question = node.look_in_spill(request);
+                asked.push((index, ticket, question));
+            }
             let scans = node.outbox.take_scans().into_iter();
             asked.extend(scans.map(|(ticket, request)| (index, ticket, Asked::Scan(request))));
         }
@@ -387,22 +395,41 @@ impl Graph {
             })
     }
 
-    /// Bytes of memory that the operators' state takes.
+    /// Takes every operator's encoded delta. What it changes is not in scratch files any more.
+    pub(super) fn take_delta(&mut self) -> StateDelta {
+        let mut all = StateDelta::default();
+        for node in &mut self.nodes {
+            let Some(state) = node.kind.state() else {
+                continue;
+            };
+            let delta = state.take_delta();
+            if let Some(spill) = &mut node.spill {
+                let tables = delta.tables.iter();
+                spill.forget(tables.flat_map(|table| table.rows.hashes()));
+            }
+            all.append(delta);
+        }
+        all
+    }
+
+    /// Bytes of memory that the operators' state takes, with what finds it in scratch files.
     pub(super) fn memory(&mut self) -> u64 {
-        let sizes = self.states().map(|(_, _, state)| state.size());
-        sizes.map(|size| size.used_bytes()).sum()
+        self.nodes.iter_mut().map(Node::memory).sum()
     }
 
     /// Makes room in the operators, in each as much as it has of all; see [`OperatorState::evict`].
-    pub(super) fn evict(&mut self, bytes: u64) {
+    pub(super) fn evict(&mut self, bytes: u64, scratch: &Arc<dyn Scratch>) {
         let all = u128::from(self.memory().max(1));
         for node in &mut self.nodes {
-            if let Some(state) = node.kind.state() {
-                let part = u128::from(state.size().used_bytes()) * u128::from(bytes) / all;
-                let part = u64::try_from(part).unwrap_or(u64::MAX);
-                node.counters.evicted_keys += state.evict(part);
-            }
+            let part = u128::from(node.memory()) * u128::from(bytes) / all;
+            node.evict(u64::try_from(part).unwrap_or(u64::MAX), scratch);
         }
+    }
+
+    /// Goes on writing to scratch files.
+    pub(super) fn poll_spills(&mut self, cx: &mut Context<'_>) {
+        let spills = self.nodes.iter_mut().filter_map(|node| node.spill.as_mut());
+        spills.for_each(|spill| spill.poll(cx));
     }
 
     /// Where a node runs.
@@ -435,6 +462,9 @@ impl Graph {
         for (index, node) in self.nodes.iter_mut().enumerate() {
             let (scope, change) = node.scope.reassigned(to, epoch);
             node.scope = scope;
+            if let Some(spill) = &mut node.spill {
+                spill.forget_groups(node.scope.key_groups, &change.left);
+            }
             if let Some(state) = node.kind.state() {
                 let scans = state.reassign(&node.scope, &change);
                 jobs.extend(scans.into_iter().map(|job| (index, job)));

@@ -18,6 +18,8 @@ pub(super) struct NodeMetrics {
     pub(super) rows_out: u64,
     pub(super) batches_in: u64,
     pub(super) busy_ns: u64,
+    /// Keys that were looked for in scratch files.
+    pub(super) scratch_reads: u64,
 }
 
 impl NodeMetrics {
@@ -87,6 +89,8 @@ impl TaskMetrics {
                     late_rows: counters.late_rows,
                     state_misses: counters.state_misses,
                     evicted_keys: counters.evicted_keys,
+                    scratch_reads: node.scratch_reads,
+                    hydrated_keys: counters.hydrated_keys,
                     state_rows: size.map_or(0, |size| size.rows),
                     state_bytes: size.map_or(0, |size| size.bytes),
                     watermark_ms: known.then_some(watermark),

@@ -5,10 +5,17 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use super::{asked::Reply, graph::Consumer, metrics::NodeMetrics};
+use state_client::ReadRequest;
+
+use super::{
+    asked::{Asked, Reply},
+    graph::Consumer,
+    metrics::NodeMetrics,
+};
 use crate::{
     Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp,
     clock::Clock,
@@ -17,6 +24,7 @@ use crate::{
         SourceStatus, Step, TaskScope,
     },
     source::DeadLetter,
+    spill::{Evicted, Scratch, Spill},
 };
 
 /// An operator or a source, its inputs' time and what waits in it.
@@ -38,6 +46,8 @@ pub(super) struct Node {
     pub(super) replies: VecDeque<(u64, Reply)>,
     pub(super) counters: Counters,
     pub(super) metrics: NodeMetrics,
+    /// Rows that went from memory.
+    pub(super) spill: Option<Spill>,
 }
 
 /// What a node runs.
@@ -118,6 +128,54 @@ impl Node {
             replies: VecDeque::new(),
             counters: Counters::default(),
             metrics: NodeMetrics::default(),
+            spill: None,
+        }
+    }
+
+    /// Bytes of memory that its state takes, with what finds the rest of it in scratch files.
+    pub(super) fn memory(&mut self) -> u64 {
+        let state = self
+            .kind
+            .state()
+            .map_or(0, |state| state.size().used_bytes());
+        state + self.spill.as_ref().map_or(0, Spill::memory)
+    }
+
+    /// Takes about so many bytes of state out of memory.
+    pub(super) fn evict(&mut self, bytes: u64, scratch: &Arc<dyn Scratch>) {
+        let Some(state) = self.kind.state() else {
+            return;
+        };
+        let used = state.size().used_bytes();
+        let mut evicted = match scratch.file_bytes() {
+            0 => Evicted::dropped(),
+            _ => Evicted::kept(),
+        };
+        self.counters.evicted_keys += state.evict(bytes, &mut evicted);
+        if !evicted.is_empty() {
+            let spill = self
+                .spill
+                .get_or_insert_with(|| Spill::new(Arc::clone(scratch)));
+            spill.put(&evicted);
+        }
+        if let Some(spill) = &mut self.spill
+            && spill.memory() > used
+        {
+            spill.drop_oldest();
+        }
+    }
+
+    /// A read as it is to be sent: part of it may be in scratch files.
+    pub(super) fn look_in_spill(&mut self, request: ReadRequest) -> Asked {
+        let Some(spill) = &mut self.spill else {
+            return Asked::Rows(request);
+        };
+        match spill.take(request) {
+            Ok(read) => {
+                self.metrics.scratch_reads += read.keys() as u64;
+                Asked::Spilled(read)
+            }
+            Err(request) => Asked::Rows(request),
         }
     }
 

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{Barrier, Element, flow::GateEvent};
 
-/// How long one poll may work before it lets other tasks run.
+/// How long one poll may work before others run.
 const POLL_NS_MAX: u64 = 4_000_000;
 /// Rows are held back in ports no longer than this: the flush deadline of small batches.
 const FLUSH_NS_MAX: u64 = 10_000_000;
@@ -159,6 +159,7 @@ impl Task {
         }
         self.take_dead_letters();
         self.settle_memory();
+        self.parts.graph.poll_spills(cx);
         self.poll_moving(cx)?;
         self.checkpointer.encode(&mut self.parts.graph);
         while let Poll::Ready(staged) = self.checkpointer.poll_staged(cx) {
@@ -226,6 +227,17 @@ impl Task {
         Ok(Poll::Ready(()))
     }
 
+    /// Calls the nodes whose time has come, however much there is to do.
+    fn call_due(&mut self) -> Result<(), TaskError> {
+        let now_ns = self.parts.clock.monotonic_ns();
+        let runs = matches!(self.phase, Phase::Running);
+        let due_ns = self.parts.graph.deadline_ns().filter(|_| runs);
+        if due_ns.is_some_and(|due_ns| due_ns <= now_ns) {
+            self.parts.graph.deadline(now_ns, &*self.parts.clock)?;
+        }
+        Ok(())
+    }
+
     /// Nothing moves; `None` while there is a delta to encode meanwhile.
     fn wait(&self, wait: Wait) -> Option<Wait> {
         (!self.checkpointer.is_encoding()).then_some(wait)
@@ -272,7 +284,7 @@ impl Task {
         for (node, ticket, asked) in self.parts.graph.take_asked() {
             let who = self.parts.who;
             self.reads
-                .push(asked.send((node, ticket), &*self.parts.store, who));
+                .push(asked.send((node, ticket), &self.parts.store, who));
         }
     }
 
@@ -285,7 +297,7 @@ impl Task {
             memory.hold(graph.memory());
             let excess = memory.excess();
             if excess > 0 {
-                graph.evict(excess);
+                graph.evict(excess, memory.scratch());
                 memory.hold(graph.memory());
             }
         }
@@ -407,8 +419,7 @@ impl Task {
         Ok(())
     }
 
-    /// Gives the graph one thing more to do. The gate and the task's own sources take turns, so
-    /// that neither starves the other.
+    /// Gives the graph one thing more to do. The gate and the task's own sources take turns.
     fn take_input(&mut self, cx: &mut Context<'_>) -> Result<bool, TaskError> {
         self.sources_first = !self.sources_first;
         if self.sources_first && self.take_from_sources(cx)? {
@@ -545,6 +556,7 @@ impl Future for Task {
                 std::task::ready!(self.poll_restore(cx))?;
             }
         }
+        self.call_due()?;
         loop {
             match self.round(cx) {
                 Err(error) => {

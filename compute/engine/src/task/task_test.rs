@@ -37,7 +37,8 @@ use crate::{
         SourceStatus, StateSize, Step, TaskScope,
     },
     state::{
-        FrozenRows, Keyed, KeyedLogic, MapTable, ScanJob, StateDelta, TableDelta, Values, Wanted,
+        FrozenRows, KeyIndex, Keyed, KeyedLogic, MapTable, ScanJob, StateDelta, TableDelta, Values,
+        Wanted,
     },
 };
 
@@ -230,6 +231,18 @@ impl KeyedLogic for Counter {
         Ok(unknown
             .map(|(row, hash)| (row as u32, request(hash)))
             .collect())
+    }
+
+    fn whole_tables(&self) -> Vec<TableId> {
+        vec![COUNTS]
+    }
+
+    fn index(&self) -> &KeyIndex {
+        self.table.index()
+    }
+
+    fn index_mut(&mut self) -> &mut KeyIndex {
+        self.table.index_mut()
     }
 
     fn evicted_as_of(&self, hash: u64) -> Epoch {

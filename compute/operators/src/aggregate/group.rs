@@ -18,7 +18,11 @@ use engine::{
         TaskScope,
     },
     schema::{arrow_schema, arrow_type},
-    state::{Expiring, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted, evict},
+    spill::Evicted,
+    state::{
+        Expiring, KeyIndex, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted,
+        evict,
+    },
 };
 use proto::{
     plan,
@@ -318,6 +322,23 @@ impl KeyedLogic for GroupAggregateOperator {
         Ok(wanted)
     }
 
+    /// Values of DISTINCT are read as rows name them.
+    fn whole_tables(&self) -> Vec<TableId> {
+        let mut tables = vec![self.tables.main];
+        if !self.plan.ordereds.is_empty() {
+            tables.push(self.tables.values);
+        }
+        tables
+    }
+
+    fn index(&self) -> &KeyIndex {
+        self.store.main.index()
+    }
+
+    fn index_mut(&mut self) -> &mut KeyIndex {
+        self.store.main.index_mut()
+    }
+
     fn evicted_as_of(&self, hash: u64) -> Epoch {
         self.store.main.index().evicted_as_of(hash)
     }
@@ -449,8 +470,8 @@ impl OperatorState for GroupAggregateOperator {
         size
     }
 
-    fn evict(&mut self, bytes: u64) -> u64 {
-        let evicted = evict(&mut self.store, bytes);
+    fn evict(&mut self, bytes: u64, evicted: &mut Evicted) -> u64 {
+        let evicted = evict(&mut self.store, bytes, evicted);
         if evicted > 0 && !(self.loaded_subs.is_empty() && self.loaded_whole.is_empty()) {
             let index = self.store.main.index();
             self.loaded_whole.retain(|hash| !index.is_unknown(*hash));

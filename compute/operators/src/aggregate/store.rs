@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use engine::{
     key::{KeyBatch, KeyWidth},
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
+    spill::Evicted,
     state::{Evict, FrozenRows, KeyIndex, MapTable, NO_SLOT, Stamped, TableDelta, Ttl},
 };
 use proto::types::{Epoch, TableId};
@@ -433,12 +434,13 @@ impl Evict for AggregateStore {
         self.main.index().len()
     }
 
-    fn evict(&mut self, slots: &[u32]) {
+    fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {
         if !self.distincts.is_empty() || !self.ordereds.is_empty() {
             let index = self.main.index();
             let hashes: HashSet<u64> = slots.iter().map(|slot| index.hash(*slot)).collect();
             self.forget_values(&|hash| hashes.contains(&hash));
         }
-        self.main.evict(slots);
+        // Of values only some may be in memory: they are read from the store.
+        self.main.evict(slots, evicted);
     }
 }

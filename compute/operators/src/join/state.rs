@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use engine::{
     key::KeyBatch,
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
+    spill::Evicted,
     state::{Evict, KeyIndex, NO_SLOT, Ttl},
 };
 
@@ -256,14 +257,18 @@ impl Evict for JoinState {
         self.index.len()
     }
 
-    fn evict(&mut self, slots: &[u32]) {
+    fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {
+        // Both sides of a key are asked for, though one may have no rows.
+        for side in &self.sides {
+            let _ = evicted.rows(side.rows.id());
+        }
         for key_slot in slots {
             let heads = self.heads[*key_slot as usize];
             for (side, head) in self.sides.iter_mut().zip(heads) {
                 let mut slot = head;
                 while slot != NO_SLOT {
                     let next = side.next(slot);
-                    side.rows.evict(slot);
+                    side.rows.evict(slot, evicted);
                     slot = next;
                 }
             }

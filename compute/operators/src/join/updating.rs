@@ -14,7 +14,11 @@ use engine::{
         Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
         TaskScope,
     },
-    state::{Expiring, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted, evict},
+    spill::Evicted,
+    state::{
+        Expiring, KeyIndex, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted,
+        evict,
+    },
 };
 use proto::{
     plan::{self, Changelog, ColumnSet},
@@ -299,6 +303,18 @@ impl KeyedLogic for JoinOperator {
         Ok(wanted)
     }
 
+    fn whole_tables(&self) -> Vec<TableId> {
+        self.tables.to_vec()
+    }
+
+    fn index(&self) -> &KeyIndex {
+        &self.state.index
+    }
+
+    fn index_mut(&mut self) -> &mut KeyIndex {
+        &mut self.state.index
+    }
+
     fn evicted_as_of(&self, hash: u64) -> Epoch {
         self.state.index.evicted_as_of(hash)
     }
@@ -423,8 +439,8 @@ impl OperatorState for JoinOperator {
         self.state.size()
     }
 
-    fn evict(&mut self, bytes: u64) -> u64 {
-        evict(&mut self.state, bytes)
+    fn evict(&mut self, bytes: u64, evicted: &mut Evicted) -> u64 {
+        evict(&mut self.state, bytes, evicted)
     }
 }
 

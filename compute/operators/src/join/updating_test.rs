@@ -10,7 +10,8 @@ use proto::{
 
 use super::JoinOperator;
 use crate::testing::{
-    Event, Fold, Folded, changelog, crash_at_each_barrier, drive, drive_with_seed, fields, insert,
+    Event, Fold, Folded, after_a_minute_of_rest, changelog, crash_at_each_barrier, drive,
+    drive_with_seed, fields, insert,
 };
 
 /// How a side's input changes, and how its rows are told apart.
@@ -348,4 +349,30 @@ fn keys_that_memory_has_no_room_for_are_read_again() {
         .map(|batch| batch.num_rows())
         .sum();
     assert_eq!(rows, expected);
+}
+
+#[test]
+fn state_is_read_back_in_the_background_and_then_nothing_is_looked_for() {
+    let case = Case {
+        join_type: JoinType::Inner,
+        inputs: [Input::Append, Input::Retract],
+        condition: false,
+        null_safe: false,
+    };
+    let (spec, columns) = (spec(&case), [side_fields("a"), side_fields("b")]);
+    let make = build(&spec, &columns, [Changelog::APPEND, Changelog::RETRACT]);
+    let row = |key: usize, number: usize| format!("{key}, {number}, 0");
+    let events = |keys: std::ops::Range<usize>| -> Vec<Event> {
+        let of_key = |key: usize| {
+            (0..2).map(move |side| (side, format!("{}\n{}", row(key, 1), row(key, 2))))
+        };
+        let rows = keys.flat_map(of_key);
+        rows.map(|(side, text)| insert(side, &columns[side], &text))
+            .collect()
+    };
+    let before = events(0..300);
+    // Half of the keys are new.
+    let all: Vec<Event> = before.iter().cloned().chain(events(150..450)).collect();
+    let counters = after_a_minute_of_rest(&make, &all, before.len());
+    assert_eq!(counters.state_misses, 0, "{counters:?}");
 }

@@ -4,7 +4,7 @@ use engine::{
     ChangeBatch,
     key::KeyBatch,
     operator::{Operator, OperatorContext, OperatorError, OperatorState, Step, TaskScope},
-    state::{Expiring, Keyed, KeyedLogic, StateTtl, Wanted},
+    state::{Expiring, KeyIndex, Keyed, KeyedLogic, StateTtl, Wanted},
 };
 use proto::{
     plan,
@@ -60,6 +60,18 @@ impl KeyedLogic for ChangelogNormalizeOperator {
         keys: &KeyBatch,
     ) -> Result<Wanted, OperatorError> {
         Ok(self.latest.wanted(keys))
+    }
+
+    fn whole_tables(&self) -> Vec<TableId> {
+        vec![self.latest.table_id()]
+    }
+
+    fn index(&self) -> &KeyIndex {
+        self.latest.index()
+    }
+
+    fn index_mut(&mut self) -> &mut KeyIndex {
+        self.latest.index_mut()
     }
 
     fn evicted_as_of(&self, hash: u64) -> proto::types::Epoch {

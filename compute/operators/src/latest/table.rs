@@ -14,7 +14,8 @@ use engine::{
     key::{KeyBatch, KeyEncoder},
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
     schema::arrow_schema,
-    state::{Expiring, MapTable, STAMP_BYTES, Stamped, StateDelta, Ttl, Wanted, evict},
+    spill::Evicted,
+    state::{Expiring, KeyIndex, MapTable, STAMP_BYTES, Stamped, StateDelta, Ttl, Wanted, evict},
 };
 use proto::types::{Epoch, Field, RowKind, TableId};
 use state_client::{KeyRequest, LoadedRow};
@@ -115,6 +116,18 @@ impl LatestRows {
             (row as u32, request)
         };
         unknown.map(request).collect()
+    }
+
+    pub(super) fn table_id(&self) -> TableId {
+        self.table_id
+    }
+
+    pub(super) fn index_mut(&mut self) -> &mut KeyIndex {
+        self.table.index_mut()
+    }
+
+    pub(super) fn index(&self) -> &KeyIndex {
+        self.table.index()
     }
 
     pub(super) fn evicted_as_of(&self, hash: u64) -> Epoch {
@@ -316,8 +329,8 @@ impl LatestRows {
         self.table.size()
     }
 
-    pub(super) fn evict(&mut self, bytes: u64) -> u64 {
-        evict(&mut self.table, bytes)
+    pub(super) fn evict(&mut self, bytes: u64, evicted: &mut Evicted) -> u64 {
+        evict(&mut self.table, bytes, evicted)
     }
 
     /// Itself, if its rows expire.
@@ -421,8 +434,8 @@ macro_rules! keeps_latest_rows {
                 self.latest.size()
             }
 
-            fn evict(&mut self, bytes: u64) -> u64 {
-                self.latest.evict(bytes)
+            fn evict(&mut self, bytes: u64, evicted: &mut engine::spill::Evicted) -> u64 {
+                self.latest.evict(bytes, evicted)
             }
         }
     };

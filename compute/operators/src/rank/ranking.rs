@@ -11,6 +11,7 @@ use engine::{
     codec::{ByteRows, RowCodec},
     key::{KeyBatch, KeyEncoder},
     operator::{OperatorError, StateSize, TaskScope},
+    spill::Evicted,
     state::{Evict, KeyIndex, NO_SLOT, RowArena, Ttl},
 };
 use proto::{plan, types::Field};
@@ -376,11 +377,11 @@ impl Evict for Ranking {
         self.index.len()
     }
 
-    fn evict(&mut self, slots: &[u32]) {
+    fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {
         for key_slot in slots {
             let partition = std::mem::take(&mut self.partitions[*key_slot as usize]);
             for slot in partition.sorted.iter() {
-                self.rows.evict(slot);
+                self.rows.evict(slot, evicted);
                 self.order_keys.remove(self.order_slots[slot as usize]);
             }
             self.index.evict(*key_slot);

@@ -14,7 +14,11 @@ use engine::{
         TaskScope,
     },
     schema::arrow_schema,
-    state::{Expiring, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted, evict},
+    spill::Evicted,
+    state::{
+        Expiring, KeyIndex, Keyed, KeyedLogic, NO_SLOT, ScanJob, StateDelta, StateTtl, Wanted,
+        evict,
+    },
 };
 use proto::{
     plan::{self, Changelog},
@@ -285,6 +289,18 @@ impl KeyedLogic for RankOperator {
         Ok(unknown.map(request).collect())
     }
 
+    fn whole_tables(&self) -> Vec<TableId> {
+        vec![self.ranking.rows.id()]
+    }
+
+    fn index(&self) -> &KeyIndex {
+        &self.ranking.index
+    }
+
+    fn index_mut(&mut self) -> &mut KeyIndex {
+        &mut self.ranking.index
+    }
+
     fn evicted_as_of(&self, hash: u64) -> Epoch {
         self.ranking.index.evicted_as_of(hash)
     }
@@ -371,7 +387,7 @@ impl OperatorState for RankOperator {
         self.ranking.size()
     }
 
-    fn evict(&mut self, bytes: u64) -> u64 {
-        evict(&mut self.ranking, bytes)
+    fn evict(&mut self, bytes: u64, evicted: &mut Evicted) -> u64 {
+        evict(&mut self.ranking, bytes, evicted)
     }
 }

@@ -19,6 +19,7 @@ use engine::{
     codec::{ByteRows, RowCodec},
     key::{hash_bytes, mix},
     operator::{OperatorError, StateSize, TaskScope},
+    spill::Evicted,
     state::{Changes, FrozenRows, NO_SLOT, RowArena, STAMP_BYTES, TableDelta},
 };
 use hashbrown::HashTable;
@@ -293,8 +294,11 @@ impl RowTable {
     }
 
     /// Takes a row out of memory that is in the store as it is here.
-    pub(crate) fn evict(&mut self, slot: u32) {
+    pub(crate) fn evict(&mut self, slot: u32, evicted: &mut Evicted) {
         debug_assert!(self.changes.is_clean(slot), "a change is lost");
+        if let Some(rows) = evicted.rows(self.table) {
+            self.rows.encode(slot, rows);
+        }
         self.delist(slot);
         self.free(slot);
     }

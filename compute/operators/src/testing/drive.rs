@@ -1,5 +1,10 @@
 //! Steps an operator through a script, as its task and the state service would.
 
+use std::{
+    sync::Arc,
+    task::{Context, Waker},
+};
+
 use engine::{
     ChangeBatch, Element, Timestamp,
     clock::{Clock as _, ManualClock},
@@ -7,13 +12,14 @@ use engine::{
         Counters, Operator, OperatorContext, OperatorError, Outbox, StateSize, Step, TaskScope,
     },
     source::DeadLetter,
+    spill::{Evicted, MemoryScratch, Spill},
     state::ScanJob,
 };
-use futures::executor::block_on;
+use futures::{executor::block_on, future::BoxFuture};
 use proto::types::{Epoch, Generation, JobId, KeyGroupCount, TableId, TaskId};
 use state_client::{
-    Cut, EpochDelta, Incarnation, LoadedRow, MemoryStore, ReadRequest, ScanRequest, Section,
-    StateControl as _, StateStore as _,
+    Cut, EpochDelta, Incarnation, LoadedRow, MemoryStore, ReadReply, ReadRequest, ScanRequest,
+    Section, StateControl as _, StateError, StateStore as _,
 };
 
 use super::{Fold, Folded};
@@ -32,6 +38,10 @@ pub enum Event {
     /// The end of all inputs.
     End,
 }
+
+/// Scratch files have room for a few records, and there is room for a few files.
+const SCRATCH_FILE_BYTES: u64 = (1 << 20) + 512;
+const SCRATCH_FILES: usize = 6;
 
 /// Time passes in steps of this.
 const SLICE_MS: u64 = 500;
@@ -78,6 +88,26 @@ pub fn drive_with_seed(
     let mut run = Run::new(make, seed);
     run.script(events, crashes);
     (run.output, run.counters)
+}
+
+/// Runs a script of which `until` events come before a crash; in the minute after that the operator has
+/// nothing to do, and it keeps all that it has. What it has counted since the crash.
+///
+/// # Panics
+/// When the operator fails or breaks its contract.
+#[must_use]
+pub fn after_a_minute_of_rest(make: &MakeOperator<'_>, events: &[Event], until: usize) -> Counters {
+    let mut run = Run::new(make, 1);
+    run.is_calm = true;
+    let (before, after) = events.split_at(until);
+    run.script(before, |_| false);
+    run.give(&Event::Barrier);
+    run.drain_reads();
+    run.commit();
+    run.restart();
+    run.give(&Event::Passes(60_000));
+    run.script(after, |_| false);
+    run.counters
 }
 
 /// Runs a script; what is left of it in the state tables in the end, and in memory.
@@ -155,6 +185,15 @@ pub fn batches(elements: &[Element]) -> Vec<ChangeBatch> {
     elements.iter().filter_map(batch).collect()
 }
 
+/// A read under way: as of this epoch at least.
+type Asked = (Epoch, Question);
+
+enum Question {
+    Store(ReadRequest),
+    /// Begun, for files may go.
+    Spilled(BoxFuture<'static, Result<ReadReply, StateError>>),
+}
+
 struct Run<'a> {
     make: &'a MakeOperator<'a>,
     store: MemoryStore,
@@ -166,7 +205,9 @@ struct Run<'a> {
     counters: Counters,
     dead_letters: Vec<DeadLetter>,
     step: Step,
-    reads: Vec<(u64, ReadRequest)>,
+    reads: Vec<(u64, Asked)>,
+    scratch: Arc<MemoryScratch>,
+    spill: Spill,
     scans: Vec<(u64, ScanRequest)>,
     output: Vec<Element>,
     epoch: Epoch,
@@ -176,6 +217,8 @@ struct Run<'a> {
     random: u64,
     /// Which half of the key groups moves.
     half: u16,
+    /// No key groups move, memory is never short, and after a crash nothing is left.
+    is_calm: bool,
 }
 
 impl<'a> Run<'a> {
@@ -187,6 +230,7 @@ impl<'a> Run<'a> {
         };
         let store = MemoryStore::new(scope.key_groups);
         block_on(store.begin(who)).expect("a first generation");
+        let scratch = Arc::new(MemoryScratch::new(SCRATCH_FILE_BYTES, SCRATCH_FILES));
         Run {
             make,
             store,
@@ -199,6 +243,8 @@ impl<'a> Run<'a> {
             dead_letters: Vec::new(),
             step: Step::Done,
             reads: Vec::new(),
+            spill: Spill::new(scratch.clone()),
+            scratch,
             scans: Vec::new(),
             output: Vec::new(),
             epoch: Epoch::ZERO,
@@ -206,6 +252,7 @@ impl<'a> Run<'a> {
             freezing: false,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             half: (seed % 2) as u16,
+            is_calm: false,
         }
     }
 
@@ -276,7 +323,15 @@ impl<'a> Run<'a> {
     }
 
     fn collect(&mut self) {
-        self.reads.extend(self.out.take_reads());
+        for (ticket, request) in self.out.take_reads() {
+            let min_epoch = request.min_epoch;
+            let store = Arc::new(self.store.clone());
+            let question = match self.spill.take(request) {
+                Ok(read) => Question::Spilled(read.send(store, self.who)),
+                Err(request) => Question::Store(request),
+            };
+            self.reads.push((ticket, (min_epoch, question)));
+        }
         self.scans.extend(self.out.take_scans());
         while let Some(element) = self.out.pop() {
             if let Element::Barrier(barrier) = &element {
@@ -289,7 +344,7 @@ impl<'a> Run<'a> {
                 self.freezing = true;
                 let moves = self.random(3) == 0;
                 self.output.push(element);
-                if moves {
+                if moves && !self.is_calm {
                     self.move_key_groups();
                 }
                 continue;
@@ -321,6 +376,7 @@ impl<'a> Run<'a> {
             Event::Passes(ms) => self.pass(*ms),
         }
         self.evict();
+        self.hydrate_some();
         if self.freezing && self.random(2) == 0 && self.operator.state().is_none_or(|s| s.encode(2))
         {
             self.commit();
@@ -347,6 +403,18 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Now and then an operator is called that has something to do beside its rows, and a scan is answered.
+    fn hydrate_some(&mut self) {
+        let now_ns = self.clock.monotonic_ns();
+        let is_due = self.operator.deadline_ns().is_some_and(|due| due <= now_ns);
+        if is_due && matches!(self.step, Step::Done | Step::Waiting) && self.random(2) == 0 {
+            self.call(|operator, context| operator.deadline(context));
+        }
+        while !self.scans.is_empty() && self.random(3) > 0 {
+            self.answer_scan();
+        }
+    }
+
     fn answer_scan(&mut self) {
         let index = self.random(self.scans.len());
         let (ticket, request) = self.scans.swap_remove(index);
@@ -359,12 +427,16 @@ impl<'a> Run<'a> {
 
     fn answer_one(&mut self) {
         let index = self.random(self.reads.len());
-        let (ticket, request) = self.reads.swap_remove(index);
-        if request.min_epoch > self.committed {
+        let (ticket, (min_epoch, question)) = self.reads.swap_remove(index);
+        if min_epoch > self.committed {
             // Of a key group that came with the last barrier.
             self.commit();
         }
-        let reply = block_on(self.store.read(self.who, request)).expect("a reply");
+        let reply = match question {
+            Question::Spilled(reply) => block_on(reply),
+            Question::Store(request) => block_on(self.store.read(self.who, request)),
+        };
+        let reply = reply.expect("a reply");
         self.call(|operator, context| operator.loaded(ticket, reply, context));
         self.evict();
     }
@@ -391,6 +463,7 @@ impl<'a> Run<'a> {
         let (fewer, left) = all.reassigned(&fewer, self.epoch);
         let (again, came) = fewer.reassigned(&all, self.epoch);
         let mut jobs = Vec::new();
+        self.spill.forget_groups(all.key_groups, &left.left);
         if let Some(state) = self.operator.state() {
             jobs.extend(state.reassign(&fewer, &left));
             jobs.extend(state.reassign(&again, &came));
@@ -430,6 +503,9 @@ impl<'a> Run<'a> {
             shards: 4,
             tasks: 1,
         };
+        let tables = delta.tables.iter();
+        self.spill
+            .forget(tables.flat_map(|table| table.rows.hashes()));
         let changes = delta.into_changes(epoch, cut.key_groups);
         let mut delta = EpochDelta::new(self.who, epoch, TaskId(0), cut, changes);
         for section in &mut delta.sections {
@@ -448,10 +524,17 @@ impl<'a> Run<'a> {
     /// Now and then memory is short: what can go from it does.
     fn evict(&mut self) {
         if self.random(3) == 0
+            && !self.is_calm
             && let Some(state) = self.operator.state()
         {
-            self.counters.evicted_keys += state.evict(u64::MAX);
+            let mut evicted = Evicted::kept();
+            self.counters.evicted_keys += state.evict(u64::MAX, &mut evicted);
+            self.spill.put(&evicted);
         }
+        let is_broken = self.random(16) == 0;
+        self.scratch.set_broken(is_broken);
+        let mut cx = Context::from_waker(Waker::noop());
+        self.spill.poll(&mut cx);
     }
 
     /// Goes on from the last commit: with what it has, as far as that still counts, or anew.
@@ -467,9 +550,10 @@ impl<'a> Run<'a> {
         self.step = Step::Done;
         self.counters = Counters::default();
         self.freezing = false;
-        if self.random(2) == 0 && self.operator.roll_back(committed) {
+        if !self.is_calm && self.random(2) == 0 && self.operator.roll_back(committed) {
             return;
         }
+        self.spill = Spill::new(self.scratch.clone());
         self.operator = (self.make)(&self.scope).expect("an operator");
         let jobs = match self.operator.state() {
             Some(state) => state.hydrate(&self.scope),

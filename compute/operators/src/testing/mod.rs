@@ -14,7 +14,8 @@ mod fold;
 mod text;
 
 pub use drive::{
-    Event, MakeOperator, batches, crash_at_each_barrier, drive, drive_with_seed, left_behind, scope,
+    Event, MakeOperator, after_a_minute_of_rest, batches, crash_at_each_barrier, drive,
+    drive_with_seed, left_behind, scope,
 };
 pub use fold::{Fold, Folded};
 pub use text::{changelog, fields, insert, rows};

@@ -1,0 +1,157 @@
+//! The bytes of all rows of a hash: header, then table by table. Padded to whole units, so that places
+//! are small numbers.
+//!
+//! ```text
+//! length u32 · crc32 of what follows u32 · hash u64 · tables u32
+//! per table: id u32 · rows u32 · per row: identity length u32 · value length u32 · identity · value
+//! ```
+//! All little endian. Files do not outlive their process: there is no version.
+
+use bytes::{Buf as _, Bytes};
+use proto::types::TableId;
+use state_client::LoadedRow;
+
+/// Records begin at multiples of this.
+pub(super) const UNIT: usize = 16;
+/// Longer ones are not kept.
+pub(super) const BYTES_MAX: usize = UNIT * u16::MAX as usize;
+
+const LENGTH_BYTES: usize = 4;
+const CRC_BYTES: usize = 4;
+const HEAD_BYTES: usize = LENGTH_BYTES + CRC_BYTES;
+
+/// A row: identity and value.
+pub(super) type Row<'a> = (&'a [u8], &'a [u8]);
+
+/// Rows by table, sorted by identity.
+pub(super) type Tables = Vec<(TableId, Vec<LoadedRow>)>;
+
+/// Appends a record; its units, or `None`, and nothing is appended, if it is too long.
+pub(super) fn write<'a>(
+    hash: u64,
+    tables: &[(TableId, Vec<Row<'a>>)],
+    out: &mut Vec<u8>,
+) -> Option<u16> {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEAD_BYTES]);
+    out.extend_from_slice(&hash.to_le_bytes());
+    out.extend_from_slice(&(tables.len() as u32).to_le_bytes());
+    for (table, rows) in tables {
+        out.extend_from_slice(&table.0.to_le_bytes());
+        out.extend_from_slice(&(rows.len() as u32).to_le_bytes());
+        for (identity, value) in rows {
+            out.extend_from_slice(&(identity.len() as u32).to_le_bytes());
+            out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            out.extend_from_slice(identity);
+            out.extend_from_slice(value);
+        }
+        if out.len() - start > BYTES_MAX {
+            out.truncate(start);
+            return None;
+        }
+    }
+    let length = out.len() - start;
+    let crc = crc32fast::hash(&out[start + HEAD_BYTES..]);
+    out[start..start + LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
+    out[start + LENGTH_BYTES..start + HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
+    let padded = length.next_multiple_of(UNIT);
+    out.resize(start + padded, 0);
+    Some((padded / UNIT) as u16)
+}
+
+/// The first record in `bytes`: its hash and its length with padding; `None` if it is damaged.
+pub(super) fn peek(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut head = bytes.get(..HEAD_BYTES + 8)?;
+    let length = head.get_u32_le() as usize;
+    let crc = head.get_u32_le();
+    let hash = head.get_u64_le();
+    let checked = bytes.get(HEAD_BYTES..length)?;
+    let padded = length.next_multiple_of(UNIT);
+    (crc32fast::hash(checked) == crc && padded <= bytes.len()).then_some((hash, padded))
+}
+
+/// The rows of a record; `None` if it is damaged, or that of another hash.
+pub(super) fn read(hash: u64, bytes: &Bytes) -> Option<Tables> {
+    let (found, _) = peek(bytes)?;
+    if found != hash {
+        return None;
+    }
+    let mut rest = bytes.slice(HEAD_BYTES + 8..);
+    let count = rest.try_get_u32_le().ok()?;
+    let mut tables = Tables::new();
+    for _ in 0..count {
+        let table = TableId(rest.try_get_u32_le().ok()?);
+        let rows = rest.try_get_u32_le().ok()?;
+        let mut loaded = Vec::new();
+        for _ in 0..rows {
+            let identity = rest.try_get_u32_le().ok()? as usize;
+            let value = rest.try_get_u32_le().ok()? as usize;
+            if identity.checked_add(value)? > rest.len() {
+                return None;
+            }
+            loaded.push(LoadedRow {
+                namespace: 0,
+                hash,
+                identity: rest.split_to(identity),
+                value: rest.split_to(value),
+            });
+        }
+        tables.push((table, loaded));
+    }
+    Some(tables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Vec<u8> {
+        let mut out = vec![0; UNIT];
+        let rows: Vec<Row<'_>> = vec![(b"a", b"1"), (b"bc", b"")];
+        let tables = [(TableId(3), rows), (TableId(4), Vec::new())];
+        let units = write(77, &tables, &mut out).expect("short enough");
+        out.drain(..UNIT);
+        assert_eq!(out.len(), usize::from(units) * UNIT);
+        out
+    }
+
+    #[test]
+    fn rows_come_back() {
+        let bytes = Bytes::from(record());
+        let tables = read(77, &bytes).expect("whole");
+        let rows = |rows: &[LoadedRow]| -> Vec<(Vec<u8>, Vec<u8>)> {
+            let row = |row: &LoadedRow| (row.identity.to_vec(), row.value.to_vec());
+            rows.iter().map(row).collect()
+        };
+        assert_eq!(tables.len(), 2);
+        assert_eq!(tables[0].0, TableId(3));
+        let expected =
+            [(&b"a"[..], &b"1"[..]), (b"bc", b"")].map(|(i, v)| (i.to_vec(), v.to_vec()));
+        assert_eq!(rows(&tables[0].1), expected);
+        assert_eq!((tables[1].0, tables[1].1.len()), (TableId(4), 0));
+        assert_eq!(peek(&bytes), Some((77, bytes.len())));
+    }
+
+    #[test]
+    fn another_hash_and_any_damage_is_noticed() {
+        let record = record();
+        assert!(read(78, &Bytes::from(record.clone())).is_none());
+        let length = u32::from_le_bytes([record[0], record[1], record[2], record[3]]) as usize;
+        for at in 0..length {
+            let mut bad = record.clone();
+            bad[at] ^= 1;
+            assert!(read(77, &Bytes::from(bad)).is_none(), "byte {at}");
+            let cut = Bytes::copy_from_slice(&record[..at]);
+            assert!(read(77, &cut).is_none(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_kept() {
+        let value = vec![0; BYTES_MAX];
+        let tables = [(TableId(1), vec![(&b"a"[..], &value[..])])];
+        let mut out = Vec::new();
+        assert_eq!(write(1, &tables, &mut out), None);
+        assert!(out.is_empty());
+    }
+}
