@@ -152,6 +152,12 @@ impl RunningGeneration {
         }
     }
 
+    /// Whether a routing is prepared, this one or an older one.
+    pub(super) fn is_prepared_by(&self, routing: u32) -> bool {
+        let next = self.next.as_ref();
+        next.is_some_and(|next| next.deployment.routing <= routing)
+    }
+
     /// A barrier with the routing that is prepared is on its way: new tasks start from its epoch.
     pub(super) fn change_routing(&mut self, barrier: Barrier) {
         let prepared = self.next.take();

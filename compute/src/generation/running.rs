@@ -311,8 +311,9 @@ impl RunningGeneration {
                 tracing::debug!(epoch = %barrier.epoch, %error, "a task did not take the barrier");
             }
         }
-        // One that nothing of the generation is placed on hears barriers until it is told to stop.
-        let takes_part = self.next.is_some() || !self.tasks.is_empty();
+        // One that nothing of the generation is placed on hears barriers until it is told to stop, and
+        // those of routings that it has no part in before that of the one it is prepared for.
+        let takes_part = self.is_prepared_by(barrier.routing) || !self.tasks.is_empty();
         if barrier.routing > self.deployment.routing && takes_part {
             self.change_routing(barrier);
         }

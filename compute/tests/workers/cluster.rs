@@ -161,6 +161,8 @@ impl Cluster {
             restored,
             routing,
             next: None,
+            later: None,
+            waits: false,
         };
         let all = self.members.iter().map(|member| member.id).collect();
         self.deploy(job, &run, &run.routing, all, WorkerCommand::Deploy)
@@ -331,9 +333,16 @@ impl Cluster {
                     } else {
                         run.epoch = Epoch(epoch.0 + 1);
                         is_last = finished.len() == run.routing.tasks.len();
-                        if !is_last && let Some((parallelism, workers)) = rescales.next() {
-                            self.prepare(run, job, *parallelism, workers).await;
+                        if !is_last && let Some(later) = run.later.take() {
+                            run.next = Some(later);
                             finished.clear();
+                        } else if !is_last && let Some((parallelism, workers)) = rescales.next() {
+                            self.prepare(run, job, *parallelism, workers).await;
+                            if run.waits {
+                                run.later = run.next.take();
+                            } else {
+                                finished.clear();
+                            }
                         }
                         self.barrier(run).await;
                     }
@@ -385,6 +394,10 @@ pub(crate) struct Run {
     pub(crate) routing: Routing,
     /// The routing that the barrier under way carries.
     pub(crate) next: Option<Routing>,
+    /// One that is prepared, and that the next barrier is to carry.
+    pub(crate) later: Option<Routing>,
+    /// Whether barriers carry a routing only after another one that comes when it is prepared.
+    pub(crate) waits: bool,
 }
 
 #[derive(Clone, Copy)]

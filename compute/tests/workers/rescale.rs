@@ -16,9 +16,21 @@ const MANY: Events = Events {
 };
 
 async fn rescaled(query: &str, events: Events, parallelism: u32, changes: &[Change]) -> Rows {
+    changed(query, events, parallelism, changes, false).await
+}
+
+/// `waits`: between a change's preparation and its barrier comes another one.
+async fn changed(
+    query: &str,
+    events: Events,
+    parallelism: u32,
+    changes: &[Change],
+    waits: bool,
+) -> Rows {
     let job = Job::new(query, events, parallelism, 64);
     let mut cluster = Cluster::start(3, 1 << 16).await;
     let mut run = cluster.begin(1, &job).await;
+    run.waits = waits;
     let ran = cluster.run_rescaled(&mut run, &job, u64::MAX, changes);
     ran.await.expect("a run");
     let made = run.routing.version as usize;
@@ -51,4 +63,15 @@ async fn a_job_that_is_rescaled_on_the_way_gives_what_it_gives_undisturbed() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn barriers_before_its_own_do_not_concern_a_worker_that_is_made_ready() {
+    let (name, query) = QUERIES[0];
+    let expected = result(query, MANY, 1, 2, 1 << 20).await;
+    // The third worker has nothing in the second routing, and hears its barriers while it is made ready
+    // for the third.
+    let changes: &[Change] = &[(2, &[1, 2]), (3, &[1, 2]), (3, &[1, 2, 3])];
+    let rows = changed(query, MANY, 2, changes, true).await;
+    assert!(rows == expected, "{name} by {changes:?}");
 }
