@@ -27,6 +27,15 @@ impl Pace {
         }
     }
 
+    /// 0 of the generator's time was, or will be, at `wall_ms` of the clock.
+    pub(crate) fn since(wall_ms: i64, context: &SourceContext) -> Pace {
+        Pace {
+            ahead_ms: wall_ms,
+            context: context.clone(),
+            sleep: None,
+        }
+    }
+
     /// The generator's time.
     pub(crate) fn now_ms(&self) -> i64 {
         self.context.clock.wall_ms() - self.ahead_ms

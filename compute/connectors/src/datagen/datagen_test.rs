@@ -11,7 +11,7 @@ use engine::{
     source::{Source as _, SplitEvent},
 };
 use futures::{executor::block_on, future::BoxFuture};
-use proto::plan::{DatagenField, DatagenKind, DatagenSpec};
+use proto::plan::{DatagenField, DatagenKind, DatagenRate, DatagenSpec};
 
 use super::*;
 use crate::{
@@ -214,4 +214,128 @@ fn rows_come_at_their_rate() {
         assert_eq!(reader.lag_rows(), waiting);
     }
     assert_eq!(sizes, [1, 13, 11]);
+}
+
+#[test]
+fn zipf_columns_have_few_values_often() {
+    let spec = DatagenSpec {
+        number_of_rows: 10_000,
+        fields: vec![DatagenField {
+            name: "k".to_owned(),
+            kind: DatagenKind::Zipf as i32,
+            start: Some("-5".to_owned()),
+            end: Some("994".to_owned()),
+            exponent: 1.0,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let fields = fields("k INT");
+    let source = DatagenSource::new(&spec, &fields, &context(&Arc::default())).unwrap();
+    let found = lines(&fields, &read(&source, 1000, true).unwrap().batches);
+    let count = |k: i32| {
+        let line = format!(r#"+I {{"k":{k}}}"#);
+        found.iter().filter(|found| **found == line).count()
+    };
+    // The sum of 1 / n up to 1000 is 7.49: a 7.49th are the first, half as many the second.
+    assert!((1_200..1_470).contains(&count(-5)), "{}", count(-5));
+    assert!((570..770).contains(&count(-4)), "{}", count(-4));
+    assert_eq!((-5..=994).map(count).sum::<usize>(), 10_000);
+    let mut wrong = spec.clone();
+    wrong.fields[0].exponent = 0.0;
+    let error = DatagenSource::new(&wrong, &fields, &context(&Arc::default())).unwrap_err();
+    assert!(error.to_string().contains("exponent"), "{error}");
+}
+
+/// Rows that came at each look, where the reader is opened anew with its offset in between.
+fn looks(spec: &DatagenSpec, clock: &Arc<ManualClock>, times_ms: &[u64]) -> Vec<usize> {
+    let fields = fields("t TIMESTAMP(3)");
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut offset = None;
+    let look = |ms: &u64| {
+        clock.advance_ms(*ms);
+        let source = DatagenSource::new(spec, &fields, &context(clock)).unwrap();
+        let split = block_on(source.splits(1)).unwrap().remove(0);
+        let mut reader = source.open(&split, offset.as_deref()).unwrap();
+        let mut rows = 0;
+        while let Poll::Ready(Ok(SplitEvent::Batch(batch))) = reader.poll_next(&mut cx, 1000) {
+            rows += batch.num_rows();
+        }
+        offset = Some(reader.offset());
+        rows
+    };
+    times_ms.iter().map(look).collect()
+}
+
+#[test]
+fn rows_that_were_held_up_come_at_once_where_they_catch_up() {
+    let spec = DatagenSpec {
+        rows_per_second: 100,
+        number_of_rows: 1_000,
+        ..Default::default()
+    };
+    let created = || {
+        let clock = ManualClock::default();
+        clock.advance_ms(1_700_000_000_000);
+        Arc::new(clock)
+    };
+    assert_eq!(looks(&spec, &created(), &[0, 500, 2_000]), [1, 1, 1]);
+    let catches_up = DatagenSpec {
+        catch_up: true,
+        ..spec.clone()
+    };
+    assert_eq!(
+        looks(&catches_up, &created(), &[0, 500, 2_000]),
+        [1, 50, 200]
+    );
+    let schedule = DatagenSpec {
+        rates: vec![rate(100, 1_000), rate(200, 1_000)],
+        ..catches_up
+    };
+    let expected = [101, 200, 150];
+    assert_eq!(
+        looks(&schedule, &created(), &[1_000, 1_000, 1_250]),
+        expected
+    );
+}
+
+fn rate(rows_per_second: u64, duration_ms: u64) -> DatagenRate {
+    DatagenRate {
+        rows_per_second,
+        duration_ms,
+    }
+}
+
+#[test]
+fn what_catches_up_keeps_its_times_in_another_job() {
+    let spec = DatagenSpec {
+        rows_per_second: 100,
+        catch_up: true,
+        ..Default::default()
+    };
+    let fields = fields("t TIMESTAMP(3)");
+    let at = |created_ms: u64, offset: Option<&[u8]>| {
+        let clock = ManualClock::default();
+        clock.advance_ms(1_700_000_060_000);
+        let context = SourceContext {
+            base_time_ms: created_ms,
+            ..context(&Arc::new(clock))
+        };
+        let source = DatagenSource::new(&spec, &fields, &context).unwrap();
+        let split = block_on(source.splits(1)).unwrap().remove(0);
+        let mut reader = source.open(&split, offset).unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(Ok(SplitEvent::Batch(batch))) = reader.poll_next(&mut cx, 10) else {
+            panic!("rows are due");
+        };
+        (lines(&fields, &[batch]).remove(0), reader.offset())
+    };
+    let (first, offset) = at(1_700_000_000_000, None);
+    assert!(first.contains("22:13:20"), "{first}");
+    // A copy that is made a minute later goes on where the other one is.
+    let (eleventh, _) = at(1_700_000_060_000, Some(&offset));
+    assert!(eleventh.contains("22:13:20.1"), "{eleventh}");
+    // A job whose rows did not catch up has no times in its offsets: they go on from its creation.
+    let (from_old, _) = at(1_700_000_060_000, Some(&10_u64.to_le_bytes()));
+    assert!(from_old.contains("22:14:20"), "{from_old}");
 }

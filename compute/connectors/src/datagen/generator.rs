@@ -5,6 +5,7 @@ use proto::{
     types::{DataType, Field, LogicalType},
 };
 
+use super::zipf::Zipf;
 use crate::{
     column::{Column, Data},
     random::{self, Words, below},
@@ -40,6 +41,11 @@ enum Value {
     Integer {
         least: i128,
         most: i128,
+    },
+    /// The least number most often.
+    Zipf {
+        least: i128,
+        numbers: Zipf,
     },
     Float {
         least: f64,
@@ -78,6 +84,7 @@ impl Generator {
         let logical = &field.data_type.logical;
         let value = match spec.kind() {
             DatagenKind::Sequence => sequence(logical, spec),
+            DatagenKind::Zipf => zipf(logical, spec),
             DatagenKind::Random | DatagenKind::Unspecified => random_value(logical, spec),
         };
         Ok(Generator {
@@ -138,6 +145,34 @@ fn sequence(logical: &LogicalType, spec: &DatagenField) -> Result<Value, String>
         .map_err(|_| format!("the sequence's start `{start}` is not a number"))?;
     let step = 10_i128.pow(u32::from(scale));
     Ok(Value::Sequence { start, step })
+}
+
+fn zipf(logical: &LogicalType, spec: &DatagenField) -> Result<Value, String> {
+    let (lowest, highest) = match logical {
+        LogicalType::TinyInt => (i64::from(i8::MIN), i64::from(i8::MAX)),
+        LogicalType::SmallInt => (i64::from(i16::MIN), i64::from(i16::MAX)),
+        LogicalType::Int => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        LogicalType::BigInt => (i64::MIN, i64::MAX),
+        other => return Err(format!("{other} cannot be 'zipf', whole numbers can")),
+    };
+    let bound = |text: &Option<String>, name: &str| {
+        let text = text.as_ref();
+        let text = text.ok_or_else(|| format!("'zipf' needs its {name}"))?;
+        let number = text.parse().ok();
+        let number = number.filter(|number: &i64| (lowest..=highest).contains(number));
+        number.ok_or_else(|| format!("the {name} `{text}` is not a value of the column"))
+    };
+    let (least, most) = (bound(&spec.start, "min")?, bound(&spec.end, "max")?);
+    if least > most {
+        return Err("the lower bound is above the upper".to_owned());
+    }
+    if !(spec.exponent.is_finite() && spec.exponent > 0.0) {
+        return Err("the exponent must be above 0".to_owned());
+    }
+    Ok(Value::Zipf {
+        least: i128::from(least),
+        numbers: Zipf::new(most.abs_diff(least).saturating_add(1), spec.exponent),
+    })
 }
 
 fn random_value(logical: &LogicalType, spec: &DatagenField) -> Result<Value, String> {
@@ -255,6 +290,9 @@ impl Value {
                     column,
                     least + uniform(words, (most - least) as u128) as i128,
                 );
+            }
+            Value::Zipf { least, numbers } => {
+                return push_number(column, least + i128::from(numbers.draw(words)) - 1);
             }
             Value::Float { least, most } => {
                 let unit = (words.next() >> 11) as f64 / (1_u64 << 53) as f64;

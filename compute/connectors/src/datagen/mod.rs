@@ -2,8 +2,10 @@
 //! a replay gives the same rows.
 
 mod generator;
+mod rate;
 mod reader;
 mod source;
+mod zipf;
 
 pub(crate) use source::DatagenSource;
 

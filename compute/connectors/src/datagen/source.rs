@@ -11,7 +11,8 @@ use proto::{
 
 use super::{
     generator::{Generator, sequence_rows},
-    reader::DatagenReader,
+    rate::Rate,
+    reader::{DatagenReader, Place},
 };
 use crate::SourceContext;
 
@@ -19,8 +20,6 @@ use crate::SourceContext;
 const SPLITS: u64 = 8;
 /// Rows of a split that follow each other.
 pub(super) const BLOCK_ROWS: u64 = 1024;
-/// Time goes on by this rate where none is set.
-const DEFAULT_ROWS_PER_SECOND: u64 = 10_000;
 
 /// What all readers share.
 #[derive(Debug)]
@@ -29,30 +28,15 @@ pub(super) struct Table {
     pub(super) generators: Vec<Generator>,
     /// Rows in all.
     pub(super) rows: u64,
-    rows_per_second: u64,
-    base_time_ms: i64,
+    pub(super) rate: Rate,
+    /// Whether rows are due by the time of the job's creation, whatever holds them up meanwhile.
+    pub(super) catch_up: bool,
 }
 
 impl Table {
-    /// Milliseconds from the first row to this one.
-    pub(super) fn elapsed_ms(&self, row: u64) -> i64 {
-        let rate = match self.rows_per_second {
-            0 => DEFAULT_ROWS_PER_SECOND,
-            rate => rate,
-        };
-        (u128::from(row) * 1000 / u128::from(rate)) as i64
-    }
-
     /// Rows that are due after so many milliseconds.
     pub(super) fn due(&self, elapsed_ms: i64) -> u64 {
-        let elapsed = u128::from(elapsed_ms.max(0).unsigned_abs());
-        let due = elapsed * u128::from(self.rows_per_second) / 1000 + 1;
-        u64::try_from(due).map_or(self.rows, |due| due.min(self.rows))
-    }
-
-    /// The row's time.
-    pub(super) fn time_ms(&self, row: u64) -> i64 {
-        self.base_time_ms + self.elapsed_ms(row)
+        self.rate.due(elapsed_ms).min(self.rows)
     }
 }
 
@@ -95,8 +79,9 @@ impl DatagenSource {
                 fields: produced.to_vec(),
                 generators,
                 rows,
-                rows_per_second: spec.rows_per_second,
-                base_time_ms: context.base_time_ms as i64,
+                rate: Rate::new(spec)
+                    .map_err(|cause| SourceError::Unsupported(format!("datagen: {cause}")))?,
+                catch_up: spec.catch_up,
             }),
             context: context.clone(),
         })
@@ -104,9 +89,9 @@ impl DatagenSource {
 
     /// One split keeps the order and the rate; without a rate the rows are worth sharing out.
     fn split_count(&self) -> u64 {
-        match self.table.rows_per_second {
-            0 => (self.table.rows / (8 * BLOCK_ROWS)).clamp(1, SPLITS),
-            _ => 1,
+        match self.table.rate.is_paced() {
+            false => (self.table.rows / (8 * BLOCK_ROWS)).clamp(1, SPLITS),
+            true => 1,
         }
     }
 }
@@ -129,21 +114,28 @@ impl Source for DatagenSource {
             what: format!("split `{}`", split.id),
             cause: format!("its {what} is not one of a datagen table"),
         };
-        let number = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes);
+        let descriptor = split.descriptor.as_slice().try_into().ok();
         let count = self.split_count();
-        let index = number(&split.descriptor)
+        let index = descriptor
+            .map(u64::from_le_bytes)
             .filter(|index| *index < count)
             .ok_or_else(|| foreign("descriptor"))?;
-        let next = match offset {
-            Some(bytes) => number(bytes).ok_or_else(|| foreign("offset"))?,
-            None => index * BLOCK_ROWS,
+        let created_ms = self.context.base_time_ms as i64;
+        let place = match offset {
+            Some(bytes) => {
+                let place = Place::read(bytes, created_ms, &self.table);
+                place.ok_or_else(|| foreign("offset"))?
+            }
+            None => Place {
+                next: index * BLOCK_ROWS,
+                first_ms: created_ms,
+            },
         };
-        let paced = self.table.rows_per_second > 0;
-        let context = paced.then_some(&self.context);
+        let context = self.table.rate.is_paced().then_some(&self.context);
         Ok(Box::new(DatagenReader::new(
             self.table.clone(),
             count,
-            next,
+            place,
             context,
         )))
     }

@@ -1,20 +1,46 @@
-//! `datagen`: random or sequential values per column.
+//! `datagen`: random or sequential values per column. Option names and defaults are those of Flink's
+//! connector; `rate.schedule`, `rate.catch-up` and the kind `zipf` are ours:
+//!
+//! - `'rate.schedule' = '1000 for 30 s, 2000 for 30 s'`: rows per second, one rate after the other, and
+//!   again from the first;
+//! - `'rate.catch-up' = 'true'`: each row is due at a fixed time after the job's creation, and what could
+//!   not be made in time comes as fast as it can, as from a source that goes on whatever happens to the
+//!   job; else the rate is kept from wherever the job goes on;
+//! - `'fields.k.kind' = 'zipf'`: whole numbers from `min` to `max`, the n-th of them with a probability as
+//!   1 / n^`exponent` (1 if it is not given).
 
-use proto::plan::{DatagenField, DatagenKind, DatagenSpec};
+use proto::plan::{DatagenField, DatagenKind, DatagenRate, DatagenSpec};
 use proto::types::{Field, LogicalType};
 
 use super::Shape;
 use super::options::Options;
+use super::units;
 
 /// Length of generated STRING and BYTES.
 const TEXT_LENGTH: u32 = 100;
 /// Elements of generated collections.
 const COLLECTION_LENGTH: u32 = 3;
+/// Rates of a schedule: they are gone through for every row.
+const RATES_MAX: usize = 100;
+/// Exponent of a Zipf distribution.
+const EXPONENT: f64 = 1.0;
 
 pub(super) fn read(options: &mut Options, shape: &Shape) -> DatagenSpec {
     options.unsupported(&["scan.parallelism"]);
+    let rows_per_second = options.integer("rows-per-second", 10_000, 0);
+    let rates = rates(options);
+    let catch_up = options.boolean("rate.catch-up", false);
+    if catch_up && rates.is_empty() && rows_per_second == 0 {
+        options.fail(
+            "rate.catch-up",
+            "rows that come as fast as they can have nothing to catch up with",
+            "give 'rows-per-second' or 'rate.schedule'",
+        );
+    }
     DatagenSpec {
-        rows_per_second: options.integer("rows-per-second", 10_000, 0),
+        rows_per_second,
+        rates,
+        catch_up,
         number_of_rows: options.integer("number-of-rows", 0, 0),
         fields: shape
             .fields
@@ -24,12 +50,44 @@ pub(super) fn read(options: &mut Options, shape: &Shape) -> DatagenSpec {
     }
 }
 
+/// Rates that follow each other.
+fn rates(options: &mut Options) -> Vec<DatagenRate> {
+    let expected = format!(
+        "up to {RATES_MAX} rates with their durations, one of them above 0: '1000 for 30 s, 2000 for 1 min'"
+    );
+    let rates = options.parsed("rate.schedule", &expected, Vec::new(), |text| {
+        let rates: Vec<DatagenRate> = text.split(',').map(rate).collect::<Option<_>>()?;
+        let some = rates.iter().any(|rate| rate.rows_per_second > 0);
+        (some && rates.len() <= RATES_MAX).then_some(rates)
+    });
+    if !rates.is_empty() && options.has("rows-per-second") {
+        options.fail(
+            "rate.schedule",
+            "'rate.schedule' and 'rows-per-second' contradict each other",
+            "leave one of them out",
+        );
+    }
+    rates
+}
+
+/// `1000 for 30 s`.
+fn rate(text: &str) -> Option<DatagenRate> {
+    let (rate, duration) = text.split_once(" for ")?;
+    let duration_ms = units::duration_ms(duration)?;
+    let rate = DatagenRate {
+        rows_per_second: rate.trim().parse().ok()?,
+        duration_ms,
+    };
+    (duration_ms > 0).then_some(rate)
+}
+
 fn field(options: &mut Options, column: &Field) -> DatagenField {
     let prefix = format!("fields.{}", column.name);
     options.with_prefix(&prefix, |options| {
         let kinds = [
             ("random", DatagenKind::Random),
             ("sequence", DatagenKind::Sequence),
+            ("zipf", DatagenKind::Zipf),
         ];
         let kind = options.choice("kind", &kinds, DatagenKind::Random);
         let mut field = DatagenField {
@@ -42,6 +100,7 @@ fn field(options: &mut Options, column: &Field) -> DatagenField {
         };
         match kind {
             DatagenKind::Sequence => sequence(options, column, &mut field),
+            DatagenKind::Zipf => zipf(options, column, &mut field),
             _ => random(options, column, &mut field),
         }
         field
@@ -62,15 +121,48 @@ fn sequence(options: &mut Options, column: &Field, field: &mut DatagenField) {
         );
         return;
     }
-    for key in ["start", "end"] {
-        if !options.has(key) {
-            let message = format!("a sequence needs 'fields.{}.{key}'", column.name);
-            options.fail("kind", message, "give both 'start' and 'end'");
-        }
-    }
+    demand(options, column, "a sequence", ["start", "end"]);
     field.start = number(options, "start", logical);
     field.end = number(options, "end", logical);
     check_order(options, field, "start");
+}
+
+fn zipf(options: &mut Options, column: &Field, field: &mut DatagenField) {
+    let logical = &column.data_type.logical;
+    if !is_whole(logical) {
+        let message = format!("column `{}` of type {logical} cannot be zipf", column.name);
+        options.fail("kind", message, "whole numbers can");
+    }
+    demand(options, column, "a zipf column", ["min", "max"]);
+    field.start = number(options, "min", logical);
+    field.end = number(options, "max", logical);
+    check_order(options, field, "min");
+    field.exponent = options.parsed("exponent", "a number above 0", EXPONENT, |text| {
+        let exponent = text.parse().ok();
+        exponent.filter(|exponent: &f64| exponent.is_finite() && *exponent > 0.0)
+    });
+}
+
+fn is_whole(logical: &LogicalType) -> bool {
+    matches!(
+        logical,
+        LogicalType::TinyInt | LogicalType::SmallInt | LogicalType::Int | LogicalType::BigInt
+    )
+}
+
+/// Complains unless both bounds are given.
+fn demand(options: &mut Options, column: &Field, what: &str, keys: [&str; 2]) {
+    for key in keys {
+        if !options.has(key) {
+            let message = format!("{what} needs 'fields.{}.{key}'", column.name);
+            let [first, second] = keys;
+            options.fail(
+                "kind",
+                message,
+                &format!("give both '{first}' and '{second}'"),
+            );
+        }
+    }
 }
 
 fn random(options: &mut Options, column: &Field, field: &mut DatagenField) {

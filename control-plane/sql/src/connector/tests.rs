@@ -258,6 +258,72 @@ fn datagen() {
     );
 }
 
+#[test]
+fn rates_of_datagen() {
+    let with = |options: &str, expected: &str| {
+        check("a INT", &format!("connector=datagen & {options}"), expected);
+    };
+    with(
+        "rate.schedule=1000 for 30 s, 0 for 1 min & rate.catch-up=true",
+        "rates: [DatagenRate { rows_per_second: 1000, duration_ms: 30000 }, DatagenRate { rows_per_second: 0, duration_ms: 60000 }], catch_up: true",
+    );
+    with("rows-per-second=5 & rate.catch-up=true", "catch_up: true");
+    for wrong in [
+        "1000",
+        "0 for 1 s",
+        "1000 for 0 s",
+        "x for 1 s",
+        "",
+        "5 for 1 s,",
+    ] {
+        let options = format!("rate.schedule={wrong}");
+        with(&options, "expected up to 100 rates with their durations");
+    }
+    with(
+        "rate.schedule=1 for 1 s & rows-per-second=3",
+        "contradict each other",
+    );
+    with(
+        "rows-per-second=0 & rate.catch-up=true",
+        "have nothing to catch up with",
+    );
+}
+
+#[test]
+fn zipf_columns_of_datagen() {
+    let with = |columns: &str, options: &str, expected: &str| {
+        let options = format!("connector=datagen & fields.a.kind=zipf & {options}");
+        check(columns, &options, expected);
+    };
+    let bounds = "fields.a.min=0 & fields.a.max=99";
+    with(
+        "a INT",
+        bounds,
+        "kind: Zipf, start: Some(\"0\"), end: Some(\"99\"), length: 0, null_rate: 0.0, max_past_ms: 0, var_len: false, exponent: 1.0",
+    );
+    with(
+        "a BIGINT",
+        &format!("{bounds} & fields.a.exponent=0.99"),
+        "exponent: 0.99",
+    );
+    with(
+        "a INT",
+        "fields.a.min=0",
+        "a zipf column needs 'fields.a.max'",
+    );
+    with(
+        "a INT",
+        &format!("{bounds} & fields.a.exponent=0"),
+        "expected a number above 0",
+    );
+    with(
+        "a INT",
+        "fields.a.min=9 & fields.a.max=1",
+        "the wrong way round",
+    );
+    with("a STRING", bounds, "of type STRING cannot be zipf");
+}
+
 const NEXMARK: &str = "event_type INT; \
     person ROW<id BIGINT, name STRING, emailAddress STRING, creditCard STRING, city STRING, state STRING, dateTime TIMESTAMP(3), extra STRING>; \
     auction ROW<id BIGINT, itemName STRING, description STRING, initialBid BIGINT, reserve BIGINT, dateTime TIMESTAMP(3), expires TIMESTAMP(3), seller BIGINT, category BIGINT, extra STRING>; \
