@@ -56,7 +56,8 @@
 //! | `millstream.job.checkpoint.size` | job | bytes of log objects that the last one committed |
 //! | `millstream.job.state` | job, state | 1 for the state it is in |
 //! | `millstream.state.{shards, tail, files, files.level0, flushed, compactions}` | | of a state node: shards; bytes in memory and in files; what the open shards did |
-//! | `millstream.object_store.requests` | operation | of a state node |
+//! | `millstream.state.pages.{cached, fetched}` | | pages that reads of the open shards found in the page cache, and made from files |
+//! | `millstream.object_store.{requests, bytes}` | operation | of a state node; bytes are those written and read |
 //! | `millstream.runtime.{busy, threads}` | | seconds at work; threads |
 //! | `process.cpu.time`, `process.memory.usage` | cpu.mode | of the process |
 

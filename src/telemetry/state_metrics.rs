@@ -52,12 +52,27 @@ pub fn observe_state_node(node: StateNode) {
         text,
         |stats| stats.compactions,
     );
+    let text =
+        "Pages that reads of the shards that are open found in the page cache, since they were.";
+    gauge(&meter, &look, "pages.cached", "{page}", text, |stats| {
+        stats.cached_pages
+    });
+    let text = "Pages that reads of the shards that are open made from files, since they were.";
+    gauge(&meter, &look, "pages.fetched", "{page}", text, |stats| {
+        stats.fetched_pages
+    });
+    observe_store(&meter, look);
+}
+
+/// What it asks of the object store.
+fn observe_store(meter: &Meter, look: Look) {
+    let requests = look.clone();
     meter
         .u64_observable_counter("millstream.object_store.requests")
         .with_unit("{request}")
         .with_description("Requests of this state node to the object store.")
         .with_callback(move |observer| {
-            let requests = look.stats().requests;
+            let requests = requests.stats().requests;
             for (operation, count) in [
                 ("put", requests.puts),
                 ("get", requests.gets),
@@ -65,6 +80,17 @@ pub fn observe_state_node(node: StateNode) {
                 ("list", requests.lists),
             ] {
                 observer.observe(count, &[KeyValue::new("operation", operation)]);
+            }
+        })
+        .build();
+    meter
+        .u64_observable_counter("millstream.object_store.bytes")
+        .with_unit("By")
+        .with_description("Bytes that this state node wrote to the object store and read from it.")
+        .with_callback(move |observer| {
+            let requests = look.stats().requests;
+            for (operation, bytes) in [("put", requests.put_bytes), ("get", requests.got_bytes)] {
+                observer.observe(bytes, &[KeyValue::new("operation", operation)]);
             }
         })
         .build();

@@ -42,6 +42,8 @@ pub(crate) struct Counts {
     gets: AtomicU64,
     deletes: AtomicU64,
     lists: AtomicU64,
+    put_bytes: AtomicU64,
+    got_bytes: AtomicU64,
 }
 
 impl Counts {
@@ -55,9 +57,19 @@ impl Counts {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn put(&self, bytes: usize) {
+        self.put_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn got(&self, bytes: u64) {
+        self.got_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// As they are now.
     pub(crate) fn read(&self) -> StoreRequests {
         StoreRequests {
+            put_bytes: self.put_bytes.load(Ordering::Relaxed),
+            got_bytes: self.got_bytes.load(Ordering::Relaxed),
             puts: self.puts.load(Ordering::Relaxed),
             gets: self.gets.load(Ordering::Relaxed),
             deletes: self.deletes.load(Ordering::Relaxed),
@@ -77,6 +89,10 @@ pub struct StoreRequests {
     pub deletes: u64,
     /// Lists begun.
     pub lists: u64,
+    /// Bytes sent to be written, each time that they were.
+    pub put_bytes: u64,
+    /// Bytes of what was asked for and is there, whether or not all of it was read.
+    pub got_bytes: u64,
 }
 
 impl WatchedStore {
@@ -163,6 +179,7 @@ struct Upload {
 impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         self.store.counts.one_more(Kind::Put);
+        self.store.counts.put(data.content_length());
         let (store, put) = (self.store.clone(), self.upload.put_part(data));
         async move { store.watch(Kind::Put, put).await }.boxed()
     }
@@ -199,6 +216,7 @@ impl ObjectStore for WatchedStore {
         options: PutOptions,
     ) -> Result<PutResult> {
         self.counts.one_more(Kind::Put);
+        self.counts.put(payload.content_length());
         let put = self.store().put_opts(location, payload, options);
         self.watch(Kind::Put, put).await
     }
@@ -217,8 +235,12 @@ impl ObjectStore for WatchedStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.counts.one_more(Kind::Get);
+        let head = options.head;
         let get = self.store().get_opts(location, options);
         let mut got = self.watch(Kind::Get, get).await?;
+        if !head {
+            self.counts.got(got.range.end - got.range.start);
+        }
         got.payload = match got.payload {
             GetResultPayload::Stream(pieces) => {
                 GetResultPayload::Stream(self.watch_each(Kind::Get, pieces))
@@ -231,7 +253,10 @@ impl ObjectStore for WatchedStore {
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.counts.one_more(Kind::Get);
         let get = self.store().get_ranges(location, ranges);
-        self.watch(Kind::Get, get).await
+        let got = self.watch(Kind::Get, get).await?;
+        self.counts
+            .got(got.iter().map(|part| part.len() as u64).sum());
+        Ok(got)
     }
 
     fn delete_stream(
@@ -436,5 +461,41 @@ mod tests {
             assert!(matches!(missing, Err(Error::NotFound { .. })));
         }
         assert_eq!(bed.reported(), None);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn requests_and_their_bytes_are_counted() {
+        let bed = Bed::new().await;
+        let path = Path::from("b");
+        bed.store
+            .put(&path, "0123456789".into())
+            .await
+            .expect("put");
+        let mut upload = bed
+            .store
+            .put_multipart(&Path::from("c"))
+            .await
+            .expect("begun");
+        upload.put_part("abc".into()).await.expect("a part");
+        upload.complete().await.expect("complete");
+        bed.store.head(&path).await.expect("its length");
+        bed.store
+            .get(&path)
+            .await
+            .expect("there")
+            .bytes()
+            .await
+            .expect("bytes");
+        bed.store.get_range(&path, 2..5).await.expect("a range");
+        bed.store
+            .get_ranges(&path, &[0..1, 8..10])
+            .await
+            .expect("ranges");
+        bed.store.delete(&path).await.expect("deleted");
+        let requests = bed.store.counts().read();
+        assert_eq!(requests.put_bytes, 13);
+        assert_eq!(requests.got_bytes, 10 + 3 + 3);
+        // A write, and an upload's begin, part and end.
+        assert_eq!((requests.puts, requests.deletes), (4, 1));
+        assert_eq!(requests.gets, 4);
     }
 }

@@ -25,6 +25,10 @@ pub struct NodeStats {
     pub compactions: u64,
     /// Pages rewritten.
     pub rewritten_pages: u64,
+    /// Pages that reads found in the page cache.
+    pub cached_pages: u64,
+    /// Pages that reads had to make from files.
+    pub fetched_pages: u64,
     /// Bytes of all files that reads may look into.
     pub file_bytes: u64,
     /// Flushed files that await compaction.
@@ -40,6 +44,8 @@ impl NodeStats {
         self.flushed_bytes += pages.flushed_bytes;
         self.compactions += pages.compactions;
         self.rewritten_pages += pages.rewritten_pages;
+        self.cached_pages += pages.cached_pages;
+        self.fetched_pages += pages.fetched_pages;
         self.file_bytes += pages.file_bytes;
         self.l0_files += pages.l0_files;
     }
