@@ -1,35 +1,18 @@
-//! Workloads with figures, one JSON object per run. `nexmark` runs the `millstream` binary as a user
-//! would and knows nothing of its insides; `state` drives the state path alone.
+//! The command line of the load tests; what they do is the library's.
 
-mod figures;
-mod nexmark;
-mod place;
-mod report;
-mod server;
-mod state;
+use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
+use loadtest::Arguments;
 
-/// Load tests of Millstream; each prints one JSON object.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(subcommand)]
-    workload: Workload,
-}
-
-#[derive(Subcommand)]
-enum Workload {
-    /// A query of the Nexmark benchmark over its generator into a `blackhole` sink, with
-    /// exactly-once checkpoints.
-    Nexmark(nexmark::Options),
-    /// Changed rows through the state path: freeze, stage, epoch log, commit, flush, compaction.
-    State(state::Options),
-}
-
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().workload {
-        Workload::Nexmark(options) => nexmark::run(&options),
-        Workload::State(options) => state::run(&options),
+fn main() -> anyhow::Result<ExitCode> {
+    let outcome = loadtest::run(&Arguments::parse())?;
+    println!("{}", outcome.text);
+    for missed in &outcome.missed {
+        eprintln!("missed: {missed}");
     }
+    Ok(match outcome.failed {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
 }

@@ -15,6 +15,7 @@ use crate::{
     place::{Place, PlaceArgs},
     report::{JobReport, RunReport},
     server::Server,
+    set_up,
 };
 
 const DDL: &str = include_str!("../nexmark/ddl.sql");
@@ -90,8 +91,8 @@ struct Figures {
     object_store_requests: BTreeMap<String, u64>,
 }
 
-/// Runs the query and prints its figures.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+/// Runs the query; its figures.
+pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
     let folder = tempfile::tempdir().context("failed to make a folder for the script")?;
     let place = Place::make(&options.place, &format!("nexmark-{}-", options.query))?;
     let store = place.as_ref().map(Place::url);
@@ -110,15 +111,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     );
     let store = store.unwrap_or_else(|| "memory".to_owned());
     let figures = figures(options, store, &report, &report.jobs[0]);
-    println!("{}", serde_json::to_string(&figures)?);
-    Ok(())
+    Ok(serde_json::to_string(&figures)?)
 }
 
 /// The script by `millstream run`.
 fn run_in_memory(options: &Options, folder: &Path) -> anyhow::Result<RunReport> {
     let (script, report) = (folder.join("query.sql"), folder.join("report.json"));
     fs::write(&script, sql(options)?).context("failed to write the script")?;
-    let binary = binary(options)?;
+    let binary = set_up::binary(options.binary.as_deref())?;
     let mut command = Command::new(&binary);
     command.arg("run").arg(&script).arg("--report").arg(&report);
     command.args(["--parallelism", &options.parallelism.to_string()]);
@@ -148,7 +148,8 @@ fn run_durably(options: &Options, store: &str, folder: &Path) -> anyhow::Result<
         options.checkpoint_interval,
         sql(options)?
     );
-    Server::start(&binary(options)?, store, folder)?.run(&script)
+    let binary = set_up::binary(options.binary.as_deref())?;
+    Server::start(&binary, store, folder, &[])?.run(&script)
 }
 
 fn figures(options: &Options, store: String, run: &RunReport, job: &JobReport) -> Figures {
@@ -191,18 +192,4 @@ fn sql(options: &Options) -> anyhow::Result<String> {
     let ddl = DDL.replace("{WITH}", &source);
     let query = query.replace("{WITH}", "'connector' = 'blackhole'");
     Ok(format!("{ddl}\n{query}"))
-}
-
-fn binary(options: &Options) -> anyhow::Result<PathBuf> {
-    if let Some(binary) = &options.binary {
-        return Ok(binary.clone());
-    }
-    let own = std::env::current_exe().context("failed to find this program")?;
-    let beside = own.parent().unwrap_or(Path::new(".")).join("millstream");
-    ensure!(
-        beside.exists(),
-        "{} is not there; build it or name it by --binary",
-        beside.display()
-    );
-    Ok(beside)
 }

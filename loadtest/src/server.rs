@@ -1,7 +1,6 @@
 //! `millstream dev` as a process of its own, asked over REST as its users ask it.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -9,48 +8,27 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::json;
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
 use tokio::time::Instant;
-use ureq::Agent;
 
 use crate::{
+    client::{Client, PAUSE},
     figures,
     report::{JobReport, RunReport},
+    scrape,
 };
 
-/// How long it may take to start, and to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// How long it may take to start.
+const START_MAX: Duration = Duration::from_secs(60);
 /// How long a job may run.
 const JOB_MAX: Duration = Duration::from_secs(3600);
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// A running server; killed when dropped.
 pub(crate) struct Server {
     process: Child,
     log: PathBuf,
-    url: String,
-    token: String,
-    agent: Agent,
-}
-
-#[derive(Deserialize)]
-struct Statements {
-    results: Vec<StatementResult>,
-}
-
-#[derive(Deserialize)]
-struct StatementResult {
-    job: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Job {
-    state: String,
-    generation: u64,
-    error: Option<String>,
+    pub(crate) client: Client,
 }
 
 #[derive(Deserialize)]
@@ -60,31 +38,22 @@ struct Checkpoints {
     p99_ms: f64,
 }
 
-#[derive(Deserialize)]
-struct Metrics {
-    operators: Vec<Operator>,
-}
-
-#[derive(Deserialize)]
-struct Operator {
-    description: String,
-    tasks: Vec<Task>,
-}
-
-#[derive(Deserialize)]
-struct Task {
-    rows_in: u64,
-}
-
 impl Server {
-    /// Starts it over the store and waits until it is up. `folder` takes what it prints.
+    /// Starts it over the store, with these arguments more, and waits until it is up. `folder` takes
+    /// what it prints.
     ///
     /// # Errors
     /// When it does not come up; what it printed.
-    pub(crate) fn start(binary: &Path, store: &str, folder: &Path) -> anyhow::Result<Server> {
+    pub(crate) fn start(
+        binary: &Path,
+        store: &str,
+        folder: &Path,
+        more: &[String],
+    ) -> anyhow::Result<Server> {
         let log = folder.join("stderr");
         let process = Command::new(binary)
             .args(["dev", "--listen", "127.0.0.1:0", "--store", store])
+            .args(more)
             // It draws one and prints it.
             .env_remove("MILLSTREAM_TOKEN")
             .stdin(Stdio::null())
@@ -92,18 +61,12 @@ impl Server {
             .stderr(File::create(&log)?)
             .spawn()
             .with_context(|| format!("failed to run {}", binary.display()))?;
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .timeout_global(Some(ANSWER_MAX));
         let mut server = Server {
             process,
             log,
-            url: String::new(),
-            token: String::new(),
-            agent: config.build().into(),
+            client: Client::new(String::new(), String::new()),
         };
-        let deadline = Instant::now() + ANSWER_MAX;
+        let deadline = Instant::now() + START_MAX;
         while !server.introduced()? {
             let ended = server.process.try_wait()?;
             ensure!(ended.is_none(), "the server ended: {}", server.printed());
@@ -120,18 +83,13 @@ impl Server {
     /// When it is refused, fails, or does not end in an hour.
     pub(crate) fn run(&self, script: &str) -> anyhow::Result<RunReport> {
         let started = Instant::now();
-        let response = self
-            .agent
-            .post(format!("{}/v1/statements", self.url))
-            .header("Authorization", format!("Bearer {}", self.token))
-            .header("Content-Type", "application/json")
-            .send(json!({ "sql": script }).to_string());
-        let statements: Statements = read(response)?;
-        let mut jobs = statements.results.into_iter().filter_map(|one| one.job);
-        let (Some(id), None) = (jobs.next(), jobs.next()) else {
-            bail!("expected one job");
-        };
-        self.until_finished(&id, started + JOB_MAX)?;
+        let id = self.client.execute(script)?;
+        self.client.until(&id, "FINISHED", JOB_MAX, |job| {
+            // Figures of a run that began again are no figures.
+            let cause = job.error.clone().unwrap_or_default();
+            ensure!(job.generation <= 1, "the job failed: {cause}");
+            Ok(job.state == "FINISHED")
+        })?;
         // Before anything else is asked, which costs as well.
         let process = self.process.id().to_string();
         let cpu_seconds = figures::cpu_seconds(&process);
@@ -140,56 +98,40 @@ impl Server {
             jobs: vec![self.report(&id)?],
             wall_seconds,
             cpu_seconds,
-            peak_rss_bytes: figures::peak_rss_bytes(&process),
+            peak_rss_bytes: self.peak_rss_bytes(),
         })
     }
 
-    fn until_finished(&self, id: &str, deadline: Instant) -> anyhow::Result<()> {
-        loop {
-            let job: Job = self.get(&format!("/v1/jobs/{id}"))?;
-            let cause = job.error.unwrap_or_default();
-            // Figures of a run that began again are no figures.
-            ensure!(job.generation <= 1, "the job failed: {cause}");
-            match job.state.as_str() {
-                "FINISHED" => return Ok(()),
-                "FAILED" | "CANCELED" => bail!("the job has ended as {}: {cause}", job.state),
-                _ => ensure!(Instant::now() < deadline, "the job does not end"),
-            }
-            thread::sleep(PAUSE);
-        }
+    /// User and system time so far.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        figures::cpu_seconds(&self.process.id().to_string())
+    }
+
+    /// The most memory that it has had.
+    pub(crate) fn peak_rss_bytes(&self) -> u64 {
+        figures::peak_rss_bytes(&self.process.id().to_string())
+    }
+
+    /// Fails if it has ended: what it printed.
+    pub(crate) fn check_up(&mut self) -> anyhow::Result<()> {
+        let ended = self.process.try_wait()?;
+        ensure!(ended.is_none(), "the server ended: {}", self.printed());
+        Ok(())
     }
 
     fn report(&self, id: &str) -> anyhow::Result<JobReport> {
-        let checkpoints: Checkpoints = self.get(&format!("/v1/jobs/{id}/checkpoints"))?;
-        let metrics: Metrics = self.get(&format!("/v1/jobs/{id}/metrics"))?;
-        let operators = metrics.operators.iter();
-        let sinks = operators.filter(|operator| operator.description.starts_with("Sink("));
-        let tasks = sinks.flat_map(|sink| &sink.tasks);
+        let checkpoints: Checkpoints = self.client.get(&format!("/v1/jobs/{id}/checkpoints"))?;
+        let operators = self.client.operators(id)?;
+        let sinks = operators.iter();
+        let sinks = sinks.filter(|operator| operator.description.starts_with("Sink("));
+        let metrics = self.client.metrics()?;
         Ok(JobReport {
-            output_rows: tasks.map(|task| task.rows_in).sum(),
+            output_rows: sinks.map(|sink| sink.sum(|task| task.rows_in)).sum(),
             checkpoints: checkpoints.count,
             checkpoint_ms_p50: checkpoints.p50_ms,
             checkpoint_ms_p99: checkpoints.p99_ms,
-            object_store_requests: self.requests()?,
+            object_store_requests: scrape::by_operation(&metrics, scrape::REQUESTS),
         })
-    }
-
-    /// Requests to the object store by kind, of all that the server does for jobs' state.
-    fn requests(&self) -> anyhow::Result<BTreeMap<String, u64>> {
-        let request = self.agent.get(format!("{}/metrics", self.url));
-        let response = request
-            .header("Authorization", format!("Bearer {}", self.token))
-            .call();
-        let text = response?.body_mut().read_to_string()?;
-        Ok(requests(&text))
-    }
-
-    fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let request = self.agent.get(format!("{}{path}", self.url));
-        let response = request
-            .header("Authorization", format!("Bearer {}", self.token))
-            .call();
-        read(response).with_context(|| format!("failed to get {path}"))
     }
 
     /// Whether it has said where it is and what it asks clients for.
@@ -197,7 +139,7 @@ impl Server {
         let Some((url, token)) = introduction(&fs::read_to_string(&self.log)?) else {
             return Ok(false);
         };
-        (self.url, self.token) = (url, token);
+        self.client = Client::new(url, token);
         Ok(true)
     }
 
@@ -214,15 +156,6 @@ impl Drop for Server {
     }
 }
 
-fn read<T: DeserializeOwned>(
-    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-) -> anyhow::Result<T> {
-    let mut response = response.context("the server does not answer")?;
-    let text = response.body_mut().read_to_string()?;
-    ensure!(response.status().is_success(), "{text}");
-    serde_json::from_str(&text).with_context(|| format!("cannot read {text}"))
-}
-
 /// Address and token out of what a server prints, once it has printed all of both.
 fn introduction(log: &str) -> Option<(String, String)> {
     let word = |name: &str| {
@@ -237,19 +170,6 @@ fn introduction(log: &str) -> Option<(String, String)> {
     Some((url.strip_suffix("/v1")?.to_owned(), token))
 }
 
-/// The series of the metric that counts requests, by operation.
-fn requests(metrics: &str) -> BTreeMap<String, u64> {
-    let series = metrics.lines().filter_map(|line| {
-        let rest = line.strip_prefix("millstream_object_store_requests_total{")?;
-        let (labels, value) = rest.split_once("} ")?;
-        let (_, operation) = labels.split_once("operation=\"")?;
-        let operation = operation.split('"').next()?;
-        let value = value.split_whitespace().next()?.parse::<f64>().ok()?;
-        Some((operation.to_owned(), value as u64))
-    });
-    series.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,14 +182,5 @@ mod tests {
         assert_eq!(introduction(log), Some(known));
         let cut = log.find("metrics").expect("it is there");
         assert_eq!(introduction(&log[..cut]), None);
-    }
-
-    #[test]
-    fn requests_are_read_from_metrics() {
-        let metrics = "# TYPE x counter\n\
-            millstream_object_store_requests_total{operation=\"put\",a=\"b\"} 12\n\
-            millstream_object_store_requests_total{operation=\"get\"} 3\nother 4\n";
-        let expected = [("get".to_owned(), 3), ("put".to_owned(), 12)];
-        assert_eq!(requests(metrics), BTreeMap::from(expected));
     }
 }

@@ -237,8 +237,8 @@ impl Load<'_> {
     }
 }
 
-/// Runs the state path and prints its figures.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+/// Runs the state path; its figures.
+pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
     let least = IDENTITY_BYTES + 8;
     ensure!(
         options.row_bytes >= least,
@@ -256,10 +256,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         .build()?;
     let store = FaultStore::new(Arc::new(LocalFileSystem::new_with_prefix(folder)?));
     let report = threads.block_on(drive(options, store, folder))?;
-    let out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(out, &report)?;
-    println!();
-    Ok(())
+    Ok(serde_json::to_string_pretty(&report)?)
 }
 
 async fn drive(

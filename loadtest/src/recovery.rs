@@ -1,0 +1,168 @@
+//! `recovery`: a worker is killed under load. Its key groups run on, on those that are left, from the
+//! last checkpoint; what was put out after that comes again, and counts for nothing here.
+//!
+//! A pause is from the last row of a key group before the kill to the first one after it that has
+//! something new in it (`gaps`); so it includes that the death is noticed, the roll-back, up to a
+//! checkpoint interval of rows that are read again, and the first reads of state that is nowhere in
+//! memory. When the death was noticed, which is when the job is seen to be no longer what it was, is told
+//! beside it.
+
+use std::{thread, time::Duration};
+
+use anyhow::ensure;
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    client::PAUSE,
+    clock::wall_ms,
+    gaps::{self, Spread},
+    keyed::{Keyed, KeyedOptions},
+    listen::Row,
+    target::{Target, outcome},
+    workload::Outcome,
+};
+
+/// A pause of a key group after detection is at most this.
+pub(crate) const PAUSE_TARGET_MS: f64 = 1_000.0;
+/// Pauses at all sizes of state are within this factor of each other.
+pub(crate) const FLAT_TARGET: f64 = 1.5;
+/// How long it may take until rows come in time again.
+const CATCH_UP_MAX: Duration = Duration::from_secs(300);
+
+/// A run of `recovery`.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    keyed: KeyedOptions,
+}
+
+/// When things were seen, in ms since 1970.
+struct Times {
+    begun_ms: i64,
+    killed_ms: i64,
+    /// It ran again.
+    running_ms: i64,
+    ended_ms: i64,
+}
+
+/// Runs it for each size of state.
+pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
+    let (mut runs, mut targets, mut pauses) = (Vec::new(), Vec::new(), Vec::new());
+    for state_bytes in &options.keyed.state_bytes {
+        let (figures, pause) = run_one(&options.keyed, *state_bytes)?;
+        let what =
+            format!("longest pause after the death is noticed, ms, state of {state_bytes} bytes");
+        targets.push(Target::at_most(what, PAUSE_TARGET_MS, pause));
+        runs.push(figures);
+        pauses.extend(pause);
+    }
+    targets.extend(flat(&pauses));
+    let figures = json!({ "workload": "recovery", "runs": runs });
+    Ok(outcome(figures, &targets, options.keyed.set_up.check))
+}
+
+/// That pauses do not depend on the size of state, if there are several.
+pub(crate) fn flat(pauses: &[f64]) -> Option<Target> {
+    let most = pauses.iter().copied().reduce(f64::max)?;
+    let least = pauses.iter().copied().reduce(f64::min)?;
+    let what = "longest by shortest of the pauses at all sizes of state";
+    (pauses.len() > 1).then(|| Target::at_most(what, FLAT_TARGET, Some(most / least.max(1.0))))
+}
+
+/// Figures, and the pause that counts.
+fn run_one(options: &KeyedOptions, state_bytes: u64) -> anyhow::Result<(Value, Option<f64>)> {
+    let mut keyed = Keyed::start(options, state_bytes)?;
+    let time = options.time();
+    keyed.cluster.printed.record();
+    let begun_ms = wall_ms();
+    keyed.pass(time)?;
+
+    let generation = keyed.cluster.client.job(&keyed.job)?.generation;
+    let victim = keyed.cluster.workers.len() - 1;
+    let killed_ms = wall_ms();
+    keyed.cluster.workers[victim].kill()?;
+    keyed.cluster.workers[victim].reap()?;
+    let (noticed_ms, running_ms) = until_restarted(&keyed, generation)?;
+    keyed.until_in_time(CATCH_UP_MAX)?;
+    keyed.pass(time)?;
+    let times = Times {
+        begun_ms,
+        killed_ms,
+        running_ms,
+        ended_ms: wall_ms(),
+    };
+    let rows = keyed.cluster.printed.take();
+    let (measured, worst) = pauses(&rows, &keyed, &times, u16::try_from(victim)?);
+    let noticed_after = noticed_ms - killed_ms;
+    let figures = json!({
+        "keyed": keyed.figures()?,
+        "noticed_after_ms": noticed_after,
+        "running_after_ms": running_ms - killed_ms,
+        "measured": measured,
+    });
+    Ok((
+        figures,
+        worst.map(|pause| pause.max_ms - noticed_after as f64),
+    ))
+}
+
+/// When the job was no longer what it was, and when it ran again, as who asks sees it.
+fn until_restarted(keyed: &Keyed, generation: u64) -> anyhow::Result<(i64, i64)> {
+    let deadline = Instant::now() + CATCH_UP_MAX;
+    let mut noticed_ms = None;
+    loop {
+        let job = keyed.cluster.client.job(&keyed.job)?;
+        let now_ms = wall_ms();
+        if job.generation > generation || job.state != "RUNNING" {
+            noticed_ms.get_or_insert(now_ms);
+        }
+        if let Some(noticed_ms) = noticed_ms
+            && job.generation > generation
+            && job.state == "RUNNING"
+        {
+            return Ok((noticed_ms, now_ms));
+        }
+        let late = Instant::now() >= deadline;
+        ensure!(!late, "the job does not run again: {job:?}");
+        thread::sleep(PAUSE / 10);
+    }
+}
+
+/// Pauses of the dead worker's key groups and of the others, and how late rows were; the spread of the
+/// longer pauses.
+fn pauses(rows: &[Row], keyed: &Keyed, times: &Times, victim: u16) -> (Value, Option<Spread>) {
+    let (killed_ms, ended_ms) = (times.killed_ms, times.ended_ms);
+    let until_ms = times.running_ms + gaps::AFTER_MS;
+    let owners = gaps::owners(rows, killed_ms);
+    let was_dead = |group: &u16| {
+        owners
+            .get(group)
+            .is_some_and(|owner| owner.worker == victim)
+    };
+    let after = gaps::longest(rows, (killed_ms, until_ms, ended_ms));
+    let of = |dead: bool| {
+        let groups = after.iter().filter(|(group, _)| was_dead(group) == dead);
+        Spread::of(groups.map(|(_, gap_ms)| *gap_ms as f64))
+    };
+    let (of_dead, of_others) = (of(true), of(false));
+    let before = gaps::lateness(rows, keyed.due, times.begun_ms, killed_ms);
+    let bound_ms = before.map_or(0.0, |late| (2.0 * late.p99_ms).max(late.p99_ms + 100.0));
+    let taken_over = |row: &&Row| was_dead(&row.group) && row.owner.worker != victim;
+    let first = rows
+        .iter()
+        .filter(|row| row.at_ms >= killed_ms)
+        .find(taken_over);
+    let figures = json!({
+        "pauses_of_dead_workers_key_groups": of_dead,
+        "pauses_of_other_key_groups": of_others,
+        "gaps_before": gaps::usual(rows, (killed_ms, until_ms)),
+        "late_before": before,
+        "late_after": gaps::lateness(rows, keyed.due, killed_ms, ended_ms),
+        "caught_up_after_ms": gaps::caught_up(rows, keyed.due, (killed_ms, ended_ms), bound_ms),
+        "first_output_of_dead_workers_key_groups_after_ms": first.map(|row| row.at_ms - killed_ms),
+    });
+    let both = [of_dead, of_others].into_iter().flatten();
+    (figures, both.max_by(|a, b| a.max_ms.total_cmp(&b.max_ms)))
+}
