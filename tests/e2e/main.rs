@@ -5,6 +5,7 @@ mod client;
 mod cluster;
 mod conformance;
 mod durable;
+mod figures;
 mod files;
 mod fsck;
 mod nexmark;
