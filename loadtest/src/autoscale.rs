@@ -471,7 +471,7 @@ mod tests {
     #[test]
     fn rows_are_due_by_the_rates() {
         let options = options(&["--cycles", "1", "--seconds", "10"]);
-        let due = |seconds| due(&options, 100, seconds * 1_000);
+        let due = |seconds: i64| due(&options, 100, seconds * 1_000);
         assert_eq!(
             [0, 5, 10, 15, 20, 30].map(due),
             [0, 500, 1_000, 2_000, 3_000, 4_000]
