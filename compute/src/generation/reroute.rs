@@ -33,6 +33,13 @@ pub(super) struct Next {
     new_publishers: Vec<OpenPublisher>,
 }
 
+impl Next {
+    /// Its number.
+    pub(super) fn routing(&self) -> u32 {
+        self.deployment.routing
+    }
+}
+
 impl RunningGeneration {
     /// Makes ready for another routing. Nothing that runs changes before the barrier that carries it.
     pub(crate) async fn prepare(&mut self, mut next: Deployment) -> Result<(), BuildError> {

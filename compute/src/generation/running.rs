@@ -311,8 +311,10 @@ impl RunningGeneration {
                 tracing::debug!(epoch = %barrier.epoch, %error, "a task did not take the barrier");
             }
         }
-        // One that nothing of the generation is placed on hears barriers until it is told to stop.
-        let takes_part = self.next.is_some() || !self.tasks.is_empty();
+        // One that nothing of the generation is placed on hears barriers until it is told to stop, and
+        // one that is to get its first tasks those of the routing before.
+        let has_come = |next: &Next| next.routing() <= barrier.routing;
+        let takes_part = self.next.as_ref().is_some_and(has_come) || !self.tasks.is_empty();
         if barrier.routing > self.deployment.routing && takes_part {
             self.change_routing(barrier);
         }
