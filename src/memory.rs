@@ -1,6 +1,6 @@
 //! How much memory a process may use, and what for.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZero, sync::Arc};
 
 use crate::scratch::ScratchPlan;
 use anyhow::bail;
@@ -44,6 +44,29 @@ impl MemoryArgs {
             None => Ok(()),
         }
     }
+}
+
+/// The argument that gives each of so many processes of this machine its part of `given`, or of what
+/// there is: together they take no more, however many of them run.
+///
+/// # Errors
+/// When that is too little.
+pub(crate) fn part_for_each(
+    given: Option<u64>,
+    processes: NonZero<u32>,
+) -> anyhow::Result<[String; 2]> {
+    let all = given.unwrap_or_else(available);
+    let part = all / u64::from(processes.get());
+    if given.is_some() && part < BYTES_MIN {
+        let (each, least) = (part >> 20, BYTES_MIN >> 20);
+        bail!(
+            "--workers-memory leaves {each}MiB for each of {processes} workers, and a worker needs at \
+             least {least}MiB: give more, or fewer --workers-max"
+        );
+    }
+    // A machine that is so small is for trying things out.
+    let part = part.max(BYTES_MIN) >> 20;
+    Ok(["--memory".to_owned(), format!("{part}MiB")])
 }
 
 /// Memory by purpose, in bytes. The rest is for what is on its way: batches, deltas, requests.
@@ -134,7 +157,7 @@ fn available() -> u64 {
 }
 
 /// Why a text is no amount of memory.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SizeError {
     NoNumber,
     Unit(String),
@@ -157,6 +180,7 @@ impl fmt::Display for SizeError {
 
 impl std::error::Error for SizeError {}
 
+/// Reads an amount of memory that a process can do with.
 pub(crate) fn size(text: &str) -> Result<u64, SizeError> {
     let text = text.trim();
     let end = text
@@ -199,6 +223,25 @@ mod tests {
         assert_eq!(size("1.5GiB"), Err(SizeError::Unit(".5GiB".to_owned())));
         assert_eq!(size("100MiB"), Err(SizeError::TooSmall));
         assert_eq!(size("99999999999999999TB"), Err(SizeError::TooLarge));
+    }
+
+    #[test]
+    fn processes_of_one_machine_share_its_memory() {
+        let processes = |count| NonZero::new(count).expect("some");
+        let given = Some(4 << 30);
+        for (count, part) in [(1, "4096MiB"), (3, "1365MiB"), (16, "256MiB")] {
+            let argument = part_for_each(given, processes(count)).expect("enough");
+            assert_eq!(argument, ["--memory".to_owned(), part.to_owned()]);
+            let bytes = size(&argument[1]).expect("a process takes it");
+            assert!(bytes * u64::from(count) <= 4 << 30);
+        }
+        let error = part_for_each(given, processes(17)).expect_err("too little");
+        let error = error.to_string();
+        assert!(error.contains("240MiB for each of 17"), "{error}");
+        let all = part_for_each(None, processes(1)).expect("what there is");
+        assert_eq!(size(&all[1]), Ok(available() >> 20 << 20));
+        let small = part_for_each(None, processes(u32::MAX)).expect("it is tried");
+        assert_eq!(small[1], "256MiB");
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub(crate) const EXCHANGE_CONNECT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) const EXCHANGE_CONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long a command may wait to be taken by the worker of the same process.
 pub(crate) const COMMAND_TAKEN: Duration = Duration::from_secs(3);
+/// News of records and sinks that are kept while there is no leader; further ones are not told.
+pub(crate) const EVENTS_HELD_MAX: usize = 256;
 /// How long tasks may take to stop before the process counts as hung.
 pub(crate) const TASKS_STOP: Duration = Duration::from_secs(20);
 /// Pause between two reports of what is measured.

@@ -129,9 +129,15 @@ pub const STATE_NODE_RETURN: Duration = Duration::from_millis(500);
 /// Longer than they may take to notice that the old one is silent, and to find the new one.
 pub const STATE_NODE_CONNECT: Duration = Duration::from_secs(6);
 
-/// How long a new leader waits for workers to connect to it before it gives them work: else the
-/// first one would get all of it.
-pub const WORKERS_CONNECT: Duration = Duration::from_millis(500);
+/// How long a new leader waits for workers to connect to it, and after the first one for others, before
+/// it gives them work: else the first one would get all of it.
+pub const WORKERS_CONNECT: Duration = Duration::from_secs(1);
+
+/// How long a worker may take to tell what it runs.
+pub(crate) const WORKER_TELLS: Duration = Duration::from_secs(3);
+
+/// Jobs of which a worker may run tasks.
+pub(crate) const WORKER_PARTS_MAX: usize = 4096;
 
 /// How long it is tried to bind a cluster to its store. Less than a state node waits to be greeted.
 pub const BIND_PATIENCE: Duration = Duration::from_secs(1);

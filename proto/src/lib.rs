@@ -10,6 +10,7 @@ pub mod inventory;
 pub mod log;
 pub mod plan;
 pub mod policy;
+pub mod running;
 pub mod state;
 pub mod state_control;
 pub mod transfer;

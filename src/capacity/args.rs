@@ -8,7 +8,11 @@ use control_plane::capacity::{CapacityConfig, CapacityProvider};
 use coordinator::capacity::CapacityPolicy;
 
 use super::{command::CommandProvider, process::ProcessProvider, webhook::WebhookProvider};
-use crate::{run::duration_ms, serve::given_secret};
+use crate::{
+    memory::{part_for_each, size},
+    run::duration_ms,
+    serve::given_secret,
+};
 
 /// Variable that may hold what a webhook is shown.
 const WEBHOOK_TOKEN: &str = "MILLSTREAM_CAPACITY_TOKEN";
@@ -45,6 +49,10 @@ pub(crate) struct CapacityArgs {
     /// Workers at most.
     #[arg(long, value_name = "N", default_value = "8", requires = "capacity")]
     workers_max: NonZero<u32>,
+    /// Memory for all workers of --capacity-process together: each is given an equal part, as if there
+    /// were --workers-max of them [default: 80 % of what the control group or the machine has].
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "capacity_process")]
+    workers_memory: Option<u64>,
     /// How long fewer workers must be enough before any is let go.
     #[arg(long, value_name = "DURATION", default_value = "1min", value_parser = duration_ms, requires = "capacity")]
     workers_removal_delay: u64,
@@ -79,7 +87,7 @@ impl CapacityArgs {
                     worker.nodes
                 );
             }
-            Arc::new(ProcessProvider::new(worker))
+            Arc::new(ProcessProvider::new(self.with_memory(worker)?))
         } else if let Some(program) = &self.capacity_command {
             Arc::new(CommandProvider::new(program.clone()))
         } else if let Some(url) = &self.capacity_webhook {
@@ -91,6 +99,13 @@ impl CapacityArgs {
         };
         let policy = self.policy()?;
         Ok(Some(CapacityConfig { policy, provider }))
+    }
+
+    /// A worker of this machine, with its part of the memory.
+    fn with_memory(&self, mut worker: WorkerCommandLine) -> anyhow::Result<WorkerCommandLine> {
+        let memory = part_for_each(self.workers_memory, self.workers_max)?;
+        worker.arguments.extend(memory);
+        Ok(worker)
     }
 
     fn policy(&self) -> anyhow::Result<CapacityPolicy> {
@@ -166,6 +181,40 @@ mod tests {
         check(&["--worker-slots", "2"], 1, "required");
         check(&["--capacity-webhook", "nowhere"], 1, "no URL");
         check(&["--capacity-webhook", "ftp://x"], 1, "http");
+    }
+
+    #[test]
+    fn each_worker_has_its_part_of_the_memory() {
+        let line = |words: &[&str]| {
+            let words = ["x", "--capacity-process"].iter().chain(words);
+            Line::try_parse_from(words).map_err(|error| error.to_string())
+        };
+        let arguments = |words: &[&str]| {
+            let worker = WorkerCommandLine {
+                program: "worker".into(),
+                arguments: vec!["worker".to_owned()],
+                nodes: 1,
+            };
+            let worker = line(words)?.capacity.with_memory(worker);
+            worker
+                .map(|worker| worker.arguments.join(" "))
+                .map_err(|error| error.to_string())
+        };
+        let four = ["--workers-memory", "4GiB", "--workers-max", "4"];
+        assert_eq!(arguments(&four), Ok("worker --memory 1024MiB".to_owned()));
+        let default = arguments(&[]).expect("what there is");
+        assert!(default.starts_with("worker --memory "), "{default}");
+        let check = |words: &[&str], expected: &str| {
+            let error = arguments(words).expect_err("refused");
+            assert!(error.contains(expected), "{error}");
+        };
+        check(&["--workers-memory", "1GiB"], "128MiB for each of 8");
+        check(&["--workers-memory", "lots"], "a number and a unit");
+        let other = ["x", "--capacity-command", "y", "--workers-memory", "4GiB"];
+        let error = Line::try_parse_from(other)
+            .expect_err("of no use")
+            .to_string();
+        assert!(error.contains("--capacity-process"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `millstream worker`: runs tasks, keeps nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     process::ExitCode,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -190,10 +190,14 @@ impl KnownRoutes {
 }
 
 impl OwnersListener for KnownRoutes {
-    fn begin(&self) {
-        for job in std::mem::take(&mut *self.lock()).into_keys() {
-            self.routes.remove(job);
-        }
+    fn begin(&self, running: &BTreeSet<JobId>) {
+        self.lock().retain(|job, _| {
+            let stays = running.contains(job);
+            if !stays {
+                self.routes.remove(*job);
+            }
+            stays
+        });
     }
 
     fn change(&self, job: JobId, owners: Option<JobOwners>) {

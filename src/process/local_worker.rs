@@ -55,12 +55,15 @@ async fn tell(
     news: mpsc::Sender<WorkerNews>,
 ) {
     let id = WorkerId(0);
-    let joined = WorkerNews::Joined(control_plane::workers::Worker {
-        id,
-        address: String::new(),
-        since_ms,
-        link: Arc::new(Link::new(worker)),
-    });
+    let joined = WorkerNews::Joined(
+        control_plane::workers::Worker {
+            id,
+            address: String::new(),
+            since_ms,
+            link: Arc::new(Link::new(worker)),
+        },
+        Vec::new(),
+    );
     if news.send(joined).await.is_err() {
         return;
     }

@@ -1,12 +1,13 @@
 //! From one stream to the next.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use control_stream::{
-    DialConfig, DialError, Dialer, JobOwners, Purpose, Put, Session, WorkerHears, WorkerSays,
+    DialConfig, DialError, Dialer, FormerId, JobOwners, Purpose, Put, Session, WorkerHears,
+    WorkerSays,
 };
 use proto::{
-    control::{JobMetrics, Retry, WorkerEvent, WorkerEventKind},
+    control::{JobMetrics, Retry, WorkerCommand, WorkerEvent, WorkerEventKind},
     types::{JobId, TaskId},
 };
 use rpc::Channel;
@@ -28,8 +29,8 @@ pub struct AgentConfig {
 
 /// Is told who serves jobs' state.
 pub trait OwnersListener: Send + Sync {
-    /// A stream begins: nothing that was said before holds.
-    fn begin(&self);
+    /// A stream begins: nothing that was said before holds, but of the jobs that run on.
+    fn begin(&self, running: &BTreeSet<JobId>);
 
     /// Who serves the job's state from now on; `None`: the job is gone.
     fn change(&self, job: JobId, owners: Option<JobOwners>);
@@ -98,21 +99,30 @@ impl Agent {
     /// When it cannot go on.
     pub async fn run(mut self, worker: WorkerConfig) -> Result<(), AgentError> {
         let mut before = None;
+        let mut former: Option<FormerId> = None;
         let mut leave = self.config.leave.clone();
         loop {
+            let runs = before.is_some();
+            self.dialer.set_former(former.filter(|_| runs));
             let mut stream = tokio::select! {
                 stream = self.find(&mut before) => stream?,
                 // Nobody is there who could give its tasks to others.
                 () = asked(&mut leave) => return Ok(()),
             };
-            if let Some(before) = before.take()
-                && !Tasks::stop(before).await
-            {
-                return Err(AgentError::Hangs);
-            }
-            tracing::info!("a leader of the control plane has taken this worker");
-            self.config.owners.begin();
-            let mut tasks = Tasks::start(&worker);
+            let id = stream.welcome.id;
+            let is_kept = former.is_some_and(|former| former.id == id);
+            former = Some(FormerId {
+                id,
+                leadership: stream.welcome.leadership,
+            });
+            tracing::info!(
+                is_kept,
+                "a leader of the control plane has taken this worker"
+            );
+            let mut tasks = match before.take() {
+                Some(tasks) if is_kept => self.begin_running(&stream, tasks).await,
+                other => self.begin_empty(&stream, other, &worker).await?,
+            };
             self.figures.send_replace(tasks.figures());
             self.leader.send_replace(Some(stream.leader.clone()));
             let left = self.serve(&mut stream, &mut tasks).await;
@@ -122,6 +132,43 @@ impl Agent {
             }
             before = Some(tasks);
         }
+    }
+
+    /// Begins a stream with nothing: what runs is stopped. The leader need not wait for that.
+    async fn begin_empty(
+        &self,
+        stream: &Stream,
+        before: Option<Tasks>,
+        worker: &WorkerConfig,
+    ) -> Result<Tasks, AgentError> {
+        stream.say(WorkerSays::Told);
+        if let Some(before) = before
+            && !Tasks::stop(before).await
+        {
+            return Err(AgentError::Hangs);
+        }
+        self.config.owners.begin(&BTreeSet::new());
+        Ok(Tasks::start(worker))
+    }
+
+    /// Begins a stream with what runs, and tells what that is. A part that is too large to be told is
+    /// stopped, and no other.
+    async fn begin_running(&self, stream: &Stream, mut tasks: Tasks) -> Tasks {
+        let parts = tasks.parts();
+        let running = parts.iter().map(|part| part.job).collect();
+        self.config.owners.begin(&running);
+        for part in parts {
+            let job = part.job;
+            if let Put::TooLarge(bytes) = stream.say_bounded(WorkerSays::Runs(Box::new(part))) {
+                tracing::warn!(%job, bytes, "what runs of a job is too much to be told: it stops");
+                tasks.command(WorkerCommand::Stop { job }).await;
+            }
+        }
+        stream.say(WorkerSays::Told);
+        for event in tasks.take_held() {
+            say(stream, event);
+        }
+        tasks
     }
 
     /// A stream to whoever leads. Tasks of the last one run on meanwhile, as long as the lease lasts.
@@ -136,8 +183,8 @@ impl Agent {
             };
             tokio::select! {
                 stream = &mut dial => return Ok(stream?),
-                // Nobody is there to hear it; the next leader begins anew.
-                _ = tasks.event() => {}
+                // Nobody is there to hear it; the next leader is told what has become of it.
+                event = tasks.event() => tasks.hold(event),
                 () = contact.lost(lease) => {
                     tracing::warn!(?lease, "no node of the control plane was heard: tasks stop");
                     let stopped = match before.take() {

@@ -1,22 +1,26 @@
-//! The worker that one stream commands.
+//! The worker that streams command, and what the next leader must know of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
     control::{JobMetrics, WorkerCommand, WorkerEvent, WorkerEventKind},
+    running::{JobPart, RunningJobs},
     types::JobId,
 };
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     Figures, Worker, WorkerConfig, WorkerHandle,
-    caps::{COMMAND_TAKEN, TASKS_STOP},
+    caps::{COMMAND_TAKEN, EVENTS_HELD_MAX, TASKS_STOP},
 };
 
-/// A worker, its events, and what was said of its figures.
+/// A worker, its events, what it runs, and what was said of its figures.
 pub(super) struct Tasks {
     worker: WorkerHandle,
     events: mpsc::Receiver<WorkerEvent>,
+    running: RunningJobs,
+    /// What happened while nobody was there to hear it, and is no part of what it runs.
+    held: Vec<WorkerEvent>,
     measured: BTreeSet<JobId>,
 }
 
@@ -26,6 +30,8 @@ impl Tasks {
         Tasks {
             worker,
             events,
+            running: RunningJobs::default(),
+            held: Vec::new(),
             measured: BTreeSet::new(),
         }
     }
@@ -35,7 +41,8 @@ impl Tasks {
     }
 
     /// Hands a command over; `false`: the worker hangs.
-    pub(super) async fn command(&self, command: WorkerCommand) -> bool {
+    pub(super) async fn command(&mut self, command: WorkerCommand) -> bool {
+        self.running.heard(&command);
         let taken = timeout(COMMAND_TAKEN, self.worker.send(command)).await;
         taken == Ok(true)
     }
@@ -43,9 +50,33 @@ impl Tasks {
     /// The next event; never, after the last. May be dropped and called again.
     pub(super) async fn event(&mut self) -> WorkerEvent {
         match self.events.recv().await {
-            Some(event) => event,
+            Some(event) => {
+                self.running.said(&event);
+                event
+            }
             None => std::future::pending().await,
         }
+    }
+
+    /// What it runs.
+    pub(super) fn parts(&self) -> Vec<JobPart> {
+        self.running.parts().cloned().collect()
+    }
+
+    /// Keeps for the next leader what that would miss else.
+    pub(super) fn hold(&mut self, event: WorkerEvent) {
+        let is_news = matches!(
+            event.kind,
+            WorkerEventKind::DeadLetters(_) | WorkerEventKind::SinkTroubled { .. }
+        );
+        if is_news && self.held.len() < EVENTS_HELD_MAX {
+            self.held.push(event);
+        }
+    }
+
+    /// What was kept.
+    pub(super) fn take_held(&mut self) -> Vec<WorkerEvent> {
+        std::mem::take(&mut self.held)
     }
 
     /// Figures of all jobs; of one that has gone since the last call, none.

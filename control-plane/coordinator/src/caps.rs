@@ -10,6 +10,10 @@ pub const CHECKPOINT_HISTORY_LEN: usize = 1024;
 /// How long workers may take to make ready for another routing before it is given up.
 pub const PREPARE_DEADLINE_US: u64 = 30_000_000;
 
+/// How long a new leader waits for all workers of a job that runs, before it starts the job anew.
+/// Longer than they may take to notice that the old leader is silent, and to find the new one.
+pub const ADOPTION_PATIENCE_US: u64 = 6_000_000;
+
 /// Tasks per fragment at most; the plan's key groups are the other bound.
 pub const PARALLELISM_MAX: u32 = 1024;
 

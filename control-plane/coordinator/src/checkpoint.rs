@@ -37,6 +37,17 @@ impl EpochLine {
         epoch
     }
 
+    /// The number that is used up next; before the first use, the generation's first epoch.
+    pub(crate) fn next(&self) -> Epoch {
+        self.next
+    }
+
+    /// `last` is the highest number that anybody has heard of. One that nobody has heard of stands for
+    /// nothing, whoever may have used it up.
+    pub(crate) fn go_on_after(&mut self, last: Epoch) {
+        self.next = self.next.max(last.next());
+    }
+
     /// `epoch` is committed.
     pub(crate) fn commit(&mut self, epoch: Epoch) {
         self.committed = self.committed.max(epoch);

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt};
 use proto::{
     control::{SourceSplits, TaskSpec, WorkerEventKind},
     log::LogObject,
+    running::JobPart,
     types::{Epoch, Generation, SinkId, WorkerId},
 };
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,15 @@ use crate::place::{Parallelism, Routing};
 pub enum Event {
     /// The user wants the job to run.
     Submitted,
+    /// It was running when this leader began to lead: whether that runs on, workers tell.
+    TakenOver,
+    /// A worker has come, and has told what it runs of the job.
+    Told {
+        /// Who.
+        worker: WorkerId,
+        /// What; `None`: nothing.
+        part: Option<Box<JobPart>>,
+    },
     /// The user wants it to end.
     CancelRequested,
     /// The user wants it to end with a last checkpoint. With `drain`, its sources end first.

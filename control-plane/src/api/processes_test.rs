@@ -117,12 +117,15 @@ async fn workers_are_listed_with_the_tasks_they_have() {
     assert_eq!(none, json!({"workers": []}));
     server.execute(&format!("{TABLE} SELECT a FROM t")).await;
     for (id, address) in [(7, "10.0.0.7:7900"), (9, "")] {
-        let joined = WorkerNews::Joined(Worker {
-            id: WorkerId(id),
-            address: address.to_owned(),
-            since_ms: 1_700_000_000_000 + id,
-            link: Arc::new(SilentLink),
-        });
+        let joined = WorkerNews::Joined(
+            Worker {
+                id: WorkerId(id),
+                address: address.to_owned(),
+                since_ms: 1_700_000_000_000 + id,
+                link: Arc::new(SilentLink),
+            },
+            Vec::new(),
+        );
         server
             .workers
             .send(joined)

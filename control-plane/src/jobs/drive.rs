@@ -13,7 +13,7 @@ use coordinator::{
 };
 use proto::{
     control::{WorkerEvent, WorkerEventKind},
-    types::{JobId, WorkerId},
+    types::{Generation, JobId, WorkerId},
 };
 use state_client::StateControl;
 use tokio::{
@@ -64,6 +64,8 @@ pub struct Driver {
     pub(super) scaling: Scaling,
     /// Until when workers may come before jobs are told of them.
     pub(super) gathering: Option<Instant>,
+    /// How long the first worker is alone at most, before others count as missing.
+    pub(super) grace: Duration,
     /// When jobs want a tick.
     pub(super) wakes: BTreeMap<JobId, u64>,
     pub(super) wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -97,6 +99,7 @@ impl Jobs {
             traces: JobTraces::default(),
             scaling: Scaling::default(),
             gathering: None,
+            grace: Duration::ZERO,
             wakes: BTreeMap::new(),
             wall_ms: tiers.wall_ms,
             seed: tiers.seed,
@@ -108,13 +111,15 @@ impl Jobs {
 
 impl Driver {
     /// Takes over the jobs that the metadata knows, before any other is accepted: those that have
-    /// not ended start again from their last checkpoint. They wait `grace` for workers to come, so
-    /// that the first one does not get all of their tasks.
+    /// not ended run on, where workers tell that they do, or else start again from their last
+    /// checkpoint. They wait `grace` for workers to come, so that the first one does not get all of
+    /// their tasks; without it there are no workers that could run any.
     ///
     /// # Errors
     /// When the metadata cannot be read.
     pub async fn recover(&mut self, grace: Duration) -> Result<(), MetadataError> {
         self.gathering = (!grace.is_zero()).then(|| Instant::now() + grace);
+        self.grace = grace;
         let records = look(&*self.metadata, |state| {
             state.jobs.values().cloned().collect::<Vec<JobRecord>>()
         });
@@ -127,6 +132,12 @@ impl Driver {
                 continue;
             }
             self.adopt(&record, None);
+            let may_run = record.generation > Generation::default() && !grace.is_zero();
+            let begins = if may_run {
+                Event::TakenOver
+            } else {
+                Event::Submitted
+            };
             match (&record.outcome, &record.desired) {
                 (Some(_), _) if record.has_files => self.in_flight.drop_state(record.id),
                 (Some(_), _) => {}
@@ -137,9 +148,9 @@ impl Driver {
                     self.say_abandoned(record.id);
                     self.handle(record.id, Event::CancelRequested);
                 }
-                (None, Desired::Run) => self.handle(record.id, Event::Submitted),
+                (None, Desired::Run) => self.handle(record.id, begins),
                 (None, Desired::Stop(stop)) => {
-                    self.handle(record.id, Event::Submitted);
+                    self.handle(record.id, begins);
                     self.handle(record.id, Event::StopRequested { drain: stop.drain });
                 }
             }
@@ -458,7 +469,9 @@ impl Driver {
             .map(|(job, _)| *job)
             .collect();
         for job in due {
-            self.handle(job, Event::Tick);
+            if let Some(entry) = self.table.get(job) {
+                self.handle_noting(&entry, Event::Tick);
+            }
         }
     }
 

@@ -160,12 +160,15 @@ fn news(
 ) -> mpsc::Receiver<WorkerNews> {
     let (news, receiver) = mpsc::channel(64);
     tokio::spawn(async move {
-        let joined = WorkerNews::Joined(crate::workers::Worker {
-            id: WorkerId(1),
-            address: String::new(),
-            since_ms: 0,
-            link: Arc::new(Link(link)),
-        });
+        let joined = WorkerNews::Joined(
+            crate::workers::Worker {
+                id: WorkerId(1),
+                address: String::new(),
+                since_ms: 0,
+                link: Arc::new(Link(link)),
+            },
+            Vec::new(),
+        );
         let _ = news.send(joined).await;
         while let Some(event) = events.recv().await {
             let _ = news.send(WorkerNews::Event(WorkerId(1), event)).await;

@@ -1,9 +1,17 @@
 //! Workers that come, that want to leave and that are gone: what jobs are told of them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use coordinator::{Event, JobState};
-use proto::types::WorkerId;
+use proto::{
+    control::WorkerCommand,
+    running::JobPart,
+    types::{JobId, WorkerId},
+};
+use tokio::time::Instant;
 
 use super::{Driver, ExceptionRecord, JobEntry};
 use crate::workers::WorkerNews;
@@ -12,9 +20,12 @@ impl Driver {
     pub(super) fn on_news(&mut self, news: WorkerNews) {
         match news {
             WorkerNews::Event(worker, event) => return self.on_worker_event(worker, event),
-            WorkerNews::Joined(worker) => {
-                tracing::info!(worker = %worker.id, address = worker.address, "a worker is there");
+            WorkerNews::Joined(worker, parts) => {
+                let (id, running) = (worker.id, parts.len());
+                tracing::info!(worker = %id, address = worker.address, running, "a worker is there");
                 self.workers.insert(worker);
+                self.gather();
+                self.tell_parts(id, parts);
             }
             WorkerNews::Leaving(worker) => {
                 tracing::info!(%worker, "a worker wants to leave");
@@ -32,7 +43,34 @@ impl Driver {
         self.tell_workers();
     }
 
-    /// Workers as jobs may know them.
+    /// Others may be as near as the first worker, though not all find the old leader silent at the same
+    /// moment: jobs that are to run on wait for them.
+    fn gather(&mut self) {
+        let is_first = self.workers.ids().len() == 1;
+        let entries = self.table.list();
+        if is_first && entries.iter().any(|entry| entry.core().is_adopting()) {
+            self.gathering = Some(Instant::now() + 2 * self.grace);
+        }
+    }
+
+    /// Tells jobs what a worker runs of them. What is no job's any more it is to stop.
+    fn tell_parts(&mut self, worker: WorkerId, parts: Vec<JobPart>) {
+        let parts = parts.into_iter().map(|part| (part.job, Box::new(part)));
+        let mut parts: BTreeMap<JobId, Box<JobPart>> = parts.collect();
+        for entry in self.table.list() {
+            let part = parts.remove(&entry.id);
+            if part.is_some() || entry.core().is_adopting() {
+                self.handle_noting(&entry, Event::Told { worker, part });
+            }
+        }
+        for job in parts.into_keys() {
+            if let Some(worker) = self.workers.get(worker) {
+                worker.link.send(WorkerCommand::Stop { job });
+            }
+        }
+    }
+
+    /// Workers as jobs may know them that have none yet.
     pub(super) fn workers_known(&self) -> BTreeSet<WorkerId> {
         match self.gathering {
             Some(_) => BTreeSet::new(),
@@ -40,13 +78,22 @@ impl Driver {
         }
     }
 
-    /// Tells a job who is there; that it lost tasks by it is one of its exceptions.
-    fn handle_workers(&mut self, entry: &Arc<JobEntry>, ids: BTreeSet<WorkerId>) {
+    /// Workers as a job may know them: as long as others come, those that it has.
+    fn workers_known_to(&self, entry: &JobEntry) -> BTreeSet<WorkerId> {
+        let ids = self.workers.ids();
+        match self.gathering {
+            Some(_) => ids.intersection(entry.core().deployed()).copied().collect(),
+            None => ids,
+        }
+    }
+
+    /// Has a job handle an event; that it lost tasks by it is one of its exceptions.
+    pub(super) fn handle_noting(&mut self, entry: &Arc<JobEntry>, event: Event) {
         let (before, generation) = {
             let core = entry.core();
             (core.state(), core.generation())
         };
-        self.handle(entry.id, Event::Workers(ids));
+        self.handle(entry.id, event);
         let (now, error) = {
             let core = entry.core();
             (core.state(), core.last_error().map(str::to_owned))
@@ -65,10 +112,10 @@ impl Driver {
     }
 
     pub(super) fn tell_workers(&mut self) {
-        let ids = self.workers_known();
         for entry in self.table.list() {
             if !entry.core().state().is_terminal() {
-                self.handle_workers(&entry, ids.clone());
+                let ids = self.workers_known_to(&entry);
+                self.handle_noting(&entry, Event::Workers(ids));
             }
         }
     }

@@ -166,15 +166,18 @@ async fn work(mut inbox: mpsc::Receiver<WorkerCommand>, news: mpsc::Sender<Worke
 async fn start(capacity: Option<CapacityConfig>, metadata: &LocalMetadata) -> Jobs {
     let (news, workers) = mpsc::channel(64);
     let (commands, inbox) = mpsc::channel(64);
-    let joined = WorkerNews::Joined(Worker {
-        id: WorkerId(1),
-        address: String::new(),
-        since_ms: 0,
-        link: Arc::new(Link {
-            commands,
-            began: Instant::now(),
-        }),
-    });
+    let joined = WorkerNews::Joined(
+        Worker {
+            id: WorkerId(1),
+            address: String::new(),
+            since_ms: 0,
+            link: Arc::new(Link {
+                commands,
+                began: Instant::now(),
+            }),
+        },
+        Vec::new(),
+    );
     news.send(joined).await.expect("room");
     tokio::spawn(work(inbox, news));
     let (jobs, mut driver) = Jobs::new(Tiers {

@@ -1,14 +1,16 @@
 //! All that runs while a process leads, and ends with its leadership.
 
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use axum::Router;
+use control_stream::{FormerId, Hello};
 use coordinator::meta::{Answer, Change, TransferEnd};
 use proto::control::JobOptions;
 use sql::{PlanOptions, error::SqlError};
@@ -25,6 +27,9 @@ use crate::{
     state_tier::StateTier,
     workers::WorkerNews,
 };
+
+/// What every reader of JSON can read of a number.
+const LEADERSHIP_BITS: u64 = (1 << 53) - 1;
 
 /// What a leader is started with.
 #[derive(Clone)]
@@ -79,8 +84,8 @@ pub(crate) enum StoreRefused {
     Later(String),
 }
 
-/// A leadership. Dropping it ends its loops; jobs go on at their workers until another leader
-/// begins their next generations.
+/// A leadership. Dropping it ends its loops; jobs go on at their workers, and another leader takes them
+/// over.
 pub struct Leading {
     /// The cluster's name among all others.
     pub cluster_id: String,
@@ -94,6 +99,10 @@ pub struct Leading {
     pub workers: mpsc::Sender<WorkerNews>,
     /// What clients are answered.
     pub app: Router,
+    /// Tells it from every other.
+    pub(crate) leadership: u64,
+    /// Names that workers have kept from older leaderships.
+    kept_ids: Mutex<BTreeSet<u64>>,
     metadata: Arc<dyn Metadata>,
     /// Varies the numbers of proposals.
     requests: AtomicU64,
@@ -148,10 +157,34 @@ impl Leading {
             statements,
             tier,
             workers,
+            leadership: seed & LEADERSHIP_BITS,
+            kept_ids: Mutex::default(),
             metadata,
             requests: AtomicU64::new(seed.rotate_left(16)),
             loops,
         })
+    }
+
+    /// What a process is called on its stream. A worker keeps the name that an older leadership gave it,
+    /// once: on another stream to this one it is another worker.
+    pub(crate) fn id_of(&self, hello: &Hello) -> u64 {
+        let Some(FormerId { id, leadership }) = hello.former else {
+            return hello.id;
+        };
+        match leadership != self.leadership && !self.kept_ids().contains(&id) {
+            true => id,
+            false => hello.id,
+        }
+    }
+
+    /// A worker has told what it runs by this name. `false`: another stream has done so before.
+    pub(crate) fn keep_id(&self, hello: &Hello, id: u64) -> bool {
+        id == hello.id || self.kept_ids().insert(id)
+    }
+
+    fn kept_ids(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        // Nothing panics while it is held.
+        self.kept_ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Binds the cluster to the store that a state node has, if it is bound to none.

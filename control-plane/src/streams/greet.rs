@@ -29,6 +29,8 @@ pub(super) enum Greeted {
 /// A stream that was greeted.
 pub(super) struct Stream {
     pub(super) hello: Hello,
+    /// What the process is called on it.
+    pub(super) id: u64,
     pub(super) leading: Arc<Leading>,
     pub(super) outbox: Outbox,
     /// When it was greeted, in ms since 1970.
@@ -70,11 +72,15 @@ pub(super) async fn greet(
         return Ok(not(&Hear::Refused { why, retry }));
     }
     let (outbox, replies) = outbox();
+    let id = leading.id_of(&hello);
     outbox.put(&Hear::<()>::Welcome(Welcome {
         cluster_id: leading.cluster_id.clone(),
+        id,
+        leadership: leading.leadership,
     }));
     let stream = Stream {
         hello,
+        id,
         leading,
         outbox,
         since_ms: (config.wall_ms)(),

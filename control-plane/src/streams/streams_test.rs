@@ -3,16 +3,18 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use control_stream::{
-    Answer, DialConfig, DialError, Dialer, Hello, NodeHears, NodeSays, Purpose, Question, Say,
-    Session, StreamTiming, VERSION, WorkerHears, WorkerSays, encode,
+    Answer, DialConfig, DialError, Dialer, FormerId, Hello, NodeHears, NodeSays, Purpose, Question,
+    Say, Session, StreamTiming, VERSION, WorkerHears, WorkerSays, encode,
 };
+use coordinator::JobState;
 use futures::{StreamExt as _, stream};
 use proto::{
-    control::{Deployment, ExchangeMap, JobOptions, WorkerCommand},
+    control::{Deployment, ExchangeMap, JobOptions, WorkerCommand, WorkerEvent, WorkerEventKind},
     plan::{
         CollectSpec, ConnectorSpec, Fragment, Node, Plan, RowType, Sink, connector_spec::Connector,
         node::Operator,
     },
+    running::RunningJobs,
     state_control::StateOrder,
     types::{Epoch, Generation, JobId, ShardId, StateNodeId, WorkerId},
 };
@@ -92,19 +94,23 @@ async fn node() -> Plane {
 }
 
 async fn leading() -> Arc<Leading> {
+    leading_over(LocalMetadata::default(), Duration::ZERO, 7).await
+}
+
+async fn leading_over(metadata: LocalMetadata, grace: Duration, seed: u64) -> Arc<Leading> {
     let config = LeaderConfig {
-        metadata: Arc::new(LocalMetadata::default()),
+        metadata: Arc::new(metadata),
         membership: Arc::new(Alone::new(String::new())),
         wall_ms: Arc::new(|| 5),
         plan: PlanOptions::default(),
         defaults: JobOptions::default(),
         token: Token::new("secret-token"),
         cluster_id: "c1".to_owned(),
-        workers_grace: Duration::ZERO,
+        workers_grace: grace,
         queries: Arc::new(crate::api::NoStateQueries),
         capacity: None,
     };
-    Arc::new(Leading::start(config, 7).await.expect("it leads"))
+    Arc::new(Leading::start(config, seed).await.expect("it leads"))
 }
 
 /// A node that leads.
@@ -127,8 +133,15 @@ fn config(node: &Plane, process: u64) -> DialConfig {
 
 async fn worker(config: DialConfig) -> Result<Session<WorkerSays, WorkerHears>, DialError> {
     let mut dialer = Dialer::new(config)?;
+    dial(&mut dialer).await
+}
+
+/// A stream of a worker that runs nothing.
+async fn dial(dialer: &mut Dialer) -> Result<Session<WorkerSays, WorkerHears>, DialError> {
     let dialled = timeout(PATIENCE, dialer.dial(Purpose::Worker)).await;
-    dialled.expect("in time")
+    let session = dialled.expect("in time")?;
+    session.say(WorkerSays::Told);
+    Ok(session)
 }
 
 async fn state_node(
@@ -234,6 +247,7 @@ async fn processes_of_other_clusters_and_versions_are_refused() {
         version: VERSION + 1,
         cluster: "blue".to_owned(),
         id: 1,
+        former: None,
         process: 1,
         address: "127.0.0.1:1".to_owned(),
         store: None,
@@ -285,11 +299,9 @@ async fn a_worker_is_there_as_long_as_its_stream() {
 async fn the_second_stream_of_a_worker_is_another_worker_and_ends_the_first() {
     let (node, leading) = leader().await;
     let mut dialer = Dialer::new(config(&node, 1)).expect("an address");
-    let first = dialer.dial::<WorkerSays, WorkerHears>(Purpose::Worker);
-    let mut first = first.await.expect("greeted");
+    let mut first = dial(&mut dialer).await.expect("greeted");
     let before = workers(&leading, 1).await;
-    let second = dialer.dial::<WorkerSays, WorkerHears>(Purpose::Worker);
-    let second = second.await.expect("greeted");
+    let second = dial(&mut dialer).await.expect("greeted");
     let heard = timeout(PATIENCE, first.hear()).await.expect("in time");
     assert!(heard.is_none());
     let until = Instant::now() + PATIENCE;
@@ -305,6 +317,143 @@ async fn the_second_stream_of_a_worker_is_another_worker_and_ends_the_first() {
     third.await.expect("greeted");
 }
 
+/// What a worker was called on its stream.
+fn name(session: &Session<WorkerSays, WorkerHears>) -> FormerId {
+    FormerId {
+        id: session.welcome.id,
+        leadership: session.welcome.leadership,
+    }
+}
+
+#[tokio::test]
+async fn a_worker_keeps_its_name_where_another_leadership_takes_it() {
+    let (node, _leading) = leader().await;
+    let mut dialer = Dialer::new(config(&node, 1)).expect("an address");
+    let session = dial(&mut dialer).await.expect("greeted");
+    let first = name(&session);
+    dialer.set_former(Some(first));
+    let session = dial(&mut dialer).await.expect("greeted");
+    let second = name(&session);
+    assert_eq!(second.leadership, first.leadership);
+    assert_ne!(
+        second.id, first.id,
+        "the same leadership knows it to be gone"
+    );
+
+    let other = leading_over(LocalMetadata::default(), Duration::ZERO, 8).await;
+    node.roles.send_replace(Role::Leader(Arc::clone(&other)));
+    dialer.set_former(Some(second));
+    let session = dial(&mut dialer).await.expect("greeted");
+    let third = name(&session);
+    assert_ne!(third.leadership, second.leadership);
+    assert_eq!(third.id, second.id);
+    assert_eq!(workers(&other, 1).await[0].id, WorkerId(third.id));
+    // It is held up before it hears that it was taken, and comes again.
+    let session = dial(&mut dialer).await.expect("greeted");
+    let fourth = name(&session);
+    assert_ne!(fourth.id, third.id);
+}
+
+/// What a worker is told of a job, until it is told this.
+async fn until<T>(
+    session: &mut Session<WorkerSays, WorkerHears>,
+    running: &mut RunningJobs,
+    found: impl Fn(&WorkerCommand) -> Option<T>,
+) -> T {
+    loop {
+        match timeout(PATIENCE, session.hear()).await.expect("in time") {
+            Some(WorkerHears::Command(command)) => {
+                running.heard(&command);
+                if let Some(found) = found(&command) {
+                    return found;
+                }
+            }
+            Some(_) => {}
+            None => panic!("the stream has ended"),
+        }
+    }
+}
+
+/// The generation that a command deploys.
+fn deployed(command: &WorkerCommand) -> Option<Generation> {
+    match command {
+        WorkerCommand::Deploy(deployment) => Some(deployment.generation),
+        _ => None,
+    }
+}
+
+/// The generation whose epoch a command ends.
+fn ended(command: &WorkerCommand) -> Option<Generation> {
+    match command {
+        WorkerCommand::Barrier { generation, .. } => Some(*generation),
+        _ => None,
+    }
+}
+
+/// Says what has happened.
+fn say(session: &Session<WorkerSays, WorkerHears>, running: &mut RunningJobs, event: WorkerEvent) {
+    running.said(&event);
+    assert!(session.say(WorkerSays::Event(event)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_runs_on_under_the_next_leader_if_its_worker_tells_of_it() {
+    let metadata = LocalMetadata::default();
+    let grace = Duration::from_millis(300);
+    let lead = async |seed| leading_over(metadata.clone(), grace, seed).await;
+    let (node, leading) = (node().await, lead(7).await);
+    node.roles.send_replace(Role::Leader(Arc::clone(&leading)));
+    let _state = state_node(&node, 3, Some("s1")).await.expect("greeted");
+    let mut spec = spec();
+    spec.select = None;
+    let job = leading.jobs.submit(spec).await.expect("accepted").id;
+    let mut dialer = Dialer::new(config(&node, 1)).expect("an address");
+    let mut session = dial(&mut dialer).await.expect("greeted");
+    let mut running = RunningJobs::default();
+    let generation = until(&mut session, &mut running, deployed).await;
+    let runs = WorkerEvent {
+        job,
+        generation,
+        kind: WorkerEventKind::Running,
+    };
+    say(&session, &mut running, runs);
+    assert_eq!(until(&mut session, &mut running, ended).await, generation);
+
+    // The next leader repeats the barrier, which this one may have kept to itself.
+    let next = lead(8).await;
+    node.roles.send_replace(Role::Leader(Arc::clone(&next)));
+    leading.stop();
+    let former = name(&session);
+    dialer.set_former(Some(former));
+    let again = timeout(PATIENCE, dialer.dial(Purpose::Worker)).await;
+    let mut session: Session<WorkerSays, WorkerHears> = again.expect("in time").expect("greeted");
+    assert_eq!(session.welcome.id, former.id);
+    for part in running.parts() {
+        assert!(session.say(WorkerSays::Runs(Box::new(part.clone()))));
+    }
+    assert!(session.say(WorkerSays::Told));
+    let told = until(&mut session, &mut running, |command| {
+        assert_eq!(deployed(command), None, "it runs");
+        ended(command)
+    });
+    assert_eq!(told.await, generation);
+    let entry = next.jobs.get(job).expect("it is known");
+    assert_eq!(
+        (entry.state(), entry.generation()),
+        (JobState::Running, generation)
+    );
+
+    // One that tells of nothing is given the next generation.
+    let last = lead(9).await;
+    node.roles.send_replace(Role::Leader(Arc::clone(&last)));
+    next.stop();
+    let _state = state_node(&node, 3, Some("s1")).await.expect("greeted");
+    let mut session = dial(&mut dialer).await.expect("greeted");
+    let mut nothing = RunningJobs::default();
+    let generation_now = until(&mut session, &mut nothing, deployed).await;
+    assert_eq!(generation_now, generation.next());
+}
+
 #[tokio::test]
 async fn a_worker_that_falls_silent_is_gone_and_one_that_beats_stays() {
     let (node, leading) = leader().await;
@@ -313,12 +462,17 @@ async fn a_worker_that_falls_silent_is_gone_and_one_that_beats_stays() {
         version: VERSION,
         cluster: "blue".to_owned(),
         id: 77,
+        former: None,
         process: 2,
         address: "127.0.0.1:2".to_owned(),
         store: None,
     };
     let channel = connect(&node.address, &Tls::None, rpc::Timeouts::default()).expect("valid");
-    let stream = stream::iter([encode(&Say::<()>::Hello(hello))]).chain(stream::pending());
+    let said = [
+        encode(&Say::<()>::Hello(hello)),
+        encode(&Say::Item(WorkerSays::Told)),
+    ];
+    let stream = stream::iter(said).chain(stream::pending());
     let silent = control_client(channel)
         .worker(Request::new(stream))
         .await

@@ -8,13 +8,15 @@ use std::{
 use control_stream::{Hear, Outbox, Put, WorkerHears, WorkerSays};
 use proto::{
     control::{JobMetrics, Retry, WorkerCommand, WorkerEvent, WorkerEventKind},
+    running::JobPart,
     types::{JobId, TaskId, WorkerId},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use super::greet::Stream;
 use crate::{
     WorkerLink,
+    caps::{WORKER_PARTS_MAX, WORKER_TELLS},
     workers::{Worker, WorkerNews},
 };
 
@@ -77,21 +79,42 @@ impl Link {
     }
 }
 
+/// What the worker runs, which is the first that it tells; `None`: it tells something else, or nothing.
+async fn told(stream: &mut Stream) -> Option<Vec<JobPart>> {
+    let mut parts = Vec::new();
+    loop {
+        match stream.next::<WorkerSays>().await? {
+            WorkerSays::Runs(part) if parts.len() < WORKER_PARTS_MAX => parts.push(*part),
+            WorkerSays::Told => return Some(parts),
+            _ => return None,
+        }
+    }
+}
+
 /// Serves a stream that was greeted until it ends.
 pub(super) async fn serve(mut stream: Stream) {
-    let id = WorkerId(stream.hello.id);
+    let Ok(Some(parts)) = timeout(WORKER_TELLS, told(&mut stream)).await else {
+        let address = &stream.hello.address;
+        tracing::warn!(address, "a worker does not tell what it runs");
+        return;
+    };
+    if !stream.leading.keep_id(&stream.hello, stream.id) {
+        return;
+    }
+    let id = WorkerId(stream.id);
     let link = Arc::new(Link {
         id,
         outbox: stream.outbox.clone(),
         news: stream.leading.workers.clone(),
         metrics: RwLock::default(),
     });
-    let joined = WorkerNews::Joined(Worker {
+    let worker = Worker {
         id,
         address: stream.hello.address.clone(),
         since_ms: stream.since_ms,
         link: Arc::<Link>::clone(&link),
-    });
+    };
+    let joined = WorkerNews::Joined(worker, parts);
     let news = stream.leading.workers.clone();
     // Before the first command, so that tasks find their state at once.
     let mut owners = stream.leading.tier.owner_changes();
@@ -113,7 +136,7 @@ pub(super) async fn serve(mut stream: Stream) {
                     }
                 }
                 Some(WorkerSays::Metrics(metrics)) => link.measured(metrics),
-                None => break,
+                Some(WorkerSays::Runs(_) | WorkerSays::Told) | None => break,
             },
             Some((job, owners)) = owners.next() => {
                 let owners = owners.map(Arc::unwrap_or_clone);

@@ -7,6 +7,7 @@ use std::{
 
 use proto::{
     control::{JobMetrics, WorkerEvent},
+    running::JobPart,
     types::{JobId, WorkerId},
 };
 
@@ -27,8 +28,8 @@ pub struct Worker {
 
 /// What happens to workers, in order for each.
 pub enum WorkerNews {
-    /// It is there.
-    Joined(Worker),
+    /// It is there, and runs this.
+    Joined(Worker, Vec<JobPart>),
     /// It says something.
     Event(WorkerId, WorkerEvent),
     /// It wants to leave, once its tasks run elsewhere.

@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    Contact, Hear, Hello, Say, Session, StreamTiming, VERSION, Welcome,
+    Contact, FormerId, Hear, Hello, Say, Session, StreamTiming, VERSION, Welcome,
     caps::{CALL_MAX, COMPLAINT_INTERVAL, ROUND_PAUSES},
     decode,
     outbox::{Outbox, outbox},
@@ -72,6 +72,8 @@ pub struct Dialer {
     doubted: Option<String>,
     /// Whose store the process has, once it knows.
     store: Option<String>,
+    /// What the worker was called before, if it still runs tasks by that name.
+    former: Option<FormerId>,
     /// When the log last said that nobody takes the stream.
     complained: Option<Instant>,
 }
@@ -104,6 +106,7 @@ impl Dialer {
             random,
             doubted: None,
             store: None,
+            former: None,
             complained: None,
             config,
         };
@@ -162,6 +165,12 @@ impl Dialer {
     /// Says from now on whose store the process has.
     pub fn set_store(&mut self, store: String) {
         self.store = Some(store);
+    }
+
+    /// What the worker was called before, if it still runs tasks by that name: it asks to be called so
+    /// from now on.
+    pub fn set_former(&mut self, former: Option<FormerId>) {
+        self.former = former;
     }
 
     /// Asks a node, and whom it names.
@@ -246,6 +255,7 @@ impl Dialer {
             version: VERSION,
             cluster: self.config.cluster.clone(),
             id,
+            former: self.former,
             store: self.store.clone(),
             process: self.config.process,
             address: self.config.address.clone(),

@@ -10,6 +10,9 @@
 //! Invariants
 //! - What is said on one stream arrives in order, or the stream ends; nothing is said again on the
 //!   next one. Whoever opens a stream says anew what must be known.
+//! - A worker that runs tasks may keep its name ([`Hello::former`]) where another leadership than that
+//!   which gave it takes the stream; it then tells first what it runs ([`WorkerSays::Told`]). On a
+//!   second stream to one leadership it is another worker, which runs nothing.
 //! - Both sides hear from each other every [`StreamTiming::beat`]; a side that has not for
 //!   [`StreamTiming::silence`] ends the stream.
 //! - Nobody waits to say something: a side that does not read is cut off ([`Outbox`]).
@@ -27,8 +30,8 @@ pub use codec::{Malformed, decode, encode};
 pub use contact::Contact;
 pub use dial::{DialConfig, DialError, Dialer, Purpose};
 pub use message::{
-    Answer, Hear, Hello, JobOwners, NodeHears, NodeSays, Question, Say, ShardOwner, VERSION,
-    Welcome, WorkerHears, WorkerSays,
+    Answer, FormerId, Hear, Hello, JobOwners, NodeHears, NodeSays, Question, Say, ShardOwner,
+    VERSION, Welcome, WorkerHears, WorkerSays,
 };
 pub use outbox::{Outbox, OutboxStream, Put, outbox};
 pub use session::Session;

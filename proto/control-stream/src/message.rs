@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use proto::{
     control::{JobMetrics, WorkerCommand, WorkerEvent},
+    running::JobPart,
     state_control::{JobReferences, StateOrder, StateReport},
     types::{JobId, KeyGroupCount, ShardId, StateNodeId},
 };
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages; both sides must speak the same.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What a process says to the control plane.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -57,6 +58,8 @@ pub struct Hello {
     pub cluster: String,
     /// Number of a state node, the same at every start; of a worker, another one for every stream.
     pub id: u64,
+    /// What a worker was called before, if it still runs tasks by that name.
+    pub former: Option<FormerId>,
     /// Tells the process from every other, also from the one before it at the same place.
     pub process: u64,
     /// Where other tiers reach it, as host:port.
@@ -65,17 +68,35 @@ pub struct Hello {
     pub store: Option<String>,
 }
 
+/// What a worker was called on an earlier stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FormerId {
+    /// The number.
+    pub id: u64,
+    /// [`Welcome::leadership`] of that stream.
+    pub leadership: u64,
+}
+
 /// What the leader says to who is welcome.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Welcome {
     /// Tells the cluster from every other, also of the same name.
     pub cluster_id: String,
+    /// What the process is called on this stream. A worker that keeps its former name goes on with what
+    /// it runs; any other one begins with nothing.
+    pub id: u64,
+    /// Tells the leadership from every other, also of the same node.
+    pub leadership: u64,
 }
 
 /// What a worker says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerSays {
+    /// What it runs of a job, as it was told by an older leader. Once for each job, first of all.
+    Runs(Box<JobPart>),
+    /// It has told all that it runs. Nothing else is said before.
+    Told,
     /// Something has happened.
     Event(WorkerEvent),
     /// It wants to leave, as soon as its tasks run elsewhere.

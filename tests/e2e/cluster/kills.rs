@@ -1,6 +1,6 @@
 //! A worker, a state node and the leader are killed in the middle of a job, one after the other.
 
-use tests::{Cluster, Member, minio::Minio};
+use tests::{Cluster, JobStatus, Member, minio::Minio};
 
 use super::{load::Load, start, start_over};
 
@@ -56,6 +56,43 @@ async fn kills_of_every_tier_lose_nothing_and_double_nothing_on_s3() {
         kill_under_load(&mut cluster);
     });
     killed.await.expect("no panic");
+}
+
+/// Another node leads, and the job goes on as it was. What it is then.
+fn runs_on(cluster: &Cluster, before: &JobStatus, job: &str, old: usize) -> JobStatus {
+    let mut now = cluster.job(job);
+    cluster.wait("another leader commits", || {
+        now = cluster.job(job);
+        let other = cluster.leader_now() != Some(old);
+        other && now.as_ref().is_some_and(|now| now.epoch > before.epoch)
+    });
+    let now = now.expect("just seen");
+    assert_eq!(now.generation, before.generation, "{now:?}");
+    now
+}
+
+#[test]
+fn jobs_run_on_when_leaders_are_killed() {
+    let mut cluster = start();
+    let load = Load::start(&cluster, 25, 4);
+    cluster.wait_all_work();
+    let mut before = cluster.wait_progress(&load.job);
+    for _ in 0..2 {
+        let leader = cluster.leader();
+        cluster.nodes[leader].kill();
+        before = runs_on(&cluster, &before, &load.job, leader);
+        cluster.nodes[leader].start_again();
+        cluster.wait_whole();
+    }
+    // One that is held up is given up later, by each worker when it finds it silent.
+    let leader = cluster.leader();
+    cluster.nodes[leader].hold();
+    before = runs_on(&cluster, &before, &load.job, leader);
+    cluster.nodes[leader].release();
+    cluster.wait_whole();
+    let now = cluster.wait_progress(&load.job);
+    assert_eq!(now.generation, before.generation);
+    load.finish(&cluster);
 }
 
 #[test]

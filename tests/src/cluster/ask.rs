@@ -197,7 +197,9 @@ impl Cluster {
         leader.expect("just found")
     }
 
-    fn leader_now(&self) -> Option<usize> {
+    /// The node that leads, as far as any node knows at the moment.
+    #[must_use]
+    pub fn leader_now(&self) -> Option<usize> {
         (0..self.nodes.len()).find_map(|node| self.leader_told_by(node))
     }
 

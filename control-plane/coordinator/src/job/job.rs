@@ -8,7 +8,7 @@ use proto::{
     types::{Epoch, Generation, SinkId, TaskId, WorkerId},
 };
 
-use super::rerouting::Rerouting;
+use super::{adopting::Adopting, rerouting::Rerouting};
 use crate::{
     CheckpointRecord, CheckpointSummary, Effect, Event, JobState,
     checkpoint::{EpochInFlight, EpochLine},
@@ -80,6 +80,8 @@ pub struct Job {
     /// How many tasks there are to be.
     pub(super) wanted: Parallelism,
     pub(super) rerouting: Option<Rerouting>,
+    /// What the metadata had noted of a change when this leader began: with which epoch, its number.
+    pub(super) noted_routing: Option<(Epoch, u32)>,
     /// Why the last change of the routing was given up.
     pub(super) rescale_error: Option<String>,
     /// Whether rows have ever flowed.
@@ -101,6 +103,8 @@ pub struct Job {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
     Created,
+    /// It runs, as a predecessor left it: workers tell what of it.
+    Adopting(Adopting),
     /// The store is beginning the generation.
     Beginning,
     /// As before, but the job is no longer wanted: it ends when the store has answered, so that
@@ -173,6 +177,7 @@ impl Job {
             last_routing: 0,
             wanted,
             rerouting: None,
+            noted_routing: None,
             rescale_error: None,
             leaving: BTreeSet::new(),
             suspended: BTreeSet::new(),
@@ -217,6 +222,10 @@ impl Job {
             job.routing.clone_from(routing);
             job.wanted.clone_from(&routing.parallelism);
         }
+        job.noted_routing = record
+            .next_routing
+            .as_ref()
+            .map(|(epoch, routing)| (*epoch, routing.version));
         if let Some(parallelism) = &record.parallelism {
             job.wanted.clone_from(parallelism);
         }
@@ -235,6 +244,8 @@ impl Job {
     pub fn handle(&mut self, event: Event, now_us: u64) -> Vec<Effect> {
         match event {
             Event::Submitted => self.on_submitted(),
+            Event::TakenOver => self.on_taken_over(now_us),
+            Event::Told { worker, part } => self.on_told(worker, part.map(|part| *part), now_us),
             Event::CancelRequested => self.on_cancel_requested(),
             Event::StopRequested { drain } => self.on_stop_requested(drain, now_us),
             Event::Resumed => self.on_resumed(),
@@ -276,6 +287,9 @@ impl Job {
     }
 
     fn on_worker(&mut self, worker: WorkerId, kind: WorkerEventKind, now_us: u64) {
+        if self.is_adopting() {
+            return self.on_said_meanwhile(worker, &kind, now_us);
+        }
         match kind {
             WorkerEventKind::SplitsListed(splits) => self.on_splits_listed(worker, splits),
             WorkerEventKind::Running => self.on_running(worker, now_us),
@@ -319,6 +333,7 @@ impl Job {
                 let barrier = running.barrier_due_us.filter(|_| idle);
                 barrier.into_iter().chain(self.prepare_until_us()).min()
             }
+            Phase::Adopting(adopting) => Some(adopting.until_us),
             Phase::BackingOff { until_us } => Some(*until_us),
             _ => None,
         }
@@ -329,7 +344,8 @@ impl Job {
     pub fn state(&self) -> JobState {
         match &self.phase {
             Phase::Created => JobState::Created,
-            Phase::Beginning
+            Phase::Adopting(_)
+            | Phase::Beginning
             | Phase::Placing { .. }
             | Phase::Listing { .. }
             | Phase::Deploying { .. } => JobState::Starting,

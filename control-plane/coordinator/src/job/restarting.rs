@@ -25,6 +25,7 @@ impl Job {
     ) {
         match &self.phase {
             Phase::Created
+            | Phase::Adopting(_)
             | Phase::Beginning
             | Phase::Abandoning
             | Phase::BackingOff { .. }
@@ -78,6 +79,7 @@ impl Job {
             }
             Phase::Abandoning => self.end(JobState::Canceled),
             Phase::Created
+            | Phase::Adopting(_)
             | Phase::BackingOff { .. }
             | Phase::Quarantined
             | Phase::Stopping { .. }
@@ -90,6 +92,7 @@ impl Job {
     pub(super) fn on_workers(&mut self, workers: BTreeSet<WorkerId>, now_us: u64) {
         self.workers = workers;
         match &mut self.phase {
+            Phase::Adopting(_) => return self.on_workers_meanwhile(now_us),
             Phase::Placing { .. } => return self.place(),
             Phase::Listing { worker, .. } if !self.workers.contains(worker) => {
                 self.enter(Phase::Placing {
@@ -150,7 +153,7 @@ impl Job {
     }
 
     /// Tasks stop, and what they hold waits where it is for the next generation.
-    fn suspend(&mut self) {
+    pub(super) fn suspend(&mut self) {
         self.suspended.clone_from(&self.deployed);
         self.emit(Effect::Suspend);
     }

@@ -19,6 +19,7 @@ impl Job {
                 }
             }
             Phase::BackingOff { until_us } if *until_us <= now_us => self.begin_generation(),
+            Phase::Adopting(_) => self.on_adoption_tick(now_us),
             _ => {}
         }
     }

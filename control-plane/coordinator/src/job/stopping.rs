@@ -18,7 +18,10 @@ impl Job {
             // What it finds out is for nobody.
             Phase::Listing { .. } => self.end(JobState::Canceled),
             Phase::Beginning => self.enter(Phase::Abandoning),
-            Phase::Deploying { .. } | Phase::Running(_) | Phase::Publishing(_) => {
+            Phase::Adopting(_)
+            | Phase::Deploying { .. }
+            | Phase::Running(_)
+            | Phase::Publishing(_) => {
                 self.stop(JobState::Canceled);
             }
             Phase::Abandoning | Phase::Stopping { .. } | Phase::Ended(_) => {}

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::{
     control::TaskSpec,
     plan::Plan,
+    running::PlacedTasks,
     types::{KeyGroupCount, KeyGroupMap, TaskId, WorkerId},
 };
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,47 @@ impl Routing {
             groups: groups.collect(),
             place: BTreeMap::new(),
         }
+    }
+
+    /// The routing that workers tell of; `None`: it is none of a plan of this shape. `known` are numbers
+    /// of tasks that it may have been made for.
+    #[must_use]
+    pub(crate) fn of_placed(
+        shape: &PlanShape,
+        placed: &PlacedTasks,
+        known: &[&Parallelism],
+    ) -> Option<Routing> {
+        let count = |fragment: u32| {
+            let tasks = placed.tasks.iter();
+            tasks.filter(|task| task.fragment == fragment).count() as u32
+        };
+        let fits = |parallelism: &Parallelism| {
+            fragments(shape).all(|fragment| parallelism.of(shape, fragment) == count(fragment))
+        };
+        let made_for = known.iter().copied().find(|known| fits(known));
+        let parallelism = made_for.cloned().unwrap_or_else(|| Parallelism {
+            all: fragments(shape).map(count).max().unwrap_or(1),
+            fragments: fragments(shape)
+                .map(|fragment| (fragment, count(fragment)))
+                .filter(|(fragment, _)| shape.singletons.get(*fragment as usize) == Some(&false))
+                .collect(),
+        });
+        parallelism.check(shape).ok()?;
+        let has_map = |fragment: u32| {
+            let map = placed.groups.get(&fragment);
+            map.is_some_and(|map| map.tasks() == count(fragment))
+        };
+        let is_placed = |task: &TaskSpec| placed.place.contains_key(&task.task);
+        let is_whole = placed.tasks == tasks::specs(shape, &parallelism)
+            && fragments(shape).all(has_map)
+            && placed.tasks.iter().all(is_placed);
+        is_whole.then(|| Routing {
+            version: placed.routing,
+            parallelism,
+            tasks: placed.tasks.clone(),
+            groups: placed.groups.clone(),
+            place: placed.place.clone(),
+        })
     }
 
     /// The next routing, with other numbers of tasks. Tasks that stay keep all the key groups that

@@ -5,4 +5,6 @@ mod failures;
 mod rerouting;
 mod script;
 mod stops;
+mod takeover;
+mod takeover_world;
 mod workers;

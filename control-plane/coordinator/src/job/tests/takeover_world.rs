@@ -1,0 +1,780 @@
+//! A job with workers that run, a log of metadata, and leaders that are lost: what is on its way to
+//! and from a leader goes with it, what workers run stays. Input counts once, or a step fails.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proto::{
+    control::{
+        Deployment, ExchangeMap, JobOptions, TaskSpec, WorkerCommand, WorkerEvent, WorkerEventKind,
+    },
+    log::{LogHolding, LogObject},
+    plan::Plan,
+    running::RunningJobs,
+    types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId, TaskId, WorkerId},
+};
+
+use crate::{
+    Effect, Event, Job, JobFacts, JobState,
+    meta::{Answer, Change, Command, Desired, JobRecord, JobSpec, MetaState, Refusal, Stop},
+    place::{PlanShape, Routing},
+};
+
+pub(super) const JOB: JobId = JobId(1);
+/// Rows that each task has to read.
+pub(super) const ROWS: u64 = 60;
+
+/// A task as it runs on a worker.
+#[derive(Debug)]
+struct TaskModel {
+    read: u64,
+    /// Where the last barrier was.
+    cut: u64,
+    barrier: Epoch,
+    /// Cut, and not staged yet: epoch, and from where to where.
+    unstaged: Option<(Epoch, u64, u64)>,
+    /// It goes on from this epoch, once that is committed.
+    starts_from: Option<Epoch>,
+    held: bool,
+    drained: bool,
+    /// The routing in which it has said that it has finished.
+    finished: Option<u32>,
+}
+
+#[derive(Default)]
+pub(super) struct WorkerModel {
+    /// Whether the leader has its stream.
+    pub(super) connected: bool,
+    pub(super) running: RunningJobs,
+    pub(super) commands: VecDeque<WorkerCommand>,
+    generation: Generation,
+    routing: u32,
+    tasks: BTreeMap<TaskId, TaskModel>,
+    /// Tasks that go with the commit of an epoch.
+    leaving: Vec<(Epoch, TaskId, TaskModel)>,
+    next: Option<Box<Deployment>>,
+    committed: Epoch,
+    published: Epoch,
+}
+
+pub(super) struct World {
+    pub(super) meta: MetaState,
+    pub(super) job: Job,
+    pub(super) now_us: u64,
+    /// What the leader has not taken in yet.
+    pub(super) inbox: VecDeque<Event>,
+    /// What was asked of the metadata.
+    pub(super) requests: VecDeque<Effect>,
+    pub(super) workers: BTreeMap<WorkerId, WorkerModel>,
+    /// Whether jobs wait for more workers before they are told of those that are there.
+    pub(super) gathering: bool,
+    pub(super) leaving: BTreeSet<WorkerId>,
+    /// Up to which row each task's input is committed.
+    pub(super) committed: BTreeMap<TaskId, u64>,
+    /// Commits in order.
+    pub(super) history: Vec<Epoch>,
+    sections: BTreeMap<String, (TaskId, u64, u64)>,
+    pub(super) stopped: bool,
+    /// A leader was lost when some worker had nothing to tell: it had not been told to begin, or had
+    /// ended.
+    pub(super) unfit: bool,
+    request: u64,
+}
+
+fn facts() -> JobFacts {
+    JobFacts {
+        shape: PlanShape {
+            key_groups: KeyGroupCount::DEFAULT,
+            singletons: vec![false],
+        },
+        publishing: [SinkId(0)].into(),
+        has_sources: false,
+    }
+}
+
+fn spec() -> JobSpec {
+    JobSpec {
+        name: "job".to_owned(),
+        sql: "INSERT".to_owned(),
+        plan: Plan {
+            key_groups: 128,
+            ..Plan::default()
+        }
+        .into(),
+        options: JobOptions {
+            parallelism: 2,
+            restarts_max: 1000,
+            ..JobOptions::default()
+        },
+        select: None,
+        origin: None,
+        tables_max: 0,
+    }
+}
+
+impl World {
+    /// A job that was submitted, and workers that are connected.
+    pub(super) fn new(workers: u64) -> World {
+        let mut world = World {
+            meta: MetaState::default(),
+            job: Job::new(facts(), spec().options, 1),
+            now_us: 0,
+            inbox: VecDeque::new(),
+            requests: VecDeque::new(),
+            workers: BTreeMap::new(),
+            gathering: false,
+            leaving: BTreeSet::new(),
+            committed: BTreeMap::new(),
+            history: Vec::new(),
+            sections: BTreeMap::new(),
+            stopped: false,
+            unfit: false,
+            request: 0,
+        };
+        let accepted = world.propose(Change::Accept {
+            catalog: None,
+            statements: None,
+            jobs: vec![spec()],
+            now_ms: 0,
+            seed: 1,
+        });
+        assert_eq!(accepted, Answer::Accepted { jobs: vec![JOB] });
+        world.job = Job::of_record(facts(), world.record(), 1);
+        for id in 1..=workers {
+            let worker = WorkerModel {
+                connected: true,
+                ..WorkerModel::default()
+            };
+            world.workers.insert(WorkerId(id), worker);
+        }
+        world.tell_workers();
+        world.inbox.push_back(Event::Submitted);
+        world
+    }
+
+    pub(super) fn record(&self) -> &JobRecord {
+        self.meta.job(JOB).expect("it was accepted")
+    }
+
+    fn propose(&mut self, change: Change) -> Answer {
+        self.request += 1;
+        let request = self.request;
+        self.meta.apply(Command { request, change })
+    }
+
+    /// Whether it is over and nothing happens any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.job.state().is_terminal()
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.workers.values().all(|worker| worker.connected)
+    }
+
+    pub(super) fn tell_workers(&mut self) {
+        let there = self.workers.iter().filter(|(_, worker)| worker.connected);
+        let mut there: BTreeSet<WorkerId> = there.map(|(id, _)| *id).collect();
+        if self.gathering {
+            there.retain(|id| self.job.deployed().contains(id));
+        }
+        self.handle(Event::Workers(there));
+    }
+
+    pub(super) fn handle(&mut self, event: Event) {
+        let effects = self.job.handle(event, self.now_us);
+        for effect in effects {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        let job = JOB;
+        match effect {
+            Effect::BeginGeneration { .. }
+            | Effect::RecordRouting { .. }
+            | Effect::Commit { .. }
+            | Effect::RecordPublished { .. } => self.requests.push_back(effect),
+            Effect::Deploy {
+                generation,
+                restored,
+                routing,
+                ..
+            } => {
+                let workers = routing.workers();
+                let make = |deployment| WorkerCommand::Deploy(deployment);
+                self.deploy((generation, restored), &routing, &workers, make);
+            }
+            Effect::Prepare {
+                generation,
+                restored,
+                routing,
+                workers,
+            } => {
+                let make = |deployment| WorkerCommand::Prepare(deployment);
+                self.deploy((generation, restored), &routing, &workers, make);
+            }
+            Effect::KeepRouting {
+                generation,
+                routing,
+            } => self.send_all(&WorkerCommand::KeepRouting {
+                job,
+                generation,
+                routing,
+            }),
+            Effect::SendBarrier {
+                generation,
+                epoch,
+                routing,
+            } => self.send_all(&WorkerCommand::Barrier {
+                job,
+                generation,
+                epoch,
+                routing,
+                traceparent: None,
+            }),
+            Effect::SendCommitted { generation, epoch } => {
+                self.send_all(&WorkerCommand::Committed {
+                    job,
+                    generation,
+                    epoch,
+                });
+            }
+            Effect::StopSources { generation, drain } => {
+                self.send_all(&WorkerCommand::StopSources {
+                    job,
+                    generation,
+                    drain,
+                });
+            }
+            Effect::Stop => self.send_all(&WorkerCommand::Stop { job }),
+            Effect::Suspend => self.send_all(&WorkerCommand::Suspend { job }),
+            Effect::StopAt { workers } => {
+                for worker in workers {
+                    self.send(worker, WorkerCommand::Stop { job });
+                }
+            }
+            Effect::ListSplits { .. } => panic!("it has no sources to be listed"),
+            Effect::DropState | Effect::ReportState(_) | Effect::RescaleFailed { .. } => {}
+        }
+    }
+
+    fn deploy(
+        &mut self,
+        (generation, restored): (Generation, Epoch),
+        routing: &Routing,
+        workers: &BTreeSet<WorkerId>,
+        command: impl Fn(Box<Deployment>) -> WorkerCommand,
+    ) {
+        for worker in workers {
+            let deployment = Deployment {
+                job: JOB,
+                generation,
+                restored,
+                plan: Plan::default().into(),
+                routing: routing.version,
+                tasks: routing.tasks.clone(),
+                groups: routing.groups.clone(),
+                options: JobOptions::default(),
+                created_ms: 0,
+                run: 0,
+                exchange: ExchangeMap {
+                    here: *worker,
+                    workers: BTreeMap::new(),
+                    place: routing.place.clone(),
+                },
+                splits: None,
+                new_sources: Vec::new(),
+                traceparent: None,
+            };
+            self.send(*worker, command(Box::new(deployment)));
+        }
+    }
+
+    fn send_all(&mut self, command: &WorkerCommand) {
+        for worker in self.job.deployed().clone() {
+            self.send(worker, command.clone());
+        }
+    }
+
+    fn send(&mut self, worker: WorkerId, command: WorkerCommand) {
+        if let Some(worker) = self.workers.get_mut(&worker)
+            && worker.connected
+        {
+            worker.commands.push_back(command);
+        }
+    }
+
+    /// The leader takes in what came first.
+    pub(super) fn hear(&mut self) -> bool {
+        let Some(event) = self.inbox.pop_front() else {
+            return false;
+        };
+        self.handle(event);
+        true
+    }
+
+    /// The metadata see to what was asked first.
+    pub(super) fn decide(&mut self) -> bool {
+        let Some(effect) = self.requests.pop_front() else {
+            return false;
+        };
+        if let Some(event) = self.answer(effect) {
+            self.inbox.push_back(event);
+        }
+        true
+    }
+
+    fn answer(&mut self, effect: Effect) -> Option<Event> {
+        let failed = |generation, answer: Answer| {
+            Some(Event::StateFailed {
+                generation,
+                error: format!("{answer:?}"),
+                retryable: true,
+            })
+        };
+        match effect {
+            Effect::BeginGeneration { generation } => {
+                let change = Change::Begin {
+                    job: JOB,
+                    generation,
+                };
+                match self.propose(change) {
+                    Answer::Begun { restored, first } => Some(Event::StateBegun {
+                        generation,
+                        restored,
+                        first,
+                    }),
+                    other => failed(generation, other),
+                }
+            }
+            Effect::RecordRouting {
+                generation,
+                epoch,
+                routing,
+            } => {
+                let change = Change::Reroute {
+                    job: JOB,
+                    generation,
+                    epoch,
+                    routing,
+                };
+                match self.propose(change) {
+                    Answer::Done => Some(Event::RoutingRecorded { generation, epoch }),
+                    other => failed(generation, other),
+                }
+            }
+            Effect::Commit {
+                generation,
+                epoch,
+                objects,
+            } => {
+                let change = Change::Commit {
+                    job: JOB,
+                    generation,
+                    previous: self.record().committed,
+                    epoch,
+                    objects: objects.clone(),
+                    published: BTreeMap::new(),
+                };
+                match self.propose(change) {
+                    Answer::Trimmed { .. } => self.count(epoch, &objects),
+                    // It was committed under the leader before.
+                    Answer::Refused(Refusal::OutOfOrder { committed, .. })
+                        if committed == epoch => {}
+                    other => return failed(generation, other),
+                }
+                Some(Event::EpochCommitted { generation, epoch })
+            }
+            _ => None,
+        }
+    }
+
+    /// Every row counts once, in order.
+    fn count(&mut self, epoch: Epoch, objects: &[LogObject]) {
+        assert!(self.history.last() < Some(&epoch), "{epoch} comes again");
+        self.history.push(epoch);
+        for object in objects {
+            let (task, from, to) = self.sections[&object.name];
+            let committed = self.committed.entry(task).or_default();
+            assert_eq!(
+                *committed, from,
+                "{task} in {epoch}: rows are lost or count twice"
+            );
+            *committed = to;
+        }
+    }
+
+    /// The leader is lost, with what is on its way: of each queue a part has arrived. The next one is
+    /// there at once.
+    pub(super) fn lose_leader(&mut self, mut arrived: impl FnMut(usize) -> usize) {
+        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
+        for id in ids {
+            let count = arrived(self.workers[&id].commands.len());
+            (0..count).for_each(|_| _ = self.obey(id));
+            let worker = self.workers.get_mut(&id).expect("it is there");
+            worker.commands.clear();
+            worker.connected = false;
+        }
+        for _ in 0..arrived(self.requests.len()) {
+            self.decide();
+        }
+        let has_part = |worker: &WorkerModel| worker.running.parts().next().is_some();
+        self.unfit |= !self.workers.values().all(has_part);
+        self.requests.clear();
+        self.inbox.clear();
+        self.gathering = true;
+        self.leaving.clear();
+        self.job = Job::of_record(facts(), self.record(), 1);
+        let begins = match self.record().generation > Generation::default() {
+            true => Event::TakenOver,
+            false => Event::Submitted,
+        };
+        self.handle(begins);
+        if let Desired::Stop(stop) = self.record().desired.clone() {
+            self.handle(Event::StopRequested { drain: stop.drain });
+        }
+    }
+
+    /// A worker finds the leader, and tells what it runs.
+    pub(super) fn connect(&mut self, id: WorkerId) -> bool {
+        let worker = self.workers.get_mut(&id).expect("it is there");
+        if worker.connected {
+            return false;
+        }
+        worker.connected = true;
+        let part = worker.running.parts().next().cloned().map(Box::new);
+        self.handle(Event::Told { worker: id, part });
+        self.tell_workers();
+        true
+    }
+
+    /// A worker dies; another one comes in its place.
+    pub(super) fn lose_worker(&mut self, id: WorkerId) {
+        self.workers.remove(&id);
+        self.tell_workers();
+        let new = WorkerId(id.0 + 10);
+        self.workers.insert(new, WorkerModel::default());
+        self.connect(new);
+    }
+
+    pub(super) fn stop(&mut self, drain: bool) {
+        let stop = Stop {
+            savepoint: None,
+            drain,
+        };
+        let stopped = self.propose(Change::Stop { job: JOB, stop });
+        if stopped == Answer::Done {
+            self.stopped = true;
+            self.inbox.push_back(Event::StopRequested { drain });
+        }
+    }
+
+    pub(super) fn tick(&mut self, us: u64) {
+        self.now_us += us;
+        if self.job.wake_at_us().is_some_and(|at| at <= self.now_us) {
+            self.handle(Event::Tick);
+        }
+    }
+
+    fn say(&mut self, id: WorkerId, kind: WorkerEventKind) {
+        let worker = self.workers.get_mut(&id).expect("it is there");
+        let generation = worker.generation;
+        worker.running.said(&WorkerEvent {
+            job: JOB,
+            generation,
+            kind: kind.clone(),
+        });
+        if worker.connected {
+            let worker = id;
+            self.inbox.push_back(Event::Worker {
+                worker,
+                generation,
+                kind,
+            });
+        }
+    }
+
+    fn task(&self, spec: &TaskSpec) -> TaskModel {
+        let committed = self.committed.get(&spec.task).copied().unwrap_or_default();
+        TaskModel {
+            read: committed,
+            cut: committed,
+            barrier: Epoch::ZERO,
+            unstaged: None,
+            starts_from: None,
+            held: false,
+            drained: false,
+            finished: None,
+        }
+    }
+
+    /// A worker does what it was told first.
+    pub(super) fn obey(&mut self, id: WorkerId) -> bool {
+        let worker = self.workers.get_mut(&id).expect("it is there");
+        let Some(command) = worker.commands.pop_front() else {
+            return false;
+        };
+        worker.running.heard(&command);
+        let generation = worker.generation;
+        match command {
+            WorkerCommand::Deploy(deployment) => {
+                let tasks = deployment.tasks_here();
+                let tasks = tasks.iter().map(|spec| (spec.task, self.task(spec)));
+                let tasks = tasks.collect();
+                let connected = self.workers[&id].connected;
+                let running = self.workers[&id].running.clone();
+                let commands = self.workers[&id].commands.clone();
+                let worker = WorkerModel {
+                    connected,
+                    running,
+                    commands,
+                    generation: deployment.generation,
+                    routing: deployment.routing,
+                    tasks,
+                    committed: deployment.restored,
+                    ..WorkerModel::default()
+                };
+                self.workers.insert(id, worker);
+                self.say(id, WorkerEventKind::Running);
+            }
+            WorkerCommand::Prepare(deployment) => {
+                if worker.generation < deployment.generation {
+                    worker.tasks.clear();
+                    worker.leaving.clear();
+                    worker.generation = deployment.generation;
+                    worker.routing = 0;
+                    worker.published = Epoch::ZERO;
+                    worker.committed = deployment.restored;
+                }
+                let routing = deployment.routing;
+                worker.next = Some(deployment);
+                self.say(id, WorkerEventKind::Prepared { routing });
+            }
+            WorkerCommand::KeepRouting { routing, .. } => {
+                worker.next.take_if(|next| next.routing <= routing);
+            }
+            WorkerCommand::Barrier {
+                generation: of,
+                epoch,
+                routing,
+                ..
+            } if of == generation => self.pass(id, epoch, routing),
+            WorkerCommand::StopSources {
+                generation: of,
+                drain,
+                ..
+            } if of == generation => {
+                for task in worker.tasks.values_mut() {
+                    task.held |= !drain;
+                    task.drained |= drain;
+                }
+            }
+            WorkerCommand::Committed {
+                generation: of,
+                epoch,
+                ..
+            } if of == generation => {
+                worker.committed = worker.committed.max(epoch);
+                worker.leaving.retain(|(with, ..)| *with > epoch);
+            }
+            WorkerCommand::Suspend { .. } => {
+                worker.tasks.clear();
+                worker.leaving.clear();
+            }
+            WorkerCommand::Stop { .. } => {
+                let ends = self.job.state() == JobState::Finishing;
+                let counts = ends && generation == self.job.generation();
+                for (task, model) in std::mem::take(&mut worker.tasks) {
+                    let committed = self.committed.get(&task).copied().unwrap_or_default();
+                    assert!(!counts || model.read == committed, "{task} has more");
+                }
+                worker.leaving.clear();
+                self.say(id, WorkerEventKind::Stopped);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// A barrier passes all tasks of a worker that have not had it.
+    fn pass(&mut self, id: WorkerId, epoch: Epoch, routing: u32) {
+        let committed = self.record().committed;
+        let worker = self.workers.get_mut(&id).expect("it is there");
+        for task in worker.tasks.values_mut() {
+            if task.barrier < epoch && task.starts_from.is_none() {
+                assert!(epoch > committed, "{epoch} is over");
+                assert_eq!(
+                    task.unstaged, None,
+                    "{epoch} begins before the last is staged"
+                );
+                task.barrier = epoch;
+                task.unstaged = Some((epoch, task.cut, task.read));
+                task.cut = task.read;
+            }
+        }
+        if routing <= worker.routing {
+            return;
+        }
+        // One that has no tasks yet hears barriers of the routing before its first.
+        let is_to_come = |next: &Box<Deployment>| next.routing > routing;
+        if worker.tasks.is_empty() && worker.next.as_ref().is_none_or(is_to_come) {
+            return;
+        }
+        let next = worker.next.take().expect("it was prepared");
+        assert_eq!(next.routing, routing);
+        worker.routing = routing;
+        let here = next.tasks_here();
+        let stay: BTreeSet<TaskId> = here.iter().map(|spec| spec.task).collect();
+        let gone = worker.tasks.keys().filter(|task| !stay.contains(task));
+        for task in gone.copied().collect::<Vec<_>>() {
+            if let Some(model) = worker.tasks.remove(&task) {
+                worker.leaving.push((epoch, task, model));
+            }
+        }
+        for task in worker.tasks.values_mut() {
+            task.finished = None;
+        }
+        for spec in here {
+            let new = TaskModel {
+                starts_from: Some(epoch),
+                barrier: epoch,
+                ..self.task(&spec)
+            };
+            let worker = self.workers.get_mut(&id).expect("it is there");
+            worker.tasks.entry(spec.task).or_insert(new);
+        }
+    }
+
+    /// Tasks of a worker read, and say when they have finished.
+    pub(super) fn read(&mut self, id: WorkerId, rows: u64) -> bool {
+        let committed = self.record().committed;
+        let worker = self.workers.get_mut(&id).expect("it is there");
+        let (mut moved, mut finished, routing) = (false, Vec::new(), worker.routing);
+        for (task, model) in &mut worker.tasks {
+            if let Some(epoch) = model.starts_from.filter(|epoch| *epoch <= committed) {
+                let at = self.committed.get(task).copied().unwrap_or_default();
+                (model.read, model.cut, model.starts_from) = (at, at, None);
+                assert!(model.barrier >= epoch);
+            }
+            if model.starts_from.is_some() {
+                continue;
+            }
+            if !model.held && !model.drained && model.read < ROWS {
+                model.read = (model.read + rows).min(ROWS);
+                moved = true;
+            }
+            if (model.read == ROWS || model.drained) && model.finished != Some(routing) {
+                model.finished = Some(routing);
+                finished.push(*task);
+            }
+        }
+        moved |= !finished.is_empty();
+        for task in finished {
+            self.say(id, WorkerEventKind::Finished { task, routing });
+        }
+        moved
+    }
+
+    /// One task of a worker stages what it has cut.
+    pub(super) fn stage(&mut self, id: WorkerId) -> bool {
+        let worker = self.workers.get_mut(&id).expect("it is there");
+        let generation = worker.generation;
+        let leaving = worker.leaving.iter_mut();
+        let leaving = leaving.map(|(_, task, model)| (&*task, model));
+        let mut all = worker.tasks.iter_mut().chain(leaving);
+        let cut = all.find_map(|(task, model)| Some((*task, model.unstaged.take()?)));
+        let Some((task, (epoch, from, to))) = cut else {
+            return false;
+        };
+        let name = format!("{generation}/{epoch}/{task}");
+        let mut objects = Vec::new();
+        if from < to {
+            let before = self.sections.insert(name.clone(), (task, from, to));
+            assert_eq!(before, None, "{name} is written twice");
+            objects.push(LogObject {
+                name,
+                bytes: 1,
+                holds: LogHolding::Rows(vec![ShardId(0)]),
+            });
+        }
+        self.say(
+            id,
+            WorkerEventKind::Staged {
+                task,
+                epoch,
+                objects,
+            },
+        );
+        true
+    }
+
+    /// Whoever has the first task publishes what is committed.
+    pub(super) fn publish(&mut self, id: WorkerId) -> bool {
+        let worker = self.workers.get_mut(&id).expect("it is there");
+        let epoch = worker.committed;
+        if !worker.tasks.contains_key(&TaskId(0)) || worker.published >= epoch {
+            return false;
+        }
+        assert!(
+            epoch <= self.meta.jobs[&JOB].committed,
+            "{epoch} is not committed"
+        );
+        worker.published = epoch;
+        let sink = SinkId(0);
+        self.say(id, WorkerEventKind::Published { sink, epoch });
+        true
+    }
+
+    /// One round in which everybody does what there is to do; whether anything was.
+    pub(super) fn round(&mut self, mut before_each: impl FnMut(&mut World)) -> bool {
+        let mut moved = false;
+        let mut step = |world: &mut World, act: &mut dyn FnMut(&mut World) -> bool| {
+            if !world.is_over() {
+                before_each(world);
+                moved |= act(world);
+            }
+        };
+        step(self, &mut World::hear);
+        step(self, &mut World::decide);
+        for id in self.workers.keys().copied().collect::<Vec<_>>() {
+            step(self, &mut |world: &mut World| world.connect(id));
+            step(self, &mut |world: &mut World| world.obey(id));
+            step(self, &mut |world: &mut World| world.read(id, 3));
+            step(self, &mut |world: &mut World| world.stage(id));
+            step(self, &mut |world: &mut World| world.publish(id));
+        }
+        if self.gathering && self.is_connected() {
+            self.gathering = false;
+            self.tell_workers();
+            moved = true;
+        }
+        moved
+    }
+
+    /// Goes on until the job is over.
+    pub(super) fn finish(&mut self, mut before_each: impl FnMut(&mut World)) {
+        for _ in 0..4000 {
+            if self.is_over() {
+                return self.check_end();
+            }
+            let moved = self.round(&mut before_each);
+            self.tick(if moved { 200_000 } else { 500_000 });
+        }
+        let why = self.job.last_error();
+        panic!(
+            "{} for ever, last {why:?}, at {:?}",
+            self.job.state(),
+            self.committed
+        );
+    }
+
+    fn check_end(&self) {
+        assert_eq!(
+            self.job.state(),
+            JobState::Finished,
+            "{:?}",
+            self.job.last_error()
+        );
+        let all: Vec<u64> = self.committed.values().copied().collect();
+        assert!(self.stopped || all == [ROWS, ROWS], "{all:?}");
+    }
+}
