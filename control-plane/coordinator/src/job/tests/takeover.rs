@@ -165,7 +165,8 @@ fn what_does_not_fit_together_is_not_run_on() {
         "{effects:?}"
     );
 
-    let spoil: [(&str, fn(&mut JobPart)); 7] = [
+    type Spoil = fn(&mut JobPart);
+    let spoil: [(&str, Spoil); 7] = [
         ("had stopped", |part| part.over = true),
         ("not written down", |part| part.committed = Epoch(900)),
         ("another routing", |part| {

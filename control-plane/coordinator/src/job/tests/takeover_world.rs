@@ -615,8 +615,8 @@ impl World {
             return;
         }
         // One that has no tasks yet hears barriers of the routing before its first.
-        let is_to_come = |next: &Box<Deployment>| next.routing > routing;
-        if worker.tasks.is_empty() && worker.next.as_ref().is_none_or(is_to_come) {
+        let next = worker.next.as_deref();
+        if worker.tasks.is_empty() && next.is_none_or(|next| next.routing > routing) {
             return;
         }
         let next = worker.next.take().expect("it was prepared");
