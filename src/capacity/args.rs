@@ -51,7 +51,8 @@ pub(crate) struct CapacityArgs {
     workers_max: NonZero<u32>,
     /// Memory for all workers of --capacity-process together: each is given an equal part, as if there
     /// were --workers-max of them [default: 80 % of what the control group or the machine has].
-    #[arg(long, value_name = "SIZE", value_parser = size, requires = "capacity_process")]
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "capacity_process",
+        conflicts_with_all = ["capacity_command", "capacity_webhook"])]
     workers_memory: Option<u64>,
     /// How long fewer workers must be enough before any is let go.
     #[arg(long, value_name = "DURATION", default_value = "1min", value_parser = duration_ms, requires = "capacity")]
@@ -214,7 +215,7 @@ mod tests {
         let error = Line::try_parse_from(other)
             .expect_err("of no use")
             .to_string();
-        assert!(error.contains("--capacity-process"), "{error}");
+        assert!(error.contains("cannot be used with"), "{error}");
     }
 
     #[test]

@@ -84,9 +84,8 @@ impl Hydrator {
         if now_ns < self.due_ns || self.tables.is_empty() {
             return;
         }
-        // What was begun may have been given up: its key group has left.
-        let is_under_way = |current: &Current| index.hydrates() == Some(current.group);
-        if !self.current.as_ref().is_some_and(is_under_way) {
+        self.go_on_with(index.hydrates());
+        if self.current.is_none() {
             self.current = self.begin(index, context);
         }
         let Some(current) = &mut self.current else {
@@ -154,6 +153,11 @@ impl Hydrator {
         let pause_ns = PAUSE_NS * bytes / PIECE_BYTES_MAX as u64;
         self.due_ns = clock.monotonic_ns().saturating_add(pause_ns);
         true
+    }
+
+    /// What was begun is forgotten if it is not of this key group: that has left.
+    pub(super) fn go_on_with(&mut self, group: Option<KeyGroup>) {
+        self.current.take_if(|current| Some(current.group) != group);
     }
 
     /// The next hash of which all rows are there.
@@ -231,6 +235,28 @@ mod tests {
             value: Bytes::new(),
         };
         hashes.iter().map(row).collect()
+    }
+
+    #[test]
+    fn what_comes_of_a_key_group_that_has_left_is_for_nobody() {
+        let mut hydrator = Hydrator {
+            current: Some(Current {
+                group: KeyGroup(3),
+                min_epoch: Epoch(1),
+                streams: vec![stream(0)],
+            }),
+            ..Hydrator::default()
+        };
+        hydrator.go_on_with(Some(KeyGroup(3)));
+        assert!(hydrator.current.is_some());
+        hydrator.current.as_mut().expect("under way").streams[0].asked = Some(7);
+        let reply = ScanReply {
+            rows: rows(&[1, 2]),
+            ..ScanReply::default()
+        };
+        assert!(hydrator.scanned(7, &reply, &ManualClock::default()));
+        hydrator.go_on_with(None);
+        assert!(hydrator.next().is_none() && hydrator.ended().is_none());
     }
 
     proptest! {

@@ -295,6 +295,7 @@ impl<L: KeyedLogic> Keyed<L> {
 
     /// Takes into memory what a scan has brought.
     fn hydrate(&mut self, counters: &mut Counters) -> Result<(), OperatorError> {
+        self.hydrator.go_on_with(self.logic.index().hydrates());
         while let Some(Hydrated { hash, tables }) = self.hydrator.next() {
             let key = |table: &TableId| KeyRequest {
                 table: *table,
