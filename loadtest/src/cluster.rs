@@ -111,7 +111,17 @@ impl Cluster {
             });
         }
         for number in 1..=spec.workers {
-            let own = strings(&["worker", "--control-plane", &address]);
+            // Each has a disk of its own.
+            let scratch = spec.folder.join(format!("scratch-{number}"));
+            let scratch = scratch.display().to_string();
+            let own = [
+                "worker",
+                "--control-plane",
+                &address,
+                "--scratch-dir",
+                &scratch,
+            ];
+            let own = strings(&own);
             let own = [own, memory(spec.worker_memory)].concat();
             let worker = start(format!("worker-{number}"), &own, true)?;
             cluster.workers.push(worker);
