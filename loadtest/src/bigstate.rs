@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::{
     client::Operator,
     cluster::mebibytes,
+    job_settings::JobSettings,
     keyed::{filled_table, find, keys_of, object_store, reads, stored},
     scrape,
     server::Server,
@@ -54,12 +55,8 @@ pub(crate) struct Options {
     /// Exponent of the distribution: the n-th key comes with a probability as 1 / n^exponent.
     #[arg(long, default_value_t = 0.99)]
     exponent: f64,
-    /// Tasks per operator.
-    #[arg(long, default_value_t = 2)]
-    parallelism: u32,
-    /// Time between checkpoints.
-    #[arg(long, default_value = "1s")]
-    checkpoint_interval: String,
+    #[command(flatten)]
+    job: JobSettings,
     /// Seconds that are measured.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -99,7 +96,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
         "workload": "bigstate",
         "state_bytes": options.state_bytes,
         "exponent": options.exponent,
-        "parallelism": options.parallelism,
+        "parallelism": options.job.parallelism,
         "share_asked": options.share as f64 / 100.0,
         // Above what was asked for where that is less than a process takes.
         "share": given as f64 / all.state_memory.max(1) as f64,
@@ -227,16 +224,11 @@ fn moment(server: &Server, job: &str) -> anyhow::Result<Moment> {
 }
 
 fn statements(options: &Options, keys: u64) -> String {
-    let Options {
-        exponent,
-        parallelism,
-        checkpoint_interval,
-        ..
-    } = options;
+    let Options { exponent, job, .. } = options;
+    let settings = job.statements();
     let (filled, last) = (filled_table(keys), keys - 1);
     format!(
-        "SET 'parallelism.default' = '{parallelism}';
-         SET 'execution.checkpointing.interval' = '{checkpoint_interval}';
+        "{settings}
          {filled}
          CREATE TABLE live (k INT, id BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '0',
            'fields.k.kind' = 'zipf', 'fields.k.min' = '0', 'fields.k.max' = '{last}',

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     gaps::Spread,
+    job_settings::JobSettings,
     keyed::{find, object_store},
     server::Server,
     set_up::SetUp,
@@ -31,12 +32,8 @@ pub(crate) struct Options {
     /// Keys, changed at random.
     #[arg(long, default_value_t = 1_000_000)]
     keys: u32,
-    /// Tasks per operator.
-    #[arg(long, default_value_t = 2)]
-    parallelism: u32,
-    /// Time between checkpoints.
-    #[arg(long, default_value = "1s")]
-    checkpoint_interval: String,
+    #[command(flatten)]
+    job: JobSettings,
     /// Seconds of load that are measured.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -80,8 +77,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let figures = json!({
         "workload": "checkpoint",
         "keys": options.keys,
-        "parallelism": options.parallelism,
-        "checkpoint_interval": options.checkpoint_interval,
+        "parallelism": options.job.parallelism,
+        "checkpoint_interval": options.job.checkpoint_interval,
         "seconds": seconds,
         "rows_per_second": rows as f64 / seconds,
         "cpu_seconds": cpu,
@@ -123,15 +120,10 @@ fn rows(server: &Server, job: &str) -> anyhow::Result<u64> {
 }
 
 fn statements(options: &Options) -> String {
-    let Options {
-        keys,
-        parallelism,
-        checkpoint_interval,
-        ..
-    } = options;
+    let Options { keys, job, .. } = options;
+    let settings = job.statements();
     format!(
-        "SET 'parallelism.default' = '{parallelism}';
-         SET 'execution.checkpointing.interval' = '{checkpoint_interval}';
+        "{settings}
          CREATE TABLE changes (k INT, amount BIGINT) WITH ('connector' = 'datagen',
            'rows-per-second' = '0', 'fields.k.min' = '1', 'fields.k.max' = '{keys}',
            'fields.amount.min' = '1', 'fields.amount.max' = '1000');

@@ -23,6 +23,7 @@ use crate::{
     clock::wall_ms,
     cluster::{Cluster, ClusterSpec},
     gaps::Due,
+    job_settings::JobSettings,
     scrape,
     set_up::{Folder, SetUp},
     size,
@@ -60,12 +61,8 @@ pub(crate) struct KeyedOptions {
     /// State-node processes.
     #[arg(long, default_value_t = 2)]
     pub(crate) state_nodes: usize,
-    /// Tasks per operator at first.
-    #[arg(long, default_value_t = 2)]
-    pub(crate) parallelism: u32,
-    /// Time between checkpoints.
-    #[arg(long, default_value = "1s")]
-    pub(crate) checkpoint_interval: String,
+    #[command(flatten)]
+    pub(crate) job: JobSettings,
     /// Seconds of load that are measured before each disturbance, and after it.
     #[arg(long, default_value_t = 10)]
     pub(crate) seconds: u64,
@@ -295,16 +292,11 @@ pub(crate) fn keys_of(state_bytes: u64) -> u64 {
 }
 
 fn statements(options: &KeyedOptions, keys: u64) -> String {
-    let KeyedOptions {
-        rate,
-        parallelism,
-        checkpoint_interval,
-        ..
-    } = options;
+    let KeyedOptions { rate, job, .. } = options;
+    let settings = job.statements();
     let (filled, last) = (filled_table(keys), keys - 1);
     format!(
-        "SET 'parallelism.default' = '{parallelism}';
-         SET 'execution.checkpointing.interval' = '{checkpoint_interval}';
+        "{settings}
          {filled}
          CREATE TABLE live (k INT, id BIGINT) WITH ('connector' = 'datagen',
            'rows-per-second' = '{rate}', 'rate.catch-up' = 'true',

@@ -11,6 +11,7 @@ mod cluster;
 mod figures;
 mod fork;
 mod gaps;
+mod job_settings;
 mod keyed;
 mod listen;
 mod nexmark;

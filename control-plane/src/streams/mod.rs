@@ -20,6 +20,8 @@ mod service;
 mod state_node;
 #[cfg(test)]
 mod streams_test;
+#[cfg(test)]
+mod takeover_test;
 mod worker;
 
 pub use service::{ControlConfig, ControlService};

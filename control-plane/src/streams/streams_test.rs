@@ -3,18 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use control_stream::{
-    Answer, DialConfig, DialError, Dialer, FormerId, Hello, NodeHears, NodeSays, Purpose, Question,
-    Say, Session, StreamTiming, VERSION, WorkerHears, WorkerSays, encode,
+    Answer, DialConfig, DialError, Dialer, Hello, NodeHears, NodeSays, Purpose, Question, Say,
+    Session, StreamTiming, VERSION, WorkerHears, WorkerSays, encode,
 };
-use coordinator::JobState;
 use futures::{StreamExt as _, stream};
 use proto::{
-    control::{Deployment, ExchangeMap, JobOptions, WorkerCommand, WorkerEvent, WorkerEventKind},
+    control::{Deployment, ExchangeMap, JobOptions, WorkerCommand},
     plan::{
         CollectSpec, ConnectorSpec, Fragment, Node, Plan, RowType, Sink, connector_spec::Connector,
         node::Operator,
     },
-    running::RunningJobs,
     state_control::StateOrder,
     types::{Epoch, Generation, JobId, ShardId, StateNodeId, WorkerId},
 };
@@ -47,7 +45,7 @@ use crate::{
 };
 
 /// A test that takes longer has hung.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 const TIMING: StreamTiming = StreamTiming {
     beat: Duration::from_millis(100),
@@ -57,9 +55,9 @@ const TIMING: StreamTiming = StreamTiming {
 };
 
 /// A node of the control plane, as far as streams see it.
-struct Plane {
+pub(super) struct Plane {
     address: String,
-    roles: watch::Sender<Role>,
+    pub(super) roles: watch::Sender<Role>,
     server: JoinHandle<()>,
 }
 
@@ -69,7 +67,7 @@ impl Drop for Plane {
     }
 }
 
-async fn node() -> Plane {
+pub(super) async fn node() -> Plane {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
     let (roles, role) = watch::channel(Role::Follower(None));
@@ -97,7 +95,11 @@ async fn leading() -> Arc<Leading> {
     leading_over(LocalMetadata::default(), Duration::ZERO, 7).await
 }
 
-async fn leading_over(metadata: LocalMetadata, grace: Duration, seed: u64) -> Arc<Leading> {
+pub(super) async fn leading_over(
+    metadata: LocalMetadata,
+    grace: Duration,
+    seed: u64,
+) -> Arc<Leading> {
     let config = LeaderConfig {
         metadata: Arc::new(metadata),
         membership: Arc::new(Alone::new(String::new())),
@@ -114,13 +116,13 @@ async fn leading_over(metadata: LocalMetadata, grace: Duration, seed: u64) -> Ar
 }
 
 /// A node that leads.
-async fn leader() -> (Plane, Arc<Leading>) {
+pub(super) async fn leader() -> (Plane, Arc<Leading>) {
     let (node, leading) = (node().await, leading().await);
     node.roles.send_replace(Role::Leader(Arc::clone(&leading)));
     (node, leading)
 }
 
-fn config(node: &Plane, process: u64) -> DialConfig {
+pub(super) fn config(node: &Plane, process: u64) -> DialConfig {
     DialConfig {
         control_plane: vec![node.address.clone()],
         tls: Tls::None,
@@ -137,14 +139,16 @@ async fn worker(config: DialConfig) -> Result<Session<WorkerSays, WorkerHears>, 
 }
 
 /// A stream of a worker that runs nothing.
-async fn dial(dialer: &mut Dialer) -> Result<Session<WorkerSays, WorkerHears>, DialError> {
+pub(super) async fn dial(
+    dialer: &mut Dialer,
+) -> Result<Session<WorkerSays, WorkerHears>, DialError> {
     let dialled = timeout(PATIENCE, dialer.dial(Purpose::Worker)).await;
     let session = dialled.expect("in time")?;
     session.say(WorkerSays::Told);
     Ok(session)
 }
 
-async fn state_node(
+pub(super) async fn state_node(
     node: &Plane,
     id: u64,
     store: Option<&str>,
@@ -158,7 +162,7 @@ async fn state_node(
 }
 
 /// Waits until there are so many workers.
-async fn workers(leading: &Leading, count: usize) -> Vec<Worker> {
+pub(super) async fn workers(leading: &Leading, count: usize) -> Vec<Worker> {
     let until = Instant::now() + PATIENCE;
     loop {
         let workers = leading.jobs.workers().list();
@@ -170,7 +174,7 @@ async fn workers(leading: &Leading, count: usize) -> Vec<Worker> {
     }
 }
 
-fn spec() -> JobSpec {
+pub(super) fn spec() -> JobSpec {
     let sink = Node {
         operator: Some(Operator::Sink(Sink {
             connector: Some(ConnectorSpec {
@@ -201,7 +205,7 @@ fn spec() -> JobSpec {
     }
 }
 
-async fn job(leading: &Leading) -> Arc<JobEntry> {
+pub(super) async fn job(leading: &Leading) -> Arc<JobEntry> {
     leading.jobs.submit(spec()).await.expect("accepted")
 }
 
@@ -315,143 +319,6 @@ async fn the_second_stream_of_a_worker_is_another_worker_and_ends_the_first() {
     assert!(early.is_err());
     drop(second);
     third.await.expect("greeted");
-}
-
-/// What a worker was called on its stream.
-fn name(session: &Session<WorkerSays, WorkerHears>) -> FormerId {
-    FormerId {
-        id: session.welcome.id,
-        leadership: session.welcome.leadership,
-    }
-}
-
-#[tokio::test]
-async fn a_worker_keeps_its_name_where_another_leadership_takes_it() {
-    let (node, _leading) = leader().await;
-    let mut dialer = Dialer::new(config(&node, 1)).expect("an address");
-    let session = dial(&mut dialer).await.expect("greeted");
-    let first = name(&session);
-    dialer.set_former(Some(first));
-    let session = dial(&mut dialer).await.expect("greeted");
-    let second = name(&session);
-    assert_eq!(second.leadership, first.leadership);
-    assert_ne!(
-        second.id, first.id,
-        "the same leadership knows it to be gone"
-    );
-
-    let other = leading_over(LocalMetadata::default(), Duration::ZERO, 8).await;
-    node.roles.send_replace(Role::Leader(Arc::clone(&other)));
-    dialer.set_former(Some(second));
-    let session = dial(&mut dialer).await.expect("greeted");
-    let third = name(&session);
-    assert_ne!(third.leadership, second.leadership);
-    assert_eq!(third.id, second.id);
-    assert_eq!(workers(&other, 1).await[0].id, WorkerId(third.id));
-    // It is held up before it hears that it was taken, and comes again.
-    let session = dial(&mut dialer).await.expect("greeted");
-    let fourth = name(&session);
-    assert_ne!(fourth.id, third.id);
-}
-
-/// What a worker is told of a job, until it is told this.
-async fn until<T>(
-    session: &mut Session<WorkerSays, WorkerHears>,
-    running: &mut RunningJobs,
-    found: impl Fn(&WorkerCommand) -> Option<T>,
-) -> T {
-    loop {
-        match timeout(PATIENCE, session.hear()).await.expect("in time") {
-            Some(WorkerHears::Command(command)) => {
-                running.heard(&command);
-                if let Some(found) = found(&command) {
-                    return found;
-                }
-            }
-            Some(_) => {}
-            None => panic!("the stream has ended"),
-        }
-    }
-}
-
-/// The generation that a command deploys.
-fn deployed(command: &WorkerCommand) -> Option<Generation> {
-    match command {
-        WorkerCommand::Deploy(deployment) => Some(deployment.generation),
-        _ => None,
-    }
-}
-
-/// The generation whose epoch a command ends.
-fn ended(command: &WorkerCommand) -> Option<Generation> {
-    match command {
-        WorkerCommand::Barrier { generation, .. } => Some(*generation),
-        _ => None,
-    }
-}
-
-/// Says what has happened.
-fn say(session: &Session<WorkerSays, WorkerHears>, running: &mut RunningJobs, event: WorkerEvent) {
-    running.said(&event);
-    assert!(session.say(WorkerSays::Event(event)));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_runs_on_under_the_next_leader_if_its_worker_tells_of_it() {
-    let metadata = LocalMetadata::default();
-    let grace = Duration::from_millis(300);
-    let lead = async |seed| leading_over(metadata.clone(), grace, seed).await;
-    let (node, leading) = (node().await, lead(7).await);
-    node.roles.send_replace(Role::Leader(Arc::clone(&leading)));
-    let _state = state_node(&node, 3, Some("s1")).await.expect("greeted");
-    let mut spec = spec();
-    spec.select = None;
-    let job = leading.jobs.submit(spec).await.expect("accepted").id;
-    let mut dialer = Dialer::new(config(&node, 1)).expect("an address");
-    let mut session = dial(&mut dialer).await.expect("greeted");
-    let mut running = RunningJobs::default();
-    let generation = until(&mut session, &mut running, deployed).await;
-    let runs = WorkerEvent {
-        job,
-        generation,
-        kind: WorkerEventKind::Running,
-    };
-    say(&session, &mut running, runs);
-    assert_eq!(until(&mut session, &mut running, ended).await, generation);
-
-    // The next leader repeats the barrier, which this one may have kept to itself.
-    let next = lead(8).await;
-    node.roles.send_replace(Role::Leader(Arc::clone(&next)));
-    leading.stop();
-    let former = name(&session);
-    dialer.set_former(Some(former));
-    let again = timeout(PATIENCE, dialer.dial(Purpose::Worker)).await;
-    let mut session: Session<WorkerSays, WorkerHears> = again.expect("in time").expect("greeted");
-    assert_eq!(session.welcome.id, former.id);
-    for part in running.parts() {
-        assert!(session.say(WorkerSays::Runs(Box::new(part.clone()))));
-    }
-    assert!(session.say(WorkerSays::Told));
-    let told = until(&mut session, &mut running, |command| {
-        assert_eq!(deployed(command), None, "it runs");
-        ended(command)
-    });
-    assert_eq!(told.await, generation);
-    let entry = next.jobs.get(job).expect("it is known");
-    assert_eq!(
-        (entry.state(), entry.generation()),
-        (JobState::Running, generation)
-    );
-
-    // One that tells of nothing is given the next generation.
-    let last = lead(9).await;
-    node.roles.send_replace(Role::Leader(Arc::clone(&last)));
-    next.stop();
-    let _state = state_node(&node, 3, Some("s1")).await.expect("greeted");
-    let mut session = dial(&mut dialer).await.expect("greeted");
-    let mut nothing = RunningJobs::default();
-    let generation_now = until(&mut session, &mut nothing, deployed).await;
-    assert_eq!(generation_now, generation.next());
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ impl SpillIndex {
         self.entries.is_empty()
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

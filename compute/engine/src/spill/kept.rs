@@ -284,18 +284,6 @@ impl Spill {
         (done > 0).then_some((done / UNIT) as u32)
     }
 
-    /// Hashes of which rows are here.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.index.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
-    }
-
     /// Bytes of memory.
     #[must_use]
     pub fn memory(&self) -> u64 {
@@ -482,7 +470,7 @@ mod tests {
             harness.take(*hash);
         }
         assert_eq!(harness.found, all.len());
-        assert!(harness.spill.is_empty());
+        assert!(harness.spill.index.is_empty());
     }
 
     #[test]
@@ -493,7 +481,7 @@ mod tests {
         harness
             .spill
             .forget_groups(KeyGroupCount::DEFAULT, &left(16));
-        assert_eq!(harness.spill.len(), 1);
+        assert_eq!(harness.spill.index.len(), 1);
         harness.take(1 << 60);
         assert_eq!(harness.found, 0);
         harness.take(9 << 60);

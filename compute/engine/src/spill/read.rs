@@ -104,13 +104,12 @@ fn read_records(
     async move {
         let read = reading.await;
         let mut read = read.into_iter().flatten();
-        let bytes = |source: Source| -> Option<Bytes> {
+        let mut bytes = |source: Source| -> Option<Bytes> {
             match source {
                 Source::Memory(bytes) => Some(bytes),
                 Source::File(_) => read.next(),
             }
         };
-        let mut bytes = bytes;
         let decode = |(hash, source)| record::read(hash, &bytes(source)?);
         records.into_iter().map(decode).collect()
     }

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use hashbrown::HashTable;
 use proto::types::{Epoch, KeyGroup, KeyGroupCount, KeyGroupSet};
 
-use super::{elsewhere::Elsewhere, key_store::KeyStore, recency::Recency};
+use super::{elsewhere::Elsewhere, hydrating::Hydrating, key_store::KeyStore, recency::Recency};
 use crate::key::{KeyBatch, KeyWidth, Keys};
 
 /// No slot.
@@ -22,38 +22,29 @@ const ABSENT_MAX: usize = 1 << 16;
 /// A key index over the key groups that a task owns.
 #[derive(Debug)]
 pub struct KeyIndex {
-    key_groups: KeyGroupCount,
+    pub(super) key_groups: KeyGroupCount,
     /// By key group, those of other tasks too.
-    groups: Vec<Group>,
+    pub(super) groups: Vec<Group>,
     keys: KeyStore,
     hashes: Vec<u64>,
     free: Vec<u32>,
     live: usize,
-    recency: Recency,
+    pub(super) recency: Recency,
     /// Hashes without keys, in memory and in the store, and the epoch in which that was found out.
     /// Only of key groups that are not resident, or might not be before that epoch is committed.
-    absent: HashMap<u64, u32>,
+    pub(super) absent: HashMap<u64, u32>,
     /// Number of groups that are not resident: the fast path asks only this.
     partial_groups: usize,
     /// Of them, those of which nothing is known.
-    unread_groups: usize,
-    hydrating: Option<Hydrating>,
-}
-
-/// A key group that is being read as a whole.
-#[derive(Debug)]
-struct Hydrating {
-    group: KeyGroup,
-    /// Hashes that are not taken from the scan: their keys have gone from memory since it began, or are on
-    /// their way there.
-    left_out: HashSet<u64>,
+    pub(super) unread_groups: usize,
+    pub(super) hydrating: Option<Hydrating>,
 }
 
 #[derive(Debug, Default)]
-struct Group {
+pub(super) struct Group {
     is_owned: bool,
     slots: HashTable<u32>,
-    elsewhere: Elsewhere,
+    pub(super) elsewhere: Elsewhere,
     /// What was evicted is in the store as of this epoch.
     evicted_as_of: Epoch,
 }
@@ -193,73 +184,6 @@ impl KeyIndex {
         self.unread_groups -= usize::from(elsewhere.is_anything());
     }
 
-    /// Whether there are key groups of which nothing is known.
-    #[must_use]
-    pub fn has_unread_groups(&self) -> bool {
-        self.unread_groups > 0
-    }
-
-    /// Those.
-    pub(super) fn unread_groups(&self) -> impl Iterator<Item = KeyGroup> + '_ {
-        self.key_groups
-            .iter()
-            .filter(|group| self.is_unread(*group))
-    }
-
-    pub(super) fn is_unread(&self, group: KeyGroup) -> bool {
-        self.groups[usize::from(group.0)].elsewhere.is_anything()
-    }
-
-    /// The key group that is being read.
-    pub(super) fn hydrates(&self) -> Option<KeyGroup> {
-        self.hydrating.as_ref().map(|hydrating| hydrating.group)
-    }
-
-    /// A key group is about to be read; the epoch that must be seen: whatever went from memory before, or
-    /// was deleted and forgotten, is in the store as of then.
-    pub(super) fn begin_hydration(&mut self, group: KeyGroup) -> Epoch {
-        self.hydrating = Some(Hydrating {
-            group,
-            left_out: HashSet::new(),
-        });
-        self.recency.committed_epoch()
-    }
-
-    /// Whether rows of a hash may be taken from the scan: nothing has been known of them since it began, and
-    /// there is room.
-    pub(super) fn may_hydrate(&self, hash: u64) -> bool {
-        let group = self.key_groups.of_hash(hash);
-        let takes = |hydrating: &Hydrating| {
-            // If not, the key group has left since.
-            hydrating.group == group && !hydrating.left_out.contains(&hash)
-        };
-        self.hydrating.as_ref().is_some_and(takes)
-            && !self.recency.is_tracking()
-            && self.is_unknown(hash)
-    }
-
-    /// A hash is in the store, and not taken from the scan.
-    pub(super) fn leave_out(&mut self, hash: u64) {
-        let group = self.key_groups.of_hash(hash);
-        let hydrating = self.hydrating.as_mut();
-        if let Some(hydrating) = hydrating.filter(|hydrating| hydrating.group == group) {
-            hydrating.left_out.insert(hash);
-        }
-    }
-
-    /// The key group has been read.
-    pub(super) fn end_hydration(&mut self, group: KeyGroup) {
-        let Some(hydrating) = self.hydrating.take_if(|of| of.group == group) else {
-            return;
-        };
-        self.mark_resident(hydrating.group);
-        for hash in hydrating.left_out {
-            if !self.has(hash) && !self.absent.contains_key(&hash) {
-                self.add_elsewhere(hash);
-            }
-        }
-    }
-
     /// The open epoch ends: what is used from now on is used in the next one.
     pub fn freeze(&mut self, epoch: Epoch) {
         self.recency.freeze(epoch);
@@ -316,7 +240,7 @@ impl KeyIndex {
         self.groups[group].evicted_as_of = self.recency.committed_epoch();
     }
 
-    fn add_elsewhere(&mut self, hash: u64) {
+    pub(super) fn add_elsewhere(&mut self, hash: u64) {
         let group = self.group_of(hash);
         let elsewhere = &mut self.groups[group].elsewhere;
         self.partial_groups += usize::from(elsewhere.is_nothing());
@@ -330,7 +254,7 @@ impl KeyIndex {
     }
 
     /// Whether a key with this hash is in memory.
-    fn has(&self, hash: u64) -> bool {
+    pub(super) fn has(&self, hash: u64) -> bool {
         self.slots_of_hash(hash).next().is_some()
     }
 

@@ -14,6 +14,7 @@ mod delta;
 mod elsewhere;
 mod evict;
 mod expiry;
+mod hydrating;
 mod hydrator;
 mod index;
 mod key_filter;

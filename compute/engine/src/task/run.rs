@@ -223,7 +223,7 @@ impl Task {
             }
         }
         self.alarm = None;
-        self.parts.graph.deadline(now_ns, &*self.parts.clock)?;
+        self.call_due()?;
         Ok(Poll::Ready(()))
     }
 

@@ -20,7 +20,7 @@ use proto::{
 
 use super::{
     adoption::{Adopted, Noted, Told, Verdict, judge},
-    job::{Job, Phase, Running},
+    job::{Job, Phase},
 };
 use crate::{Effect, caps::ADOPTION_PATIENCE_US, checkpoint::EpochInFlight};
 
@@ -176,14 +176,7 @@ impl Job {
                 barrier_wanted: adopted.output_full,
             });
         }
-        let interval_us = self.options.checkpoint_interval_ms.saturating_mul(1000);
-        self.enter(Phase::Running(Running {
-            since_us: now_us,
-            in_flight: None,
-            barrier_due_us: (interval_us > 0).then(|| now_us.saturating_add(interval_us)),
-            barrier_wanted: false,
-            unfinished,
-        }));
+        self.enter_running(unfinished, now_us);
         if let Some(epoch) = adopted.under_way {
             self.resume_epoch(epoch, now_us);
         }

@@ -1,8 +1,10 @@
 //! From submission to running tasks: fence the older generation, fix the restore epoch, deploy.
 
+use std::collections::BTreeSet;
+
 use proto::{
     control::SourceSplits,
-    types::{Epoch, WorkerId},
+    types::{Epoch, TaskId, WorkerId},
 };
 
 use super::job::{Job, Phase, Running};
@@ -117,6 +119,16 @@ impl Job {
         let unfinished = std::mem::take(unfinished);
         let all_finished = unfinished.is_empty();
         self.has_run = true;
+        self.enter_running(unfinished, now_us);
+        if all_finished || barrier_wanted {
+            self.begin_epoch(now_us);
+        }
+        self.consider_rerouting(now_us);
+        self.stop_if_wanted(now_us);
+    }
+
+    /// All tasks run, and no epoch is under way.
+    pub(super) fn enter_running(&mut self, unfinished: BTreeSet<TaskId>, now_us: u64) {
         let interval_us = self.options.checkpoint_interval_ms.saturating_mul(1000);
         self.enter(Phase::Running(Running {
             since_us: now_us,
@@ -125,10 +137,5 @@ impl Job {
             barrier_wanted: false,
             unfinished,
         }));
-        if all_finished || barrier_wanted {
-            self.begin_epoch(now_us);
-        }
-        self.consider_rerouting(now_us);
-        self.stop_if_wanted(now_us);
     }
 }

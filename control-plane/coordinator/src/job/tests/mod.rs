@@ -6,5 +6,6 @@ mod rerouting;
 mod script;
 mod stops;
 mod takeover;
+mod takeover_workers;
 mod takeover_world;
 mod workers;
