@@ -163,6 +163,7 @@ impl Cluster {
             next: None,
             later: None,
             waits: false,
+            rows_min: 0,
         };
         let all = self.members.iter().map(|member| member.id).collect();
         self.deploy(job, &run, &run.routing, all, WorkerCommand::Deploy)
@@ -261,7 +262,8 @@ impl Cluster {
         }
     }
 
-    /// Runs a generation, epoch after epoch, to the job's end or until `stop_after` are committed.
+    /// Runs a generation, epoch after epoch, to the job's end or until `stop_after` are committed and
+    /// the run's `rows_min` are there.
     pub(crate) async fn run(
         &mut self,
         run: &mut Run,
@@ -328,7 +330,7 @@ impl Cluster {
                     }
                     if is_last {
                         ended_at = Some(epoch);
-                    } else if committed == stop_after {
+                    } else if committed >= stop_after && self.rows().len() >= run.rows_min {
                         return Ok(());
                     } else {
                         run.epoch = Epoch(epoch.0 + 1);
@@ -398,22 +400,39 @@ pub(crate) struct Run {
     pub(crate) later: Option<Routing>,
     /// Whether barriers carry a routing only after another one that comes when it is prepared.
     pub(crate) waits: bool,
+    /// Before there are so many rows in the result, the run is not stopped.
+    pub(crate) rows_min: usize,
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct Events {
     pub(crate) count: u32,
+    /// So many happen in a second.
+    pub(crate) rate: u32,
+    /// Whether they come when they happen, and not as fast as they can.
     pub(crate) paced: bool,
+}
+
+impl Events {
+    /// The same, as fast as they can.
+    pub(crate) fn at_once(self) -> Events {
+        Events {
+            paced: false,
+            ..self
+        }
+    }
 }
 
 /// As fast as they can.
 pub(crate) const QUICK: Events = Events {
     count: 20_000,
+    rate: 5000,
     paced: false,
 };
 /// In two seconds.
 pub(crate) const SLOW: Events = Events {
     count: 10_000,
+    rate: 5000,
     paced: true,
 };
 
@@ -423,13 +442,12 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// A query over so many events, which may come as fast as they can or in real time: 5,000 a
-    /// second, so that epochs end in the middle.
+    /// A query over some events.
     pub(crate) fn new(query: &str, events: Events, parallelism: u32, batch_rows: usize) -> Job {
-        let Events { count, paced } = events;
+        let Events { count, rate, paced } = events;
         let source = format!(
             "'connector' = 'nexmark', 'events.num' = '{count}', 'rate.limited' = '{paced}', \
-             'base-time' = '1700000000000', 'first-event.rate' = '5000', 'next-event.rate' = '5000'"
+             'base-time' = '1700000000000', 'first-event.rate' = '{rate}', 'next-event.rate' = '{rate}'"
         );
         let script = format!("{}{query};", DDL.replace("{WITH}", &source));
         let mut session = Session::new(PlanOptions {

@@ -66,17 +66,7 @@ async fn a_job_on_several_workers_gives_what_it_gives_on_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_whose_stream_is_cut_goes_on_from_its_checkpoint() {
     let (_, query) = QUERIES[1];
-    let expected = result(
-        query,
-        Events {
-            paced: false,
-            ..SLOW
-        },
-        1,
-        2,
-        1 << 20,
-    )
-    .await;
+    let expected = result(query, SLOW.at_once(), 1, 2, 1 << 20).await;
     let job = Job::new(query, SLOW, 2, 64);
     let mut cluster = Cluster::start(2, 5000).await;
     let mut run = cluster.begin(1, &job).await;

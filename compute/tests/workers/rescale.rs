@@ -9,10 +9,11 @@ use super::{
 /// A change of the routing: parallelism and workers.
 type Change = (u32, &'static [u64]);
 
-/// Read from several splits, and long enough for many epochs.
+/// Read from several splits, in four seconds: long enough for many epochs on a busy machine too.
 const MANY: Events = Events {
     count: 400_000,
-    paced: false,
+    rate: 100_000,
+    paced: true,
 };
 
 async fn rescaled(query: &str, events: Events, parallelism: u32, changes: &[Change]) -> Rows {
@@ -52,11 +53,7 @@ const CHANGES: [(u32, &[Change]); 3] = [
 async fn a_job_that_is_rescaled_on_the_way_gives_what_it_gives_undisturbed() {
     for (name, query) in QUERIES {
         for events in [SLOW, MANY] {
-            let at_once = Events {
-                paced: false,
-                ..events
-            };
-            let expected = result(query, at_once, 1, 2, 1 << 20).await;
+            let expected = result(query, events.at_once(), 1, 2, 1 << 20).await;
             for (parallelism, changes) in CHANGES {
                 let rows = rescaled(query, events, parallelism, changes).await;
                 assert!(rows == expected, "{name} from {parallelism} by {changes:?}");
@@ -68,7 +65,7 @@ async fn a_job_that_is_rescaled_on_the_way_gives_what_it_gives_undisturbed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn barriers_before_its_own_do_not_concern_a_worker_that_is_made_ready() {
     let (name, query) = QUERIES[0];
-    let expected = result(query, MANY, 1, 2, 1 << 20).await;
+    let expected = result(query, MANY.at_once(), 1, 2, 1 << 20).await;
     // The third worker has nothing in the second routing, and hears its barriers while it is made ready
     // for the third.
     let changes: &[Change] = &[(2, &[1, 2]), (3, &[1, 2]), (3, &[1, 2, 3])];
