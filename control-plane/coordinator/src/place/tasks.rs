@@ -72,7 +72,8 @@ enum Unit {
 }
 
 /// The worker of each task. No unit moves without need: one stays where it was unless the worker is
-/// gone or has too much, and what must be placed goes where the least is.
+/// gone or has too much, and what must be placed goes where the least is. Where one of several has to
+/// go, it is the one nearest to the sources, for what comes later has the state.
 ///
 /// The same input gives the same places.
 #[must_use]
@@ -98,9 +99,12 @@ pub fn workers(
     }
     let room = tasks.len().div_ceil(workers.len());
     let mut loads: BTreeMap<WorkerId, usize> = workers.iter().map(|id| (*id, 0)).collect();
-    let before = |unit: &[TaskId]| unit.first().and_then(|task| previous.get(task)).copied();
+    let before = |unit: &[TaskId]| {
+        let mut latest_first = unit.iter().rev();
+        latest_first.find_map(|task| previous.get(task)).copied()
+    };
     let mut places: BTreeMap<Unit, WorkerId> = BTreeMap::new();
-    for (unit, members) in &units {
+    for (unit, members) in units.iter().rev() {
         let worker = before(members);
         let load = worker.and_then(|worker| loads.get_mut(&worker));
         if let (Some(worker), Some(load)) = (worker, load)
@@ -207,6 +211,21 @@ mod tests {
         let fewer = workers(&tasks, &ids(&[1, 2]), &more);
         assert_eq!(moved(&more, &fewer), 2);
         assert_eq!(workers(&tasks, &ids(&[1, 2]), &fewer), fewer);
+    }
+
+    #[test]
+    fn what_has_state_stays_when_tasks_that_went_together_part_and_meet_again() {
+        let plan = plan(&[false, false]);
+        let ids: BTreeSet<WorkerId> = [1, 2].map(WorkerId).into();
+        let mut place = workers(&tasks(&plan, 4).expect("fits"), &ids, &BTreeMap::new());
+        let counts = TaskId(PARALLELISM_MAX);
+        let was = place[&counts];
+        assert_eq!(place[&TaskId(0)], was);
+        for (parallelism, together) in [(1, false), (3, true), (1, false), (2, true)] {
+            place = workers(&tasks(&plan, parallelism).expect("fits"), &ids, &place);
+            assert_eq!(place[&counts], was, "at {parallelism}");
+            assert_eq!(place[&TaskId(0)] == was, together, "at {parallelism}");
+        }
     }
 
     #[test]
