@@ -2,8 +2,8 @@
 //! that starts workers and lets them leave (`--capacity-process`), one for each task.
 //!
 //! A task's work is made of digests, so that the rates are low enough for one source on any machine: what
-//! one task can do is measured first, and the low rate is a part of it that one task can bear and twice as
-//! much cannot be. Rows are due at fixed times, and late is what the watermark of the counting tasks is
+//! one task can do is measured first, by the same job, and the low rate is a part of it that one task can
+//! bear and twice as much cannot be. Rows are due at fixed times, and late is what the watermark of the counting tasks is
 //! behind the clock: it has all in it, also what waits before the source, and up to a second more, since
 //! workers tell their figures once a second. The job is stopped in the end, and its exactly-once output
 //! read.
@@ -37,8 +37,11 @@ const KEYS: u64 = 16_384;
 /// whatever the build is.
 const DIGESTS: usize = 8;
 const TIMES: usize = 160;
-/// Windows of the autoscaler in which that is measured; the last one counts.
-const PROBE_WINDOWS: usize = 2;
+/// Times that this is measured: as fast as the job can, and then at the low rate that follows from the time
+/// before, since rows cost more the fewer come together.
+const PROBES: usize = 3;
+/// Windows of the autoscaler in which it is measured each time; the last one counts.
+const PROBE_WINDOWS: usize = 3;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long workers may take to leave, and rows to come in time, after the last change.
@@ -82,12 +85,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let (per_task, low) = match options.low_rate {
         Some(low) => (None, low.max(1)),
         None => {
-            let per_task = probe(&mut cluster)?;
-            (Some(per_task), (per_task * LOW_PERCENT / 100).max(1))
+            let per_task = probe(&mut cluster, &folder.path().join("probe"))?;
+            (Some(per_task), low_of(per_task))
         }
     };
     let output = folder.path().join("output");
-    let job = cluster.client.execute(&statements(options, low, &output))?;
+    let statements = statements(options.max, &schedule(options, low), &output);
+    let job = cluster.client.execute(&statements)?;
     let mut watch = Watch {
         created_ms: cluster.client.until_running(&job)?.created_ms,
         job,
@@ -160,19 +164,26 @@ fn start(options: &Options, folder: &Path) -> anyhow::Result<Cluster> {
     })
 }
 
+fn low_of(per_task: u64) -> u64 {
+    (per_task * LOW_PERCENT / 100).max(1)
+}
+
 /// Rows per second that one task does while it is at work, as the autoscaler has it.
-fn probe(cluster: &mut Cluster) -> anyhow::Result<u64> {
+fn probe(cluster: &mut Cluster, output: &Path) -> anyhow::Result<u64> {
+    // Nothing holds the first one up.
+    let (mut rate, mut per_task) = (0, 0);
+    for probe in 0..PROBES {
+        let rate_of = format!("'rows-per-second' = '{rate}'");
+        let output = output.join(probe.to_string());
+        per_task = measure(cluster, &statements(1, &rate_of, &output))?;
+        rate = low_of(per_task);
+    }
+    Ok(per_task)
+}
+
+fn measure(cluster: &mut Cluster, statements: &str) -> anyhow::Result<u64> {
     let client = cluster.client.clone();
-    let job = client.execute(&format!(
-        "SET 'parallelism.default' = '1';
-         SET 'job.autoscaler.enabled' = 'true';
-         SET 'job.autoscaler.vertex.max-parallelism' = '1';
-         CREATE TABLE fast (id BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '0',
-           'fields.id.kind' = 'sequence', 'fields.id.start' = '0', 'fields.id.end' = '1000000000000');
-         CREATE TABLE nowhere (k BIGINT, c BIGINT) WITH ('connector' = 'blackhole');
-         INSERT INTO nowhere {}",
-        counting("fast")
-    ))?;
+    let job = client.execute(statements)?;
     client.until_running(&job)?;
     let (deadline, mut windows) = (Instant::now() + END_MAX, BTreeMap::new());
     while windows.len() < PROBE_WINDOWS {
@@ -411,21 +422,26 @@ fn decisions(autoscaler: &Value) -> Vec<Value> {
 }
 
 /// Rows by key, in a query that costs the task that counts them some time for each change.
-fn counting(table: &str) -> String {
+fn counting() -> String {
     let digests = "SHA256(REPEAT(".repeat(DIGESTS);
     let ends = format!(", {TIMES}))").repeat(DIGESTS);
     format!(
-        "SELECT k, c FROM (SELECT id % {KEYS} AS k, COUNT(*) AS c FROM {table} GROUP BY id % {KEYS})
+        "SELECT k, c FROM (SELECT id % {KEYS} AS k, COUNT(*) AS c FROM numbers GROUP BY id % {KEYS})
          WHERE {digests}CAST(c AS STRING){ends} <> 'none'"
     )
 }
 
-/// State that ends in event time, though not in this run, has time go to where rows are counted.
-fn statements(options: &Options, low: u64, output: &Path) -> String {
+/// The rates of a run, as options of its source.
+fn schedule(options: &Options, low: u64) -> String {
     let (seconds, high) = (options.seconds, 2 * low);
     let cycle = format!("{low} for {seconds} s, {high} for {seconds} s, ");
     let cycles = cycle.repeat(usize::try_from(options.cycles).unwrap_or(1));
-    let (max, output, query) = (options.max, output.display(), counting("numbers"));
+    format!("'rate.schedule' = '{cycles}{low} for 1 h', 'rate.catch-up' = 'true'")
+}
+
+/// State that ends in event time, though not in this run, has time go to where rows are counted.
+fn statements(max: u32, rate: &str, output: &Path) -> String {
+    let (output, query) = (output.display(), counting());
     format!(
         "SET 'execution.checkpointing.interval' = '1s';
          SET 'parallelism.default' = '1';
@@ -435,9 +451,8 @@ fn statements(options: &Options, low: u64, output: &Path) -> String {
          SET 'job.autoscaler.vertex.max-parallelism' = '{max}';
          SET 'job.autoscaler.catch-up.duration' = '10 s';
          CREATE TABLE numbers (id BIGINT, t TIMESTAMP_LTZ(3), WATERMARK FOR t AS t)
-           WITH ('connector' = 'datagen', 'rate.schedule' = '{cycles}{low} for 1 h',
-           'rate.catch-up' = 'true', 'fields.id.kind' = 'sequence', 'fields.id.start' = '0',
-           'fields.id.end' = '1000000000000');
+           WITH ('connector' = 'datagen', {rate}, 'fields.id.kind' = 'sequence',
+           'fields.id.start' = '0', 'fields.id.end' = '1000000000000');
          CREATE TABLE counts (k BIGINT, c BIGINT) WITH ('connector' = 'filesystem',
            'path' = '{output}', 'format' = 'debezium-json');
          INSERT INTO counts {query};"
