@@ -55,18 +55,33 @@ pub(crate) fn part_for_each(
     given: Option<u64>,
     processes: NonZero<u32>,
 ) -> anyhow::Result<[String; 2]> {
-    let all = given.unwrap_or_else(available);
+    let part = match given {
+        Some(all) => part_of("--workers-memory", all, processes)?,
+        // A machine that is so small is for trying things out.
+        None => (available() / u64::from(processes.get())).max(BYTES_MIN),
+    };
+    Ok(["--memory".to_owned(), in_mib(part)])
+}
+
+/// An equal part of the bytes that `argument` gives to so many processes together.
+///
+/// # Errors
+/// When that is too little.
+pub(crate) fn part_of(argument: &str, all: u64, processes: NonZero<u32>) -> anyhow::Result<u64> {
     let part = all / u64::from(processes.get());
-    if given.is_some() && part < BYTES_MIN {
+    if part < BYTES_MIN {
         let (each, least) = (part >> 20, BYTES_MIN >> 20);
         bail!(
-            "--workers-memory leaves {each}MiB for each of {processes} workers, and a worker needs at \
+            "{argument} leaves {each}MiB for each of {processes} workers, and a worker needs at \
              least {least}MiB: give more, or fewer --workers-max"
         );
     }
-    // A machine that is so small is for trying things out.
-    let part = part.max(BYTES_MIN) >> 20;
-    Ok(["--memory".to_owned(), format!("{part}MiB")])
+    Ok(part)
+}
+
+/// Bytes as an argument.
+pub(crate) fn in_mib(bytes: u64) -> String {
+    format!("{}MiB", bytes >> 20)
 }
 
 /// Memory by purpose, in bytes. The rest is for what is on its way: batches, deltas, requests.

@@ -9,7 +9,7 @@ use coordinator::capacity::CapacityPolicy;
 
 use super::{command::CommandProvider, process::ProcessProvider, webhook::WebhookProvider};
 use crate::{
-    memory::{part_for_each, size},
+    memory::{in_mib, part_for_each, part_of, size},
     run::duration_ms,
     serve::given_secret,
 };
@@ -54,6 +54,15 @@ pub(crate) struct CapacityArgs {
     #[arg(long, value_name = "SIZE", value_parser = size, requires = "capacity_process",
         conflicts_with_all = ["capacity_command", "capacity_webhook"])]
     workers_memory: Option<u64>,
+    /// Directory, on a local disk, where workers of --capacity-process keep state that their memory has
+    /// no room for, rather than read it from the store again.
+    #[arg(long, value_name = "DIR", requires = "capacity_process",
+        conflicts_with_all = ["capacity_command", "capacity_webhook"])]
+    workers_scratch_dir: Option<PathBuf>,
+    /// Bytes of these files, for all workers together: each is given an equal part, as if there were
+    /// --workers-max of them [default: 16GiB for each].
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "workers_scratch_dir")]
+    workers_scratch_size: Option<u64>,
     /// How long fewer workers must be enough before any is let go.
     #[arg(long, value_name = "DURATION", default_value = "1min", value_parser = duration_ms, requires = "capacity")]
     workers_removal_delay: u64,
@@ -88,7 +97,7 @@ impl CapacityArgs {
                     worker.nodes
                 );
             }
-            Arc::new(ProcessProvider::new(self.with_memory(worker)?))
+            Arc::new(ProcessProvider::new(self.with_room(worker)?))
         } else if let Some(program) = &self.capacity_command {
             Arc::new(CommandProvider::new(program.clone()))
         } else if let Some(url) = &self.capacity_webhook {
@@ -102,10 +111,22 @@ impl CapacityArgs {
         Ok(Some(CapacityConfig { policy, provider }))
     }
 
-    /// A worker of this machine, with its part of the memory.
-    fn with_memory(&self, mut worker: WorkerCommandLine) -> anyhow::Result<WorkerCommandLine> {
+    /// A worker of this machine, with its part of memory and of scratch files.
+    fn with_room(&self, mut worker: WorkerCommandLine) -> anyhow::Result<WorkerCommandLine> {
         let memory = part_for_each(self.workers_memory, self.workers_max)?;
         worker.arguments.extend(memory);
+        if let Some(directory) = &self.workers_scratch_dir {
+            let directory = directory.display().to_string();
+            worker
+                .arguments
+                .extend(["--scratch-dir".to_owned(), directory]);
+        }
+        if let Some(size) = self.workers_scratch_size {
+            let part = part_of("--workers-scratch-size", size, self.workers_max)?;
+            worker
+                .arguments
+                .extend(["--scratch-size".to_owned(), in_mib(part)]);
+        }
         Ok(worker)
     }
 
@@ -185,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn each_worker_has_its_part_of_the_memory() {
+    fn each_worker_has_its_part_of_memory_and_disk() {
         let line = |words: &[&str]| {
             let words = ["x", "--capacity-process"].iter().chain(words);
             Line::try_parse_from(words).map_err(|error| error.to_string())
@@ -196,7 +217,7 @@ mod tests {
                 arguments: vec!["worker".to_owned()],
                 nodes: 1,
             };
-            let worker = line(words)?.capacity.with_memory(worker);
+            let worker = line(words)?.capacity.with_room(worker);
             worker
                 .map(|worker| worker.arguments.join(" "))
                 .map_err(|error| error.to_string())
@@ -211,6 +232,26 @@ mod tests {
         };
         check(&["--workers-memory", "1GiB"], "128MiB for each of 8");
         check(&["--workers-memory", "lots"], "a number and a unit");
+        let disk = [
+            "--workers-memory",
+            "4GiB",
+            "--workers-max",
+            "4",
+            "--workers-scratch-dir",
+            "/scratch",
+            "--workers-scratch-size",
+            "8GiB",
+        ];
+        let expected = "worker --memory 1024MiB --scratch-dir /scratch --scratch-size 2048MiB";
+        assert_eq!(arguments(&disk), Ok(expected.to_owned()));
+        let disk = [
+            "--workers-scratch-dir",
+            "/x",
+            "--workers-scratch-size",
+            "1GiB",
+        ];
+        check(&disk, "--workers-scratch-size leaves 128MiB for each of 8");
+        check(&["--workers-scratch-size", "8GiB"], "--workers-scratch-dir");
         let other = ["x", "--capacity-command", "y", "--workers-memory", "4GiB"];
         let error = Line::try_parse_from(other)
             .expect_err("of no use")
