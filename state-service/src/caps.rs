@@ -37,6 +37,10 @@ pub(crate) const RUNS_READ_MAX: usize = 8;
 pub(crate) const READ_RESTARTS_MAX: usize = 4;
 /// Flushed tails whose merge is pending may take up this many budgets before staging waits.
 pub(crate) const TAIL_BUDGETS_MAX: usize = 4;
+/// Shards of states that are kept that stay open for who looks at them.
+pub(crate) const KEPT_SHARDS_OPEN_MAX: usize = 32;
+/// Bytes of log objects that are read into the tails of these; more than that only alone.
+pub(crate) const KEPT_TAIL_BYTES_MAX: usize = 128 << 20;
 /// Deletions under way at the same time.
 pub(crate) const DELETIONS_AT_ONCE: usize = 16;
 

@@ -11,8 +11,8 @@ use proto::{
     types::{KeyGroup, ShardId},
 };
 use state_client::{
-    CommittedOutput, EpochDelta, Incarnation, KeyRequest, OutputRequest, ReadReply, ReadRequest,
-    ScanReply, ScanRequest, StateError, StateStore,
+    CommittedOutput, EpochDelta, Incarnation, KeptShard, KeptStates, KeyRequest, OutputRequest,
+    ReadReply, ReadRequest, ScanReply, ScanRequest, StateError, StateStore,
 };
 
 use crate::StateNode;
@@ -96,5 +96,25 @@ impl StateStore for EmbeddedStore {
     ) -> BoxFuture<'static, Result<Vec<CommittedOutput>, StateError>> {
         let node = self.node.clone();
         async move { node.committed_output(who, request).await }.boxed()
+    }
+}
+
+impl KeptStates for EmbeddedStore {
+    fn read_kept(
+        &self,
+        kept: KeptShard,
+        keys: Vec<KeyRequest>,
+    ) -> BoxFuture<'static, Result<ReadReply, StateError>> {
+        let node = self.node.clone();
+        async move { node.read_kept(&kept, &keys).await }.boxed()
+    }
+
+    fn scan_kept(
+        &self,
+        kept: KeptShard,
+        request: ScanRequest,
+    ) -> BoxFuture<'static, Result<ScanReply, StateError>> {
+        let node = self.node.clone();
+        async move { node.scan_kept(&kept, &request).await }.boxed()
     }
 }

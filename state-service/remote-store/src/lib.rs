@@ -10,6 +10,7 @@
 //!   a state node's death.
 //! - Reads and scans give up after a while. Staging does not: a job whose object store is down falls
 //!   behind, it does not fail. What cannot succeed (fenced, damaged) ends at once.
+//! - [`RemoteKept`] reads states that are kept, which every node can: no route is needed for that.
 //! - Every call has a deadline, pauses grow and differ, what is under way per node is bounded.
 
 mod caps;
@@ -17,6 +18,7 @@ mod committed_output;
 mod config;
 #[cfg(test)]
 mod e2e;
+mod kept;
 mod link;
 mod operation;
 mod owner;
@@ -29,6 +31,7 @@ mod stage;
 mod store;
 
 pub use config::{RemoteConfig, RemoteLimits};
+pub use kept::RemoteKept;
 pub use owner::{JobRoute, Owner};
 pub use routes::Routes;
 pub use store::RemoteStore;

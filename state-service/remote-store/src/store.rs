@@ -8,8 +8,8 @@ use std::sync::{
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::{log::LogObject, types::JobId};
 use state_client::{
-    CommittedOutput, EpochDelta, Incarnation, OutputRequest, ReadReply, ReadRequest, ScanReply,
-    ScanRequest, StateError, StateStore,
+    CommittedOutput, CountReply, EpochDelta, Incarnation, OutputRequest, ReadReply, ReadRequest,
+    ScanReply, ScanRequest, StateError, StateStore,
 };
 
 use crate::{RemoteConfig, Routes, operation::Operation, spawned::spawned};
@@ -78,6 +78,15 @@ impl StateStore for RemoteStore {
     ) -> BoxFuture<'static, Result<ScanReply, StateError>> {
         let shared = self.shared.clone();
         spawned(async move { shared.scan(who, request).await }).boxed()
+    }
+
+    fn count(
+        &self,
+        who: Incarnation,
+        request: ScanRequest,
+    ) -> BoxFuture<'static, Result<CountReply, StateError>> {
+        let shared = self.shared.clone();
+        spawned(async move { shared.count(who, request).await }).boxed()
     }
 
     fn stage(

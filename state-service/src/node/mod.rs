@@ -7,6 +7,7 @@ mod conformance_test;
 mod databases;
 mod flusher;
 mod job;
+mod kept;
 #[expect(clippy::module_inception, reason = "the type this room is about")]
 mod node;
 mod orders;

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{StateNodeConfig, flusher, job::Job, sweep};
+use super::{StateNodeConfig, flusher, job::Job, kept::KeptShards, sweep};
 use crate::{
     budget::Budget,
     control::ControlView,
@@ -49,6 +49,8 @@ pub(crate) struct NodeShared {
     pub(crate) kept: Budget,
     /// Output that is not published.
     pub(crate) output: Budget,
+    /// Shards of states that are kept, as others look at them.
+    pub(crate) kept_shards: KeptShards,
     /// Copies of savepoints that are being made.
     pub(crate) transfers: Transfers,
     /// Ended jobs of which something needs files.
@@ -114,6 +116,7 @@ impl StateNode {
             staged,
             kept,
             output,
+            kept_shards: KeptShards::default(),
             transfers: Transfers::default(),
             ended: Mutex::default(),
             stopped: AtomicBool::new(false),

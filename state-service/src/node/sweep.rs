@@ -25,6 +25,7 @@ pub(super) async fn run(node: Arc<NodeShared>) {
         .within(node.context.config.limits.sweep_interval)
         .await
     {
+        node.kept_shards.forget_unused();
         for job in node.all_jobs() {
             if let Err(why) = node.close_foreign(&job).await {
                 tracing::warn!(job = %job.id, why, "whose shards are open here is not known");

@@ -6,9 +6,10 @@ use object_store::ObjectStore;
 use proto::types::{KeyGroupCount, KeyGroupRange};
 use slatedb::db_cache::DbCache;
 use slatedb_common::clock::SystemClock;
+use state_client::KeyRequest;
 use tokio::runtime::Handle;
 
-use super::{cache::PageCache, kv::ShardScope, store::mixed};
+use super::{cache::PageCache, error::PageError, kv::ShardScope, store::mixed};
 
 /// Where a page store lies and what it may use.
 #[derive(Clone)]
@@ -93,6 +94,21 @@ impl PageStoreConfig {
     /// The seed of one shard: others may have been given the same.
     pub(super) fn shard_seed(&self) -> u64 {
         mixed(self.seed, u64::from(crc32fast::hash(self.path.as_bytes())))
+    }
+
+    /// Whether keys are of this shard.
+    pub(super) fn check_keys(&self, requests: &[KeyRequest]) -> Result<(), PageError> {
+        let key_groups = requests
+            .iter()
+            .map(|request| self.key_groups.of_hash(request.hash));
+        let mut others = key_groups.filter(|key_group| !self.range.contains(*key_group));
+        match others.next() {
+            None => Ok(()),
+            Some(other) => {
+                let why = format!("key group {} is not in this shard", other.0);
+                Err(PageError::Invalid(why))
+            }
+        }
     }
 
     pub(super) fn scope(&self) -> ShardScope {

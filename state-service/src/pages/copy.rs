@@ -7,6 +7,8 @@
 //! Invariant: a shard that was taken in answers as its origin did at that checkpoint. Until all of it
 //! is in, it says so itself, and a second attempt goes on from what is durable.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use proto::types::Epoch;
 use slatedb::{
@@ -48,6 +50,42 @@ fn is_page(key: &[u8]) -> bool {
     key.first().is_some_and(|first| *first != META)
 }
 
+/// Opens a checkpoint of a shard for reading. It is pinned: nothing runs in the background, so that
+/// dropping the reader is all that is needed to let go of it.
+pub(super) async fn open_checkpoint(
+    config: &PageStoreConfig,
+    epoch: Epoch,
+) -> Result<DbReader, PageError> {
+    let doing = "opening a checkpoint";
+    let name = checkpoint_name(epoch);
+    let admin = admin(config, config.seed);
+    let found = admin.list_checkpoints(Some(&name)).await;
+    let found = found.map_err(PageError::of(doing))?;
+    let Some(checkpoint) = found.first() else {
+        let why = format!("{} has no checkpoint of epoch {epoch}", config.path);
+        return Err(PageError::Invalid(why));
+    };
+    let options = DbReaderOptions {
+        skip_wal_replay: true,
+        object_store_max_retries: Some(config.limits.store_retries_max),
+        ..DbReaderOptions::default()
+    };
+    let builder = DbReader::builder(config.path.clone(), config.store.clone())
+        .with_reader_mode(DbReaderMode::Checkpoint(checkpoint.id))
+        .with_options(options)
+        .with_merge_operator(Arc::new(PageMerge))
+        .with_seed(config.shard_seed());
+    let builder = match &config.block_cache {
+        Some((cache, id)) => builder.with_db_cache(cache.clone(), *id),
+        None => builder.with_db_cache_disabled(),
+    };
+    let builder = match &config.clock {
+        Some(clock) => builder.with_system_clock(clock.clone()),
+        None => builder,
+    };
+    builder.build().await.map_err(PageError::of(doing))
+}
+
 impl PageStore {
     /// Opens a checkpoint of a shard for reading. Nothing is written, and nobody is disturbed; it is
     /// up to the caller that the checkpoint stays.
@@ -58,34 +96,8 @@ impl PageStore {
         config: &PageStoreConfig,
         epoch: Epoch,
     ) -> Result<CheckpointReader, PageError> {
-        let doing = "opening a checkpoint";
-        let opening = async {
-            let name = checkpoint_name(epoch);
-            let admin = admin(config, config.seed);
-            let found = admin.list_checkpoints(Some(&name)).await;
-            let found = found.map_err(PageError::of(doing))?;
-            let Some(checkpoint) = found.first() else {
-                let why = format!("{} has no checkpoint of epoch {epoch}", config.path);
-                return Err(PageError::Invalid(why));
-            };
-            let options = DbReaderOptions {
-                skip_wal_replay: true,
-                object_store_max_retries: Some(config.limits.store_retries_max),
-                ..DbReaderOptions::default()
-            };
-            let builder = DbReader::builder(config.path.clone(), config.store.clone())
-                .with_reader_mode(DbReaderMode::Checkpoint(checkpoint.id))
-                .with_options(options)
-                .with_merge_operator(std::sync::Arc::new(PageMerge))
-                .with_db_cache_disabled()
-                .with_seed(config.shard_seed());
-            let builder = match &config.clock {
-                Some(clock) => builder.with_system_clock(clock.clone()),
-                None => builder,
-            };
-            builder.build().await.map_err(PageError::of(doing))
-        };
-        let reader = within(config.limits.deadline, doing, opening).await?;
+        let opening = open_checkpoint(config, epoch);
+        let reader = within(config.limits.deadline, "opening a checkpoint", opening).await?;
         Ok(CheckpointReader {
             reader,
             config: config.clone(),

@@ -1,4 +1,5 @@
-//! The page store against a map: random flushes, maintenance, reopens, kills, fencing, clones.
+//! The page store against a map: random flushes, maintenance, reopens, kills, fencing, clones, looks at
+//! checkpoints.
 //! `SEED=7` runs one case, `CASES=5000` many.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -10,9 +11,9 @@ use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use state_client::KeyRequest;
 
 use super::{
-    PageError, PageStore,
-    store::View,
+    KeptPages, PageError, PageStore,
     testing::{Link, Model, Seen, assert_same, config, key_groups, maintain_all, open},
+    view::View,
 };
 
 const TABLES: u32 = 2;
@@ -206,6 +207,28 @@ impl Case {
         (self.store, self.link) = (store, link);
     }
 
+    /// A checkpoint is looked at beside the open store.
+    async fn look_at_checkpoint(&mut self) {
+        let mut epochs = self.store.checkpoints().await.expect("listing works");
+        epochs.retain(|epoch| self.history.contains_key(epoch));
+        if epochs.is_empty() {
+            return;
+        }
+        let epoch = epochs[self.random.random_range(0..epochs.len())];
+        let looking = config(Arc::new(Link::new(&self.bucket)), &self.path, 9);
+        let kept = KeptPages::open(looking, epoch).await.expect("it is there");
+        let requests = self.requests();
+        let bytes_max = [400, 4000][self.random.random_range(0..2)];
+        let model = &self.history[&epoch];
+        let marks = kept.marks().into_iter();
+        let marks: BTreeMap<_, _> = marks
+            .map(|(table, key_group, mark)| ((table, key_group), mark))
+            .collect();
+        assert_eq!(marks, model.marks, "marks of {epoch}");
+        assert_same(Seen::Kept(&kept), model, bytes_max, TABLES).await;
+        assert_read(Seen::Kept(&kept), model, &requests).await;
+    }
+
     async fn clone_at_checkpoint(&mut self) {
         let checkpoints = self.store.checkpoints().await.expect("listing works");
         let Some(epoch) = checkpoints.last().copied() else {
@@ -275,10 +298,10 @@ impl Case {
             closed.marks.get(&of) <= Some(&request.namespace)
         };
         requests.retain(is_open);
-        let seen = Seen {
+        let seen = Seen::View {
             store: &self.store,
-            view: Some(&held.view),
-            marks: Some(&closed.marks),
+            view: &held.view,
+            marks: &closed.marks,
         };
         assert_same(seen, &held.model, bytes_max, TABLES).await;
         assert_read(seen, &held.model, &requests).await;
@@ -335,6 +358,9 @@ impl Case {
         }
         if self.random.random_bool(0.15) {
             self.reshape().await;
+        }
+        if self.random.random_bool(0.1) {
+            self.look_at_checkpoint().await;
         }
         match self.random.random_range(0..100) {
             0..40 => self.flush().await,

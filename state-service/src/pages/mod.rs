@@ -27,6 +27,7 @@ mod error;
 mod filter;
 mod flush;
 mod inspect;
+mod kept;
 mod kv;
 mod layout;
 mod maintain;
@@ -43,6 +44,7 @@ mod store;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use cache::{PageCache, block_cache};
 pub use checkpoint::Pins;
@@ -51,6 +53,7 @@ pub(crate) use copy::Record;
 pub use error::PageError;
 pub use flush::FlushBatch;
 pub(crate) use inspect::{DatabaseView, RowFile, manifest_path, verify_rows};
+pub(crate) use kept::KeptPages;
 pub use open::Opened;
 pub use row::PageRow;
 pub use scan::PageScan;

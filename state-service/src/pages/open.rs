@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use proto::types::{Epoch, KeyGroup, TableId};
-use slatedb::{Db, Settings, WriteBatch};
+use slatedb::{Db, DbIterator, Settings, WriteBatch};
 
 use super::{
     PageStore,
@@ -153,15 +153,27 @@ async fn open_database(
 /// Blocks are about a page.
 pub(super) const BLOCK_SIZE: slatedb::SstBlockSize = slatedb::SstBlockSize::Block16Kib;
 
-/// Reads all records but the pages.
+/// Reads all records but the pages; a new shard gets its first.
 async fn load(db: &Db, scope: ShardScope) -> Result<(Layout, Epoch), PageError> {
+    let records = db.scan(vec![META]..).await;
+    let records = records.map_err(PageError::of("opening"))?;
+    let (layout, durable, is_new) = layout_of(records, scope).await?;
+    if is_new {
+        let mut batch = WriteBatch::new();
+        batch.put(ShardScope::KEY, scope.encode());
+        db.write(batch).await.map_err(PageError::of("opening"))?;
+    }
+    Ok((layout, durable))
+}
+
+/// What the records say: the layout, the durable epoch, and whether there are none yet.
+pub(super) async fn layout_of(
+    mut records: DbIterator,
+    scope: ShardScope,
+) -> Result<(Layout, Epoch, bool), PageError> {
     let mut layout = Layout::new(scope);
     let mut durable = Epoch::ZERO;
     let mut found = None;
-    let mut records = db
-        .scan(vec![META]..)
-        .await
-        .map_err(PageError::of("opening"))?;
     while let Some(record) = records.next().await.map_err(PageError::of("opening"))? {
         match MetaRecord::decode(&record.key, &record.value) {
             Some(MetaRecord::Scope(scope)) => found = Some(scope),
@@ -180,14 +192,8 @@ async fn load(db: &Db, scope: ShardScope) -> Result<(Layout, Epoch), PageError> 
     match found {
         Some(found) if found != scope => {
             let why = format!("the shard has {found:?}, it is opened as {scope:?}");
-            return Err(PageError::Invalid(why));
+            Err(PageError::Invalid(why))
         }
-        Some(_) => {}
-        None => {
-            let mut batch = WriteBatch::new();
-            batch.put(ShardScope::KEY, scope.encode());
-            db.write(batch).await.map_err(PageError::of("opening"))?;
-        }
+        found => Ok((layout, durable, found.is_none())),
     }
-    Ok((layout, durable))
 }

@@ -7,7 +7,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use state_client::{KeyRequest, page::Run};
 
 use super::{
@@ -15,7 +14,8 @@ use super::{
     error::PageError,
     kv::PageKey,
     row::row_of,
-    store::{Shared, View, within},
+    store::{Shared, within},
+    view::View,
 };
 
 impl PageStore {
@@ -26,13 +26,7 @@ impl PageStore {
     /// When the store cannot be read, or a key is not of this shard.
     pub async fn read(&self, requests: &[KeyRequest]) -> Result<Vec<Vec<PageRow>>, PageError> {
         let shared = &*self.shared;
-        for request in requests {
-            let key_group = shared.config.key_groups.of_hash(request.hash);
-            if !shared.config.range.contains(key_group) {
-                let why = format!("key group {} is not in this shard", key_group.0);
-                return Err(PageError::Invalid(why));
-            }
-        }
+        shared.config.check_keys(requests)?;
         let reading = async {
             let view = shared.view().await?;
             shared.read_at(&view, requests).await
@@ -48,24 +42,9 @@ impl Shared {
         view: &View,
         requests: &[KeyRequest],
     ) -> Result<Vec<Vec<PageRow>>, PageError> {
-        let pages_of = |request: &KeyRequest| {
-            let mut pages = Vec::with_capacity(2);
-            let KeyRequest {
-                table,
-                namespace,
-                hash,
-                sub,
-            } = *request;
-            view.layout
-                .pages_of(table, namespace, hash, sub, |page| pages.push(page));
-            pages
-        };
-        let wanted: Vec<Vec<PageKey>> = requests.iter().map(pages_of).collect();
+        let wanted = view.pages_of(requests);
         let images = self.images(view, wanted.iter().flatten()).await?;
-        let answer = |(request, pages): (&KeyRequest, Vec<PageKey>)| {
-            answer(request, pages.iter().map(|page| &images[page]))
-        };
-        Ok(requests.iter().zip(wanted).map(answer).collect())
+        Ok(answers(requests, &wanted, &images))
     }
 
     /// Images of pages, those that do not exist empty.
@@ -99,11 +78,8 @@ impl Shared {
         self.counters
             .fetched_pages
             .fetch_add(missing.len() as u64, Ordering::Relaxed);
-        let fetched: Vec<(PageKey, Run)> = stream::iter(missing)
-            .map(|page| async move { Ok((page, self.fetch(view, page).await?)) })
-            .buffer_unordered(self.config.limits.fetches_max)
-            .try_collect()
-            .await?;
+        let at_once = self.config.limits.fetches_max;
+        let fetched = view.fetch_all(missing, at_once).await?;
         if self.cache.is_some() && !fetched.is_empty() {
             let fetched = fetched.iter();
             let keep = fetched.map(|(page, image)| (page.encode(), image.clone()));
@@ -112,15 +88,50 @@ impl Shared {
         images.extend(fetched);
         Ok(images)
     }
+}
 
-    /// The image of a page, operands merged; empty if there is none.
-    pub(super) async fn fetch(&self, view: &View, page: PageKey) -> Result<Run, PageError> {
-        let found = view.snapshot.get(page.encode()).await;
-        match found.map_err(PageError::of("reading"))? {
-            Some(bytes) => open_image(&page, bytes),
-            None => Ok(self.absent.clone()),
-        }
+impl View {
+    /// The pages that each request's rows may be in, those of older rows first.
+    fn pages_of(&self, requests: &[KeyRequest]) -> Vec<Vec<PageKey>> {
+        let pages_of = |request: &KeyRequest| {
+            let mut pages = Vec::with_capacity(2);
+            let KeyRequest {
+                table,
+                namespace,
+                hash,
+                sub,
+            } = *request;
+            self.layout
+                .pages_of(table, namespace, hash, sub, |page| pages.push(page));
+            pages
+        };
+        requests.iter().map(pages_of).collect()
     }
+
+    /// Rows of each request, nothing kept for others.
+    pub(super) async fn read(
+        &self,
+        requests: &[KeyRequest],
+        at_once: usize,
+    ) -> Result<Vec<Vec<PageRow>>, PageError> {
+        let wanted = self.pages_of(requests);
+        let pages: BTreeSet<PageKey> = wanted.iter().flatten().copied().collect();
+        let fetched = self.fetch_all(pages, at_once).await?;
+        let images: BTreeMap<PageKey, Run> = fetched.into_iter().collect();
+        Ok(answers(requests, &wanted, &images))
+    }
+}
+
+/// Rows of each request out of the images of the pages that they may be in.
+fn answers(
+    requests: &[KeyRequest],
+    wanted: &[Vec<PageKey>],
+    images: &BTreeMap<PageKey, Run>,
+) -> Vec<Vec<PageRow>> {
+    let answer = |(request, pages): (&KeyRequest, &Vec<PageKey>)| {
+        answer(request, pages.iter().map(|page| &images[page]))
+    };
+    requests.iter().zip(wanted).map(answer).collect()
 }
 
 pub(super) fn open_image(page: &PageKey, bytes: Bytes) -> Result<Run, PageError> {

@@ -18,7 +18,8 @@ use super::{
     layout::{Depths, Layout, mask},
     scan::Pages,
     slice::{cut_chunks, fitting_depth, slice},
-    store::{PendingWrite, Shared, View, Writer, locked, within},
+    store::{PendingWrite, Shared, Writer, locked, within},
+    view::View,
 };
 
 /// By how many bits pages are split at once.
@@ -261,7 +262,7 @@ impl Shared {
         {
             return Ok(step);
         }
-        let image = base_of(self.fetch(view, page).await?);
+        let image = base_of(view.fetch(page).await?);
         let heavy = heavy_keys(&image, self.config.limits.page_bytes_max);
         let Some((_, bytes)) = heavy.into_iter().find(|(heavy, _)| *heavy == hash) else {
             return Ok(step);
@@ -296,7 +297,7 @@ impl Shared {
         };
         while hot.boundary > 0 && step.write.bytes < self.config.limits.batch_bytes {
             let old = (hot.boundary - 1) as u16;
-            let image = base_of(self.fetch(view, slot.page(old)).await?);
+            let image = base_of(view.fetch(slot.page(old)).await?);
             hot.boundary -= 1;
             // Before the puts: the first chunk keeps its number.
             step.write.delete(slot.page(old).encode());

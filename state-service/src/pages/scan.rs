@@ -13,7 +13,8 @@ use super::{
     layout::mask,
     read::open_image,
     row::{merged, row_of},
-    store::{Shared, View, within},
+    store::within,
+    view::View,
 };
 
 /// Rows of a scan and where to go on.
@@ -57,7 +58,7 @@ impl PageStore {
         let scanning = async {
             let view = shared.view().await?;
             let of = (table, key_group, namespace);
-            shared.scan_at(&view, of, cursor, bytes_max).await
+            view.scan(of, cursor, bytes_max).await
         };
         within(shared.config.limits.deadline, "scanning", scanning).await
     }
@@ -76,11 +77,10 @@ async fn next_namespace(
     Ok(pages.take().await?.map(|(page, _)| page.namespace))
 }
 
-impl Shared {
-    /// The next rows of a table in a key group, of one namespace or of all, as of the view.
-    pub(super) async fn scan_at(
+impl View {
+    /// The next rows of a table in a key group, of one namespace or of all.
+    pub(super) async fn scan(
         &self,
-        view: &View,
         (table, key_group, namespace): (TableId, KeyGroup, Option<i64>),
         cursor: Option<Bytes>,
         bytes_max: usize,
@@ -91,19 +91,19 @@ impl Shared {
             bytes_max,
             after: cursor.map(decode_cursor).transpose()?,
         };
-        let open_from = view.layout.open_from(table, key_group);
+        let open_from = self.layout.open_from(table, key_group);
         let resumed = gathered.after.as_ref().map(|after| after.0);
         let mut next = namespace.or(resumed).unwrap_or(i64::MIN).max(open_from);
         let cursor = loop {
             let found = match namespace {
                 Some(namespace) => (namespace >= open_from).then_some(namespace),
-                None => next_namespace(view, table, key_group, next).await?,
+                None => next_namespace(self, table, key_group, next).await?,
             };
             let Some(found) = found else {
                 break None;
             };
             let first = PageKey::first(key_group, table, found, 0);
-            if self.scan_namespace(view, first, &mut gathered).await? {
+            if self.scan_namespace(first, &mut gathered).await? {
                 break gathered.cursor();
             }
             match (namespace, found.checked_add(1)) {
@@ -118,11 +118,10 @@ impl Shared {
     /// Gathers rows of one namespace; whether there are enough.
     async fn scan_namespace(
         &self,
-        view: &View,
         first: PageKey,
         gathered: &mut Gathered,
     ) -> Result<bool, PageError> {
-        let layout = &view.layout;
+        let layout = &self.layout;
         let Some(depths) = layout.depths_of(first.table, first.namespace) else {
             return Ok(false);
         };
@@ -136,10 +135,10 @@ impl Shared {
             prefix: start,
             ..first
         };
-        let mut old = Pages::scan(view, from(depths.min), from(depths.min).last()).await?;
+        let mut old = Pages::scan(self, from(depths.min), from(depths.min).last()).await?;
         let mut new = match depths.min == depths.max {
             true => None,
-            false => Some(Pages::scan(view, from(depths.max), from(depths.max).last()).await?),
+            false => Some(Pages::scan(self, from(depths.max), from(depths.max).last()).await?),
         };
         let mut hot = layout.hot_between(from(0), u32::MAX).peekable();
         let family = |prefix: u32| prefix & mask(depths.min);
@@ -165,7 +164,7 @@ impl Shared {
             while let Some((slot, hot)) = hot.next_if(|(slot, _)| family(slot.prefix) == part) {
                 let end = rows.lower_bound(hot.hash);
                 if gathered.extend(first.namespace, &rows, row..end)
-                    || self.scan_hot(view, slot, hot, gathered).await?
+                    || self.scan_hot(slot, hot, gathered).await?
                 {
                     return Ok(true);
                 }
@@ -180,7 +179,6 @@ impl Shared {
     /// Gathers rows of a hot key; whether there are enough.
     async fn scan_hot(
         &self,
-        view: &View,
         slot: &HotSlot,
         hot: &HotKey,
         gathered: &mut Gathered,
@@ -194,7 +192,7 @@ impl Shared {
         let chunks = hot.chunks();
         let chunks = chunks.skip_while(|chunk| start.is_some_and(|start| *chunk != start));
         for chunk in chunks {
-            let image = self.fetch(view, slot.page(chunk)).await?;
+            let image = self.fetch(slot.page(chunk)).await?;
             if gathered.extend(slot.namespace, &image, 0..image.len()) {
                 return Ok(true);
             }
@@ -255,7 +253,7 @@ impl Pages {
             .with_read_ahead_bytes(256 << 10)
             .with_max_fetch_tasks(2);
         let range = first.encode().to_vec()..=last.encode().to_vec();
-        let pages = view.snapshot.scan_with_options(range, &options).await;
+        let pages = view.rows.scan(range, &options).await;
         let mut pages = Pages {
             pages: pages.map_err(PageError::of("scanning"))?,
             next: None,

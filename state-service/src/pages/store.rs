@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use proto::types::Epoch;
-use slatedb::{Db, DbSnapshot, WriteBatch, config::CloseOptions};
+use slatedb::{Db, WriteBatch, config::CloseOptions};
 use state_client::page::{Run, RunBuilder};
 use tokio::sync::{Mutex, RwLock, watch};
 
@@ -23,6 +23,7 @@ use super::{
     error::PageError,
     layout::Layout,
     rewrite::Rewriting,
+    view::{RowsAt, View},
 };
 
 /// The committed rows of one shard. Cheap to clone; all clones are one store.
@@ -102,14 +103,6 @@ pub(super) struct Counters {
     pub(super) seeds: AtomicU64,
 }
 
-/// What a reader works on: rows and layout of one point.
-pub(super) struct View {
-    pub(super) layout: Arc<Layout>,
-    pub(super) snapshot: Arc<DbSnapshot>,
-    pub(super) version: u64,
-    _hold: Hold,
-}
-
 /// The layouts of all views.
 #[derive(Default)]
 struct Views {
@@ -118,7 +111,7 @@ struct Views {
 }
 
 /// A view's place among them, until it is dropped.
-struct Hold {
+pub(super) struct Hold {
     views: Arc<Views>,
     number: u64,
 }
@@ -229,9 +222,10 @@ impl Shared {
         let hold = self.views.hold(&published.layout);
         Ok(View {
             layout: published.layout.clone(),
-            snapshot,
+            rows: RowsAt::Snapshot(snapshot),
+            absent: self.absent.clone(),
             version: published.version,
-            _hold: hold,
+            _hold: Some(hold),
         })
     }
 

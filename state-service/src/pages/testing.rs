@@ -27,8 +27,8 @@ use state_client::{
 use tokio::runtime::Handle;
 
 use super::{
-    FlushBatch, Opened, PageCache, PageError, PageLimits, PageRow, PageScan, PageStore,
-    PageStoreConfig, store::View,
+    FlushBatch, KeptPages, Opened, PageCache, PageError, PageLimits, PageRow, PageScan, PageStore,
+    PageStoreConfig, view::View,
 };
 
 /// The object store as one process reaches it.
@@ -281,22 +281,25 @@ impl Model {
     }
 }
 
-/// What reads of a test see: the newest, or what was there when a view was taken.
+/// What reads of a test see.
 #[derive(Clone, Copy)]
-pub(super) struct Seen<'a> {
-    pub(super) store: &'a PageStore,
-    pub(super) view: Option<&'a View>,
-    /// What was closed since the view was taken may be gone from it: nobody asks for it any more.
-    pub(super) marks: Option<&'a BTreeMap<(TableId, KeyGroup), i64>>,
+pub(super) enum Seen<'a> {
+    /// The newest.
+    Newest(&'a PageStore),
+    /// What was there when a view was taken.
+    View {
+        store: &'a PageStore,
+        view: &'a View,
+        /// What was closed since the view was taken may be gone from it: nobody asks for it any more.
+        marks: &'a BTreeMap<(TableId, KeyGroup), i64>,
+    },
+    /// A checkpoint.
+    Kept(&'a KeptPages),
 }
 
 impl<'a> From<&'a PageStore> for Seen<'a> {
     fn from(store: &'a PageStore) -> Self {
-        Seen {
-            store,
-            view: None,
-            marks: None,
-        }
+        Seen::Newest(store)
     }
 }
 
@@ -305,9 +308,10 @@ impl Seen<'_> {
         &self,
         requests: &[KeyRequest],
     ) -> Result<Vec<Vec<PageRow>>, PageError> {
-        match self.view {
-            Some(view) => self.store.shared.read_at(view, requests).await,
-            None => self.store.read(requests).await,
+        match self {
+            Seen::Newest(store) => store.read(requests).await,
+            Seen::View { store, view, .. } => store.shared.read_at(view, requests).await,
+            Seen::Kept(pages) => pages.read(requests).await,
         }
     }
 
@@ -318,18 +322,17 @@ impl Seen<'_> {
         cursor: Option<Bytes>,
         bytes_max: usize,
     ) -> Result<PageScan, PageError> {
-        let (store, of) = (self.store, (table, key_group, None));
-        let mut scan = match self.view {
-            Some(view) => store.shared.scan_at(view, of, cursor, bytes_max).await?,
-            None => {
-                store
-                    .scan(table, key_group, None, cursor, bytes_max)
-                    .await?
+        match self {
+            Seen::Newest(store) => store.scan(table, key_group, None, cursor, bytes_max).await,
+            Seen::Kept(pages) => pages.scan(table, key_group, None, cursor, bytes_max).await,
+            Seen::View { view, marks, .. } => {
+                let of = (table, key_group, None);
+                let mut scan = view.scan(of, cursor, bytes_max).await?;
+                let mark = marks.get(&(table, key_group));
+                scan.rows.retain(|row| mark <= Some(&row.namespace));
+                Ok(scan)
             }
-        };
-        let mark = self.marks.and_then(|marks| marks.get(&(table, key_group)));
-        scan.rows.retain(|row| mark <= Some(&row.namespace));
-        Ok(scan)
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod admission;
 mod committed_output;
+mod kept;
 mod read;
 mod scan;
 mod service;

@@ -4,7 +4,7 @@ use rpc::{
     state::{ReadPart, ReadRequest},
     tonic::Status,
 };
-use state_client::KeyRequest;
+use state_client::{KeyRequest, ReadReply};
 use state_wire::{ReadParts, decode_read_request, rows_bytes, status_of};
 
 use super::{
@@ -22,6 +22,10 @@ impl StateService {
         let bytes = request.keys.len() * size_of::<KeyRequest>();
         let _request = self.admission.request(bytes)?;
         let reply = self.store.read(who, request).await.map_err(status_of)?;
+        self.rows_in_parts(reply)
+    }
+
+    pub(super) fn rows_in_parts(&self, reply: ReadReply) -> Result<Parts<ReadPart>, Status> {
         let bytes = reply.rows.iter().map(|rows| rows_bytes(rows)).sum();
         let lease = self.admission.reply(bytes)?;
         Ok(in_parts(ReadParts::new(reply), lease))

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use rpc::{
     state::{
-        CommittedOutputPart, CommittedOutputRequest, ReadPart, ReadRequest, ScanReply, ScanRequest,
-        StagePart, StageReply,
+        CommittedOutputPart, CommittedOutputRequest, CountReply, ReadKeptRequest, ReadPart,
+        ReadRequest, ScanKeptRequest, ScanReply, ScanRequest, StagePart, StageReply,
         state_server::{State, StateServer},
     },
     state_server,
     tonic::{Request, Response, Status, Streaming, async_trait},
 };
-use state_client::StateStore;
+use state_client::{KeptStates, StateStore};
 use state_wire::{Malformed, caps::REQUEST_BYTES_MAX};
 
 use super::admission::{Admission, Limits, Parts};
@@ -20,6 +20,7 @@ use crate::{EmbeddedStore, StateNode};
 /// Serves the shards of a node to other processes.
 pub struct StateService {
     pub(super) store: Arc<dyn StateStore>,
+    pub(super) kept: Arc<dyn KeptStates>,
     pub(super) admission: Admission,
 }
 
@@ -30,8 +31,12 @@ impl StateService {
         StateService::over(Arc::new(EmbeddedStore::new(node)), &Limits::default())
     }
 
-    pub(super) fn over(store: Arc<dyn StateStore>, limits: &Limits) -> Self {
+    pub(super) fn over<S: StateStore + KeptStates + 'static>(
+        store: Arc<S>,
+        limits: &Limits,
+    ) -> Self {
         StateService {
+            kept: store.clone(),
             store,
             admission: Admission::new(limits),
         }
@@ -49,6 +54,7 @@ impl StateService {
 impl State for StateService {
     type ReadStream = Parts<ReadPart>;
     type CommittedOutputStream = Parts<CommittedOutputPart>;
+    type ReadKeptStream = Parts<ReadPart>;
 
     async fn read(
         &self,
@@ -61,6 +67,12 @@ impl State for StateService {
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<ScanReply>, Status> {
         self.answer_scan(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn count(&self, request: Request<ScanRequest>) -> Result<Response<CountReply>, Status> {
+        self.answer_count(request.into_inner())
             .await
             .map(Response::new)
     }
@@ -79,6 +91,24 @@ impl State for StateService {
         request: Request<CommittedOutputRequest>,
     ) -> Result<Response<Self::CommittedOutputStream>, Status> {
         self.answer_output(&request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn read_kept(
+        &self,
+        request: Request<ReadKeptRequest>,
+    ) -> Result<Response<Self::ReadKeptStream>, Status> {
+        self.answer_read_kept(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn scan_kept(
+        &self,
+        request: Request<ScanKeptRequest>,
+    ) -> Result<Response<ScanReply>, Status> {
+        self.answer_scan_kept(request.into_inner())
             .await
             .map(Response::new)
     }

@@ -25,8 +25,8 @@ use rpc::{
     tonic::{Request, Status, service::Routes},
 };
 use state_client::{
-    Block, CommittedOutput, EpochDelta, Incarnation, LoadedRow, OutputRequest, ReadReply,
-    ScanReply, Section, StateError, StateStore,
+    Block, CommittedOutput, EpochDelta, Incarnation, KeptShard, KeptStates, LoadedRow,
+    OutputRequest, ReadReply, ScanReply, Section, StateError, StateStore,
     page::{RowRef, RunBuilder},
 };
 use state_wire::{EncodedSection, Failure, StageParts, caps, encode_stage_head, failure_of};
@@ -134,6 +134,25 @@ impl StateStore for Gate {
         _: OutputRequest,
     ) -> BoxFuture<'static, Result<Vec<CommittedOutput>, StateError>> {
         self.answer(Vec::new())
+    }
+}
+
+impl KeptStates for Gate {
+    fn read_kept(
+        &self,
+        _: KeptShard,
+        keys: Vec<state_client::KeyRequest>,
+    ) -> BoxFuture<'static, Result<ReadReply, StateError>> {
+        let rows = vec![Vec::new(); keys.len()];
+        self.answer(ReadReply { rows })
+    }
+
+    fn scan_kept(
+        &self,
+        _: KeptShard,
+        _: state_client::ScanRequest,
+    ) -> BoxFuture<'static, Result<ScanReply, StateError>> {
+        self.answer(ScanReply::default())
     }
 }
 

@@ -13,6 +13,7 @@
 mod driver;
 mod fence;
 mod flush;
+mod kept;
 mod place;
 mod read;
 mod replay;
@@ -25,6 +26,7 @@ mod tail;
 
 pub(crate) use driver::drive;
 pub(crate) use fence::{Fence, Verdict};
+pub(crate) use kept::OpenedKept;
 pub(crate) use place::{database_at, database_path, databases_folder};
 pub(crate) use replay::{ReplayedTail, distinct_sections, page_config_of};
 pub(crate) use shard::{Shard, ShardContext};

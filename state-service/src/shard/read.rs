@@ -7,11 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use proto::types::{Epoch, KeyGroup, TableId};
+use proto::types::{Epoch, KeyGroup, KeyGroupCount, TableId};
 use state_client::{KeyRequest, LoadedRow, StateError, page::Run};
 use tokio::time::Instant;
 
-use super::{Shard, runs::Runs, state::OpenState};
+use super::{Shard, runs::Runs, state::OpenState, tail::Layers};
 use crate::{
     caps::{READ_RESTARTS_MAX, RUNS_READ_MAX},
     pages::{PageError, PageRow, PageStore},
@@ -46,23 +46,19 @@ impl Shard {
     ) -> Result<Vec<Vec<LoadedRow>>, StateError> {
         let deadline = self.request_deadline();
         let key_groups = self.look(|state| state.key_groups);
-        let place = |key: &KeyRequest| (key_groups.of_hash(key.hash), key.table, key.namespace);
         let mut restarts = 0;
         loop {
-            let (view, tails) = self
+            let (view, over) = self
                 .serving(min_epoch, deadline, |open| {
-                    (PageView::of(open), tails(open, keys.iter().map(place)))
+                    let over = Over::of(&open.layers(), key_groups, keys);
+                    (PageView::of(open), over)
                 })
                 .await?;
             let found = view.pages.read(keys).await;
             let Some(pages) = self.unless_stale(&view, found, &mut restarts)? else {
                 continue;
             };
-            let lay_over = |(key, rows): (&KeyRequest, Vec<PageRow>)| match &tails[&place(key)] {
-                Some(tails) => lay_over(key, tails, rows),
-                None => Vec::new(),
-            };
-            return Ok(keys.iter().zip(pages).map(lay_over).collect());
+            return Ok(over.laid_over(keys, pages));
         }
     }
 
@@ -89,41 +85,75 @@ impl Shard {
                 });
                 Ok((fresh || *restarts > READ_RESTARTS_MAX).then_some(found))
             }
-            Err(PageError::Unavailable { doing, why }) => {
-                let why = format!("object store is unavailable while {doing}: {why}");
-                Err(StateError::Unavailable(why))
-            }
-            Err(PageError::Damaged(why)) => Err(StateError::Damaged(why)),
-            Err(PageError::Invalid(why)) => Err(StateError::Unavailable(why)),
             // Asking again waits until the shard is served again.
-            Err(error) => {
+            Err(error @ (PageError::Fenced | PageError::NotOwner(_) | PageError::Reopen(_))) => {
                 self.fail(view.opening, &error);
                 Ok(None)
             }
+            Err(error) => Err(told(error)),
         }
     }
 }
 
-/// Runs of the tails by namespace, older ones first; `None`: the namespace is closed.
-fn tails(
-    open: &OpenState,
-    places: impl Iterator<Item = Namespace>,
-) -> HashMap<Namespace, Option<Vec<Arc<Runs>>>> {
-    let mut tails = HashMap::new();
-    for place in places {
-        tails.entry(place).or_insert_with(|| {
-            let (key_group, table, namespace) = place;
-            let mark = open.marks.get(&(key_group, table));
-            if mark.is_some_and(|mark| namespace < *mark) {
-                return None;
-            }
-            let frozen = open.frozen.as_deref();
-            let both = frozen.into_iter().chain([&open.tail]);
-            let runs = both.filter_map(|tail| tail.runs(key_group, table, namespace));
-            Some(runs.cloned().collect())
-        });
+/// What those who read are told of pages that cannot be read.
+pub(super) fn told(error: PageError) -> StateError {
+    match error {
+        PageError::Unavailable { doing, why } => {
+            let why = format!("object store is unavailable while {doing}: {why}");
+            StateError::Unavailable(why)
+        }
+        PageError::Damaged(why) => StateError::Damaged(why),
+        PageError::Invalid(why) => StateError::Unavailable(why),
+        error => StateError::Unavailable(error.to_string()),
     }
-    tails
+}
+
+/// What lies over the pages of some keys, as of one point.
+pub(super) struct Over {
+    key_groups: KeyGroupCount,
+    /// Runs of the tails by namespace, older ones first; `None`: the namespace is closed.
+    tails: HashMap<Namespace, Option<Vec<Arc<Runs>>>>,
+}
+
+impl Over {
+    pub(super) fn of(layers: &Layers<'_>, key_groups: KeyGroupCount, keys: &[KeyRequest]) -> Over {
+        let mut over = Over {
+            key_groups,
+            tails: HashMap::new(),
+        };
+        for key in keys {
+            let place = over.place(key);
+            over.tails.entry(place).or_insert_with(|| {
+                let (key_group, table, namespace) = place;
+                let mark = layers.marks.get(&(key_group, table));
+                if mark.is_some_and(|mark| namespace < *mark) {
+                    return None;
+                }
+                let tails = layers.tails.iter();
+                let runs = tails.filter_map(|tail| tail.runs(key_group, table, namespace));
+                Some(runs.cloned().collect())
+            });
+        }
+        over
+    }
+
+    fn place(&self, key: &KeyRequest) -> Namespace {
+        let key_group = self.key_groups.of_hash(key.hash);
+        (key_group, key.table, key.namespace)
+    }
+
+    /// Rows of the keys: those that the pages have, with what lies over them.
+    pub(super) fn laid_over(
+        &self,
+        keys: &[KeyRequest],
+        pages: Vec<Vec<PageRow>>,
+    ) -> Vec<Vec<LoadedRow>> {
+        let rows = |(key, rows): (&KeyRequest, Vec<PageRow>)| match &self.tails[&self.place(key)] {
+            Some(tails) => lay_over(key, tails, rows),
+            None => Vec::new(),
+        };
+        keys.iter().zip(pages).map(rows).collect()
+    }
 }
 
 /// Rows of a key: those of the pages with those of the tails over them.

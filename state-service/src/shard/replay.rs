@@ -13,7 +13,7 @@ use state_client::{Block, Section};
 use super::{
     ShardContext, database_path,
     state::ShardState,
-    tail::{Marks, OpenSection, Tail},
+    tail::{Layers, Marks, OpenSection, Tail},
 };
 use crate::pages::{FlushBatch, PageStoreConfig};
 
@@ -66,6 +66,14 @@ impl ReplayedTail {
         let opened = opened.map_err(|error| error.to_string())?;
         self.tail.apply(epoch, 0, opened, &mut self.marks);
         Ok(())
+    }
+
+    /// What lies over the pages.
+    pub(super) fn layers(&self) -> Layers<'_> {
+        Layers {
+            marks: &self.marks,
+            tails: vec![&self.tail],
+        }
     }
 
     /// What is to be flushed, so that the shard has everything up to the epoch.

@@ -8,7 +8,7 @@ use std::{cmp::Ordering, iter::Peekable, sync::Arc};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use state_client::{LoadedRow, ScanReply, ScanRequest, StateError, page::Run};
 
-use super::{Shard, read::PageView, runs::Runs, state::OpenState};
+use super::{Shard, read::PageView, runs::Runs, tail::Layers};
 use crate::pages::{PageRow, PageScan};
 
 /// What a row costs in a reply beside its bytes.
@@ -48,10 +48,10 @@ impl Shard {
         let mut bytes = 0;
         let mut restarts = 0;
         loop {
-            let from = (cursor.after.as_ref().map(|after| after.0)).unwrap_or(i64::MIN);
+            let from = cursor.namespace();
             let (view, tails) = self
                 .serving(request.min_epoch, deadline, |open| {
-                    (PageView::of(open), Tails::of(open, request, from))
+                    (PageView::of(open), Tails::of(&open.layers(), request, from))
                 })
                 .await?;
             let pages = view.pages.scan(
@@ -77,14 +77,42 @@ impl Shard {
     }
 }
 
+/// The next rows of a scan, of pages and of what lies over them that do not change any more.
+pub(super) async fn scan_unchanging<F>(
+    request: &ScanRequest,
+    layers: &Layers<'_>,
+    pages: impl Fn(Option<Bytes>) -> F,
+) -> Result<ScanReply, StateError>
+where
+    F: Future<Output = Result<PageScan, StateError>>,
+{
+    let mut cursor = Cursor::decode(request.cursor.as_ref())?;
+    let mut reply = ScanReply::default();
+    let mut bytes = 0;
+    loop {
+        let tails = Tails::of(layers, request, cursor.namespace());
+        let part = pages(cursor.pages.clone()).await?;
+        reply.open_from = tails.open_from;
+        match tails.weave(cursor, part, request.bytes_max, &mut bytes, &mut reply.rows) {
+            Some(next) if bytes < request.bytes_max => cursor = next,
+            next => {
+                reply.cursor = next.map(|next| next.encode());
+                return Ok(reply);
+            }
+        }
+    }
+}
+
 impl Tails {
-    fn of(open: &OpenState, request: &ScanRequest, from: i64) -> Tails {
-        let open_from = open.marks.get(&(request.key_group, request.table)).copied();
+    fn of(layers: &Layers<'_>, request: &ScanRequest, from: i64) -> Tails {
+        let open_from = layers
+            .marks
+            .get(&(request.key_group, request.table))
+            .copied();
         let from = from.max(open_from.unwrap_or(i64::MIN));
         let from = request.namespace.map_or(from, |only| only.max(from));
         let wanted = |at: i64| request.namespace.is_none_or(|only| only == at);
-        let both = open.frozen.as_deref().into_iter().chain([&open.tail]);
-        let namespaces = both.map(|tail| {
+        let namespaces = layers.tails.iter().map(|tail| {
             let namespaces = tail.namespaces(request.key_group, request.table, from);
             let wanted = namespaces.take_while(|(at, _)| wanted(*at));
             wanted.map(|(at, runs)| (at, runs.clone())).collect()
@@ -225,6 +253,12 @@ fn found_in<'r>(
 }
 
 impl Cursor {
+    /// The first namespace that is not done.
+    fn namespace(&self) -> i64 {
+        let after = self.after.as_ref();
+        after.map_or(i64::MIN, |after| after.0)
+    }
+
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         out.put_u8(u8::from(self.after.is_some()));

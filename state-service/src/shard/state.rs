@@ -13,7 +13,7 @@ use proto::{
 };
 use state_client::Section;
 
-use super::tail::{Marks, OpenSection, Tail};
+use super::tail::{Layers, Marks, OpenSection, Tail};
 use crate::{budget::Lease, pages::PageStore};
 
 /// An object of the log that this node wrote and still has in memory.
@@ -116,6 +116,17 @@ impl std::fmt::Debug for OpenState {
             .field("applied", &self.applied)
             .field("durable", &self.durable)
             .finish_non_exhaustive()
+    }
+}
+
+impl OpenState {
+    /// What lies over the pages.
+    pub(super) fn layers(&self) -> Layers<'_> {
+        let frozen = self.frozen.as_deref().into_iter();
+        Layers {
+            marks: &self.marks,
+            tails: frozen.chain([&self.tail]).collect(),
+        }
     }
 }
 

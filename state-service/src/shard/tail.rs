@@ -27,6 +27,13 @@ pub(super) struct Tail {
     commits_before: u64,
 }
 
+/// What lies over the pages, and from where on namespaces are open.
+pub(super) struct Layers<'a> {
+    pub(super) marks: &'a Marks,
+    /// Older ones first.
+    pub(super) tails: Vec<&'a Tail>,
+}
+
 /// A section, its runs opened.
 #[derive(Debug)]
 pub(super) struct OpenSection {

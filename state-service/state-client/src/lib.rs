@@ -8,6 +8,7 @@
 pub mod conformance;
 mod delta;
 mod error;
+mod kept;
 mod memory;
 pub mod page;
 mod request;
@@ -16,8 +17,11 @@ mod store;
 
 pub use delta::{Changes, Cut, EpochDelta};
 pub use error::StateError;
+pub use kept::{KeptShard, KeptState, KeptStates};
 pub use memory::MemoryStore;
-pub use request::{KeyRequest, LoadedRow, ReadReply, ReadRequest, ScanReply, ScanRequest};
+pub use request::{
+    CountReply, KeyRequest, LoadedRow, ReadReply, ReadRequest, ScanReply, ScanRequest,
+};
 pub use section::{Block, Section, SectionError, StagedOutput};
 pub use store::{
     Begun, CommittedOutput, Dropped, Incarnation, OutputRequest, StateControl, StateStore,

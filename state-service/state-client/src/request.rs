@@ -72,3 +72,26 @@ pub struct ScanReply {
     /// Where to go on; `None` at the end.
     pub cursor: Option<Bytes>,
 }
+
+/// What a part of a scan amounts to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CountReply {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+    /// Where to go on; `None` at the end.
+    pub cursor: Option<Bytes>,
+}
+
+impl From<ScanReply> for CountReply {
+    fn from(reply: ScanReply) -> CountReply {
+        // Eight for the hash.
+        let bytes = |row: &LoadedRow| 8 + row.identity.len() + row.value.len();
+        CountReply {
+            rows: reply.rows.len() as u64,
+            bytes: reply.rows.iter().map(bytes).sum::<usize>() as u64,
+            cursor: reply.cursor,
+        }
+    }
+}

@@ -7,7 +7,7 @@ use proto::{
     types::{Epoch, Generation, JobId, SinkId},
 };
 
-use crate::{EpochDelta, ReadReply, ReadRequest, ScanReply, ScanRequest, StateError};
+use crate::{CountReply, EpochDelta, ReadReply, ReadRequest, ScanReply, ScanRequest, StateError};
 
 /// Who asks: one incarnation of a job. Every request carries it; an older one than the store has
 /// seen is refused with [`StateError::Fenced`].
@@ -37,6 +37,16 @@ pub trait StateStore: Send + Sync {
         who: Incarnation,
         request: ScanRequest,
     ) -> BoxFuture<'static, Result<ScanReply, StateError>>;
+
+    /// What the rows of a scan amount to, for who does not want them themselves.
+    fn count(
+        &self,
+        who: Incarnation,
+        request: ScanRequest,
+    ) -> BoxFuture<'static, Result<CountReply, StateError>> {
+        let scanned = self.scan(who, request);
+        Box::pin(async move { scanned.await.map(CountReply::from) })
+    }
 
     /// Makes a delta durable, to be committed with its epoch; answers the objects of the epoch log
     /// that hold it, none if it is empty. Staging the same delta again (a lost reply) is harmless,

@@ -8,6 +8,7 @@
 
 pub mod caps;
 mod error;
+mod kept;
 mod malformed;
 mod output;
 mod read;
@@ -17,13 +18,17 @@ mod stage;
 mod stage_receiver;
 
 pub use error::{Failure, failure_of, status_of};
+pub use kept::{decode_read_kept, decode_scan_kept, encode_read_kept, encode_scan_kept};
 pub use malformed::Malformed;
 pub use output::{
     OutputCollector, OutputParts, decode_output_request, encode_output_request, output_bytes,
 };
 pub use read::{ReadCollector, ReadParts, decode_read_request, encode_read_request};
 pub use row::rows_bytes;
-pub use scan::{decode_scan_reply, decode_scan_request, encode_scan_reply, encode_scan_request};
+pub use scan::{
+    decode_count_reply, decode_scan_reply, decode_scan_request, encode_count_reply,
+    encode_scan_reply, encode_scan_request,
+};
 pub use stage::{
     EncodedSection, StageParts, decode_stage_reply, encode_stage_head, encode_stage_reply,
 };

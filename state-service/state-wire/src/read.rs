@@ -22,18 +22,38 @@ pub fn encode_read_request(
     min_epoch: Epoch,
     keys: &[KeyRequest],
 ) -> state::ReadRequest {
+    state::ReadRequest {
+        job: who.job.0,
+        generation: who.generation.0,
+        min_epoch: min_epoch.0,
+        keys: encode_keys(keys),
+    }
+}
+
+pub(crate) fn encode_keys(keys: &[KeyRequest]) -> Vec<state::KeyRequest> {
     let key = |key: &KeyRequest| state::KeyRequest {
         table: key.table.0,
         namespace: key.namespace,
         hash: key.hash,
         sub: key.sub,
     };
-    state::ReadRequest {
-        job: who.job.0,
-        generation: who.generation.0,
-        min_epoch: min_epoch.0,
-        keys: keys.iter().map(key).collect(),
+    keys.iter().map(key).collect()
+}
+
+/// What [`encode_keys`] made, unless they are more than may be asked for at once.
+pub(crate) fn decode_keys(keys: Vec<state::KeyRequest>) -> Result<Vec<KeyRequest>, Malformed> {
+    let count = keys.len();
+    if count > READ_KEYS_MAX {
+        let what = format!("a read of {count} keys, at most {READ_KEYS_MAX} are allowed");
+        return Err(Malformed::new(what));
     }
+    let key = |key: state::KeyRequest| KeyRequest {
+        table: TableId(key.table),
+        namespace: key.namespace,
+        hash: key.hash,
+        sub: key.sub,
+    };
+    Ok(keys.into_iter().map(key).collect())
 }
 
 /// What [`encode_read_request`] made.
@@ -43,24 +63,13 @@ pub fn encode_read_request(
 pub fn decode_read_request(
     request: state::ReadRequest,
 ) -> Result<(Incarnation, ReadRequest), Malformed> {
-    let count = request.keys.len();
-    if count > READ_KEYS_MAX {
-        let what = format!("a read of {count} keys, at most {READ_KEYS_MAX} are allowed");
-        return Err(Malformed::new(what));
-    }
     let who = Incarnation {
         job: JobId(request.job),
         generation: Generation(request.generation),
     };
-    let key = |key: state::KeyRequest| KeyRequest {
-        table: TableId(key.table),
-        namespace: key.namespace,
-        hash: key.hash,
-        sub: key.sub,
-    };
     let request = ReadRequest {
         min_epoch: Epoch(request.min_epoch),
-        keys: request.keys.into_iter().map(key).collect(),
+        keys: decode_keys(request.keys)?,
     };
     Ok((who, request))
 }

@@ -2,7 +2,7 @@
 
 use proto::types::{Epoch, Generation, JobId, KeyGroup, TableId};
 use rpc::state;
-use state_client::{Incarnation, ScanReply, ScanRequest};
+use state_client::{CountReply, Incarnation, ScanReply, ScanRequest};
 
 use crate::{
     Malformed,
@@ -65,6 +65,26 @@ pub fn decode_scan_reply(reply: state::ScanReply) -> ScanReply {
     ScanReply {
         rows: reply.rows.into_iter().map(decode_row).collect(),
         open_from: reply.open_from,
+        cursor: reply.cursor,
+    }
+}
+
+/// What a part of a scan amounts to.
+#[must_use]
+pub fn encode_count_reply(reply: CountReply) -> state::CountReply {
+    state::CountReply {
+        rows: reply.rows,
+        bytes: reply.bytes,
+        cursor: reply.cursor,
+    }
+}
+
+/// What [`encode_count_reply`] made.
+#[must_use]
+pub fn decode_count_reply(reply: state::CountReply) -> CountReply {
+    CountReply {
+        rows: reply.rows,
+        bytes: reply.bytes,
         cursor: reply.cursor,
     }
 }

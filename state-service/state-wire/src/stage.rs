@@ -111,35 +111,39 @@ impl Iterator for StageParts {
 /// The objects that hold what was staged.
 #[must_use]
 pub fn encode_stage_reply(objects: Vec<LogObject>) -> state::StageReply {
-    let object = |object: LogObject| {
-        let (shards, sinks) = match object.holds {
-            LogHolding::Rows(shards) => (shards, Vec::new()),
-            LogHolding::Output(sinks) => (Vec::new(), sinks),
-        };
-        state::LogObject {
-            name: object.name,
-            shards: shards.into_iter().map(|shard| shard.0).collect(),
-            bytes: object.bytes,
-            sinks: sinks.into_iter().map(|sink| sink.0).collect(),
-        }
-    };
     state::StageReply {
-        objects: objects.into_iter().map(object).collect(),
+        objects: objects.into_iter().map(encode_object).collect(),
     }
 }
 
 /// What [`encode_stage_reply`] made.
 #[must_use]
 pub fn decode_stage_reply(reply: state::StageReply) -> Vec<LogObject> {
-    let object = |object: state::LogObject| LogObject {
+    reply.objects.into_iter().map(decode_object).collect()
+}
+
+pub(crate) fn encode_object(object: LogObject) -> state::LogObject {
+    let (shards, sinks) = match object.holds {
+        LogHolding::Rows(shards) => (shards, Vec::new()),
+        LogHolding::Output(sinks) => (Vec::new(), sinks),
+    };
+    state::LogObject {
+        name: object.name,
+        shards: shards.into_iter().map(|shard| shard.0).collect(),
+        bytes: object.bytes,
+        sinks: sinks.into_iter().map(|sink| sink.0).collect(),
+    }
+}
+
+pub(crate) fn decode_object(object: state::LogObject) -> LogObject {
+    LogObject {
         name: object.name,
         bytes: object.bytes,
         holds: match object.sinks.is_empty() {
             true => LogHolding::Rows(object.shards.into_iter().map(ShardId).collect()),
             false => LogHolding::Output(object.sinks.into_iter().map(SinkId).collect()),
         },
-    };
-    reply.objects.into_iter().map(object).collect()
+    }
 }
 
 #[cfg(test)]

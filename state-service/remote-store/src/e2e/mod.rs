@@ -4,6 +4,7 @@ mod authority;
 mod cluster;
 mod conformance_test;
 mod failover_test;
+mod kept_test;
 mod large_test;
 mod relay;
 mod stub;

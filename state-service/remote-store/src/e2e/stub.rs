@@ -14,8 +14,9 @@ use futures::Stream;
 use rpc::{
     Tls, serve,
     state::{
-        CommittedOutputPart, CommittedOutputRequest, ReadPart, ReadRequest, Rows, ScanReply,
-        ScanRequest, StageHead, StagePart, StageReply, stage_part::Part, state_server::State,
+        CommittedOutputPart, CommittedOutputRequest, CountReply, ReadKeptRequest, ReadPart,
+        ReadRequest, Rows, ScanKeptRequest, ScanReply, ScanRequest, StageHead, StagePart,
+        StageReply, stage_part::Part, state_server::State,
     },
     state_server,
     tonic::{Request, Response, Status, Streaming, async_trait, service::Routes as Served},
@@ -91,6 +92,7 @@ impl Stub {
 impl State for Stub {
     type ReadStream = Parts<ReadPart>;
     type CommittedOutputStream = Parts<CommittedOutputPart>;
+    type ReadKeptStream = Parts<ReadPart>;
 
     async fn read(
         &self,
@@ -116,6 +118,11 @@ impl State for Stub {
         Ok(Response::new(Default::default()))
     }
 
+    async fn count(&self, _: Request<ScanRequest>) -> Result<Response<CountReply>, Status> {
+        self.judge()?;
+        Ok(Response::new(Default::default()))
+    }
+
     async fn stage(
         &self,
         request: Request<Streaming<StagePart>>,
@@ -136,5 +143,22 @@ impl State for Stub {
     ) -> Result<Response<Self::CommittedOutputStream>, Status> {
         self.judge()?;
         Ok(Response::new(Box::pin(futures::stream::iter([]))))
+    }
+
+    async fn read_kept(
+        &self,
+        request: Request<ReadKeptRequest>,
+    ) -> Result<Response<Self::ReadKeptStream>, Status> {
+        self.judge()?;
+        let part = ReadPart {
+            keys: vec![Rows::default(); request.into_inner().keys.len()],
+            more: false,
+        };
+        Ok(Response::new(Box::pin(futures::stream::iter([Ok(part)]))))
+    }
+
+    async fn scan_kept(&self, _: Request<ScanKeptRequest>) -> Result<Response<ScanReply>, Status> {
+        self.judge()?;
+        Ok(Response::new(Default::default()))
     }
 }

@@ -142,12 +142,7 @@ async fn s15_an_image_older_than_a_flush_is_not_kept() {
     view.layout
         .pages_of(TABLE, 0, hash(0), None, |found| page = Some(found));
     let page = page.expect("a page");
-    let image = shard
-        .store
-        .shared
-        .fetch(&view, page)
-        .await
-        .expect("readable");
+    let image = view.fetch(page).await.expect("readable");
     shard.flush(2, &rows(0..1, 2, Some(b"new"))).await;
     shard
         .store

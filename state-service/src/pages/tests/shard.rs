@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::{ObjectStore as _, memory::InMemory};
 use proto::types::{Epoch, TableId};
+use slatedb::config::ScanOptions;
 use state_client::{KeyRequest, page::Run};
 
 use crate::pages::{
@@ -99,7 +100,11 @@ impl Shard {
     /// What the snapshot has, page by page.
     pub(super) async fn pages(&self) -> Vec<(PageKey, Run)> {
         let view = self.store.shared.view().await.expect("readable");
-        let mut pages = view.snapshot.scan(vec![0]..vec![0x80]).await.expect("scan");
+        let mut pages = view
+            .rows
+            .scan(vec![0]..=vec![0x80], &ScanOptions::default())
+            .await
+            .expect("scan");
         let mut found = Vec::new();
         while let Some(pair) = pages.next().await.expect("next") {
             let page = PageKey::decode(&pair.key).expect("a page");
