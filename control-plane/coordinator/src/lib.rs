@@ -9,6 +9,7 @@
 pub mod autoscale;
 pub mod capacity;
 pub mod caps;
+pub mod census;
 mod checkpoint;
 mod event;
 pub mod fit;

@@ -8,6 +8,7 @@ use proto::{
     log::{LogHolding, LogObject},
     plan::{Plan, RowType},
     state_control::{CommittedEpoch, InheritedEpoch, JobLine, OpenShard, ShardManifest},
+    transfer::StateShape,
     types::{Epoch, Generation, JobId, KeyGroupCount, ShardId, SinkId, StateNodeId},
 };
 use serde::{Deserialize, Serialize};
@@ -236,6 +237,15 @@ impl JobRecord {
     #[must_use]
     pub fn key_groups(&self) -> KeyGroupCount {
         KeyGroupCount::new(self.spec.plan.key_groups).unwrap_or(KeyGroupCount::DEFAULT)
+    }
+
+    /// How its state is cut, as of an epoch.
+    pub(super) fn shape(&self, epoch: Epoch) -> StateShape {
+        StateShape {
+            key_groups: self.key_groups(),
+            shards: self.spec.options.shards,
+            epoch,
+        }
     }
 
     /// Its shards.

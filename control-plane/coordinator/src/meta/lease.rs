@@ -14,6 +14,7 @@ use proto::{
     log::LogObject,
     plan::Plan,
     state_control::{DatabaseReference, JobLine, JobReferences, ShardManifest},
+    transfer::StateShape,
     types::{Epoch, JobId, ShardId},
 };
 
@@ -172,6 +173,16 @@ impl MetaState {
             let range = restorable.first().copied().zip(restorable.last().copied());
             Refusal::NotRestorable { job, epoch, range }
         })
+    }
+
+    /// What a state of a job consists of, for who reads it: how it is cut, and its files. They stay as
+    /// long as the same question has an answer.
+    ///
+    /// # Errors
+    /// When there is no such state.
+    pub fn kept(&self, job: JobId, at: RestoreAt) -> Result<(StateShape, RestorePoint), Refusal> {
+        let point = self.resolve(&OriginSpec { job, at })?;
+        Ok((self.job(job)?.shape(point.epoch), point))
     }
 
     /// Has a job begin with a restore point, in databases of its present line.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proto::{
     log::{LogHolding, LogObject},
-    state_control::ShardManifest,
+    state_control::{CommittedEpoch, InheritedEpoch, ShardManifest},
     types::{Epoch, JobId, ShardId},
 };
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,19 @@ pub struct RestorePoint {
 }
 
 impl RestorePoint {
+    /// The rows after the manifests, oldest first.
+    #[must_use]
+    pub fn logged(&self) -> Vec<InheritedEpoch> {
+        let logged = self.log.iter().map(|(epoch, logged)| InheritedEpoch {
+            job: logged.job,
+            committed: CommittedEpoch {
+                epoch: *epoch,
+                objects: logged.objects.clone(),
+            },
+        });
+        logged.collect()
+    }
+
     /// Whether an object of an epoch has rows that some manifest lacks.
     pub(super) fn needs(
         shards: &BTreeMap<ShardId, ShardManifest>,

@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use proto::{
     control::JobOptions,
     plan::Plan,
-    state_control::{CommittedEpoch, InheritedEpoch, JobLine, ShardManifest},
-    transfer::{ExportSource, ExportWork, Exported, ImportWork, StateShape, TransferWork},
+    state_control::{JobLine, ShardManifest},
+    transfer::{ExportSource, ExportWork, Exported, ImportWork, TransferWork},
     types::{Epoch, JobId, ShardId, TransferId},
 };
 use serde::{Deserialize, Serialize};
@@ -184,13 +184,6 @@ impl MetaState {
     fn export_work(&self, job: JobId, name: &str, to: &str) -> Option<ExportWork> {
         let record = self.jobs.get(&job)?;
         let Savepoint { created_ms, point } = record.savepoints.get(name)?;
-        let log = point.log.iter().map(|(epoch, logged)| InheritedEpoch {
-            job: logged.job,
-            committed: CommittedEpoch {
-                epoch: *epoch,
-                objects: logged.objects.clone(),
-            },
-        });
         let portable = PortableJob::of(&record.spec);
         Some(ExportWork {
             to: to.to_owned(),
@@ -202,13 +195,9 @@ impl MetaState {
                 created_ms: *created_ms,
                 sources_since_ms: record.sources_since_ms(),
             },
-            shape: StateShape {
-                key_groups: record.key_groups(),
-                shards: record.spec.options.shards,
-                epoch: point.epoch,
-            },
+            shape: record.shape(point.epoch),
             manifests: point.shards.clone(),
-            log: log.collect(),
+            log: point.logged(),
             job: serde_json::to_string(&portable).expect("a plan is plain data"),
         })
     }
