@@ -1,22 +1,27 @@
 //! The state of an operator for whoever looks at it from outside: what its tables hold, and reading
 //! them from the state service. No task takes part: what was committed is read.
 
+use std::collections::BTreeMap;
+
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use engine::operator::OperatorError;
 use operators::inspect::{InspectedNode, InspectedTable, inspect};
 use proto::{
     plan::{Node, Plan, PlanError},
-    types::{Epoch, KeyGroup, KeyGroupCount, TableId},
+    types::{Epoch, KeyGroup, KeyGroupCount, ShardId, TableId},
 };
 use state_client::{
-    Incarnation, KeyRequest, LoadedRow, ReadRequest, ScanRequest, StateError, StateStore,
+    CountReply, Incarnation, KeptState, KeptStates, KeyRequest, LoadedRow, ReadRequest, ScanReply,
+    ScanRequest, StateError, StateStore,
 };
 
 use crate::build::{input_fields, ttl_of, upstream};
 
 /// Bytes of one piece of a scan.
 const PIECE_BYTES: usize = 256 << 10;
+/// Bytes that are counted at once.
+const COUNTED_BYTES: usize = 1 << 20;
 
 /// Why state cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -83,58 +88,109 @@ pub fn all_tables(plan: &Plan, operator: &str) -> Result<Vec<(TableId, String)>,
         .collect())
 }
 
-/// Rows of a table that are stored, and their bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct StoredSize {
-    /// Rows.
-    pub rows: u64,
-    /// Bytes of keys and values.
-    pub bytes: u64,
+/// Where state is read.
+#[derive(Clone, Copy)]
+pub enum StateSource<'a> {
+    /// As of an epoch or later, of a job that runs.
+    Live {
+        /// Where it is.
+        store: &'a dyn StateStore,
+        /// As whom it is read.
+        who: Incarnation,
+        /// As of when at least.
+        as_of: Epoch,
+    },
+    /// As of an epoch that is kept.
+    Kept {
+        /// Who reads it.
+        states: &'a dyn KeptStates,
+        /// What it consists of.
+        state: &'a KeptState,
+    },
 }
 
-/// Counts what is stored of a table in one key group.
-///
-/// # Errors
-/// When it cannot be read.
-pub async fn measure(
-    store: &dyn StateStore,
-    who: Incarnation,
-    as_of: Epoch,
-    table: TableId,
-    key_group: KeyGroup,
-) -> Result<StoredSize, ViewError> {
-    let mut size = StoredSize::default();
-    let mut cursor = None;
-    loop {
-        let request = ScanRequest {
-            min_epoch: as_of,
+impl StateSource<'_> {
+    /// Rows of keys, in the order of keys that are in one shard.
+    async fn read(&self, keys: Vec<KeyRequest>) -> Result<Vec<LoadedRow>, StateError> {
+        match self {
+            StateSource::Live { store, who, as_of } => {
+                let min_epoch = *as_of;
+                let request = ReadRequest { min_epoch, keys };
+                let reply = store.read(*who, request).await?;
+                Ok(reply.rows.into_iter().flatten().collect())
+            }
+            StateSource::Kept { states, state } => {
+                let mut by_shard: BTreeMap<ShardId, Vec<KeyRequest>> = BTreeMap::new();
+                for key in keys {
+                    let shard = state.shard_of_hash(key.hash);
+                    by_shard.entry(shard).or_default().push(key);
+                }
+                let mut rows = Vec::new();
+                for (shard, keys) in by_shard {
+                    let reply = states.read_kept(state.shard(shard), keys).await?;
+                    rows.extend(reply.rows.into_iter().flatten());
+                }
+                Ok(rows)
+            }
+        }
+    }
+
+    async fn scan(&self, request: ScanRequest) -> Result<ScanReply, StateError> {
+        match self {
+            StateSource::Live { store, who, .. } => store.scan(*who, request).await,
+            StateSource::Kept { states, state } => {
+                let shard = state.shard(state.shard_of_scan(&request));
+                states.scan_kept(shard, request).await
+            }
+        }
+    }
+
+    /// A scan of all namespaces.
+    fn request(
+        &self,
+        (table, key_group): (TableId, KeyGroup),
+        cursor: Option<Bytes>,
+        bytes_max: usize,
+    ) -> ScanRequest {
+        ScanRequest {
+            min_epoch: match self {
+                StateSource::Live { as_of, .. } => *as_of,
+                StateSource::Kept { state, .. } => state.shape.epoch,
+            },
             table,
             key_group,
             namespace: None,
             cursor,
-            bytes_max: 4 * PIECE_BYTES,
-        };
-        let reply = store.scan(who, request).await?;
-        size.rows += reply.rows.len() as u64;
-        let bytes = |row: &LoadedRow| 8 + row.identity.len() + row.value.len();
-        size.bytes += reply.rows.iter().map(bytes).sum::<usize>() as u64;
-        cursor = reply.cursor;
-        if cursor.is_none() {
-            return Ok(size);
+            bytes_max,
         }
     }
 }
 
-/// A table of a job's state as of an epoch or later.
+/// Counts a part of what is stored of a table in one key group.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn count(
+    source: StateSource<'_>,
+    table: TableId,
+    key_group: KeyGroup,
+    cursor: Option<Bytes>,
+) -> Result<CountReply, ViewError> {
+    let request = source.request((table, key_group), cursor, COUNTED_BYTES);
+    Ok(match source {
+        StateSource::Live { store, who, .. } => store.count(who, request).await?,
+        StateSource::Kept { .. } => source.scan(request).await?.into(),
+    })
+}
+
+/// A table of a job's state.
 pub struct TableView<'a> {
     /// Which table.
     pub table: &'a InspectedTable,
-    /// Where it is.
-    pub store: &'a dyn StateStore,
-    /// As whom it is read.
-    pub who: Incarnation,
-    /// As of when at least.
-    pub as_of: Epoch,
+    /// Where it is read.
+    pub source: StateSource<'a>,
+    /// The wall clock, by which rows may have expired; `None`: nothing has, since it is as it was.
+    pub wall_ms: Option<i64>,
 }
 
 /// Rows with what they were made of.
@@ -166,15 +222,9 @@ impl TableView<'_> {
         key_group: KeyGroup,
         cursor: Option<Bytes>,
     ) -> Result<Piece, ViewError> {
-        let request = ScanRequest {
-            min_epoch: self.as_of,
-            table: self.table.id(),
-            key_group,
-            namespace: None,
-            cursor,
-            bytes_max: PIECE_BYTES,
-        };
-        let reply = self.store.scan(self.who, request).await?;
+        let of = (self.table.id(), key_group);
+        let request = self.source.request(of, cursor, PIECE_BYTES);
+        let reply = self.source.scan(request).await?;
         self.piece(reply.rows, reply.cursor).await
     }
 
@@ -183,7 +233,11 @@ impl TableView<'_> {
         mut stored: Vec<LoadedRow>,
         cursor: Option<Bytes>,
     ) -> Result<Piece, ViewError> {
-        stored.retain(|row| self.table.is_row(row));
+        let has_expired = |row: &LoadedRow| {
+            let now = self.wall_ms;
+            now.is_some_and(|now| self.table.has_expired(row, now))
+        };
+        stored.retain(|row| self.table.is_row(row) && !has_expired(row));
         let beside = self.read(self.table.reads_beside(&stored)).await?;
         Ok(Piece {
             rows: self.table.decode(&stored, &beside)?,
@@ -196,11 +250,6 @@ impl TableView<'_> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let request = ReadRequest {
-            min_epoch: self.as_of,
-            keys,
-        };
-        let reply = self.store.read(self.who, request).await?;
-        Ok(reply.rows.into_iter().flatten().collect())
+        Ok(self.source.read(keys).await?)
     }
 }

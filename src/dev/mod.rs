@@ -126,7 +126,7 @@ impl Tiers {
             args.scratch.check_unused()?;
             let config = ProcessConfig::default();
             let queries = StateReader::here();
-            queries.serve(Arc::clone(&config.store));
+            queries.serve(Arc::clone(&config.store), None);
             let process = Process::start(config);
             let session = Session::new(PlanOptions::default());
             let statements = Arc::new(Statements::new(session, process.jobs, defaults));

@@ -137,7 +137,8 @@ impl Durable {
             random.next_u64(),
         )
         .await;
-        queries.serve(Arc::new(EmbeddedStore::new(node.clone())));
+        let state = Arc::new(EmbeddedStore::new(node.clone()));
+        queries.serve(state.clone(), Some(state));
         let later = local_worker::LaterJobs::default();
         let _ = later.set(leading.jobs.clone());
         let tasks = PatientStore::new(EmbeddedStore::new(node.clone()), random.next_u64());

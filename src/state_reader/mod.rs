@@ -15,16 +15,22 @@ use std::{
     time::Duration,
 };
 
-use compute::state_view::{ViewError, all_tables, measure, tables};
-use control_plane::api::{
-    KeyQuery, StateOf, StateQueries, StateQuery, StateQueryError, StateRows, StateSizes,
+use bytes::Bytes;
+use compute::{
+    SystemClock,
+    state_view::{StateSource, ViewError, all_tables, count, tables},
 };
-use control_stream::JobOwners;
+use control_plane::api::{
+    KeyQuery, Piece, StateAt, StateOf, StateQueries, StateQuery, StateQueryError, StateRows,
+    StateSizes,
+};
+use control_stream::{JobOwners, ShardOwner};
+use engine::clock::Clock as _;
 use futures::{FutureExt as _, future::BoxFuture};
 use operators::inspect::InspectedTable;
-use proto::types::{Field, KeyGroup, KeyGroupCount};
-use remote_store::{JobRoute, Owner, RemoteConfig, RemoteStore, Routes};
-use state_client::{StateError, StateStore};
+use proto::types::{Epoch, Field, KeyGroup, KeyGroupCount};
+use remote_store::{JobRoute, Owner, RemoteConfig, RemoteKept, RemoteStore, Routes};
+use state_client::{CountReply, Incarnation, KeptState, KeptStates, StateError, StateStore};
 use tokio::{sync::Semaphore, time::Instant};
 
 use self::page::Page;
@@ -39,14 +45,44 @@ const MEASURE_MAX: Duration = Duration::from_secs(5);
 pub struct StateReader {
     source: Arc<Source>,
     queries: Arc<Semaphore>,
+    clock: Arc<SystemClock>,
 }
 
 /// Where state is.
 enum Source {
     /// In this process; not known before it has started.
-    Here(OnceLock<Arc<dyn StateStore>>),
+    Here(OnceLock<Here>),
     /// At state nodes.
-    There(Routes, RemoteStore),
+    There(Routes, RemoteStore, RemoteKept),
+}
+
+/// State in this process.
+struct Here {
+    store: Arc<dyn StateStore>,
+    /// `None`: nothing is kept.
+    kept: Option<Arc<dyn KeptStates>>,
+}
+
+/// What a question is answered from.
+enum Opened {
+    Live(Arc<dyn StateStore>, Incarnation, Epoch),
+    Kept(Arc<dyn KeptStates>, Arc<KeptState>),
+}
+
+impl Opened {
+    fn source(&self) -> StateSource<'_> {
+        match self {
+            Opened::Live(store, who, as_of) => StateSource::Live {
+                store: &**store,
+                who: *who,
+                as_of: *as_of,
+            },
+            Opened::Kept(states, state) => StateSource::Kept {
+                states: &**states,
+                state,
+            },
+        }
+    }
 }
 
 impl StateReader {
@@ -60,47 +96,77 @@ impl StateReader {
     #[must_use]
     pub fn there(config: RemoteConfig) -> StateReader {
         let routes = Routes::default();
-        let store = RemoteStore::new(routes.clone(), config);
-        StateReader::of(Source::There(routes, store))
+        let store = RemoteStore::new(routes.clone(), config.clone());
+        let kept = RemoteKept::new(config);
+        StateReader::of(Source::There(routes, store, kept))
     }
 
     fn of(source: Source) -> StateReader {
         StateReader {
             source: Arc::new(source),
             queries: Arc::new(Semaphore::new(QUERIES_MAX)),
+            clock: Arc::default(),
         }
     }
 
-    /// From now on state is read here.
-    pub fn serve(&self, store: Arc<dyn StateStore>) {
+    /// By which time rows may have expired: what is kept is as it was.
+    fn wall_ms(&self, at: &StateAt) -> Option<i64> {
+        matches!(at, StateAt::Committed { .. }).then(|| self.clock.wall_ms())
+    }
+
+    /// From now on state is read here, and what is kept of it, if anything is.
+    pub fn serve(&self, store: Arc<dyn StateStore>, kept: Option<Arc<dyn KeptStates>>) {
         if let Source::Here(here) = &*self.source {
-            let _ = here.set(store);
+            let _ = here.set(Here { store, kept });
         }
     }
 
-    fn store(&self, of: &StateOf) -> Result<Arc<dyn StateStore>, StateQueryError> {
-        let missing = |why: &str| Err(StateQueryError::Unavailable(why.to_owned()));
-        match &*self.source {
-            Source::Here(store) => match store.get() {
-                Some(store) => Ok(Arc::clone(store)),
-                None => missing("the process is starting"),
-            },
-            Source::There(routes, store) => {
-                let Some(owners) = &of.owners else {
-                    return missing("nobody serves the job's state at the moment");
-                };
-                routes.set(of.who.job, route(owners));
-                Ok(Arc::new(store.clone()))
+    fn open(&self, at: &StateAt) -> Result<Opened, StateQueryError> {
+        let missing = |why: &str| StateQueryError::Unavailable(why.to_owned());
+        match (&*self.source, at) {
+            (Source::Here(here), at) => {
+                let here = here.get();
+                let here = here.ok_or_else(|| missing("the process is starting"))?;
+                match at {
+                    StateAt::Committed { who, committed, .. } => {
+                        Ok(Opened::Live(Arc::clone(&here.store), *who, *committed))
+                    }
+                    StateAt::Kept { state, .. } => {
+                        let kept = here.kept.as_ref();
+                        let kept = kept.ok_or_else(|| missing("no state is kept here"))?;
+                        Ok(Opened::Kept(Arc::clone(kept), Arc::clone(state)))
+                    }
+                }
+            }
+            (
+                Source::There(routes, store, _),
+                StateAt::Committed {
+                    who,
+                    committed,
+                    owners,
+                },
+            ) => {
+                let nobody = || missing("nobody serves the job's state at the moment");
+                let owners = owners.as_ref().ok_or_else(nobody)?;
+                routes.set(who.job, route(owners));
+                Ok(Opened::Live(Arc::new(store.clone()), *who, *committed))
+            }
+            (Source::There(_, _, kept), StateAt::Kept { state, nodes }) => {
+                kept.set_nodes(nodes.iter().map(owner));
+                Ok(Opened::Kept(Arc::new(kept.clone()), Arc::clone(state)))
             }
         }
     }
 }
 
-fn route(owners: &JobOwners) -> JobRoute {
-    let owner = |owner: &control_stream::ShardOwner| Owner {
+fn owner(owner: &ShardOwner) -> Owner {
+    Owner {
         node: owner.node,
         address: owner.address.clone(),
-    };
+    }
+}
+
+fn route(owners: &JobOwners) -> JobRoute {
     JobRoute {
         key_groups: owners.key_groups,
         shards: owners.shards,
@@ -121,7 +187,7 @@ impl StateQueries for StateReader {
         let reader = self.clone();
         async move {
             let _permit = reader.admit()?;
-            let store = reader.store(&of)?;
+            let opened = reader.open(&of.at)?;
             let found = tables(&of.plan, &of.operator).map_err(|error| view_error(error, &of))?;
             let table = pick(found, query.table.as_deref())?;
             let (key, is_whole) = match &query.key {
@@ -135,10 +201,11 @@ impl StateQueries for StateReader {
             };
             let page = Page {
                 of: &of,
-                store: &*store,
+                source: opened.source(),
                 table: &table,
                 key: &key,
                 is_whole,
+                wall_ms: reader.wall_ms(&of.at),
                 limit: query.limit,
             };
             page.rows(query.after.as_deref()).await
@@ -150,8 +217,24 @@ impl StateQueries for StateReader {
         let reader = self.clone();
         async move {
             let _permit = reader.admit()?;
-            let store = reader.store(&of)?;
-            sizes(&of, &*store).await
+            let opened = reader.open(&of.at)?;
+            sizes(&of, opened.source()).await
+        }
+        .boxed()
+    }
+
+    /// Whoever counts asks one question at a time, and takes nobody's place.
+    fn count(
+        &self,
+        at: StateAt,
+        piece: Piece,
+    ) -> BoxFuture<'static, Result<CountReply, StateQueryError>> {
+        let reader = self.clone();
+        async move {
+            let opened = reader.open(&at)?;
+            let cursor = piece.cursor.map(Bytes::from);
+            let counted = count(opened.source(), piece.table, piece.key_group, cursor);
+            counted.await.map_err(count_error)
         }
         .boxed()
     }
@@ -167,7 +250,7 @@ impl StateReader {
     }
 }
 
-async fn sizes(of: &StateOf, store: &dyn StateStore) -> Result<StateSizes, StateQueryError> {
+async fn sizes(of: &StateOf, source: StateSource<'_>) -> Result<StateSizes, StateQueryError> {
     let known = all_tables(&of.plan, &of.operator).map_err(|error| view_error(error, of))?;
     let groups = key_groups(of)?;
     let deadline = Instant::now() + MEASURE_MAX;
@@ -175,14 +258,21 @@ async fn sizes(of: &StateOf, store: &dyn StateStore) -> Result<StateSizes, State
     let mut complete = true;
     'all: for group in groups.iter() {
         for (index, (table, _)) in known.iter().enumerate() {
-            if Instant::now() >= deadline {
-                complete = false;
-                break 'all;
+            let mut cursor = None;
+            loop {
+                if Instant::now() >= deadline {
+                    complete = false;
+                    break 'all;
+                }
+                let part = count(source, *table, group, cursor).await;
+                let part = part.map_err(|error| view_error(error, of))?;
+                let sum = counted.entry(index).or_default();
+                *sum = (sum.0 + part.rows, sum.1 + part.bytes);
+                cursor = part.cursor;
+                if cursor.is_none() {
+                    break;
+                }
             }
-            let size = measure(store, of.who, of.committed, *table, group).await;
-            let size = size.map_err(|error| view_error(error, of))?;
-            let sum = counted.entry(index).or_default();
-            *sum = (sum.0 + size.rows, sum.1 + size.bytes);
         }
     }
     let tables = known.into_iter().enumerate().map(|(index, (_, name))| {
@@ -249,11 +339,16 @@ fn view_error(error: ViewError, of: &StateOf) -> StateQueryError {
             }
         }
         ViewError::Stateless(operator) => StateQueryError::Stateless(operator),
+        error => count_error(error),
+    }
+}
+
+/// What is wrong with state, or the way to it.
+fn count_error(error: ViewError) -> StateQueryError {
+    match error {
         ViewError::State(StateError::Fenced { .. }) => StateQueryError::Fenced,
         ViewError::State(error) if error.is_damage() => StateQueryError::Damaged(error.to_string()),
         ViewError::State(error) => StateQueryError::Unavailable(error.to_string()),
-        error @ (ViewError::Plan(_) | ViewError::Decode(_)) => {
-            StateQueryError::Damaged(error.to_string())
-        }
+        error => StateQueryError::Damaged(error.to_string()),
     }
 }

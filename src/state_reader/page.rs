@@ -8,7 +8,7 @@ use arrow::{
     compute::take_record_batch,
 };
 use bytes::Bytes;
-use compute::state_view::{Piece, TableView};
+use compute::state_view::{Piece, StateSource, TableView};
 use control_plane::{
     api::{StateOf, StateQueryError, StateRows},
     results::ResultRow,
@@ -17,7 +17,7 @@ use engine::ChangeBatch;
 use operators::inspect::InspectedTable;
 use proto::types::KeyGroup;
 use serde::{Deserialize, Serialize};
-use state_client::{LoadedRow, StateStore};
+use state_client::LoadedRow;
 use tokio::time::Instant;
 
 use super::{hex, next_group, view_error};
@@ -28,11 +28,13 @@ const LOOK_MAX: Duration = Duration::from_secs(2);
 /// A question.
 pub(super) struct Page<'a> {
     pub(super) of: &'a StateOf,
-    pub(super) store: &'a dyn StateStore,
+    pub(super) source: StateSource<'a>,
     pub(super) table: &'a InspectedTable,
     /// The first columns of the key, or all.
     pub(super) key: &'a [ArrayRef],
     pub(super) is_whole: bool,
+    /// By which rows may have expired.
+    pub(super) wall_ms: Option<i64>,
     pub(super) limit: usize,
 }
 
@@ -89,9 +91,8 @@ impl Page<'_> {
     fn view(&self) -> TableView<'_> {
         TableView {
             table: self.table,
-            store: self.store,
-            who: self.of.who,
-            as_of: self.of.committed,
+            source: self.source,
+            wall_ms: self.wall_ms,
         }
     }
 

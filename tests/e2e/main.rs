@@ -8,6 +8,7 @@ mod durable;
 mod figures;
 mod files;
 mod fsck;
+mod kept_state;
 mod nexmark;
 mod outage;
 mod queries;

@@ -1,5 +1,5 @@
 //! State of running jobs, read over REST: by key and in pages, for every kind of operator, while the job
-//! runs, right after its process was killed, and of a savepoint.
+//! runs, right after its process was killed, and in a fork that begins with a savepoint.
 
 use std::{collections::BTreeSet, ffi::OsStr, path::Path, time::Duration};
 
@@ -10,15 +10,15 @@ use tests::{DevProcess, wait_until};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_millstream-under-test");
 
 /// A test that takes longer has hung.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
-struct Server {
+pub(super) struct Server {
     dev: Option<DevProcess>,
     folder: TempDir,
 }
 
 impl Server {
-    fn start() -> Server {
+    pub(super) fn start() -> Server {
         let folder = TempDir::new().expect("a folder");
         let mut server = Server { dev: None, folder };
         server.restart();
@@ -26,30 +26,30 @@ impl Server {
     }
 
     /// The process is killed, if it runs, and another one takes its place.
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.dev = None;
         let data = self.folder.path().join("data");
         let arguments = [OsStr::new("--data-dir"), data.as_os_str()];
         self.dev = Some(DevProcess::start_with(Path::new(PROGRAM), &arguments, &[]));
     }
 
-    fn dev(&self) -> &DevProcess {
+    pub(super) fn dev(&self) -> &DevProcess {
         self.dev.as_ref().expect("it runs")
     }
 
-    fn ask(&self, path: &str) -> (u16, Value) {
+    pub(super) fn ask(&self, path: &str) -> (u16, Value) {
         let (status, _, body) = self.dev().get(path, true);
         (status, serde_json::from_str(&body).unwrap_or_default())
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub(super) fn get(&self, path: &str) -> Value {
         let (status, body) = self.ask(path);
         assert_eq!(status, 200, "{path}: {body} {}", self.dev().log());
         body
     }
 
     /// The operator of a job whose description begins so.
-    fn operator(&self, job: &str, begins: &str) -> String {
+    pub(super) fn operator(&self, job: &str, begins: &str) -> String {
         let list = self.get(&format!("/v1/jobs/{job}/operators"));
         let operators = list["operators"].as_array().expect("operators");
         let is_it = |operator: &&Value| {
@@ -62,7 +62,7 @@ impl Server {
         format!("/v1/jobs/{job}/operators/{id}/state")
     }
 
-    fn rows(&self, path: &str) -> Vec<Value> {
+    pub(super) fn rows(&self, path: &str) -> Vec<Value> {
         self.get(path)["rows"].as_array().expect("rows").clone()
     }
 
@@ -78,7 +78,7 @@ impl Server {
 }
 
 /// How the description of its GROUP BY with keys begins.
-const GROUPS: &str = "GroupAggregate(groupBy";
+pub(super) const GROUPS: &str = "GroupAggregate(groupBy";
 
 /// A job that has read a thousand numbers and then waits, with state of every kind.
 const SCRIPT: &str = "

@@ -33,6 +33,12 @@ pub(crate) struct StateArgs {
     /// Where an earlier answer ended.
     #[arg(long, value_name = "NEXT")]
     after: Option<String>,
+    /// Epoch of a checkpoint that is still kept, whose state is read instead of that of the last commit.
+    #[arg(long, value_name = "EPOCH", conflicts_with = "savepoint")]
+    checkpoint: Option<u64>,
+    /// Name of a savepoint, likewise; also of a job that has ended.
+    #[arg(long, value_name = "NAME")]
+    savepoint: Option<String>,
     /// Count rows and bytes that are stored instead.
     #[arg(long, conflicts_with_all = ["key", "prefix", "table", "after"])]
     size: bool,
@@ -45,11 +51,23 @@ pub(crate) fn operators(answer: &Value) -> anyhow::Result<()> {
     for operator in operators.into_iter().flatten() {
         let mut row = cells(operator, &["id"]);
         let state = operator.get("state").unwrap_or(&Value::Null);
-        row.extend(cells(state, &["memory_rows", "memory_bytes", "bound"]));
+        row.extend(cells(state, &["memory_rows", "memory_bytes"]));
+        let stored = state.get("stored").unwrap_or(&Value::Null);
+        row.extend(cells(stored, &["rows", "bytes"]));
+        row.extend(cells(state, &["bound"]));
         row.extend(cells(operator, &["description"]));
         rows.push(row);
     }
-    let header = ["OPERATOR", "ROWS", "BYTES", "STATE", "DESCRIPTION"].map(str::to_owned);
+    let header = [
+        "OPERATOR",
+        "ROWS IN MEMORY",
+        "BYTES",
+        "ROWS STORED",
+        "BYTES",
+        "STATE",
+        "DESCRIPTION",
+    ];
+    let header = header.map(str::to_owned);
     print(&mut io::stdout(), &header, &rows)?;
     Ok(())
 }
@@ -58,22 +76,31 @@ pub(crate) fn operators(answer: &Value) -> anyhow::Result<()> {
 pub(crate) fn state(client: &Client, output: OutputArgs, args: &StateArgs) -> anyhow::Result<()> {
     let operator = escaped(&args.operator);
     let path = format!("{}/operators/{operator}/state", job_path(&args.job));
+    let checkpoint = args.checkpoint.map(|epoch| epoch.to_string());
+    let as_of = [("checkpoint", &checkpoint), ("savepoint", &args.savepoint)];
     if args.size {
-        return output.get(client, &format!("{path}/size"), sizes);
+        let query = joined(&as_of);
+        return output.get(client, &format!("{path}/size?{query}"), sizes);
     }
-    let mut query = vec![format!("limit={}", args.limit)];
     let given = [
         ("key", &args.key),
         ("prefix", &args.prefix),
         ("table", &args.table),
         ("after", &args.after),
     ];
-    for (name, value) in given {
-        if let Some(value) = value {
-            query.push(format!("{name}={}", escaped(value)));
-        }
-    }
-    output.get(client, &format!("{path}?{}", query.join("&")), rows)
+    let query = joined(&[&given[..], &as_of].concat());
+    let path = format!("{path}?limit={}&{query}", args.limit);
+    output.get(client, path.trim_end_matches('&'), rows)
+}
+
+/// Those parameters of a query that are given.
+fn joined(parameters: &[(&str, &Option<String>)]) -> String {
+    let given = parameters.iter();
+    let given = given.filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let texts: Vec<String> = given
+        .map(|(name, value)| format!("{name}={}", escaped(value)))
+        .collect();
+    texts.join("&")
 }
 
 fn rows(answer: &Value) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@ mod files;
 mod health;
 mod jobs;
 mod lives;
+mod operator_state;
 mod operators;
 mod parallelism;
 mod problem;
@@ -33,11 +34,12 @@ mod workers;
 
 pub use auth::{Token, guarded};
 pub use backend::Backend;
+pub use coordinator::census::Piece;
 pub(crate) use problem::{Problem, in_doubt};
 pub(crate) use router::open_router;
 pub use router::{openapi, router};
 pub use state_queries::{
-    KeyQuery, NoStateQueries, StateOf, StateQueries, StateQuery, StateQueryError, StateRows,
-    StateSizes,
+    KeyQuery, NoStateQueries, StateAt, StateOf, StateQueries, StateQuery, StateQueryError,
+    StateRows, StateSizes,
 };
 pub use state_tier::{NoStateNodes, StateNodes};

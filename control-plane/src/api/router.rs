@@ -18,7 +18,7 @@ use super::{
     backend::Backend,
     cluster,
     describe::describe_problems,
-    figures, files, jobs, lives, operators, parallelism,
+    figures, files, jobs, lives, operator_state, operators, parallelism,
     problem::Problem,
     results, savepoints, state_nodes, statements, tables,
     trace::trace_request,
@@ -96,8 +96,8 @@ fn guarded_routes() -> OpenApiRouter<Backend> {
         .routes(routes!(jobs::plan))
         .routes(routes!(autoscaler::get))
         .routes(routes!(operators::list))
-        .routes(routes!(operators::rows))
-        .routes(routes!(operators::size))
+        .routes(routes!(operator_state::rows))
+        .routes(routes!(operator_state::size))
         .routes(routes!(figures::metrics))
         .routes(routes!(figures::checkpoints))
         .routes(routes!(figures::exceptions))

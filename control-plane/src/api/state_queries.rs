@@ -1,32 +1,50 @@
 //! Who reads the state of operators for the API: bytes become rows where columns are known, which is
-//! not here.
+//! not here. State is read as a job has it, or as a checkpoint or a savepoint keeps it.
 
 use std::sync::Arc;
 
-use control_stream::JobOwners;
+use control_stream::{JobOwners, ShardOwner};
+use coordinator::census::Piece;
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::{
     plan::Plan,
     types::{Epoch, Field},
 };
 use serde_json::Value;
-use state_client::Incarnation;
+use state_client::{CountReply, Incarnation, KeptState};
 
 use crate::results::ResultRow;
 
 /// Whose state is wanted.
 #[derive(Clone, Debug)]
 pub struct StateOf {
-    /// As whom it is read: the job as it runs.
-    pub who: Incarnation,
-    /// Its last committed epoch: what is read is as of it, or of a later one.
-    pub committed: Epoch,
-    /// Its plan.
+    /// The job's plan.
     pub plan: Arc<Plan>,
-    /// Who serves its shards, where they are served by other processes.
-    pub owners: Option<Arc<JobOwners>>,
     /// The operator.
     pub operator: String,
+    /// As of when.
+    pub at: StateAt,
+}
+
+/// As of when state is wanted.
+#[derive(Clone, Debug)]
+pub enum StateAt {
+    /// As of the last commit, or of a later one.
+    Committed {
+        /// As whom it is read: the job as it runs.
+        who: Incarnation,
+        /// Its last committed epoch.
+        committed: Epoch,
+        /// Who serves its shards, where they are served by other processes.
+        owners: Option<Arc<JobOwners>>,
+    },
+    /// As it is kept.
+    Kept {
+        /// What it consists of.
+        state: Arc<KeptState>,
+        /// Who can read that, where other processes do.
+        nodes: Vec<ShardOwner>,
+    },
 }
 
 /// Which rows are wanted.
@@ -130,6 +148,13 @@ pub trait StateQueries: Send + Sync {
 
     /// How much is stored of an operator.
     fn sizes(&self, of: StateOf) -> BoxFuture<'static, Result<StateSizes, StateQueryError>>;
+
+    /// Counts a piece of what is stored.
+    fn count(
+        &self,
+        at: StateAt,
+        piece: Piece,
+    ) -> BoxFuture<'static, Result<CountReply, StateQueryError>>;
 }
 
 /// A process that cannot read state.
@@ -151,6 +176,14 @@ impl StateQueries for NoStateQueries {
     }
 
     fn sizes(&self, _of: StateOf) -> BoxFuture<'static, Result<StateSizes, StateQueryError>> {
+        unable()
+    }
+
+    fn count(
+        &self,
+        _at: StateAt,
+        _piece: Piece,
+    ) -> BoxFuture<'static, Result<CountReply, StateQueryError>> {
         unable()
     }
 }

@@ -15,6 +15,7 @@ use proto::{
     types::{Epoch, JobId},
 };
 use rpc::trace_context;
+use state_client::KeptState;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{JobEntry, requests::odd};
@@ -177,6 +178,13 @@ pub(super) enum Ask {
     Upgrade(Box<Replacement>),
 }
 
+fn late() -> MetadataError {
+    MetadataError::Unavailable {
+        why: "the metadata has not answered in time".to_owned(),
+        indeterminate: false,
+    }
+}
+
 impl Jobs {
     /// Writes a script's effects down and starts its jobs: all or none.
     ///
@@ -319,11 +327,24 @@ impl Jobs {
         self.get(job)?;
         let record = look(&*self.metadata, move |state| state.jobs.get(&job).cloned());
         let record = tokio::time::timeout(PROPOSAL_PATIENCE, record).await;
-        let late = |_| MetadataError::Unavailable {
-            why: "the metadata has not answered in time".to_owned(),
-            indeterminate: false,
-        };
-        record.map_err(late)??.ok_or(JobsError::Unknown(job))
+        record.map_err(|_| late())??.ok_or(JobsError::Unknown(job))
+    }
+
+    /// What a state of the job consists of that is kept, to be read.
+    ///
+    /// # Errors
+    /// When there is no such state, or the metadata does not answer.
+    pub async fn kept_state(&self, job: JobId, at: RestoreAt) -> Result<KeptState, JobsError> {
+        self.check_kept(true)?;
+        self.get(job)?;
+        let kept = look(&*self.metadata, move |state| state.kept(job, at));
+        let kept = tokio::time::timeout(PROPOSAL_PATIENCE, kept).await;
+        let (shape, point) = kept.map_err(|_| late())???;
+        Ok(KeptState {
+            shape,
+            log: point.logged(),
+            manifests: point.shards,
+        })
     }
 
     /// Whether state is kept in a way that others can begin with it.

@@ -17,7 +17,7 @@ use proto::{
 };
 use state_client::LoadedRow;
 
-use super::{InspectedNode, InspectedTable, Layout, time};
+use super::{InspectedNode, InspectedTable, Layout, Stamp, time};
 use crate::{
     aggregate::{AggregatePlan, AggregateStore, Rowset, StateTables},
     window::StateKeys,
@@ -46,7 +46,9 @@ pub(super) fn of_groups(
         is_session: false,
         ..Groups::of(node, &spec.calls, &keys, spec.from_partial)?
     };
-    groups.table(node, &keys, false)
+    let tables = groups.table(node, &keys, false)?.into_iter();
+    let ttl = node.ttl.of_input(0);
+    Ok(tables.map(|table| table.aged(ttl, Stamp::Last)).collect())
 }
 
 /// The table of a GROUP BY in windows.

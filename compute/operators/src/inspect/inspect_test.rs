@@ -322,3 +322,51 @@ fn each_side_of_a_join_is_a_table() {
         assert_eq!(stored(&tables[1], &make, &events), right);
     }
 }
+
+#[test]
+fn rows_that_expire_by_themselves_are_judged_by_their_time() {
+    let join = Spec::Join(plan::Join {
+        left_keys: vec![0],
+        right_keys: vec![0],
+        ..plan::Join::default()
+    });
+    let normalize = Spec::ChangelogNormalize(plan::ChangelogNormalize {
+        keys: vec![0],
+        emit_update_before: false,
+    });
+    let rank = Spec::Rank(plan::Rank {
+        partition_by: vec![0],
+        ..plan::Rank::default()
+    });
+    let event = StateTtl::new(vec![1_000, 1_000], TimeDomain::Event);
+    let row = |value: Vec<u8>| LoadedRow {
+        namespace: 0,
+        hash: 0,
+        identity: Vec::new().into(),
+        value: value.into(),
+    };
+    let stamp = 5_000_i64.to_le_bytes();
+    let (first, last) = (
+        row([&stamp[..], &[0xff; 20]].concat()),
+        row([&[0xff; 20], &stamp[..]].concat()),
+    );
+    let check = |spec: &Spec, ttl: StateTtl, row: &LoadedRow, expires: bool| {
+        let append = Changelog::APPEND;
+        let changelogs = match spec {
+            Spec::Join(_) => vec![append, append],
+            _ => vec![append],
+        };
+        for table in tables(spec, changelogs, ttl) {
+            assert!(!table.has_expired(row, 5_999), "{spec:?}");
+            assert_eq!(table.has_expired(row, 6_000), expires, "{spec:?}");
+        }
+    };
+    check(&join, ttl(true), &first, true);
+    check(&normalize, ttl(true), &last, true);
+    for (spec, row) in [(&join, &first), (&normalize, &last)] {
+        check(spec, ttl(false), row, false);
+        check(spec, event.clone(), row, false);
+    }
+    // A partition is as young as its youngest row.
+    check(&rank, ttl(true), &first, false);
+}

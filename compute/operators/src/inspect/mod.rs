@@ -18,10 +18,11 @@ use arrow::{
     compute::{cast, kernels::cmp::not_distinct},
 };
 use engine::{
+    TIMESTAMP_MIN, Timestamp,
     key::KeyEncoder,
     operator::{OperatorError, TaskScope},
     schema::{arrow_schema, arrow_type},
-    state::StateTtl,
+    state::{STAMP_BYTES, StateTtl, TimeDomain, Ttl},
 };
 use proto::{
     plan::{Changelog, StateTable, node::Operator},
@@ -59,6 +60,15 @@ pub struct InspectedTable {
     is_windowed: bool,
     key_groups: KeyGroupCount,
     layout: Layout,
+    /// How long each row lives, if each does so by itself, and where the time of its last change is.
+    age: Option<(Ttl, Stamp)>,
+}
+
+/// Where a row's value has the time of its last change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stamp {
+    First,
+    Last,
 }
 
 enum Layout {
@@ -113,7 +123,29 @@ impl InspectedTable {
             is_windowed,
             key_groups: node.key_groups,
             layout,
+            age: None,
         })
+    }
+
+    /// Its rows expire one by one.
+    fn aged(mut self, ttl: Option<Ttl>, stamp: Stamp) -> InspectedTable {
+        self.age = ttl.map(|ttl| (ttl, stamp));
+        self
+    }
+
+    /// Whether a stored row has expired by the wall clock, so that its operator would take it for absent.
+    /// What ages by a watermark, or not row by row, is not judged here: it is there until it is removed.
+    #[must_use]
+    pub fn has_expired(&self, row: &LoadedRow, wall_ms: Timestamp) -> bool {
+        let Some((ttl, stamp)) = self.age else {
+            return false;
+        };
+        let bytes = match stamp {
+            Stamp::First => row.value.first_chunk::<STAMP_BYTES>(),
+            Stamp::Last => row.value.last_chunk::<STAMP_BYTES>(),
+        };
+        let stamp = bytes.map_or(TIMESTAMP_MIN, |bytes| Timestamp::from_le_bytes(*bytes));
+        ttl.domain == TimeDomain::Processing && stamp > TIMESTAMP_MIN && ttl.due(stamp) <= wall_ms
     }
 
     /// Its name in the plan.

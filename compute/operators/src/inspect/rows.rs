@@ -16,7 +16,7 @@ use proto::{
 };
 use state_client::LoadedRow;
 
-use super::{InspectedNode, InspectedTable, Layout};
+use super::{InspectedNode, InspectedTable, Layout, Stamp};
 use crate::rows::{columns, row_codec};
 
 /// How rows lie in their table.
@@ -103,7 +103,8 @@ pub(super) fn of_join(
                 after: 0,
                 is_counted: !changelog.is_append() && !by_key,
             };
-            rows.table(node, table, (side, keys[side]), false)
+            let table = rows.table(node, table, (side, keys[side]), false)?;
+            Ok(table.aged(node.ttl.of_input(side), Stamp::First))
         })
         .collect()
 }
@@ -160,7 +161,15 @@ pub(super) fn of_deduplicate(
         after: node.ttl.of_input(0).map_or(0, |_| STAMP_BYTES),
         is_counted: false,
     };
-    rows.only_table(node, keys, false)
+    let tables = rows.only_table(node, keys, false)?;
+    Ok(aged(node, tables))
+}
+
+/// Rows that expire one by one, each with its time after it.
+fn aged(node: &InspectedNode<'_>, tables: Vec<InspectedTable>) -> Vec<InspectedTable> {
+    let ttl = node.ttl.of_input(0);
+    let tables = tables.into_iter();
+    tables.map(|table| table.aged(ttl, Stamp::Last)).collect()
 }
 
 /// The table of a normalisation.
@@ -172,7 +181,8 @@ pub(super) fn of_normalize(
         after: node.ttl.of_input(0).map_or(0, |_| STAMP_BYTES),
         ..Rows::appended(input(node, 0)?)?
     };
-    rows.only_table(node, (0, &spec.keys), false)
+    let tables = rows.only_table(node, (0, &spec.keys), false)?;
+    Ok(aged(node, tables))
 }
 
 /// The table of a sort, which has no key.
