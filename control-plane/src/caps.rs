@@ -25,6 +25,15 @@ pub const STATE_ROWS_MAX: usize = 1_000;
 /// How long an answer about the state of an operator may take.
 pub const STATE_QUERY_PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long what is stored of jobs is counted at once, a piece that takes longer aside.
+pub const CENSUS_BUSY: Duration = Duration::from_millis(100);
+
+/// Least pause before it is counted on.
+pub const CENSUS_PAUSE: Duration = Duration::from_secs(5);
+
+/// How much longer than it was counted it is not: a 50th of the time goes into counting, at most.
+pub const CENSUS_REST: u32 = 49;
+
 /// Characters of a job's name that is made from its statement.
 pub const JOB_NAME_CHARS: usize = 80;
 

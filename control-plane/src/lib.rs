@@ -13,6 +13,7 @@
 pub mod api;
 pub mod capacity;
 pub mod caps;
+mod census;
 pub mod forward;
 mod jobs;
 pub mod leader;
@@ -27,6 +28,7 @@ mod statements;
 pub mod streams;
 pub mod workers;
 
+pub use census::take_census;
 pub use coordinator::JobState;
 pub use coordinator::meta::{JobRecord, JobSpec, SelectColumns};
 pub use jobs::{

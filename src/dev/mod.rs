@@ -10,7 +10,8 @@ use clap::Args;
 use compute::SystemClock;
 use control_plane::{
     Statements,
-    api::{Backend, Token, guarded, router},
+    api::{Backend, NoStateNodes, Token, guarded, router},
+    take_census,
 };
 use engine::clock::Clock as _;
 use proto::control::JobOptions;
@@ -128,10 +129,17 @@ impl Tiers {
             let queries = StateReader::here();
             queries.serve(Arc::clone(&config.store), None);
             let process = Process::start(config);
+            let queries = Arc::new(queries);
+            let counting = take_census(
+                process.jobs.clone(),
+                Arc::new(NoStateNodes),
+                queries.clone(),
+            );
+            tokio::spawn(counting);
             let session = Session::new(PlanOptions::default());
             let statements = Arc::new(Statements::new(session, process.jobs, defaults));
             let backend = Backend {
-                queries: Arc::new(queries),
+                queries,
                 ..Backend::alone(Arc::clone(&statements), address)
             };
             return Ok(Tiers {

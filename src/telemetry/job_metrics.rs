@@ -18,7 +18,7 @@ use proto::{
 use tokio::time::Instant;
 
 use super::{
-    job_snapshot::{JobRow, Snapshot},
+    job_snapshot::{JobRow, Snapshot, StoredRow},
     start::SCOPE,
 };
 
@@ -37,6 +37,7 @@ pub fn observe_jobs(
     });
     let meter = global::meter(SCOPE);
     observe_operators_of(&meter, &look, wall_ms);
+    observe_stored(&meter, &look);
     observe_checkpoints(&meter, &look);
 }
 
@@ -200,7 +201,7 @@ fn observe_state(
     meter
         .u64_observable_gauge("millstream.operator.state.rows")
         .with_unit("{row}")
-        .with_description("Live rows of state.")
+        .with_description("Rows of state in memory.")
         .with_callback(look.operators(|m| m.state_rows))
         .build();
     meter
@@ -224,6 +225,44 @@ fn observe_state(
             }
         })
         .build();
+}
+
+fn observe_stored(meter: &Meter, look: &Arc<Look>) {
+    type Figure = (
+        &'static str,
+        &'static str,
+        &'static str,
+        fn(StoredRow) -> u64,
+    );
+    let figures: [Figure; 2] = [
+        (
+            "rows",
+            "{row}",
+            "Rows of state in the store, as last counted.",
+            |stored| stored.rows,
+        ),
+        (
+            "size",
+            "By",
+            "Bytes of keys and values of state in the store, as last counted.",
+            |stored| stored.bytes,
+        ),
+    ];
+    for (name, unit, description, value) in figures {
+        let look = Arc::clone(look);
+        meter
+            .u64_observable_gauge(format!("millstream.operator.state.stored.{name}"))
+            .with_unit(unit)
+            .with_description(description)
+            .with_callback(move |observer| {
+                for row in &look.snapshot().operators {
+                    if let Some(stored) = row.stored {
+                        observer.observe(value(stored), &row.labels);
+                    }
+                }
+            })
+            .build();
+    }
 }
 
 fn observe_checkpoints(meter: &Meter, look: &Arc<Look>) {

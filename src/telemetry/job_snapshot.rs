@@ -1,6 +1,8 @@
 //! What is known about the process's jobs at one moment, as rows of metrics: bounded, however many
 //! jobs and operators there are.
 
+use std::collections::BTreeMap;
+
 use control_plane::{JobEntry, Jobs};
 use opentelemetry::KeyValue;
 use proto::{
@@ -42,6 +44,15 @@ pub(super) struct OperatorRow {
     pub(super) labels: Vec<KeyValue>,
     /// Sums over the tasks; the watermark is the least.
     pub(super) metrics: OperatorMetrics,
+    /// What is stored of it, where that is known.
+    pub(super) stored: Option<StoredRow>,
+}
+
+/// What is stored of an operator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct StoredRow {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
 }
 
 impl Snapshot {
@@ -57,7 +68,12 @@ impl Snapshot {
                 continue;
             }
             snapshot.jobs.push(JobRow::of(entry));
-            snapshot.push_job(entry.id, jobs.metrics(entry.id).unwrap_or_default());
+            let stored = stored_of(entry);
+            snapshot.push_job(
+                entry.id,
+                jobs.metrics(entry.id).unwrap_or_default(),
+                &stored,
+            );
         }
         snapshot
     }
@@ -66,25 +82,33 @@ impl Snapshot {
     pub(super) fn of_operators(figures: impl IntoIterator<Item = (JobId, JobMetrics)>) -> Snapshot {
         let mut snapshot = Snapshot::default();
         for (job, metrics) in figures {
-            snapshot.push_job(job, metrics);
+            snapshot.push_job(job, metrics, &BTreeMap::new());
         }
         snapshot
     }
 
-    fn push_job(&mut self, job: JobId, metrics: JobMetrics) {
+    fn push_job(&mut self, job: JobId, metrics: JobMetrics, stored: &BTreeMap<String, StoredRow>) {
         let job = job.to_string();
         for (operator, tasks) in metrics {
             let metrics = tasks.into_values().fold(None, add);
-            self.push(&job, operator, metrics.unwrap_or_default());
+            let stored = stored.get(&operator).copied();
+            self.push(&job, operator, metrics.unwrap_or_default(), stored);
         }
     }
 
-    fn push(&mut self, job: &str, operator: String, metrics: OperatorMetrics) {
+    fn push(
+        &mut self,
+        job: &str,
+        operator: String,
+        metrics: OperatorMetrics,
+        stored: Option<StoredRow>,
+    ) {
         if self.operators.len() < OPERATORS_MAX {
             let job = KeyValue::new("job", job.to_owned());
             self.operators.push(OperatorRow {
                 labels: vec![job, KeyValue::new("operator", operator)],
                 metrics,
+                stored,
             });
             return;
         }
@@ -92,11 +116,19 @@ impl Snapshot {
             self.operators.push(OperatorRow {
                 labels: vec![KeyValue::new("otel.metric.overflow", true)],
                 metrics: OperatorMetrics::default(),
+                stored: None,
             });
         }
         if let Some(rest) = self.operators.last_mut() {
             let sum = std::mem::take(&mut rest.metrics);
             rest.metrics = add(Some(sum), metrics).unwrap_or_default();
+            if let Some(more) = stored {
+                let sum = rest.stored.unwrap_or(StoredRow { rows: 0, bytes: 0 });
+                rest.stored = Some(StoredRow {
+                    rows: sum.rows + more.rows,
+                    bytes: sum.bytes + more.bytes,
+                });
+            }
             // The lag of nobody in particular says nothing.
             rest.metrics.watermark_ms = None;
         }
@@ -117,6 +149,21 @@ impl JobRow {
             dead_letters: entry.dead_letter_count(),
         }
     }
+}
+
+/// What is stored of a job's operators, by id.
+fn stored_of(entry: &JobEntry) -> BTreeMap<String, StoredRow> {
+    if entry.state().is_terminal() {
+        return BTreeMap::new();
+    }
+    let fragments = entry.spec.plan.fragments.iter();
+    let nodes = fragments.flat_map(|fragment| &fragment.nodes);
+    let stored = nodes.filter_map(|node| {
+        let stored = entry.stored(node)?;
+        let (rows, bytes) = (stored.rows, stored.bytes);
+        Some((node.id.clone(), StoredRow { rows, bytes }))
+    });
+    stored.collect()
 }
 
 fn add(sum: Option<OperatorMetrics>, task: OperatorMetrics) -> Option<OperatorMetrics> {
@@ -182,11 +229,14 @@ mod tests {
     fn what_is_too_much_shares_one_series() {
         let mut snapshot = Snapshot::default();
         for index in 0..OPERATORS_MAX + 3 {
-            snapshot.push("job_1", format!("op{index}"), metrics(1, Some(5)));
+            let stored = StoredRow { rows: 2, bytes: 3 };
+            let operator = format!("op{index}");
+            snapshot.push("job_1", operator, metrics(1, Some(5)), Some(stored));
         }
         assert_eq!(snapshot.operators.len(), OPERATORS_MAX + 1);
         let rest = snapshot.operators.last().expect("a series");
         assert_eq!(rest.metrics, metrics(3, None));
+        assert_eq!(rest.stored, Some(StoredRow { rows: 6, bytes: 9 }));
         assert_eq!(rest.labels[0].key.as_str(), "otel.metric.overflow");
         assert_eq!(snapshot.operators[0].labels.len(), 2);
     }

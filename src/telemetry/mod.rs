@@ -49,7 +49,8 @@
 //! |---|---|---|
 //! | `millstream.operator.{rows.in, rows.out, late_rows, state.misses, state.evicted, state.scratch_reads, state.hydrated, dead_letters}` | job, operator | counts since the job last started |
 //! | `millstream.operator.{busy, idle, blocked, state_wait}` | job, operator | seconds, of all tasks together |
-//! | `millstream.operator.state.{rows, memory}` | job, operator | state that is kept |
+//! | `millstream.operator.state.{rows, memory}` | job, operator | state in memory of tasks |
+//! | `millstream.operator.state.stored.{rows, size}` | job, operator | state in the store, as it was last counted in the background; of running jobs, from the leader |
 //! | `millstream.operator.watermark.lag` | job, operator | seconds that event time is behind the clock |
 //! | `millstream.job.{checkpoints, checkpoints.failed, restarts, dead_letters}` | job | counts since the process started |
 //! | `millstream.job.checkpoint.duration` | job | seconds that the last one took |

@@ -122,6 +122,31 @@ fn job(server: &Server) {
     );
 }
 
+/// What is counted in the background comes to what is counted at once.
+#[track_caller]
+fn assert_counted(server: &Server, groups: &str, size: &Value) {
+    let id = groups.split('/').nth_back(1).expect("an id");
+    let mut stored = Value::Null;
+    let came = wait_until(PATIENCE, || {
+        let list = server.get("/v1/jobs/job_1/operators");
+        let operators = list["operators"].as_array().expect("operators");
+        let of_groups = operators.iter().find(|operator| operator["id"] == id);
+        stored = of_groups.expect("it is there")["state"]["stored"].clone();
+        stored["estimated"] == false && stored["rows"] == size["rows"]
+    });
+    assert!(came, "{stored}, {size}; {}", server.dev().log());
+    assert_eq!(stored["bytes"], size["bytes"], "{stored}");
+    assert!(stored["checkpoint"].as_u64() > Some(0), "{stored}");
+    let (_, _, metrics) = server.dev().get("/metrics", true);
+    let figure = metrics.lines().find(|line| {
+        line.starts_with("millstream_operator_state_stored_rows") && line.contains(id)
+    });
+    assert!(
+        figure.is_some_and(|line| line.ends_with(&format!(" {}", size["rows"]))),
+        "{figure:?}, {size}"
+    );
+}
+
 #[test]
 fn rows_of_every_operator_are_read_by_key_and_in_pages() {
     let server = Server::start();
@@ -185,6 +210,7 @@ fn rows_of_every_operator_are_read_by_key_and_in_pages() {
     assert_eq!(size["tables"][0]["name"], "accumulators");
     assert_eq!(size["tables"][0]["rows"], 10, "{size}");
     assert!(size["bytes"].as_u64() > Some(100), "{size}");
+    assert_counted(&server, &groups, &size);
     let list = server.get("/v1/jobs/job_1/operators");
     let rows = |operator: &Value| operator["state"]["memory_rows"].as_u64();
     let operators = list["operators"].as_array().expect("operators");

@@ -1,6 +1,7 @@
 //! `/v1/jobs/{id}/operators`: what a job consists of, and how much state each operator has.
 
 use axum::{Json, extract::State};
+use coordinator::census::Stored;
 use proto::plan::{Node, node::Operator, state_bound::Kind};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -37,6 +38,23 @@ pub(super) struct OperatorStateView {
     memory_rows: u64,
     /// Bytes that these take.
     memory_bytes: u64,
+    /// What the job has of it in the store; missing before some of it has been counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored: Option<StoredView>,
+}
+
+/// What is stored of an operator. It is counted in the background, key group by key group, and what
+/// changes meanwhile is in it the next time; `GET …/state/size` counts it at once.
+#[derive(Serialize, ToSchema, Debug)]
+pub(super) struct StoredView {
+    /// Rows of all tables.
+    rows: u64,
+    /// Bytes of their keys and values, before compression.
+    bytes: u64,
+    /// Whether it is reckoned from those key groups that have been counted: not all have been yet.
+    estimated: bool,
+    /// The epoch that was the last committed one when the oldest part of it was counted.
+    checkpoint: u64,
 }
 
 /// List operators
@@ -72,12 +90,24 @@ pub(super) async fn list(
                 tables: node.tables.iter().map(|table| table.name.clone()).collect(),
                 memory_rows: rows,
                 memory_bytes: bytes,
+                stored: entry.stored(node).map(StoredView::from),
             }),
         }
     };
     Ok(Json(OperatorList {
         operators: nodes(&entry).map(view).collect(),
     }))
+}
+
+impl From<Stored> for StoredView {
+    fn from(stored: Stored) -> StoredView {
+        StoredView {
+            rows: stored.rows,
+            bytes: stored.bytes,
+            estimated: !stored.is_whole,
+            checkpoint: stored.since.0,
+        }
+    }
 }
 
 fn nodes(entry: &JobEntry) -> impl Iterator<Item = &Node> {

@@ -8,12 +8,13 @@ use std::{
 use coordinator::{
     CheckpointRecord, CheckpointSummary, Job, JobState, RescaleStage,
     autoscale::{Autoscaler, Decision, Pipeline, Rescale, Sample},
+    census::{Census, Stored},
     meta::{JobRecord, JobSpec, Origin, SelectColumns},
     place::Parallelism,
 };
 use proto::{
     control::{DeadLetter, JobMetrics},
-    plan::fields,
+    plan::{Node, fields},
     policy::AutoscalePolicy,
     types::{Epoch, Generation, JobId, TaskId, WorkerId},
 };
@@ -62,6 +63,8 @@ pub struct JobEntry {
     pub(super) core: Mutex<Job>,
     record: Mutex<Record>,
     scaling: Mutex<ScalingRecord>,
+    /// How much is stored of its operators.
+    census: Mutex<Census>,
 }
 
 /// How the job follows its load.
@@ -111,6 +114,7 @@ impl JobEntry {
             state: watch::Sender::new(state),
             core: Mutex::new(core),
             record: Mutex::default(),
+            census: Mutex::new(Census::new(&record.spec.plan)),
             scaling: Mutex::new(ScalingRecord {
                 policy: record.spec.options.autoscale,
                 scaler: None,
@@ -337,6 +341,16 @@ impl JobEntry {
             record.exceptions.pop_front();
         }
         record.exceptions.push_back(exception);
+    }
+
+    /// What is stored of one of its operators, as far as that has been counted.
+    #[must_use]
+    pub fn stored(&self, node: &Node) -> Option<Stored> {
+        self.census().stored(node)
+    }
+
+    pub(crate) fn census(&self) -> MutexGuard<'_, Census> {
+        self.census.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes of the log objects of the last checkpoint.

@@ -21,6 +21,7 @@ use crate::{
     api::{Backend, StateQueries, Token, router},
     capacity::CapacityConfig,
     caps::{BIND_PATIENCE, NEWS_QUEUE, PROPOSAL_PATIENCE},
+    census::take_census,
     membership::Membership,
     metadata::{Metadata, MetadataError, look, propose},
     results::FeedEnd,
@@ -143,6 +144,12 @@ impl Leading {
         let statements =
             Statements::of_catalog(&catalog, config.plan, jobs.clone(), config.defaults);
         let statements = Arc::new(statements.map_err(LeadError::Catalog)?);
+        let counting = take_census(
+            jobs.clone(),
+            Arc::new(tier.clone()),
+            Arc::clone(&config.queries),
+        );
+        loops.0.push(tokio::spawn(counting));
         let backend = Backend {
             statements: Arc::clone(&statements),
             state_nodes: Arc::new(tier.clone()),
