@@ -39,6 +39,8 @@ pub(crate) const FRAME_OVERHEAD_BYTES: usize = 64;
 pub(crate) const FRAME_TYPE_DEPTH_MAX: usize = 32;
 /// Bytes that may be under way in one channel between workers.
 pub(crate) const EXCHANGE_WINDOW_BYTES: usize = EXCHANGE_CHANNEL_BYTES_MAX;
+/// Bytes beyond that which a channel may send for a barrier: what is queued before it goes with it.
+pub(crate) const EXCHANGE_OVERDRAFT_BYTES_MAX: usize = 64 << 20;
 /// Frames that are encoded and wait for the network, over all channels of a stream.
 pub(crate) const EXCHANGE_FRAMES_WAITING_MAX: usize = 4;
 /// Credits that wait for the network.

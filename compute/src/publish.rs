@@ -209,7 +209,7 @@ mod tests {
         };
         let delta = EpochDelta::new(who, Epoch(16), TaskId(0), cut, changes);
         let objects = store.stage(who, delta).await.expect("staged");
-        let committed = store.commit(who, Epoch(16), objects).await;
+        let committed = store.commit(who, Epoch(16), objects, 0).await;
         committed.expect("committed");
         let (written, troubles) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::default());
         let publisher = Flaky {

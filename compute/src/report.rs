@@ -165,6 +165,7 @@ mod tests {
                     task,
                     epoch,
                     objects: Vec::new(),
+                    overtaken_bytes: 0,
                 });
             }
         }

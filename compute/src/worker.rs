@@ -236,12 +236,13 @@ impl JobLoop {
                     generation,
                     epoch,
                     routing,
+                    aligned,
                     traceparent,
                     ..
                 } => {
                     if let Some(running) = self.of_generation(generation) {
                         let barrier = Barrier { epoch, routing };
-                        running.barrier(barrier, traceparent.as_deref());
+                        running.barrier(barrier, aligned, traceparent.as_deref());
                         let figures = running.figures();
                         self.figures.lock().insert(self.job, figures);
                     }

@@ -357,6 +357,9 @@ pub fn job_options(settings: &Settings, defaults: &JobOptions) -> JobOptions {
         checkpoint_interval_ms: settings
             .checkpoint_interval_ms()
             .unwrap_or(defaults.checkpoint_interval_ms),
+        alignment_timeout_ms: settings
+            .alignment_timeout_ms()
+            .unwrap_or(defaults.alignment_timeout_ms),
         retained_checkpoints: settings
             .retained_checkpoints()
             .unwrap_or(defaults.retained_checkpoints),

@@ -185,7 +185,7 @@ impl Load<'_> {
         objects.sort();
         objects.dedup();
         let control = &self.setup.control;
-        control.commit(self.who, Epoch(epoch), objects).await?;
+        control.commit(self.who, Epoch(epoch), objects, 0).await?;
         self.stage_ms.push(started.elapsed().as_secs_f64() * 1e3);
         Ok(())
     }

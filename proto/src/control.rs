@@ -53,10 +53,19 @@ pub struct JobOptions {
     /// it fails, and its state is gone.
     #[serde(default = "quarantine")]
     pub quarantine: bool,
+    /// How long a checkpoint's barrier waits for what is queued before it. After that it overtakes,
+    /// and what that was is saved with the checkpoint. `None`: it waits however long that takes.
+    #[serde(default = "alignment_timeout_ms")]
+    pub alignment_timeout_ms: Option<u64>,
 }
 
 fn quarantine() -> bool {
     true
+}
+
+// Not `Option`'s own default: what was written before the option was there is to have it too.
+fn alignment_timeout_ms() -> Option<u64> {
+    Some(1000)
 }
 
 fn retained_checkpoints() -> u32 {
@@ -76,6 +85,7 @@ impl Default for JobOptions {
             sink_patience_ms: None,
             retained_checkpoints: retained_checkpoints(),
             quarantine: quarantine(),
+            alignment_timeout_ms: alignment_timeout_ms(),
         }
     }
 }
@@ -89,6 +99,10 @@ pub struct Deployment {
     pub generation: Generation,
     /// Last committed epoch, from which the tasks restore; [`Epoch::ZERO`]: nothing to restore.
     pub restored: Epoch,
+    /// Whether its barrier has overtaken anything: tasks are those that have saved it, each with its
+    /// key groups, and get that first.
+    #[serde(default)]
+    pub has_overtaken: bool,
     /// What to run.
     #[serde(with = "crate::plan::shared")]
     pub plan: Arc<Plan>,
@@ -263,6 +277,9 @@ pub enum WorkerCommand {
         /// The routing that is in force after it.
         #[serde(default)]
         routing: u32,
+        /// It overtakes nothing, however long that takes.
+        #[serde(default)]
+        aligned: bool,
         /// W3C trace context of the checkpoint.
         traceparent: Option<String>,
     },
@@ -385,6 +402,9 @@ pub enum WorkerEventKind {
         epoch: Epoch,
         /// Objects of the epoch log that hold them; none: it had changed nothing.
         objects: Vec<LogObject>,
+        /// Bytes in them of what the barrier has overtaken.
+        #[serde(default)]
+        overtaken_bytes: u64,
     },
     /// The task's sources and inputs have ended; it still answers barriers until stopped.
     Finished {

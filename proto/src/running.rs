@@ -52,6 +52,9 @@ pub struct StagedSection {
     pub epoch: Epoch,
     /// What holds it; nothing: the task had changed nothing.
     pub objects: Vec<LogObject>,
+    /// Bytes in it of what the barrier has overtaken.
+    #[serde(default)]
+    pub overtaken_bytes: u64,
 }
 
 /// What a worker has of one generation of a job.
@@ -136,7 +139,15 @@ impl JobPart {
                 task,
                 epoch,
                 objects,
-            } => self.staged(*task, *epoch, objects),
+                overtaken_bytes,
+            } => {
+                let section = StagedSection {
+                    epoch: *epoch,
+                    objects: objects.clone(),
+                    overtaken_bytes: *overtaken_bytes,
+                };
+                self.staged(*task, section);
+            }
             WorkerEventKind::Finished { task, routing } => {
                 let known = self.finished.entry(*task).or_default();
                 *known = (*known).max(*routing);
@@ -157,12 +168,11 @@ impl JobPart {
         }
     }
 
-    fn staged(&mut self, task: TaskId, epoch: Epoch, objects: &[LogObject]) {
+    fn staged(&mut self, task: TaskId, section: StagedSection) {
         let known = self.staged.get(&task);
         // What was staged first is as good as what was staged again.
-        if epoch > self.committed && known.is_none_or(|known| known.epoch < epoch) {
-            let objects = objects.to_vec();
-            self.staged.insert(task, StagedSection { epoch, objects });
+        if section.epoch > self.committed && known.is_none_or(|known| known.epoch < section.epoch) {
+            self.staged.insert(task, section);
         }
     }
 }
@@ -279,6 +289,7 @@ mod tests {
             job: JOB,
             generation: G,
             restored: Epoch(15),
+            has_overtaken: false,
             plan: Arc::new(Plan::default()),
             routing,
             tasks: tasks.collect(),
@@ -302,6 +313,7 @@ mod tests {
             generation: G,
             epoch: Epoch(epoch),
             routing,
+            aligned: false,
             traceparent: None,
         }
     }
@@ -327,6 +339,7 @@ mod tests {
             task: TaskId(0),
             epoch: Epoch(epoch),
             objects: Vec::new(),
+            overtaken_bytes: epoch,
         }
     }
 
@@ -353,7 +366,8 @@ mod tests {
         };
         said(&mut running, G, finished);
         let part = only(&running);
-        assert_eq!(part.staged[&TaskId(0)].epoch, Epoch(16));
+        let section = &part.staged[&TaskId(0)];
+        assert_eq!((section.epoch, section.overtaken_bytes), (Epoch(16), 16));
         assert_eq!(part.finished[&TaskId(0)], 1);
         assert_eq!(part.placed.place[&TaskId(1)], WorkerId(7));
         running.heard(&committed(16));

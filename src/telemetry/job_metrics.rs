@@ -312,11 +312,21 @@ fn observe_checkpoints(meter: &Meter, look: &Arc<Look>) {
             }
         })
         .build();
+    observe_last_checkpoint(meter, look);
+}
+
+fn observe_last_checkpoint(meter: &Meter, look: &Arc<Look>) {
     meter
         .u64_observable_gauge("millstream.job.checkpoint.size")
         .with_unit("By")
         .with_description("Size of the log objects of the last checkpoint.")
         .with_callback(look.jobs(|row| row.checkpoint_bytes))
+        .build();
+    meter
+        .u64_observable_gauge("millstream.job.checkpoint.overtaken")
+        .with_unit("By")
+        .with_description("Size of the rows that the last checkpoint's barrier overtook.")
+        .with_callback(look.jobs(|row| row.overtaken_bytes))
         .build();
     let look = Arc::clone(look);
     meter

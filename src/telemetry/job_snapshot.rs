@@ -35,6 +35,8 @@ pub(super) struct JobRow {
     pub(super) checkpoint_seconds: Option<f64>,
     /// Of the last one.
     pub(super) checkpoint_bytes: u64,
+    /// Of the last one.
+    pub(super) overtaken_bytes: u64,
     pub(super) dead_letters: u64,
 }
 
@@ -146,6 +148,7 @@ impl JobRow {
             checkpoints_failed: entry.checkpoints_failed(),
             checkpoint_seconds: last.map(|last| last.total_us as f64 / 1e6),
             checkpoint_bytes: entry.checkpoint_bytes(),
+            overtaken_bytes: last.map_or(0, |last| last.overtaken_bytes),
             dead_letters: entry.dead_letter_count(),
         }
     }

@@ -55,6 +55,7 @@
 //! | `millstream.job.{checkpoints, checkpoints.failed, restarts, dead_letters}` | job | counts since the process started |
 //! | `millstream.job.checkpoint.duration` | job | seconds that the last one took |
 //! | `millstream.job.checkpoint.size` | job | bytes of log objects that the last one committed |
+//! | `millstream.job.checkpoint.overtaken` | job | bytes of rows that its barrier overtook |
 //! | `millstream.job.state` | job, state | 1 for the state it is in |
 //! | `millstream.state.{shards, tail, files, files.level0, flushed, compactions}` | | of a state node: shards; bytes in memory and in files; what the open shards did |
 //! | `millstream.state.pages.{cached, fetched}` | | pages that reads of the open shards found in the page cache, and made from files |

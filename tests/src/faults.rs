@@ -150,8 +150,12 @@ impl StateControl for FaultyStore {
         who: Incarnation,
         epoch: Epoch,
         objects: Vec<LogObject>,
+        overtaken_bytes: u64,
     ) -> BoxFuture<'static, Result<(), StateError>> {
-        self.guard(Step::Commit, self.control.commit(who, epoch, objects))
+        self.guard(
+            Step::Commit,
+            self.control.commit(who, epoch, objects, overtaken_bytes),
+        )
     }
 
     fn published(

@@ -33,6 +33,8 @@ pub struct RunConfig {
     pub batch_rows: usize,
     /// Time between checkpoints in ms; 0: only at the end.
     pub checkpoint_interval_ms: u64,
+    /// After how long barriers overtake; `None`: never.
+    pub alignment_timeout_ms: Option<u64>,
     /// Steps that fail.
     pub faults: Vec<Fault>,
     /// A task crashes when tasks have looked at the clock this often: before and after every call
@@ -47,6 +49,7 @@ impl Default for RunConfig {
             parallelism: 1,
             batch_rows: 4096,
             checkpoint_interval_ms: 1000,
+            alignment_timeout_ms: Some(1000),
             faults: Vec::new(),
             crash_at_look: None,
         }
@@ -83,6 +86,7 @@ pub fn run(script: &str, config: &RunConfig) -> Result<RunOutput, String> {
             parallelism: config.parallelism,
             batch_rows: config.batch_rows,
             checkpoint_interval_ms: config.checkpoint_interval_ms,
+            alignment_timeout_ms: config.alignment_timeout_ms,
             ..JobOptions::default()
         },
         progress: false,

@@ -20,7 +20,7 @@ use proto::{
         Exchange, Fragment, Node, Plan, PlanError, fields, input::From, node::Operator,
         partitioning::Kind,
     },
-    types::{Field, KeyGroupCount},
+    types::{Epoch, Field, KeyGroupCount},
 };
 use state_client::{Cut, Incarnation, StateStore};
 use tokio::runtime::Handle;
@@ -71,6 +71,7 @@ impl BuiltTask {
             },
             task: self.spec.task,
             restored: deployment.restored,
+            has_overtaken: deployment.has_overtaken && deployment.restored > Epoch::ZERO,
             routing: deployment.routing,
             cut: Cut {
                 key_groups: self.scope.key_groups,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rpc::Tls;
 
 use super::ExchangeServer;
-use crate::caps::{EXCHANGE_OPEN_WAIT, EXCHANGE_WINDOW_BYTES};
+use crate::caps::{EXCHANGE_OPEN_WAIT, EXCHANGE_OVERDRAFT_BYTES_MAX, EXCHANGE_WINDOW_BYTES};
 
 /// What a worker is given to exchange elements with others.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct ExchangeConfig {
     pub tls: Tls,
     /// Bytes that may be under way in each channel. Tests make it tiny.
     pub window_bytes: usize,
+    /// Bytes beyond these that a barrier may take with it in each channel. Tests make it small.
+    pub overdraft_bytes: usize,
     /// How long the two ends of a stream wait for each other. Tests make it short.
     pub open_wait: Duration,
     /// Varies the pauses between attempts to connect.
@@ -31,6 +33,7 @@ impl ExchangeConfig {
             server,
             tls,
             window_bytes: EXCHANGE_WINDOW_BYTES,
+            overdraft_bytes: EXCHANGE_OVERDRAFT_BYTES_MAX,
             open_wait: EXCHANGE_OPEN_WAIT,
             seed,
         }

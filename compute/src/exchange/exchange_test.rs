@@ -52,6 +52,7 @@ impl Server {
         let server = ExchangeServer::new(open_wait);
         let config = ExchangeConfig {
             window_bytes,
+            overdraft_bytes: 500,
             open_wait,
             ..ExchangeConfig::new(server.clone(), Tls::None, 1)
         };
@@ -169,7 +170,7 @@ fn elements(count: i64) -> Vec<Element> {
 /// Sends as a task does: batches when there is room.
 async fn send_all(end: &ChannelSender, elements: Vec<Element>) {
     for element in elements {
-        poll_fn(|cx| end.poll_ready(cx)).await;
+        poll_fn(|cx| end.poll_ready(cx, 0)).await;
         end.send(element);
     }
 }
@@ -225,7 +226,7 @@ async fn a_channel_that_is_not_read_holds_no_other_up() {
     let mut slow = Vec::new();
     // Until nothing moves any more while the other channel carries a lot.
     for round in 0..50 {
-        while sending.ends[0].is_ready() {
+        while sending.ends[0].is_ready(0) {
             slow.push(batch(slow.len() as i64, 5));
             sending.ends[0].send(slow[slow.len() - 1].clone());
         }
@@ -236,7 +237,7 @@ async fn a_channel_that_is_not_read_holds_no_other_up() {
             assert_eq!(text(&next), format!("{}+100", round * 20 + at));
         }
     }
-    assert!(!sending.ends[0].is_ready(), "the slow one is full");
+    assert!(!sending.ends[0].is_ready(0), "the slow one is full");
     // A window, the sender's channel, and an element at each of their ends.
     let under_way: usize = slow.iter().map(Element::bytes).sum();
     assert!(
@@ -248,6 +249,36 @@ async fn a_channel_that_is_not_read_holds_no_other_up() {
         let next = timeout(PATIENCE, next).await.expect("nothing is lost");
         assert_eq!(text(&next), text(sent));
     }
+}
+
+#[tokio::test]
+async fn a_barrier_brings_what_is_queued_before_it_and_nothing_comes_in_its_place() {
+    let mut server = Server::start(1).await;
+    server.config.overdraft_bytes = 1 << 20;
+    let receiving = server.receive(1, 1);
+    let sending = server.send(1, 1);
+    let end = &sending.ends[0];
+    let mut sent = 0;
+    for _ in 0..3 {
+        while end.is_ready(0) {
+            end.send(batch(sent, 1));
+            sent += 1;
+        }
+        tokio::task::yield_now().await;
+    }
+    end.send(Element::barrier(Epoch(7)));
+    // Nobody reads.
+    let barrier = poll_fn(|cx| receiving.ends[0].poll_barrier(cx));
+    timeout(PATIENCE, barrier).await.expect("it comes");
+    assert!(!end.is_ready(0), "the sender finds it full all the same");
+    for number in 0..sent {
+        let next = poll_fn(|cx| receiving.ends[0].poll_next(cx)).await;
+        assert_eq!(text(&next), format!("{number}+1"));
+    }
+    let next = poll_fn(|cx| receiving.ends[0].poll_next(cx)).await;
+    assert!(matches!(next, Element::Barrier(_)));
+    let ready = poll_fn(|cx| end.poll_ready(cx, 0));
+    timeout(PATIENCE, ready).await.expect("there is room again");
 }
 
 #[tokio::test]

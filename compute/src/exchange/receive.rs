@@ -90,8 +90,10 @@ impl ReceiveLink {
             ended: false,
         };
         let lanes = channels.iter().zip(&granted).map(lane).collect();
+        // A barrier takes with it what is queued before it.
+        let bytes_max = window_bytes.saturating_add(self.config.overdraft_bytes as u64);
         let received = tokio::select! {
-            received = read(frames, lanes, window_bytes) => received,
+            received = read(frames, lanes, bytes_max) => received,
             _ = granting.next() => Err(LinkError::Closed),
         };
         if let Err(error @ (LinkError::Frame(_) | LinkError::Protocol(_))) = &received {
@@ -106,7 +108,7 @@ impl ReceiveLink {
 async fn read(
     mut frames: Streaming<SenderMessage>,
     mut lanes: Vec<Lane<'_>>,
-    window_bytes: u64,
+    bytes_max: u64,
 ) -> Result<(), LinkError> {
     let mut next = 0;
     while let Some(message) = frames.message().await? {
@@ -119,7 +121,7 @@ async fn read(
         next += 1;
         let lane = lanes.get_mut(frame.channel as usize);
         let lane = lane.ok_or(LinkError::Protocol("a frame of no channel"))?;
-        lane.take(frame, window_bytes)?;
+        lane.take(frame, bytes_max)?;
     }
     if lanes.iter().all(|lane| lane.ended) {
         Ok(())
@@ -129,7 +131,7 @@ async fn read(
 }
 
 impl Lane<'_> {
-    fn take(&mut self, frame: Frame, window_bytes: u64) -> Result<(), LinkError> {
+    fn take(&mut self, frame: Frame, bytes_max: u64) -> Result<(), LinkError> {
         let element = frame.element.ok_or(LinkError::Protocol("an empty frame"))?;
         if self.ended {
             return Err(LinkError::Protocol("a frame after the end of its channel"));
@@ -140,7 +142,7 @@ impl Lane<'_> {
         let under_way = self
             .came
             .saturating_sub(self.granted.load(Ordering::Acquire));
-        if under_way >= window_bytes && !is_urgent {
+        if under_way >= bytes_max && !is_urgent {
             return Err(LinkError::Protocol("more than there is room for"));
         }
         self.came += cost as u64;

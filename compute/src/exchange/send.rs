@@ -1,6 +1,10 @@
 //! The sending end of a stream to another worker.
 
-use std::{future::poll_fn, pin::pin};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    task::{Context, Poll},
+};
 
 use engine::{Element, flow::ChannelReceiver};
 use futures::{
@@ -65,7 +69,8 @@ impl SendLink {
             window_bytes,
         } = self.open().await?;
         let channels = &self.outgoing.channels;
-        let credits: Vec<Credit> = channels.iter().map(|_| Credit::new(window_bytes)).collect();
+        let credit = |_| Credit::new(window_bytes, self.config.overdraft_bytes);
+        let credits: Vec<Credit> = channels.iter().map(credit).collect();
         let mut pumps = FuturesUnordered::new();
         for (index, (channel, credit)) in (0..).zip(channels.iter().zip(&credits)) {
             pumps.push(pump(index, channel, credit, frames.clone()));
@@ -174,7 +179,9 @@ fn requests(
     futures::stream::once(std::future::ready(open)).chain(frames)
 }
 
-/// Sends the elements of one channel, as far as there is credit.
+/// Sends the elements of one channel, as far as there is credit. What is queued before a barrier goes
+/// with it, so that its receiver, who may not read for long, has all that the barrier overtakes; until
+/// there is credit for that, the sending task finds the channel as full as if it were still here.
 async fn pump(
     index: u32,
     channel: &ChannelReceiver,
@@ -182,16 +189,25 @@ async fn pump(
     frames: mpsc::Sender<ChannelFrame>,
 ) -> Result<(), LinkError> {
     let mut encoder = Encoder::new();
+    let mut overdraft = Overdraft::default();
     loop {
-        let element = poll_fn(|cx| channel.poll_next(cx)).await;
+        let element = poll_fn(|cx| {
+            overdraft.poll_paid(channel, credit, cx);
+            channel.poll_next(cx)
+        })
+        .await;
+        let bytes = element.bytes();
         let is_last = matches!(element, Element::End);
         // There are few of these, and the far end must not wait for room to see them.
         let is_urgent = matches!(element, Element::Barrier(_) | Element::End);
-        for frame in encoder.encode(element)? {
-            if !is_urgent {
-                poll_fn(|cx| credit.poll_any(cx)).await;
+        let frames_of_element = encoder.encode(element)?;
+        let bytes = bytes / frames_of_element.len().max(1);
+        for frame in frames_of_element {
+            let cost = cost_bytes(&frame);
+            if !is_urgent && poll_fn(|cx| poll_room(channel, credit, cx)).await == Room::Overdraft {
+                overdraft.take(channel, bytes, cost);
             }
-            credit.spend(cost_bytes(&frame));
+            credit.spend(cost);
             if frames.send((index, frame)).await.is_err() {
                 // The call is over; its replies say why.
                 pending::<()>().await;
@@ -201,6 +217,54 @@ async fn pump(
             return Ok(());
         }
     }
+}
+
+/// What a channel has sent without credit.
+#[derive(Default)]
+struct Overdraft {
+    /// What that counts for its sending task.
+    bytes: usize,
+    /// And for the credit.
+    cost: usize,
+}
+
+impl Overdraft {
+    fn take(&mut self, channel: &ChannelReceiver, bytes: usize, cost: usize) {
+        channel.withhold(bytes);
+        self.bytes += bytes;
+        self.cost += cost;
+    }
+
+    /// There is room again for as much of it as there is credit for by now.
+    fn poll_paid(&mut self, channel: &ChannelReceiver, credit: &Credit, cx: &mut Context<'_>) {
+        if self.cost == 0 {
+            return;
+        }
+        // To be woken when there is more.
+        let _ = credit.poll_any(cx);
+        let cost = credit.missing().min(self.cost);
+        let left = (self.bytes as u64 * cost as u64 / self.cost as u64) as usize;
+        channel.release(self.bytes - left);
+        (self.bytes, self.cost) = (left, cost);
+    }
+}
+
+/// What a frame is sent on.
+#[derive(PartialEq, Eq)]
+enum Room {
+    Credit,
+    /// There is none, but a barrier is queued behind the frame.
+    Overdraft,
+}
+
+fn poll_room(channel: &ChannelReceiver, credit: &Credit, cx: &mut Context<'_>) -> Poll<Room> {
+    if credit.poll_any(cx).is_ready() {
+        return Poll::Ready(Room::Credit);
+    }
+    if credit.may_overdraw() && channel.poll_barrier(cx).is_ready() {
+        return Poll::Ready(Room::Overdraft);
+    }
+    Poll::Pending
 }
 
 /// Takes credits until the other worker ends the stream.

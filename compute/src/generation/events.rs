@@ -28,10 +28,15 @@ pub(super) fn task_events(
             None => reporter.send(WorkerEventKind::Settled { task }),
         },
         TaskEvent::Settled => reporter.send(WorkerEventKind::Settled { task }),
-        TaskEvent::Staged { epoch, objects } => reporter.send(WorkerEventKind::Staged {
+        TaskEvent::Staged {
+            epoch,
+            objects,
+            overtaken_bytes,
+        } => reporter.send(WorkerEventKind::Staged {
             task,
             epoch,
             objects,
+            overtaken_bytes,
         }),
         TaskEvent::Finished { routing } => {
             reporter.send(WorkerEventKind::Finished { task, routing });

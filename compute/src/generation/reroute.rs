@@ -169,6 +169,8 @@ impl RunningGeneration {
         next.links.count();
         self.links.push(next.links);
         next.deployment.restored = barrier.epoch;
+        // A barrier that changes the routing overtakes nothing.
+        next.deployment.has_overtaken = false;
         // What is there to be read is in the state by now.
         next.deployment.new_sources.clear();
         let old = next.old_tasks.iter();

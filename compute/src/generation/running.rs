@@ -297,15 +297,21 @@ impl RunningGeneration {
         tasks.map(|task| task.figures.clone()).collect()
     }
 
-    /// Sends the barrier to every task; those that get it with their inputs ignore it. If it changes
-    /// the routing, new tasks start.
-    pub(crate) fn barrier(&mut self, barrier: Barrier, traceparent: Option<&str>) {
+    /// Sends the barrier to every task; those that get it with their inputs wait for that, but for one
+    /// that need not be aligned no longer than the job says. If it changes the routing, new tasks start.
+    pub(crate) fn barrier(&mut self, barrier: Barrier, aligned: bool, traceparent: Option<&str>) {
+        let patience_ms = self.deployment.options.alignment_timeout_ms;
+        let overtakes_after_ms = patience_ms.filter(|_| !aligned);
         self.last_epoch = self.last_epoch.max(barrier.epoch);
         for task in self.tasks.values_mut() {
             if let Some(parent) = traceparent {
                 task.spans.barrier(barrier.epoch, parent);
             }
-            if let Err(error) = task.commands.try_send(TaskCommand::Barrier(barrier)) {
+            let command = TaskCommand::Barrier {
+                barrier,
+                overtakes_after_ms,
+            };
+            if let Err(error) = task.commands.try_send(command) {
                 // The task has ended (its failure is reported), or is far behind: it will get
                 // the next one.
                 tracing::debug!(epoch = %barrier.epoch, %error, "a task did not take the barrier");

@@ -93,6 +93,8 @@ pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
     pub(crate) events: mpsc::Receiver<(WorkerId, WorkerEvent)>,
     pub(crate) collected: Arc<Collected>,
+    /// Bytes that the barrier of each committed epoch has overtaken.
+    pub(crate) overtaken: BTreeMap<Epoch, u64>,
 }
 
 impl Cluster {
@@ -138,6 +140,7 @@ impl Cluster {
             members,
             events,
             collected,
+            overtaken: BTreeMap::new(),
         }
     }
 
@@ -159,11 +162,16 @@ impl Cluster {
             who,
             epoch: Epoch(restored.0 + 16),
             restored,
+            has_overtaken: self
+                .overtaken
+                .get(&restored)
+                .is_some_and(|bytes| *bytes > 0),
             routing,
             next: None,
             later: None,
             waits: false,
             rows_min: 0,
+            is_last: false,
         };
         let all = self.members.iter().map(|member| member.id).collect();
         self.deploy(job, &run, &run.routing, all, WorkerCommand::Deploy)
@@ -186,6 +194,7 @@ impl Cluster {
                 job: JOB,
                 generation: run.who.generation,
                 restored: run.restored,
+                has_overtaken: run.has_overtaken,
                 plan: Arc::clone(&job.plan),
                 routing: routing.version,
                 tasks: routing.tasks.clone(),
@@ -287,8 +296,6 @@ impl Cluster {
         let (job_id, generation) = (run.who.job, run.who.generation);
         let (mut running, mut finished) = (0, BTreeSet::new());
         let (mut staged, mut objects) = (BTreeSet::new(), Vec::new());
-        // Whether the epoch began after every task had finished: nothing comes after it.
-        let mut is_last = false;
         let (mut committed, mut ended_at) = (0, None);
         loop {
             match self.event(generation).await.1 {
@@ -308,15 +315,17 @@ impl Cluster {
                     task,
                     epoch,
                     objects: held,
+                    overtaken_bytes,
                 } if epoch == run.epoch => {
                     staged.insert(task);
                     objects.extend(held);
+                    *self.overtaken.entry(epoch).or_default() += overtaken_bytes;
                     if staged.len() < run.routing.tasks.len() {
                         continue;
                     }
                     staged.clear();
                     let held = std::mem::take(&mut objects);
-                    let done = self.store.commit(run.who, epoch, held).await;
+                    let done = self.store.commit(run.who, epoch, held, 0).await;
                     done.expect("all is staged");
                     self.tell_all(|| WorkerCommand::Committed {
                         job: job_id,
@@ -328,17 +337,21 @@ impl Cluster {
                     if let Some(next) = run.next.take() {
                         run.routing = next;
                     }
-                    if is_last {
+                    if run.is_last {
                         ended_at = Some(epoch);
                     } else if committed >= stop_after && self.rows().len() >= run.rows_min {
                         return Ok(());
                     } else {
                         run.epoch = Epoch(epoch.0 + 1);
-                        is_last = finished.len() == run.routing.tasks.len();
-                        if !is_last && let Some(later) = run.later.take() {
+                        run.is_last = finished.len() == run.routing.tasks.len();
+                        if !run.is_last
+                            && let Some(later) = run.later.take()
+                        {
                             run.next = Some(later);
                             finished.clear();
-                        } else if !is_last && let Some((parallelism, workers)) = rescales.next() {
+                        } else if !run.is_last
+                            && let Some((parallelism, workers)) = rescales.next()
+                        {
                             self.prepare(run, job, *parallelism, workers).await;
                             if run.waits {
                                 run.later = run.next.take();
@@ -364,6 +377,8 @@ impl Cluster {
             generation: run.who.generation,
             epoch: run.epoch,
             routing: run.next.as_ref().unwrap_or(&run.routing).version,
+            // Nothing overtakes that changes the routing, nor after the end.
+            aligned: run.next.is_some() || run.is_last,
             traceparent: None,
         })
         .await;
@@ -393,6 +408,9 @@ pub(crate) struct Run {
     /// The epoch that is under way.
     pub(crate) epoch: Epoch,
     pub(crate) restored: Epoch,
+    pub(crate) has_overtaken: bool,
+    /// Whether the epoch began after every task had finished: nothing comes after it.
+    pub(crate) is_last: bool,
     pub(crate) routing: Routing,
     /// The routing that the barrier under way carries.
     pub(crate) next: Option<Routing>,

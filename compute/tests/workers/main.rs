@@ -2,6 +2,7 @@
 //! between workers is cut on the way, or the routing changes.
 
 mod cluster;
+mod overtaking;
 mod recovery;
 mod rescale;
 

@@ -226,7 +226,13 @@ fn checkpoints(answer: &Value) -> anyhow::Result<()> {
     list(
         answer,
         "checkpoints",
-        &["epoch", "generation", "stage_ms", "total_ms"],
+        &[
+            "epoch",
+            "generation",
+            "stage_ms",
+            "total_ms",
+            "overtaken_bytes",
+        ],
     )
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use proto::{
     log::LogObject,
+    running::StagedSection,
     types::{Epoch, TaskId},
 };
 
@@ -68,10 +69,14 @@ pub(crate) struct EpochInFlight {
     pub(crate) begun_us: u64,
     /// Nothing comes after it: all input had been read before its barrier.
     pub(crate) last: bool,
+    /// Its barrier overtakes nothing, as far as is known.
+    pub(crate) aligned: bool,
     /// Tasks whose section is missing; empty: it is being committed.
     unstaged: BTreeSet<TaskId>,
     /// What holds the sections that came.
     objects: BTreeSet<LogObject>,
+    /// Bytes in them of what the barrier has overtaken.
+    pub(crate) overtaken_bytes: u64,
     /// When the last section came.
     pub(crate) staged_us: Option<u64>,
 }
@@ -88,25 +93,22 @@ impl EpochInFlight {
             epoch,
             begun_us: now_us,
             last,
+            aligned: false,
             unstaged: tasks.collect(),
             objects: BTreeSet::new(),
+            overtaken_bytes: 0,
             staged_us: None,
         }
     }
 
     /// A section is staged, perhaps again. Whether it was the last one missing.
-    pub(crate) fn staged(
-        &mut self,
-        task: TaskId,
-        epoch: Epoch,
-        objects: Vec<LogObject>,
-        now_us: u64,
-    ) -> bool {
+    pub(crate) fn staged(&mut self, task: TaskId, section: StagedSection, now_us: u64) -> bool {
         // Staged again it may be in other objects; those of the first time are as good.
-        if epoch != self.epoch || !self.unstaged.remove(&task) {
+        if section.epoch != self.epoch || !self.unstaged.remove(&task) {
             return false;
         }
-        self.objects.extend(objects);
+        self.objects.extend(section.objects);
+        self.overtaken_bytes += section.overtaken_bytes;
         if !self.unstaged.is_empty() {
             return false;
         }
@@ -128,11 +130,16 @@ mod tests {
     fn a_section_staged_twice_counts_once() {
         let tasks = [TaskId(0), TaskId(1)];
         let mut epoch = EpochInFlight::begin(Epoch(16), false, tasks.into_iter(), 0);
-        assert!(!epoch.staged(TaskId(0), Epoch(16), Vec::new(), 1));
-        assert!(!epoch.staged(TaskId(0), Epoch(16), Vec::new(), 2));
-        assert!(!epoch.staged(TaskId(1), Epoch(15), Vec::new(), 3));
-        assert!(epoch.staged(TaskId(1), Epoch(16), Vec::new(), 4));
-        assert!(!epoch.staged(TaskId(1), Epoch(16), Vec::new(), 5));
-        assert_eq!(epoch.staged_us, Some(4));
+        let section = |epoch| StagedSection {
+            epoch: Epoch(epoch),
+            objects: Vec::new(),
+            overtaken_bytes: 7,
+        };
+        assert!(!epoch.staged(TaskId(0), section(16), 1));
+        assert!(!epoch.staged(TaskId(0), section(16), 2));
+        assert!(!epoch.staged(TaskId(1), section(15), 3));
+        assert!(epoch.staged(TaskId(1), section(16), 4));
+        assert!(!epoch.staged(TaskId(1), section(16), 5));
+        assert_eq!((epoch.staged_us, epoch.overtaken_bytes), (Some(4), 14));
     }
 }

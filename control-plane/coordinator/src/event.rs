@@ -33,6 +33,8 @@ pub enum Event {
         /// Whether sources end first.
         drain: bool,
     },
+    /// A user wants a checkpoint that others can begin with: one whose barrier overtakes nothing.
+    AlignedWanted,
     /// The user wants a job in quarantine to run again.
     Resumed,
     /// These workers are there, and no others.
@@ -111,6 +113,8 @@ pub enum Effect {
         generation: Generation,
         /// Epoch to restore from.
         restored: Epoch,
+        /// Whether its barrier has overtaken anything: the routing has the tasks that saved that.
+        has_overtaken: bool,
         /// All tasks of the job, and where they run.
         routing: Routing,
         /// What the sources can read, if it was asked for.
@@ -160,6 +164,8 @@ pub enum Effect {
         epoch: Epoch,
         /// The routing in force after it.
         routing: u32,
+        /// It overtakes nothing.
+        aligned: bool,
     },
     /// Have the sources read no more: a last barrier follows, or, with `drain`, the end of all tasks.
     StopSources {
@@ -176,6 +182,8 @@ pub enum Effect {
         epoch: Epoch,
         /// What holds them.
         objects: Vec<LogObject>,
+        /// Bytes in them of what the barrier has overtaken.
+        overtaken_bytes: u64,
     },
     /// Tell the tasks that an epoch is committed.
     SendCommitted {

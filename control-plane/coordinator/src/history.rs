@@ -19,6 +19,8 @@ pub struct CheckpointRecord {
     pub stage_us: u64,
     /// Barrier to commit.
     pub total_us: u64,
+    /// Bytes of rows in it that its barrier has overtaken.
+    pub overtaken_bytes: u64,
 }
 
 /// Figures over the remembered checkpoints.
@@ -53,6 +55,7 @@ impl CheckpointHistory {
             begun_us: epoch.begun_us,
             stage_us: since(epoch.staged_us.unwrap_or(now_us)),
             total_us: since(now_us),
+            overtaken_bytes: epoch.overtaken_bytes,
         });
     }
 

@@ -29,8 +29,12 @@ pub struct Settings {
 
 /// Keys with an effect.
 const KEYS: &[&str] = &[
+    "execution.checkpointing.aligned-checkpoint-timeout",
+    "execution.checkpointing.alignment-timeout",
     "execution.checkpointing.interval",
     "execution.checkpointing.num-retained",
+    "execution.checkpointing.unaligned",
+    "execution.checkpointing.unaligned.enabled",
     "execution.runtime-mode",
     "execution.savepoint.ignore-unclaimed-state",
     "execution.savepoint.path",
@@ -49,6 +53,14 @@ const KEYS: &[&str] = &[
 
 /// Keys of older releases of Flink that mean the same as newer ones.
 const RENAMED: &[(&str, &str)] = &[
+    (
+        "execution.checkpointing.alignment-timeout",
+        "execution.checkpointing.aligned-checkpoint-timeout",
+    ),
+    (
+        "execution.checkpointing.unaligned",
+        "execution.checkpointing.unaligned.enabled",
+    ),
     (
         "execution.savepoint.ignore-unclaimed-state",
         "execution.state-recovery.ignore-unclaimed-state",
@@ -145,6 +157,18 @@ impl Settings {
     #[must_use]
     pub fn checkpoint_interval_ms(&self) -> Option<u64> {
         duration_ms(self.get("execution.checkpointing.interval")?)
+    }
+
+    /// `execution.checkpointing.aligned-checkpoint-timeout`, which is for ever where
+    /// `execution.checkpointing.unaligned.enabled` says so; `None`: neither says anything.
+    #[must_use]
+    pub fn alignment_timeout_ms(&self) -> Option<Option<u64>> {
+        let enabled = self.get("execution.checkpointing.unaligned.enabled");
+        if enabled.is_some_and(|enabled| enabled.eq_ignore_ascii_case("false")) {
+            return Some(None);
+        }
+        let timeout = self.get("execution.checkpointing.aligned-checkpoint-timeout")?;
+        duration_ms(timeout).map(Some)
     }
 
     /// `execution.checkpointing.num-retained`
@@ -295,7 +319,8 @@ fn check(key: &str, value: &str, parallelism_max: u32) -> Result<(), String> {
     };
     let (valid, expected) = match newest(key) {
         "execution.checkpointing.num-retained" => (retained(), "a whole number, 1 to 64"),
-        "execution.state-recovery.ignore-unclaimed-state" => {
+        "execution.checkpointing.unaligned.enabled"
+        | "execution.state-recovery.ignore-unclaimed-state" => {
             (word(&["true", "false"]), "'true' or 'false'")
         }
         STATE_PATH => (
@@ -317,6 +342,10 @@ fn check(key: &str, value: &str, parallelism_max: u32) -> Result<(), String> {
         "table.exec.state.ttl" => (
             duration_ms(value).is_some(),
             "a duration such as '1 h', or '0': for ever",
+        ),
+        "execution.checkpointing.aligned-checkpoint-timeout" => (
+            duration_ms(value).is_some(),
+            "a duration such as '1 s', or '0 s': barriers overtake at once",
         ),
         "execution.checkpointing.interval" => (
             duration_ms(value).is_some_and(|ms| ms > 0),
@@ -392,6 +421,16 @@ mod tests {
             "a duration above 0",
         );
         check(
+            "execution.checkpointing.aligned-checkpoint-timeout",
+            "soon",
+            "or '0 s': barriers overtake at once",
+        );
+        check(
+            "execution.checkpointing.unaligned.enabled",
+            "yes",
+            "'true' or 'false'",
+        );
+        check(
             "table.exec.mini-batch.enabled",
             "true",
             "is ignored: rows are always processed in batches",
@@ -461,6 +500,15 @@ mod tests {
             .set(("sql-client.execution.result-mode", "TABLE"), NOWHERE, 256)
             .expect("valid");
         assert_eq!(settings.state_ttl_ms(), Some(0));
+        assert_eq!(settings.alignment_timeout_ms(), None);
+        let timeout = "execution.checkpointing.aligned-checkpoint-timeout";
+        let set = settings.set((timeout, "0 s"), NOWHERE, 256);
+        set.expect("valid");
+        assert_eq!(settings.alignment_timeout_ms(), Some(Some(0)));
+        let enabled = "execution.checkpointing.unaligned";
+        let set = settings.set((enabled, "FALSE"), NOWHERE, 256);
+        set.expect("valid");
+        assert_eq!(settings.alignment_timeout_ms(), Some(None));
         assert_eq!(settings.result_mode(), Some(ResultMode::Table));
         settings
             .reset(Some(("table.exec.state.ttl", NOWHERE)))

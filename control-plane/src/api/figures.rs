@@ -94,6 +94,9 @@ pub(super) struct CheckpointView {
     stage_ms: f64,
     /// Barrier to commit.
     total_ms: f64,
+    /// Bytes of rows that the barrier overtook and that are part of it; with any, only the job itself
+    /// can go on from there.
+    overtaken_bytes: u64,
 }
 
 /// The last failures, oldest first.
@@ -234,6 +237,7 @@ pub(super) async fn checkpoints(
                 generation: record.generation.0,
                 stage_ms: ms(record.stage_us),
                 total_ms: ms(record.total_us),
+                overtaken_bytes: record.overtaken_bytes,
             })
             .collect(),
     })

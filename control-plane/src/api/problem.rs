@@ -237,7 +237,10 @@ impl From<Refusal> for Problem {
                 "job.has_savepoints",
                 "DELETE /v1/jobs/{id}/savepoints/{name} for each of them",
             ),
-            Refusal::NoCheckpoint(_) | Refusal::NotRestorable { .. } | Refusal::NothingKept(_) => (
+            Refusal::NoCheckpoint(_)
+            | Refusal::NotRestorable { .. }
+            | Refusal::NothingKept(_)
+            | Refusal::Overtaken { .. } => (
                 StatusCode::CONFLICT,
                 "checkpoint.not_kept",
                 "GET /v1/jobs/{id}/checkpoints lists those that can be restored",

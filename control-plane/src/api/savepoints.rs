@@ -177,7 +177,11 @@ pub(super) async fn create(
     let name = match (read_name(&fields, "name")?, &at) {
         (Some(name), _) => name,
         (None, RestoreAt::Checkpoint(epoch)) => format!("checkpoint-{epoch}"),
-        (None, _) => format!("checkpoint-{}", entry.committed()),
+        (None, _) => {
+            // One that overtook nothing, if there is any yet.
+            let newest = jobs.record(entry.id).await?.restorable().pop();
+            format!("checkpoint-{}", newest.unwrap_or_else(|| entry.committed()))
+        }
     };
     jobs.save(entry.id, name.clone(), at).await?;
     let record = jobs.record(entry.id).await?;

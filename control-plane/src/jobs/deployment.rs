@@ -16,6 +16,7 @@ pub(super) fn deployment(entry: &JobEntry, generation: Generation) -> Deployment
         job: entry.id,
         generation,
         restored: Epoch::ZERO,
+        has_overtaken: false,
         plan: entry.spec.plan.clone(),
         routing: 0,
         groups: BTreeMap::new(),

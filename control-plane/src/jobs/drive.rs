@@ -9,7 +9,7 @@ use std::{
 
 use coordinator::{
     Event, Job, JobFacts, JobState,
-    meta::{Answer, Desired, JobRecord},
+    meta::{Answer, Desired, JobRecord, Refusal},
 };
 use proto::{
     control::{WorkerEvent, WorkerEventKind},
@@ -323,7 +323,12 @@ impl Driver {
         if let Ok(Answer::Trimmed { objects } | Answer::Resumed { objects, .. }) = &result {
             self.in_flight.released(job, objects.clone());
         }
-        let event = event.filter(|_| result.is_ok());
+        let event = match &result {
+            Ok(_) => event,
+            // Whoever asks again finds one that has overtaken nothing.
+            Err(JobsError::Refused(Refusal::Overtaken { .. })) => Some(Event::AlignedWanted),
+            Err(_) => None,
+        };
         // Nobody waits any more.
         let _ = reply.send(result);
         if let Some(event) = event {

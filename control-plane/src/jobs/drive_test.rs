@@ -94,6 +94,7 @@ impl Worker {
                         task,
                         epoch,
                         objects,
+                        overtaken_bytes: 0,
                     };
                     self.report(job, staged).await;
                 }

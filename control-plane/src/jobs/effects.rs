@@ -90,11 +90,13 @@ impl Driver {
             Effect::Deploy {
                 generation,
                 restored,
+                has_overtaken,
                 routing,
                 splits,
             } => {
                 let deployment = Deployment {
                     restored,
+                    has_overtaken,
                     new_sources: entry.new_sources(restored),
                     splits,
                     ..deployment(entry, generation)
@@ -137,12 +139,14 @@ impl Driver {
                 generation,
                 epoch,
                 routing,
+                aligned,
             } => {
                 self.send_all(entry, || WorkerCommand::Barrier {
                     job,
                     generation,
                     epoch,
                     routing,
+                    aligned,
                     traceparent: trace_context::current(),
                 });
             }

@@ -16,12 +16,15 @@ use proto::{
 };
 use rpc::trace_context;
 use state_client::KeptState;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{JobEntry, requests::odd};
 use crate::{
     capacity::CapacityStatus,
-    caps::{JOBS_ENDED_MAX, PROPOSAL_PATIENCE},
+    caps::{JOBS_ENDED_MAX, PROPOSAL_PATIENCE, SAVEPOINT_PATIENCE, SAVEPOINT_PAUSE},
     metadata::{Metadata, MetadataError, look},
     workers::Workers,
 };
@@ -256,15 +259,25 @@ impl Jobs {
         self.ask(job, Ask::Stop(stop)).await.map(drop)
     }
 
-    /// Keeps a state of the job by a name; its epoch.
+    /// Keeps a state of the job by a name; its epoch. The newest is that of the last checkpoint which
+    /// has overtaken nothing; where none is kept, that of the next one, which is made for this.
     ///
     /// # Errors
-    /// As [`Jobs::stop`].
+    /// As [`Jobs::stop`], and if no such checkpoint is made in time.
     pub async fn save(&self, job: JobId, name: String, at: RestoreAt) -> Result<Epoch, JobsError> {
         self.check_kept(true)?;
-        match self.ask(job, Ask::Save { name, at }).await? {
-            Answer::Saved { epoch } => Ok(epoch),
-            other => Err(odd(&other).into()),
+        let deadline = Instant::now() + SAVEPOINT_PATIENCE;
+        loop {
+            let (name, at) = (name.clone(), at.clone());
+            let can_wait = at == RestoreAt::Newest && Instant::now() < deadline;
+            match self.ask(job, Ask::Save { name, at }).await {
+                Ok(Answer::Saved { epoch }) => return Ok(epoch),
+                Ok(other) => return Err(odd(&other).into()),
+                Err(JobsError::Refused(Refusal::Overtaken { .. })) if can_wait => {
+                    tokio::time::sleep(SAVEPOINT_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -471,8 +471,10 @@ impl Requests {
                 generation,
                 epoch,
                 objects,
+                overtaken_bytes,
             } => {
-                let reply = self.state.commit(who(generation), epoch, objects);
+                let who = who(generation);
+                let reply = self.state.commit(who, epoch, objects, overtaken_bytes);
                 let event = Event::EpochCommitted { generation, epoch };
                 let reply = reply.map(move |reply| reply.map(|()| event));
                 (generation, reply.boxed())

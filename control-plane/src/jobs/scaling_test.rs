@@ -147,6 +147,7 @@ async fn work(mut inbox: mpsc::Receiver<WorkerCommand>, news: mpsc::Sender<Worke
                     task: TaskId(task),
                     epoch: *epoch,
                     objects: Vec::new(),
+                    overtaken_bytes: 0,
                 })
                 .collect(),
             _ => Vec::new(),

@@ -80,6 +80,7 @@ impl JobTraces {
                 generation,
                 epoch,
                 routing,
+                ..
             } => {
                 open.carried = open.carried || *routing > open.routing;
                 open.routing = *routing;

@@ -168,6 +168,7 @@ impl TierJob {
             objects,
             reply,
             span,
+            ..
         } = commit
         else {
             return;

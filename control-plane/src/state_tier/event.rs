@@ -88,6 +88,7 @@ pub(super) enum Request {
         who: Incarnation,
         epoch: Epoch,
         objects: Vec<LogObject>,
+        overtaken_bytes: u64,
         reply: Reply<()>,
         span: Span,
     },

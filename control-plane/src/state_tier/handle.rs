@@ -261,6 +261,7 @@ impl StateControl for StateTier {
         who: Incarnation,
         epoch: Epoch,
         objects: Vec<LogObject>,
+        overtaken_bytes: u64,
     ) -> BoxFuture<'static, Result<(), StateError>> {
         let span = Span::current();
         self.ask(STATE_REQUEST_DEADLINE, |reply| {
@@ -268,6 +269,7 @@ impl StateControl for StateTier {
                 who,
                 epoch,
                 objects,
+                overtaken_bytes,
                 reply,
                 span,
             };

@@ -266,6 +266,7 @@ impl TierJob {
                 who,
                 epoch,
                 objects,
+                overtaken_bytes,
                 ..
             } => Change::Commit {
                 job: who.job,
@@ -273,6 +274,7 @@ impl TierJob {
                 previous: self.committed(),
                 epoch: *epoch,
                 objects: objects.clone(),
+                overtaken_bytes: *overtaken_bytes,
                 published: published.clone(),
             },
         }

@@ -386,6 +386,7 @@ async fn what_is_too_large_to_be_sent_fails_its_job_and_no_stream() {
         job: entry.id,
         generation: Generation(1),
         restored: Epoch::ZERO,
+        has_overtaken: false,
         plan: Arc::new(plan),
         tasks: Vec::new(),
         options: JobOptions::default(),

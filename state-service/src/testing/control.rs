@@ -494,6 +494,7 @@ impl StateControl for TestControl {
         who: Incarnation,
         epoch: Epoch,
         objects: Vec<LogObject>,
+        _overtaken_bytes: u64,
     ) -> BoxFuture<'static, Result<(), StateError>> {
         let control = self.clone();
         async move {

@@ -179,8 +179,11 @@ impl StateControl for RestartingStore {
         who: Incarnation,
         epoch: Epoch,
         objects: Vec<LogObject>,
+        overtaken_bytes: u64,
     ) -> BoxFuture<'static, Result<(), StateError>> {
-        self.setup.control.commit(who, epoch, objects)
+        self.setup
+            .control
+            .commit(who, epoch, objects, overtaken_bytes)
     }
 
     fn published(

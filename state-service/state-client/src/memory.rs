@@ -228,6 +228,7 @@ impl StateControl for MemoryStore {
         who: Incarnation,
         epoch: Epoch,
         _objects: Vec<LogObject>,
+        _overtaken_bytes: u64,
     ) -> BoxFuture<'static, Result<(), StateError>> {
         let store = self.clone();
         async move {

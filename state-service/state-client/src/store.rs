@@ -122,12 +122,14 @@ pub trait StateControl: Send + Sync {
     fn begin(&self, who: Incarnation) -> BoxFuture<'static, Result<Begun, StateError>>;
 
     /// Epoch `epoch` is committed: it consists of `objects`, which hold all that its tasks staged.
-    /// Idempotent.
+    /// So many bytes of that are what its barrier has overtaken: others than those tasks cannot go on
+    /// with it. Idempotent.
     fn commit(
         &self,
         who: Incarnation,
         epoch: Epoch,
         objects: Vec<LogObject>,
+        overtaken_bytes: u64,
     ) -> BoxFuture<'static, Result<(), StateError>>;
 
     /// Output of `sink` up to and including `epoch` is published and may be forgotten.

@@ -59,6 +59,10 @@ fn ways(plain: &RunConfig, looks: u64, look_step: usize) -> Vec<RunConfig> {
         crash_at_look: Some(look),
         ..plain.clone()
     }));
+    // In some of them barriers overtake.
+    for way in ways.iter_mut().step_by(3) {
+        way.alignment_timeout_ms = Some(0);
+    }
     ways
 }
 
@@ -82,6 +86,7 @@ fn crash_everywhere(store: Store, script: impl Fn(&str, &Path) -> String + Sync,
         parallelism: 2,
         batch_rows: 7,
         checkpoint_interval_ms: 1,
+        alignment_timeout_ms: None,
         ..RunConfig::default()
     };
     let expected = outcome(&plain);

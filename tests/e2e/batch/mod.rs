@@ -73,18 +73,24 @@ fn config(store: Store) -> impl Strategy<Value = RunConfig> {
     });
     (
         (1..5_u32, select(&[1, 2, 3, 7, 64, 1000][..])),
-        select(&[1, 1, 1, 3, 0][..]),
+        (
+            select(&[1, 1, 1, 3, 0][..]),
+            select(&[Some(0), Some(0), None][..]),
+        ),
         prop::collection::vec(prop_oneof![fault, stage], 0..3),
         prop::option::weighted(0.6, 1..LOOKS),
     )
         .prop_map(
-            move |((parallelism, batch_rows), interval_ms, faults, crash)| RunConfig {
-                store,
-                parallelism,
-                batch_rows,
-                checkpoint_interval_ms: interval_ms,
-                faults,
-                crash_at_look: crash,
+            move |((parallelism, batch_rows), (interval_ms, patience_ms), faults, crash)| {
+                RunConfig {
+                    store,
+                    parallelism,
+                    batch_rows,
+                    checkpoint_interval_ms: interval_ms,
+                    alignment_timeout_ms: patience_ms,
+                    faults,
+                    crash_at_look: crash,
+                }
             },
         )
 }

@@ -97,6 +97,7 @@ pub fn statements(shape: &Shape) -> String {
         rows_per_second,
         parallelism,
         checkpoint_ms,
+        overtakes,
         ..
     } = shape;
     let last = rows - 1;
@@ -124,6 +125,8 @@ pub fn statements(shape: &Shape) -> String {
     ];
     format!(
         "SET 'execution.checkpointing.interval' = '{checkpoint_ms} ms';
+         SET 'execution.checkpointing.aligned-checkpoint-timeout' = '0 s';
+         SET 'execution.checkpointing.unaligned.enabled' = '{overtakes}';
          SET 'parallelism.default' = '{parallelism}';
          {}
          {COUNTING}

@@ -34,6 +34,8 @@ pub struct Shape {
     pub parallelism: u32,
     /// Time between checkpoints.
     pub checkpoint_ms: u64,
+    /// Whether their barriers overtake, which they do at once then.
+    pub overtakes: bool,
     /// Commits after which a shard is flushed.
     pub flush_epochs: u64,
     /// Time between searches for files that were left behind.
@@ -150,6 +152,8 @@ pub fn draw(seed: u64) -> (Shape, Schedule) {
         rows_per_second: *[20, 40, 80].choose(&mut random).expect("some"),
         parallelism: random.random_range(1..=4),
         checkpoint_ms: *[200, 400, 900].choose(&mut random).expect("some"),
+        // Not drawn like the rest: what a seed does to a cluster stays what it was.
+        overtakes: seed % 3 > 0,
         flush_epochs: *[4, 12, 64].choose(&mut random).expect("some"),
         sweep: Duration::from_secs(random.random_range(2..=6)),
         faults_end,

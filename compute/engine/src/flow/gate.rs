@@ -5,13 +5,15 @@
 //! combined watermark of an input is the least of its active channels; it never goes back either.
 //! A channel at [`TIMESTAMP_MAX`] is about to finish and holds nothing back, but time ends only
 //! when all are there: rows of one that is merely idle are still to come.
-//! A channel that has delivered the barrier is not read until all have.
+//! A channel that has delivered the barrier is not read until all have, or until the task lets the
+//! barrier overtake what the others have queued ([`overtaking`](super::overtaking)).
 
 use std::task::{Context, Poll};
 
 use planted::Bug;
+use proto::types::Epoch;
 
-use super::channel::ChannelReceiver;
+use super::{channel::ChannelReceiver, overtaking::Copied};
 use crate::{Barrier, ChangeBatch, Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp};
 
 /// What comes out of a gate.
@@ -32,27 +34,44 @@ pub enum GateEvent {
 /// The inputs of one task.
 #[derive(Debug)]
 pub struct Gate {
-    channels: Vec<Channel>,
+    pub(super) channels: Vec<Channel>,
     inputs: Vec<Input>,
     /// Where the search for the next element starts: channels take turns.
     next: usize,
-    barrier: Option<Barrier>,
+    pub(super) barrier: Option<Barrier>,
+    /// The epoch of the last barrier that has overtaken: channels that it was not in deliver it late.
+    pub(super) overtook: Epoch,
     /// Events that one element caused, in order.
-    pending: std::collections::VecDeque<GateEvent>,
+    pub(super) pending: std::collections::VecDeque<GateEvent>,
 }
 
 #[derive(Debug)]
-struct Channel {
-    receiver: ChannelReceiver,
-    input: usize,
-    watermark: Timestamp,
-    status: Status,
+pub(super) struct Channel {
+    pub(super) receiver: ChannelReceiver,
+    pub(super) input: usize,
+    pub(super) watermark: Timestamp,
+    pub(super) status: Status,
     /// Has delivered the barrier that is being aligned.
-    held: bool,
+    pub(super) held: bool,
+    /// What the last barrier has overtaken here, until all channels have delivered it.
+    pub(super) copied: Option<Copied>,
+}
+
+impl Channel {
+    fn new(receiver: ChannelReceiver, input: usize, status: Status) -> Channel {
+        Channel {
+            receiver,
+            input,
+            watermark: TIMESTAMP_MIN,
+            status,
+            held: false,
+            copied: None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Status {
+pub(super) enum Status {
     Active,
     Idle,
     Finished,
@@ -77,19 +96,15 @@ impl Gate {
         let states = inputs.iter().map(input_state).collect();
         let mut channels = Vec::new();
         for (input, receivers) in inputs.into_iter().enumerate() {
-            channels.extend(receivers.into_iter().map(|receiver| Channel {
-                receiver,
-                input,
-                watermark: TIMESTAMP_MIN,
-                status: Status::Active,
-                held: false,
-            }));
+            let channel = |receiver| Channel::new(receiver, input, Status::Active);
+            channels.extend(receivers.into_iter().map(channel));
         }
         Gate {
             channels,
             inputs: states,
             next: 0,
             barrier: None,
+            overtook: Epoch::ZERO,
             pending: std::collections::VecDeque::new(),
         }
     }
@@ -99,18 +114,11 @@ impl Gate {
     pub fn reroute(&mut self, input: usize, receivers: Vec<ChannelReceiver>) {
         debug_assert!(self.barrier.is_none(), "between two barriers");
         self.channels.retain(|channel| channel.input != input);
-        let ended = self.inputs[input].ended;
-        let channel = |receiver| Channel {
-            receiver,
-            input,
-            watermark: TIMESTAMP_MIN,
-            status: if ended {
-                Status::Finished
-            } else {
-                Status::Active
-            },
-            held: false,
+        let status = match self.inputs[input].ended {
+            true => Status::Finished,
+            false => Status::Active,
         };
+        let channel = |receiver| Channel::new(receiver, input, status);
         self.channels.extend(receivers.into_iter().map(channel));
         self.next = 0;
     }
@@ -157,9 +165,10 @@ impl Gate {
         let count = self.channels.len();
         for turn in 0..count {
             let index = (self.next + turn) % count;
-            let channel = &self.channels[index];
+            let channel = &mut self.channels[index];
             let held = channel.held && !planted::is(Bug::ReadMisaligned);
-            if held || channel.status == Status::Finished {
+            if held || channel.status == Status::Finished || !channel.keep_copied(self.overtook, cx)
+            {
                 continue;
             }
             if let Poll::Ready(element) = channel.receiver.poll_next(cx) {
@@ -189,6 +198,7 @@ impl Gate {
                 channel.status = Status::Idle;
                 self.combine(input);
             }
+            Element::Barrier(barrier) if barrier.epoch <= self.overtook => {}
             Element::Barrier(barrier) => {
                 channel.held = true;
                 let expected = *self.barrier.get_or_insert(barrier);

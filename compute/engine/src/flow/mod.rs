@@ -4,11 +4,13 @@
 mod budget;
 mod channel;
 mod gate;
+mod overtaking;
 mod partition;
 mod port;
 
 pub use budget::OutputBudget;
 pub use channel::{ChannelReceiver, ChannelSender, channel};
 pub use gate::{Gate, GateEvent};
+pub use overtaking::OvertakenChannel;
 pub use partition::Partitioner;
 pub use port::OutputPort;

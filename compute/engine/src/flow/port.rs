@@ -12,6 +12,10 @@ use proto::types::{KeyGroupMap, RowKind};
 use super::{channel::ChannelSender, partition::Partitioner};
 use crate::{ChangeBatch, Element, Kinds, Timestamp, operator::OperatorError};
 
+/// Bytes beyond its bound that a channel takes for a barrier that overtakes: what one element in its
+/// sender may cause. Who has more than that waits for room, and the barrier with it.
+const HURRY_BYTES_MAX: usize = 16 << 20;
+
 /// An output of a task.
 #[derive(Debug)]
 pub struct OutputPort {
@@ -19,6 +23,8 @@ pub struct OutputPort {
     targets: Vec<Target>,
     /// Parts of at least this many rows are not collected.
     batch_rows_min: usize,
+    /// Bytes beyond their bound that channels take.
+    beyond: usize,
     /// The end is sent, and receivers read no further.
     ended: bool,
 }
@@ -44,8 +50,15 @@ impl OutputPort {
             partitioner,
             targets: senders.into_iter().map(Target::new).collect(),
             batch_rows_min,
+            beyond: 0,
             ended: false,
         }
+    }
+
+    /// A barrier that overtakes waits for what is under way in the task: channels take that beyond
+    /// their bound. Or not any more.
+    pub fn hurry(&mut self, hurries: bool) {
+        self.beyond = if hurries { HURRY_BYTES_MAX } else { 0 };
     }
 
     /// Right after a barrier: other receivers get what follows, in the order of their task indexes.
@@ -89,7 +102,7 @@ impl OutputPort {
         let mut ready = Poll::Ready(());
         for target in &self.targets {
             // At every one, for which of them the next batch is for is not known yet.
-            if target.sender.poll_ready(cx).is_pending() {
+            if target.sender.poll_ready(cx, self.beyond).is_pending() {
                 ready = Poll::Pending;
             }
         }
@@ -99,7 +112,8 @@ impl OutputPort {
     /// Whether a batch may be sent now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.targets.iter().all(|target| target.sender.is_ready())
+        let is_ready = |target: &Target| target.sender.is_ready(self.beyond);
+        self.targets.iter().all(is_ready)
     }
 
     /// Sends an element: rows to those who get them, everything else to all.

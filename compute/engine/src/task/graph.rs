@@ -53,6 +53,8 @@ pub struct Graph {
     nodes: Vec<Node>,
     ports: Vec<OutputPort>,
     dead_letters: Vec<DeadLetter>,
+    /// Ports have more than their bound: for a barrier that has overtaken.
+    overdrawn: bool,
 }
 
 /// How the graph left off.
@@ -116,6 +118,7 @@ impl GraphBuilder {
             nodes: self.nodes,
             ports: self.ports,
             dead_letters: Vec::new(),
+            overdrawn: false,
         }
     }
 }
@@ -305,6 +308,21 @@ impl Graph {
             }
         }
         ready
+    }
+
+    /// Whether what is under way leaves by the ports though they are full, for a barrier waits for it.
+    pub(super) fn hurry(&mut self, hurries: bool) {
+        self.overdrawn |= hurries;
+        self.ports.iter_mut().for_each(|port| port.hurry(hurries));
+    }
+
+    /// Whether there is room again for what left in a hurry: before that nothing more is taken in.
+    pub(super) fn poll_drawn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.overdrawn {
+            std::task::ready!(self.poll_ports(cx));
+            self.overdrawn = false;
+        }
+        Poll::Ready(())
     }
 
     /// Sends what ports have collected.

@@ -23,8 +23,13 @@ use crate::{
 
 /// What a task is told.
 pub enum TaskCommand {
-    /// An epoch ends. Tasks whose barriers come with their inputs ignore it.
-    Barrier(Barrier),
+    /// An epoch ends. Where barriers come with the inputs they are waited for, but not for ever.
+    Barrier {
+        /// Its barrier.
+        barrier: Barrier,
+        /// After so long it overtakes what is queued before it; `None`: never.
+        overtakes_after_ms: Option<u64>,
+    },
     /// The task's place in the next routing. Replaces one that was told before.
     Reroute(Box<Reroute>),
     /// The next routing is given up: no barrier will carry it.
@@ -56,6 +61,8 @@ pub enum TaskEvent {
         epoch: Epoch,
         /// Objects of the epoch log that hold it; none: nothing had changed.
         objects: Vec<LogObject>,
+        /// Bytes in it of what the barrier has overtaken.
+        overtaken_bytes: u64,
     },
     /// All inputs have ended and all output is sent; barriers are still answered. Another routing than
     /// this one may bring the task more to do.
@@ -119,6 +126,9 @@ pub struct TaskParts {
     pub task: TaskId,
     /// Last committed epoch; [`Epoch::ZERO`]: nothing to restore.
     pub restored: Epoch,
+    /// Whether the barrier of that epoch has overtaken anything: tasks are the same then that they
+    /// were, and get it first.
+    pub has_overtaken: bool,
     /// Where it runs.
     pub scope: TaskScope,
     /// Key groups, shards and tasks of the job.

@@ -14,9 +14,15 @@ use arrow::array::UInt32Array;
 use proto::types::{KeyGroupMap, KeyGroupSet};
 use state_client::{Incarnation, StateStore};
 
-use super::{graph::Graph, hydrate::Hydration, parts::TaskError};
+use super::{
+    graph::Graph,
+    hydrate::Hydration,
+    node::NodeError,
+    parts::{TaskError, TaskEvent},
+    run::{Phase, Task},
+};
 use crate::{
-    ChangeBatch,
+    Barrier, ChangeBatch,
     flow::{ChannelReceiver, ChannelSender, GateEvent},
     key::KeyEncoder,
     operator::{OperatorError, TaskScope},
@@ -133,5 +139,84 @@ impl Moving {
     /// What was held back, in order.
     pub(super) fn into_held(self) -> VecDeque<GateEvent> {
         self.held
+    }
+}
+
+impl Task {
+    /// Goes on with what came; once it is there, what was held back follows.
+    pub(super) fn poll_moving(&mut self, cx: &mut Context<'_>) -> Result<(), TaskError> {
+        let Some(moving) = &mut self.moving else {
+            return Ok(());
+        };
+        let (graph, store) = (&mut self.parts.graph, &*self.parts.store);
+        if let Poll::Ready(moved) = moving.poll(graph, store, cx) {
+            moved?;
+            let held = self.moving.take().map(Moving::into_held);
+            self.held.extend(held.unwrap_or_default());
+            (self.parts.events)(TaskEvent::Settled);
+        }
+        Ok(())
+    }
+
+    /// Takes the place that the barrier's routing has for the task. Its delta is cut, and no element
+    /// of the next epoch has been seen.
+    pub(super) fn change_place(&mut self, barrier: Barrier) -> Result<(), TaskError> {
+        let next = self.next_place.take();
+        let next = next.filter(|next| next.routing == barrier.routing);
+        let next = next.ok_or(TaskError::UnknownRouting(barrier.routing))?;
+        self.routing = barrier.routing;
+        let graph = &mut self.parts.graph;
+        let Some(place) = next.place else {
+            graph.end_ports();
+            self.phase = Phase::Retired;
+            return Ok(());
+        };
+        let NewPlace {
+            scope,
+            tasks,
+            inputs,
+            ports,
+            resets_time,
+        } = place;
+        self.checkpointer.set_tasks(tasks);
+        let came = scope.owned.minus(&self.parts.scope.owned);
+        self.parts.scope = scope.clone();
+        let jobs = graph.reassign(&scope, barrier.epoch);
+        if resets_time {
+            graph.reset_time();
+        }
+        for (port, senders, map) in ports {
+            graph.reroute_port(port, senders, map);
+        }
+        for (input, receivers) in inputs {
+            self.parts.gate.reroute(input, receivers);
+        }
+        // Told again even if it was told before: whoever counts begins anew.
+        self.finished = false;
+        if resets_time {
+            self.inputs_ended = 0;
+            self.parts.gate.repeat_time();
+        }
+        self.moving = Some(Moving::new(self.parts.who, jobs.into(), came));
+        Ok(())
+    }
+
+    /// Takes an event of the gate in: for the operators, or to wait for what came.
+    pub(super) fn hold(&mut self, event: GateEvent) -> Result<(), TaskError> {
+        let Some(moving) = &mut self.moving else {
+            self.held.push_back(event);
+            return Ok(());
+        };
+        let keys = match &event {
+            GateEvent::Batch(input, _) => self.parts.keys[*input].as_mut(),
+            _ => None,
+        };
+        let ready = moving.hold(event, keys, &self.parts.scope);
+        let error = |source| NodeError {
+            node: "exchange".to_owned(),
+            source,
+        };
+        self.held.extend(ready.map_err(error)?);
+        Ok(())
     }
 }

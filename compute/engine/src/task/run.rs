@@ -8,18 +8,19 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use proto::types::Epoch;
 
 use super::{
     asked::Answer,
-    checkpoint::Checkpointer,
+    checkpoint::{Checkpointer, Staged},
     graph::{Graph, GraphBuilder, GraphState},
     hydrate::Hydration,
-    node::NodeError,
+    overtake::Commanded,
     parts::{TaskCommand, TaskError, TaskEvent, TaskParts},
-    reroute::{Moving, NewPlace, Reroute},
-    time::{TimeAccount, Wait},
+    replay::Replay,
+    reroute::{Moving, Reroute},
+    time::{Alarm, TimeAccount, Wait},
 };
 use crate::{Barrier, Element, flow::GateEvent};
 
@@ -32,21 +33,25 @@ const ROUNDS_PER_REPORT: usize = 8;
 
 /// A running task. Completes with an error, or with its operators when it is to yield them.
 pub struct Task {
-    parts: TaskParts,
-    checkpointer: Checkpointer,
-    phase: Phase,
+    pub(super) parts: TaskParts,
+    pub(super) checkpointer: Checkpointer,
+    pub(super) phase: Phase,
     reads: FuturesUnordered<BoxFuture<'static, Answer>>,
     /// Events of the gate that wait for a node to take them.
-    held: VecDeque<GateEvent>,
+    pub(super) held: VecDeque<GateEvent>,
     /// Barriers that the coordinator has asked for and the task has not passed.
-    commanded: VecDeque<Barrier>,
-    last_barrier: Epoch,
-    routing: u32,
+    pub(super) commanded: VecDeque<Commanded>,
+    pub(super) last_barrier: Epoch,
+    /// When the next of them is to overtake is waited for.
+    pub(super) overtaking: Alarm,
+    /// It has come: what is under way is let go for it.
+    pub(super) hurries: bool,
+    pub(super) routing: u32,
     /// The task's place in the next routing.
-    next_place: Option<Box<Reroute>>,
+    pub(super) next_place: Option<Box<Reroute>>,
     /// What came with the last change of the routing is being read.
-    moving: Option<Moving>,
-    inputs_ended: usize,
+    pub(super) moving: Option<Moving>,
+    pub(super) inputs_ended: usize,
     rounds: usize,
     next_source: usize,
     sources_first: bool,
@@ -54,16 +59,17 @@ pub struct Task {
     sources_held: bool,
     held_rows_since_ns: Option<u64>,
     /// The deadline that is waited for.
-    alarm: Option<(u64, BoxFuture<'static, ()>)>,
+    alarm: Alarm,
     time: TimeAccount,
     dead_letters: u64,
-    finished: bool,
+    pub(super) finished: bool,
     /// It is to stop and hand over its operators.
     yields: bool,
 }
 
-enum Phase {
-    Restoring(Hydration),
+pub(super) enum Phase {
+    /// What its operators need is read, and what a barrier had overtaken on its way here.
+    Restoring(Hydration, Option<Replay>),
     Running,
     /// The barrier is passing the operators; the next one is `node`.
     Barrier {
@@ -90,14 +96,20 @@ impl Task {
             parts.cut,
             Arc::clone(&parts.store),
             Arc::clone(&parts.spawn),
+            parts.has_overtaken,
         );
+        let replay = parts
+            .has_overtaken
+            .then(|| Replay::new(parts.who, parts.task, parts.cut.key_groups, parts.restored));
         Task {
             checkpointer,
-            phase: Phase::Restoring(Hydration::new(parts.who, jobs)),
+            phase: Phase::Restoring(Hydration::new(parts.who, jobs), replay),
             reads: FuturesUnordered::new(),
             held: VecDeque::new(),
             commanded: VecDeque::new(),
             last_barrier: parts.restored,
+            overtaking: Alarm::default(),
+            hurries: false,
             routing: parts.routing,
             next_place: None,
             moving: None,
@@ -107,7 +119,7 @@ impl Task {
             sources_first: false,
             sources_held: false,
             held_rows_since_ns: None,
-            alarm: None,
+            alarm: Alarm::default(),
             time: TimeAccount::default(),
             dead_letters: 0,
             finished: false,
@@ -117,29 +129,21 @@ impl Task {
     }
 
     fn poll_restore(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TaskError>> {
-        let Phase::Restoring(hydration) = &mut self.phase else {
+        let Phase::Restoring(hydration, replay) = &mut self.phase else {
             return Poll::Ready(Ok(()));
         };
-        let (graph, store) = (&mut self.parts.graph, &*self.parts.store);
-        std::task::ready!(hydration.poll(graph, store, cx))?;
+        let TaskParts {
+            graph, gate, store, ..
+        } = &mut self.parts;
+        // Both, so that the one does not wait for the other.
+        let hydrated = hydration.poll(graph, &**store, cx)?;
+        if let Some(replay) = replay {
+            std::task::ready!(replay.poll(gate, &**store, cx))?;
+        }
+        std::task::ready!(hydrated);
         self.phase = Phase::Running;
         (self.parts.events)(TaskEvent::Running);
         Poll::Ready(Ok(()))
-    }
-
-    /// Goes on with what came; once it is there, what was held back follows.
-    fn poll_moving(&mut self, cx: &mut Context<'_>) -> Result<(), TaskError> {
-        let Some(moving) = &mut self.moving else {
-            return Ok(());
-        };
-        let (graph, store) = (&mut self.parts.graph, &*self.parts.store);
-        if let Poll::Ready(moved) = moving.poll(graph, store, cx) {
-            moved?;
-            let held = self.moving.take().map(Moving::into_held);
-            self.held.extend(held.unwrap_or_default());
-            (self.parts.events)(TaskEvent::Settled);
-        }
-        Ok(())
     }
 
     /// One round: `Some(wait)` when there is nothing to do before the waker is called.
@@ -161,10 +165,11 @@ impl Task {
         self.settle_memory();
         self.parts.graph.poll_spills(cx);
         self.poll_moving(cx)?;
+        self.poll_overtaken(cx);
         self.checkpointer.encode(&mut self.parts.graph);
-        while let Poll::Ready(staged) = self.checkpointer.poll_staged(cx) {
-            let (epoch, objects) = staged?;
-            (self.parts.events)(TaskEvent::Staged { epoch, objects });
+        self.tell_staged(cx)?;
+        if self.begin_hurry() {
+            return Ok(None);
         }
         if matches!(self.phase, Phase::Retired) {
             return Ok(self.wait(Wait::Idle));
@@ -188,7 +193,13 @@ impl Task {
                 self.pass_barrier(barrier, node)
             };
         }
-        if self.start_barrier() || self.take_input(cx)? {
+        if self.overtake()? || self.start_barrier() {
+            return Ok(None);
+        }
+        if self.parts.graph.poll_drawn(cx).is_pending() {
+            return Ok(self.wait(Wait::Blocked));
+        }
+        if self.take_input(cx)? {
             return Ok(None);
         }
         self.finish();
@@ -203,26 +214,29 @@ impl Task {
         Ok(self.wait(if waits { Wait::State } else { Wait::Idle }))
     }
 
+    fn tell_staged(&mut self, cx: &mut Context<'_>) -> Result<(), TaskError> {
+        while let Poll::Ready(staged) = self.checkpointer.poll_staged(cx) {
+            let Staged {
+                epoch,
+                objects,
+                overtaken_bytes,
+            } = staged?;
+            (self.parts.events)(TaskEvent::Staged {
+                epoch,
+                objects,
+                overtaken_bytes,
+            });
+        }
+        Ok(())
+    }
+
     /// Waits for the earliest deadline of a node and calls those that are due.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, TaskError> {
-        let Some(due_ns) = self.parts.graph.deadline_ns() else {
-            self.alarm = None;
+        let due_ns = self.parts.graph.deadline_ns();
+        let (clock, timer) = (&*self.parts.clock, &*self.parts.timer);
+        if self.alarm.poll(due_ns, clock, timer, cx).is_pending() {
             return Ok(Poll::Pending);
-        };
-        let now_ns = self.parts.clock.monotonic_ns();
-        if due_ns > now_ns {
-            let alarm = match self.alarm.take() {
-                Some(alarm) if alarm.0 == due_ns => alarm,
-                _ => {
-                    let ms = (due_ns - now_ns).div_ceil(1_000_000);
-                    (due_ns, self.parts.timer.sleep(ms))
-                }
-            };
-            if self.alarm.insert(alarm).1.poll_unpin(cx).is_pending() {
-                return Ok(Poll::Pending);
-            }
         }
-        self.alarm = None;
         self.call_due()?;
         Ok(Poll::Ready(()))
     }
@@ -248,8 +262,13 @@ impl Task {
             match self.parts.commands.poll_next_unpin(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(None) => return Err(TaskError::Orphaned),
-                Poll::Ready(Some(TaskCommand::Barrier(barrier))) => {
-                    self.commanded.push_back(barrier);
+                Poll::Ready(Some(TaskCommand::Barrier {
+                    barrier,
+                    overtakes_after_ms,
+                })) => {
+                    let now_ns = self.parts.clock.monotonic_ns();
+                    let next = Commanded::new(barrier, overtakes_after_ms, now_ns);
+                    self.commanded.push_back(next);
                 }
                 Poll::Ready(Some(TaskCommand::Reroute(reroute))) => {
                     self.next_place = Some(reroute);
@@ -328,23 +347,17 @@ impl Task {
     /// Begins with the next barrier that the coordinator asked for, if it is this task's to begin
     /// with. A barrier waits until the delta of the one before is encoded.
     fn start_barrier(&mut self) -> bool {
-        while self
-            .commanded
-            .front()
-            .is_some_and(|barrier| barrier.epoch <= self.last_barrier)
-        {
-            self.commanded.pop_front();
-        }
+        self.forget_passed();
         let by_command = self.inputs_ended == self.parts.entries.len() && self.held.is_empty();
-        if !by_command || self.checkpointer.is_encoding() {
+        if !by_command || self.checkpointer.is_busy() {
             return false;
         }
         // One change of place after the other.
-        let changes = |barrier: &Barrier| barrier.routing > self.routing;
+        let changes = |next: &Commanded| next.barrier.routing > self.routing;
         if self.moving.is_some() && self.commanded.front().is_some_and(changes) {
             return false;
         }
-        let Some(barrier) = self.commanded.pop_front() else {
+        let Some(barrier) = self.commanded.front().map(|next| next.barrier) else {
             return false;
         };
         self.phase = Phase::Barrier { barrier, node: 0 };
@@ -362,8 +375,8 @@ impl Task {
             };
             return Ok(None);
         }
-        if self.checkpointer.is_encoding() {
-            return Ok(None);
+        if self.checkpointer.has_delta() {
+            return Ok(self.wait(Wait::Idle));
         }
         self.last_barrier = epoch;
         self.checkpointer.freeze(&mut self.parts.graph, epoch);
@@ -374,49 +387,6 @@ impl Task {
             self.change_place(barrier)?;
         }
         Ok(None)
-    }
-
-    /// Takes the place that the barrier's routing has for the task. Its delta is cut, and no element
-    /// of the next epoch has been seen.
-    fn change_place(&mut self, barrier: Barrier) -> Result<(), TaskError> {
-        let next = self.next_place.take();
-        let next = next.filter(|next| next.routing == barrier.routing);
-        let next = next.ok_or(TaskError::UnknownRouting(barrier.routing))?;
-        self.routing = barrier.routing;
-        let graph = &mut self.parts.graph;
-        let Some(place) = next.place else {
-            graph.end_ports();
-            self.phase = Phase::Retired;
-            return Ok(());
-        };
-        let NewPlace {
-            scope,
-            tasks,
-            inputs,
-            ports,
-            resets_time,
-        } = place;
-        self.checkpointer.set_tasks(tasks);
-        let came = scope.owned.minus(&self.parts.scope.owned);
-        self.parts.scope = scope.clone();
-        let jobs = graph.reassign(&scope, barrier.epoch);
-        if resets_time {
-            graph.reset_time();
-        }
-        for (port, senders, map) in ports {
-            graph.reroute_port(port, senders, map);
-        }
-        for (input, receivers) in inputs {
-            self.parts.gate.reroute(input, receivers);
-        }
-        // Told again even if it was told before: whoever counts begins anew.
-        self.finished = false;
-        if resets_time {
-            self.inputs_ended = 0;
-            self.parts.gate.repeat_time();
-        }
-        self.moving = Some(Moving::new(self.parts.who, jobs.into(), came));
-        Ok(())
     }
 
     /// Gives the graph one thing more to do. The gate and the task's own sources take turns.
@@ -435,25 +405,6 @@ impl Task {
             return Ok(true);
         }
         Ok(!self.sources_first && self.take_from_sources(cx)?)
-    }
-
-    /// Takes an event of the gate in: for the operators, or to wait for what came.
-    fn hold(&mut self, event: GateEvent) -> Result<(), TaskError> {
-        let Some(moving) = &mut self.moving else {
-            self.held.push_back(event);
-            return Ok(());
-        };
-        let keys = match &event {
-            GateEvent::Batch(input, _) => self.parts.keys[*input].as_mut(),
-            _ => None,
-        };
-        let ready = moving.hold(event, keys, &self.parts.scope);
-        let error = |source| NodeError {
-            node: "exchange".to_owned(),
-            source,
-        };
-        self.held.extend(ready.map_err(error)?);
-        Ok(())
     }
 
     fn take_from_sources(&mut self, cx: &mut Context<'_>) -> Result<bool, TaskError> {
@@ -488,7 +439,7 @@ impl Task {
     }
 
     /// Hands the oldest event of the gate to the nodes that it is for, if all can take it.
-    fn give_held(&mut self) -> Result<bool, TaskError> {
+    pub(super) fn give_held(&mut self) -> Result<bool, TaskError> {
         let Some(event) = self.held.front() else {
             return Ok(false);
         };
@@ -550,7 +501,7 @@ impl Future for Task {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let started = self.parts.clock.monotonic_ns();
         self.time.come_back(started);
-        if matches!(self.phase, Phase::Restoring(_)) {
+        if matches!(self.phase, Phase::Restoring(..)) {
             self.poll_commands(cx)?;
             if !self.yields {
                 std::task::ready!(self.poll_restore(cx))?;
@@ -569,11 +520,11 @@ impl Future for Task {
                     let graph = std::mem::replace(&mut self.parts.graph, nothing);
                     return Poll::Ready(Ok(graph));
                 }
-                Ok(Some(wait)) => {
+                Ok(Some(wait)) if !self.poll_hurry(cx) => {
                     self.leave(wait);
                     return Poll::Pending;
                 }
-                Ok(None) => {}
+                Ok(_) => {}
             }
             let worked = self.parts.clock.monotonic_ns().saturating_sub(started);
             if worked > POLL_NS_MAX {

@@ -1,6 +1,12 @@
-//! What a task's time goes by on: between two polls it waits for one thing.
+//! What a task's time goes by on: between two polls it waits for one thing. And what it waits for by
+//! the clock.
+
+use std::task::{Context, Poll};
+
+use futures::{FutureExt as _, future::BoxFuture};
 
 use super::metrics::TimeSplit;
+use crate::clock::{Clock, Timer};
 
 /// Times of a task, in ns of the monotonic clock.
 #[derive(Default)]
@@ -42,5 +48,38 @@ impl TimeAccount {
             blocked: self.blocked_ns,
             state_wait: self.state_wait_ns,
         }
+    }
+}
+
+/// A time that is waited for.
+#[derive(Default)]
+pub(super) struct Alarm(Option<(u64, BoxFuture<'static, ()>)>);
+
+impl Alarm {
+    /// Whether it is time, by the monotonic clock; if not, the task is woken when it is. Never: `None`.
+    pub(super) fn poll(
+        &mut self,
+        due_ns: Option<u64>,
+        clock: &dyn Clock,
+        timer: &dyn Timer,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let Some(due_ns) = due_ns else {
+            self.0 = None;
+            return Poll::Pending;
+        };
+        let now_ns = clock.monotonic_ns();
+        if due_ns > now_ns {
+            let alarm = match self.0.take() {
+                Some(alarm) if alarm.0 == due_ns => alarm,
+                _ => {
+                    let ms = (due_ns - now_ns).div_ceil(1_000_000);
+                    (due_ns, timer.sleep(ms))
+                }
+            };
+            std::task::ready!(self.0.insert(alarm).1.poll_unpin(cx));
+        }
+        self.0 = None;
+        Poll::Ready(())
     }
 }

@@ -512,7 +512,7 @@ impl<'a> Run<'a> {
             *section = Section::decode(section.encode()).expect("a section");
         }
         let objects = block_on(self.store.stage(self.who, delta)).expect("staged");
-        block_on(self.store.commit(self.who, epoch, objects)).expect("committed");
+        block_on(self.store.commit(self.who, epoch, objects, 0)).expect("committed");
         // Tasks are told late, or not at all.
         if self.random(4) > 0
             && let Some(state) = self.operator.state()

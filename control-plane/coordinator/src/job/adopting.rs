@@ -180,10 +180,8 @@ impl Job {
         if let Some(epoch) = adopted.under_way {
             self.resume_epoch(epoch, now_us);
         }
-        for (task, objects) in adopted.staged {
-            if let Some(epoch) = adopted.under_way {
-                self.on_staged(task, epoch, objects, now_us);
-            }
+        for (task, section) in adopted.staged {
+            self.on_staged(task, section, now_us);
         }
         self.go_on(adopted.output_full, now_us);
     }
@@ -200,6 +198,8 @@ impl Job {
                 generation,
                 epoch,
                 routing: self.routing.version,
+                // Tasks that were told otherwise first do as they were told.
+                aligned: false,
             });
         }
     }

@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
-    log::LogObject,
-    running::JobPart,
+    running::{JobPart, StagedSection},
     types::{Epoch, Generation, SinkId, TaskId, WorkerId},
 };
 
@@ -50,7 +49,7 @@ pub(super) struct Adopted {
     /// The epoch whose barrier some have heard, and which is neither committed nor known to be clean.
     pub(super) under_way: Option<Epoch>,
     /// What of it is staged.
-    pub(super) staged: Vec<(TaskId, Vec<LogObject>)>,
+    pub(super) staged: Vec<(TaskId, StagedSection)>,
     /// A routing that some have made ready for.
     pub(super) prepared: Option<u32>,
     /// Workers without tasks.
@@ -192,7 +191,7 @@ fn adopted(noted: &Noted<'_>, routing: Routing, parts: &BTreeMap<WorkerId, JobPa
         let staged = staged.filter(|(_, section)| Some(section.epoch) == under_way);
         adopted
             .staged
-            .extend(staged.map(|(task, section)| (*task, section.objects.clone())));
+            .extend(staged.map(|(task, section)| (*task, section.clone())));
     }
     adopted
 }

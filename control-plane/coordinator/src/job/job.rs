@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::{
     control::{JobOptions, TaskSpec, WorkerEventKind},
     plan::{Plan, connector_spec::Connector, node::Operator},
+    running::StagedSection,
     types::{Epoch, Generation, SinkId, TaskId, WorkerId},
 };
 
@@ -75,6 +76,13 @@ pub struct Job {
     pub(super) suspended: BTreeSet<WorkerId>,
     /// The routing in force; before the first generation, what it begins with.
     pub(super) routing: Routing,
+    /// The routing that the metadata have for the last committed epoch.
+    pub(super) noted: Routing,
+    /// Committed epochs, and one that may be, whose barriers have overtaken anything: only the tasks
+    /// that saved it can go on with it.
+    pub(super) overtaken: BTreeSet<Epoch>,
+    /// The next barrier is to overtake nothing.
+    pub(super) aligned_wanted: bool,
     /// The highest number that a routing was given.
     pub(super) last_routing: u32,
     /// How many tasks there are to be.
@@ -172,8 +180,12 @@ impl Job {
     #[must_use]
     pub fn new(facts: JobFacts, options: JobOptions, seed: u64) -> Job {
         let wanted = Parallelism::uniform(options.parallelism);
+        let routing = Routing::first(&facts.shape, &wanted);
         Job {
-            routing: Routing::first(&facts.shape, &wanted),
+            noted: routing.clone(),
+            routing,
+            overtaken: BTreeSet::new(),
+            aligned_wanted: false,
             last_routing: 0,
             wanted,
             rerouting: None,
@@ -220,7 +232,11 @@ impl Job {
         if let Some(routing) = &record.routing {
             job.last_routing = routing.version;
             job.routing.clone_from(routing);
+            job.noted.clone_from(routing);
             job.wanted.clone_from(&routing.parallelism);
+        }
+        if record.overtaken.contains_key(&record.committed) {
+            job.overtaken.insert(record.committed);
         }
         job.noted_routing = record
             .next_routing
@@ -248,6 +264,7 @@ impl Job {
             Event::Told { worker, part } => self.on_told(worker, part.map(|part| *part), now_us),
             Event::CancelRequested => self.on_cancel_requested(),
             Event::StopRequested { drain } => self.on_stop_requested(drain, now_us),
+            Event::AlignedWanted => self.on_aligned_wanted(now_us),
             Event::Resumed => self.on_resumed(),
             Event::Tick => self.on_tick(now_us),
             Event::Workers(workers) => self.on_workers(workers, now_us),
@@ -297,7 +314,15 @@ impl Job {
                 task,
                 epoch,
                 objects,
-            } => self.on_staged(task, epoch, objects, now_us),
+                overtaken_bytes,
+            } => {
+                let section = StagedSection {
+                    epoch,
+                    objects,
+                    overtaken_bytes,
+                };
+                self.on_staged(task, section, now_us);
+            }
             WorkerEventKind::Finished { task, routing } => {
                 self.on_finished(task, routing, now_us);
             }

@@ -219,7 +219,8 @@ impl Job {
         rerouting.step = Step::UnderWay(epoch);
         let routing = rerouting.routing.version;
         let tasks = self.routing.tasks.iter().map(|task| task.task);
-        let in_flight = EpochInFlight::begin(epoch, false, tasks, now_us);
+        let mut in_flight = EpochInFlight::begin(epoch, false, tasks, now_us);
+        in_flight.aligned = true;
         let new_tasks = rerouting.routing.tasks.iter().map(|task| task.task);
         let new_tasks: BTreeSet<TaskId> = new_tasks.collect();
         let interval_us = self.options.checkpoint_interval_ms.saturating_mul(1000);
@@ -234,6 +235,7 @@ impl Job {
             generation: self.generation,
             epoch,
             routing,
+            aligned: true,
         });
     }
 
@@ -252,6 +254,7 @@ impl Job {
         let Some(rerouting) = self.rerouting.take() else {
             return;
         };
+        self.noted.clone_from(&rerouting.routing);
         self.routing = rerouting.routing;
         self.release_workers();
     }
@@ -291,7 +294,10 @@ impl Job {
             return;
         };
         match rerouting.step {
-            Step::UnderWay(epoch) if restored >= epoch => self.routing = rerouting.routing,
+            Step::UnderWay(epoch) if restored >= epoch => {
+                self.noted.clone_from(&rerouting.routing);
+                self.routing = rerouting.routing;
+            }
             _ => {
                 let error = self.last_error.clone();
                 let error = error.unwrap_or_else(|| "the job has started again".to_owned());

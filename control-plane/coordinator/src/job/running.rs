@@ -2,6 +2,7 @@
 
 use proto::{
     log::LogObject,
+    running::StagedSection,
     types::{Epoch, SinkId, TaskId},
 };
 
@@ -39,11 +40,16 @@ impl Job {
         let tasks: Vec<TaskId> = self.routing.tasks.iter().map(|task| task.task).collect();
         let interval_us = self.options.checkpoint_interval_ms.saturating_mul(1000);
         let generation = self.generation;
+        // Whoever is to be restored with another routing must know that of what was overtaken.
+        let is_noted = self.routing.has_tasks_of(&self.noted);
         if let Phase::Running(running) = &mut self.phase {
             let epoch = self.line.take();
             let held = self.stop_wanted == Some(false);
             let last = running.unfinished.is_empty() || held;
-            let in_flight = EpochInFlight::begin(epoch, last, tasks.into_iter(), now_us);
+            let wanted = std::mem::take(&mut self.aligned_wanted);
+            let aligned = last || wanted || self.stop_wanted.is_some() || !is_noted;
+            let mut in_flight = EpochInFlight::begin(epoch, last, tasks.into_iter(), now_us);
+            in_flight.aligned = aligned;
             running.in_flight = Some(in_flight);
             running.barrier_wanted = false;
             running.barrier_due_us = (interval_us > 0).then(|| now_us.saturating_add(interval_us));
@@ -56,18 +62,31 @@ impl Job {
                 generation,
                 epoch,
                 routing,
+                aligned,
             });
         }
     }
 
-    pub(super) fn on_staged(
-        &mut self,
-        task: TaskId,
-        epoch: Epoch,
-        objects: Vec<LogObject>,
-        now_us: u64,
-    ) {
-        let generation = self.generation;
+    /// Begins an epoch whose barrier overtakes nothing, or has it follow the one that is under way.
+    pub(super) fn on_aligned_wanted(&mut self, now_us: u64) {
+        if let Phase::Running(running) = &mut self.phase {
+            let under_way = running.in_flight.as_ref();
+            match under_way.map(|in_flight| in_flight.aligned) {
+                Some(true) => {}
+                Some(false) => {
+                    self.aligned_wanted = true;
+                    running.barrier_wanted = true;
+                }
+                None => {
+                    self.aligned_wanted = true;
+                    self.begin_epoch(now_us);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_staged(&mut self, task: TaskId, section: StagedSection, now_us: u64) {
+        let (generation, epoch) = (self.generation, section.epoch);
         let Phase::Running(Running {
             in_flight: Some(in_flight),
             ..
@@ -75,17 +94,22 @@ impl Job {
         else {
             return;
         };
-        if !in_flight.staged(task, epoch, objects, now_us) {
+        if !in_flight.staged(task, section, now_us) {
             return;
         }
+        let overtaken_bytes = in_flight.overtaken_bytes;
         let objects: Vec<LogObject> = in_flight.objects().cloned().collect();
         if objects.is_empty() && !self.carries_routing(epoch) {
             self.on_clean_epoch(now_us);
         } else {
+            if overtaken_bytes > 0 {
+                self.overtaken.insert(epoch);
+            }
             self.emit(Effect::Commit {
                 generation,
                 epoch,
                 objects,
+                overtaken_bytes,
             });
         }
     }
@@ -118,6 +142,7 @@ impl Job {
             return;
         };
         self.line.commit(epoch);
+        self.overtaken.retain(|other| *other >= epoch);
         self.history.push(generation, &in_flight, now_us);
         self.emit(Effect::SendCommitted { generation, epoch });
         self.take_routing(epoch);

@@ -35,6 +35,8 @@ impl Job {
             _ => return,
         }
         self.line.begin_generation(restored, first);
+        self.overtaken.retain(|epoch| *epoch == restored);
+        self.aligned_wanted = false;
         self.settle_rerouting(restored);
         self.enter(Phase::Placing { restored });
         self.place();
@@ -49,7 +51,7 @@ impl Job {
         if self.workers.is_empty() {
             return;
         }
-        let routing = self.wanted_routing();
+        let routing = self.routing_to_restore();
         let Some(worker) = routing.place.values().next().copied() else {
             return;
         };
@@ -71,6 +73,19 @@ impl Job {
         }
     }
 
+    /// The routing that the generation begins with. What a barrier has overtaken was saved by tasks,
+    /// not by key groups: the same tasks go on with it, wherever they run, and another number of them
+    /// comes with a barrier after that.
+    fn routing_to_restore(&self) -> Routing {
+        if self.overtaken.is_empty() {
+            return self.wanted_routing();
+        }
+        Routing {
+            version: self.last_routing + 1,
+            ..self.noted.placed(&self.usable_workers())
+        }
+    }
+
     pub(super) fn on_splits_listed(&mut self, worker: WorkerId, splits: Vec<SourceSplits>) {
         if let Phase::Listing {
             restored,
@@ -78,7 +93,7 @@ impl Job {
         } = self.phase
             && asked == worker
         {
-            let routing = self.wanted_routing();
+            let routing = self.routing_to_restore();
             self.deploy(restored, routing, Some(splits));
         }
     }
@@ -97,6 +112,7 @@ impl Job {
         self.emit(Effect::Deploy {
             generation: self.generation,
             restored,
+            has_overtaken: self.overtaken.contains(&restored),
             routing,
             splits,
         });

@@ -179,6 +179,9 @@ pub enum Change {
         epoch: Epoch,
         /// What holds its sections and output.
         objects: Vec<LogObject>,
+        /// Bytes in them of what its barrier has overtaken.
+        #[serde(default)]
+        overtaken_bytes: u64,
         /// Output that is outside by now.
         published: BTreeMap<SinkId, Epoch>,
     },
@@ -370,6 +373,17 @@ pub enum Refusal {
         epoch: Epoch,
         /// The oldest and the newest one that can.
         range: Option<(Epoch, Epoch)>,
+    },
+    /// Only the job's own tasks can go on with the state, for rows were on their way between them.
+    #[error(
+        "checkpoint {epoch} of {job} has rows that its barrier overtook, and only the job itself can go on \
+         with those: take an older checkpoint, or make a savepoint while the job runs"
+    )]
+    Overtaken {
+        /// Job.
+        job: JobId,
+        /// Epoch.
+        epoch: Epoch,
     },
     /// There is no such savepoint.
     #[error("{job} has no savepoint `{name}`")]

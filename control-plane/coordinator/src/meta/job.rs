@@ -121,6 +121,10 @@ pub struct JobRecord {
     pub committed: Epoch,
     /// Objects with rows that some shard still needs, by epoch.
     pub log: BTreeMap<Epoch, Vec<LogObject>>,
+    /// Epochs whose barriers have overtaken anything, and how many bytes, as far back as any epoch
+    /// can be restored.
+    #[serde(default)]
+    pub overtaken: BTreeMap<Epoch, u64>,
     /// Objects with output that some sink has not published yet, by epoch.
     pub output: BTreeMap<Epoch, Vec<LogObject>>,
     /// Up to which epoch a shard needs no log.
@@ -192,6 +196,7 @@ impl JobRecord {
             first: Epoch::ZERO,
             committed: Epoch::ZERO,
             log: BTreeMap::new(),
+            overtaken: BTreeMap::new(),
             output: BTreeMap::new(),
             durable: BTreeMap::new(),
             published: BTreeMap::new(),
@@ -320,8 +325,11 @@ impl JobRecord {
         self.owners.extend(owners);
     }
 
-    pub(super) fn commit(&mut self, epoch: Epoch, objects: Vec<LogObject>) {
+    pub(super) fn commit(&mut self, epoch: Epoch, objects: Vec<LogObject>, overtaken_bytes: u64) {
         self.committed = epoch;
+        if overtaken_bytes > 0 {
+            self.overtaken.insert(epoch, overtaken_bytes);
+        }
         if let Some((_, routing)) = self.next_routing.take_if(|(with, _)| *with == epoch) {
             self.routing = Some(routing);
         }
@@ -339,6 +347,7 @@ impl JobRecord {
     /// of the present generation is refused.
     pub(super) fn take_back(&mut self, epoch: Epoch) {
         self.line += 1;
+        self.overtaken.retain(|other, _| *other <= epoch);
         self.output.retain(|other, _| *other <= epoch);
         // Whoever has a shard open has it open in the line before.
         for shard in self.owners.keys() {
@@ -361,6 +370,7 @@ impl JobRecord {
         self.outcome = Some(outcome);
         self.quarantine = None;
         self.log.clear();
+        self.overtaken.clear();
         self.output.clear();
         self.manifests.clear();
         self.inherited.clear();

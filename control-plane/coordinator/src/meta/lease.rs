@@ -165,9 +165,15 @@ impl MetaState {
             RestoreAt::Newest if record.committed == Epoch::ZERO => {
                 return Err(Refusal::NoCheckpoint(job));
             }
-            RestoreAt::Newest => record.committed,
+            RestoreAt::Newest => {
+                let newest = record.restorable().last().copied();
+                newest.unwrap_or(record.committed)
+            }
             RestoreAt::Checkpoint(epoch) => *epoch,
         };
+        if record.overtaken.contains_key(&epoch) {
+            return Err(Refusal::Overtaken { job, epoch });
+        }
         record.point(epoch).ok_or_else(|| {
             let restorable = record.restorable();
             let range = restorable.first().copied().zip(restorable.last().copied());

@@ -303,6 +303,7 @@ fn a_job_that_was_taken_back_uses_no_epoch_again_and_owes_its_line_only() {
         previous: Epoch(18),
         epoch: Epoch(37),
         objects: Vec::new(),
+        overtaken_bytes: 0,
         published: BTreeMap::new(),
     });
     assert_eq!(refused(late), "generation g1 of job_1 was replaced by g2");
@@ -402,4 +403,47 @@ fn state_that_is_cut_otherwise_does_not_fit() {
     });
     assert!(refused(answer).contains("256 key groups and 2 shards"));
     assert_eq!(world.state.jobs.len(), 1);
+}
+
+#[test]
+fn what_a_barrier_has_overtaken_is_for_its_own_job_only() {
+    let mut world = World::with_job();
+    world.overtakes = true;
+    world.commits(JOB, 2);
+    let none = "checkpoint 17 of job_1 has rows that its barrier overtook";
+    assert!(refused(world.fork(RestoreAt::Newest)).starts_with(none));
+    assert!(world.restorable(JOB).is_empty());
+    world.overtakes = false;
+    world.commits(JOB, 1);
+    world.overtakes = true;
+    world.commits(JOB, 2);
+    assert_eq!(world.restorable(JOB), [18]);
+    let this = "checkpoint 19 of job_1 has rows that its barrier overtook";
+    assert!(refused(world.fork(RestoreAt::Checkpoint(Epoch(19)))).starts_with(this));
+    // A savepoint is of the newest that has overtaken nothing.
+    let saved = world.change(Change::Save {
+        job: JOB,
+        name: "a".to_owned(),
+        at: RestoreAt::Newest,
+        now_ms: 1,
+    });
+    assert_eq!(saved, Answer::Saved { epoch: Epoch(18) });
+    world.fork(RestoreAt::Newest);
+    assert_eq!(world.state.jobs[&FORK].committed, Epoch(18));
+    // However far flushes are, such an epoch is none that others can begin with.
+    for _ in 0..4 {
+        world.commits(JOB, 1);
+        world.flush_all(JOB);
+    }
+    assert!(world.restorable(JOB).is_empty());
+    let record = &world.state.jobs[&JOB];
+    assert!(record.overtaken.len() < 6, "{:?}", record.overtaken);
+    // The job itself goes on from its newest.
+    let newest = record.committed;
+    let generation = record.generation.next();
+    let begun = world.change(Change::Begin {
+        job: JOB,
+        generation,
+    });
+    assert!(matches!(begun, Answer::Begun { restored, .. } if restored == newest));
 }

@@ -49,6 +49,8 @@ pub(super) struct World {
     /// What was ever committed on the line of each job, and of each savepoint.
     pub(super) lines: BTreeMap<JobId, Vec<Written>>,
     pub(super) saved: BTreeMap<(JobId, String), Vec<Written>>,
+    /// Whether barriers overtake at the moment.
+    pub(super) overtakes: bool,
     /// Reports on their way, which may come late.
     pub(super) reports: Vec<(JobId, ShardId, ShardFiles)>,
 }
@@ -141,6 +143,7 @@ impl World {
             previous,
             epoch,
             objects,
+            overtaken_bytes: u64::from(self.overtakes),
             published: BTreeMap::new(),
         });
         self.lines

@@ -55,7 +55,8 @@ impl JobRecord {
         self.spec.options.retained_checkpoints.max(1) as usize
     }
 
-    /// Committed epochs that the job can be taken back to, or copied at, oldest first.
+    /// Committed epochs that the job can be taken back to, or copied at, oldest first. Not those whose
+    /// barriers have overtaken anything: that is only for the tasks that saved it.
     #[must_use]
     pub fn restorable(&self) -> Vec<Epoch> {
         let Some(floor) = self.floor() else {
@@ -67,6 +68,7 @@ impl JobRecord {
         let mut epochs: BTreeSet<Epoch> = self.log.range(from..).map(|(epoch, _)| *epoch).collect();
         epochs.extend([from, self.committed]);
         epochs.remove(&Epoch::ZERO);
+        epochs.retain(|epoch| !self.overtaken.contains_key(epoch));
         epochs.into_iter().collect()
     }
 
@@ -157,6 +159,9 @@ impl JobRecord {
         });
         let mut names = Vec::new();
         drop_objects(&mut self.log, needed, &mut names);
+        // What is older cannot be restored, whatever its barrier did.
+        let floor = self.floor().unwrap_or_default();
+        self.overtaken.retain(|epoch, _| *epoch >= floor);
         drop_objects(&mut self.output, owed, &mut names);
         names
     }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use proto::{
-    log::LogObject,
     state_control::ShardFiles,
     types::{Epoch, Generation, JobId, ShardId, SinkId, TransferId},
 };
@@ -94,14 +93,7 @@ impl MetaState {
             | Change::Quarantine { .. }
             | Change::Own { .. } => self.note(change),
             Change::Begin { job, generation } => self.begin(job, generation),
-            Change::Commit {
-                job,
-                generation,
-                previous,
-                epoch,
-                objects,
-                published,
-            } => self.commit(job, (generation, previous, epoch), objects, &published),
+            Change::Commit { .. } => self.commit(change),
             Change::Reroute {
                 job,
                 generation,
@@ -385,13 +377,19 @@ impl MetaState {
         })
     }
 
-    fn commit(
-        &mut self,
-        job: JobId,
-        (generation, previous, epoch): (Generation, Epoch, Epoch),
-        objects: Vec<LogObject>,
-        published: &BTreeMap<SinkId, Epoch>,
-    ) -> Result<Answer, Refusal> {
+    fn commit(&mut self, change: Change) -> Result<Answer, Refusal> {
+        let Change::Commit {
+            job,
+            generation,
+            previous,
+            epoch,
+            objects,
+            overtaken_bytes,
+            published,
+        } = change
+        else {
+            return Ok(Answer::Done);
+        };
         let record = self.running(job)?;
         let current = record.generation;
         if generation != current {
@@ -409,8 +407,8 @@ impl MetaState {
                 committed,
             });
         }
-        record.commit(epoch, objects);
-        self.trim(job, &BTreeMap::new(), &BTreeMap::new(), published)
+        record.commit(epoch, objects, overtaken_bytes);
+        self.trim(job, &BTreeMap::new(), &BTreeMap::new(), &published)
     }
 
     fn reroute(

@@ -97,6 +97,7 @@ impl Cluster {
             previous: Epoch(previous),
             epoch: Epoch(epoch),
             objects,
+            overtaken_bytes: 0,
             published: BTreeMap::new(),
         })
     }
@@ -275,6 +276,7 @@ fn a_request_is_applied_once() {
             previous: Epoch(0),
             epoch: Epoch(16),
             objects: vec![object("a", LogHolding::Rows(vec![ShardId(1)]))],
+            overtaken_bytes: 0,
             published: BTreeMap::new(),
         },
     };

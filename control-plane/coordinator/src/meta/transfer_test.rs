@@ -81,6 +81,7 @@ impl Cluster {
                 previous,
                 epoch,
                 objects: vec![object],
+                overtaken_bytes: 0,
                 published: [].into(),
             });
             previous = epoch;

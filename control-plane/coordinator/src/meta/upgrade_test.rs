@@ -77,6 +77,7 @@ impl Cluster {
             previous: Epoch(previous),
             epoch: Epoch(epoch),
             objects,
+            overtaken_bytes: 0,
             published: BTreeMap::new(),
         })
     }

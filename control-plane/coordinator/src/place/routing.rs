@@ -199,7 +199,13 @@ impl Routing {
     /// Whether it is the other one but for its number.
     #[must_use]
     pub fn agrees(&self, other: &Routing) -> bool {
-        self.tasks == other.tasks && self.groups == other.groups && self.place == other.place
+        self.has_tasks_of(other) && self.place == other.place
+    }
+
+    /// Whether it has the tasks of the other one, with the same key groups, wherever they run.
+    #[must_use]
+    pub fn has_tasks_of(&self, other: &Routing) -> bool {
+        self.tasks == other.tasks && self.groups == other.groups
     }
 
     /// Workers that have tasks.

@@ -180,7 +180,7 @@ async fn files_of_an_ended_job_go_when_its_fork_has_none_of_them_any_more() {
     settle().await;
     assert_eq!(one.take(), ["collect job_1"]);
     bed.tier
-        .commit(who, Epoch(32), objects(32))
+        .commit(who, Epoch(32), objects(32), 0)
         .await
         .expect("committed");
     one.take();

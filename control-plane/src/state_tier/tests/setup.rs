@@ -159,7 +159,7 @@ impl Bed {
     pub(super) async fn commit(&self, generation: u64, epoch: u64) -> Result<(), StateError> {
         let committed = self
             .tier
-            .commit(who(generation), Epoch(epoch), objects(epoch));
+            .commit(who(generation), Epoch(epoch), objects(epoch), 0);
         committed.await
     }
 
@@ -171,7 +171,7 @@ impl Bed {
     ) -> JoinHandle<Result<(), StateError>> {
         let committed = self
             .tier
-            .commit(who(generation), Epoch(epoch), objects(epoch));
+            .commit(who(generation), Epoch(epoch), objects(epoch), 0);
         tokio::spawn(committed)
     }
 

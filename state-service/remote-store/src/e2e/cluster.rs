@@ -308,6 +308,7 @@ impl StateControl for Cluster {
         who: Incarnation,
         epoch: Epoch,
         objects: Vec<LogObject>,
+        _overtaken_bytes: u64,
     ) -> BoxFuture<'static, Result<(), StateError>> {
         let cluster = self.clone();
         async move {

@@ -157,7 +157,10 @@ impl World {
     pub(super) async fn commit(&self, epoch: u64, objects: impl IntoIterator<Item = LogObject>) {
         let objects: BTreeSet<LogObject> = objects.into_iter().collect();
         let objects = objects.into_iter().collect();
-        let committed = self.cluster.commit(self.who, Epoch(epoch), objects).await;
+        let committed = self
+            .cluster
+            .commit(self.who, Epoch(epoch), objects, 0)
+            .await;
         committed.expect("committed");
     }
 

@@ -237,7 +237,7 @@ async fn what_is_committed_between_listing_and_asking_stays() {
         let control = control.clone();
         async move {
             control
-                .commit(who, Epoch(2), objects)
+                .commit(who, Epoch(2), objects, 0)
                 .await
                 .expect("committed");
             control.references(JOB).await
@@ -282,7 +282,10 @@ async fn a_busy_epoch_is_one_object_and_an_idle_one_none() {
         objects.sort();
         objects.dedup();
         assert_eq!(objects.len(), 2);
-        let committed = world.setup.control.commit(world.who, Epoch(epoch), objects);
+        let committed = world
+            .setup
+            .control
+            .commit(world.who, Epoch(epoch), objects, 0);
         committed.await.expect("committed");
         assert_eq!(world.get(epoch, 0, 2, 2).await, ["value"]);
         assert_eq!(world.owed(epoch - 1, epoch, usize::MAX).await.len(), 1);
@@ -294,7 +297,7 @@ async fn a_busy_epoch_is_one_object_and_an_idle_one_none() {
     world
         .setup
         .control
-        .commit(world.who, Epoch(4), Vec::new())
+        .commit(world.who, Epoch(4), Vec::new(), 0)
         .await
         .expect("committed");
     assert_eq!(world.get(4, 0, 2, 2).await, ["value"]);

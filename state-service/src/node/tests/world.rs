@@ -163,7 +163,10 @@ impl World {
 
     pub(super) async fn commit(&mut self, epoch: u64) {
         let objects = self.staged.remove(&Epoch(epoch)).unwrap_or_default();
-        let committed = self.setup.control.commit(self.who, Epoch(epoch), objects);
+        let committed = self
+            .setup
+            .control
+            .commit(self.who, Epoch(epoch), objects, 0);
         committed.await.expect("committed");
     }
 

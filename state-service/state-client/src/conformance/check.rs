@@ -111,7 +111,7 @@ impl Check {
         let epoch = epoch(number);
         let objects = self.log.lock().expect("not poisoned").remove(&epoch);
         let objects = objects.unwrap_or_default().into_iter().collect();
-        let committed = self.control.commit(self.who, epoch, objects).await;
+        let committed = self.control.commit(self.who, epoch, objects, 0).await;
         committed.expect("commit");
         *self.committed.lock().expect("not poisoned") = epoch;
     }

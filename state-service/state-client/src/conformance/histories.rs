@@ -55,7 +55,10 @@ impl Check {
         let fenced = |error: Option<StateError>| matches!(error, Some(StateError::Fenced { .. }));
         assert!(fenced(self.store.stage(old, delta).await.err()));
         assert!(fenced(
-            self.control.commit(old, epoch(1), Vec::new()).await.err()
+            self.control
+                .commit(old, epoch(1), Vec::new(), 0)
+                .await
+                .err()
         ));
         assert!(fenced(self.control.begin(old).await.err()));
         let read = ReadRequest {

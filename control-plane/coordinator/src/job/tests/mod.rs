@@ -2,6 +2,7 @@
 
 mod epochs;
 mod failures;
+mod overtaking;
 mod rerouting;
 mod script;
 mod stops;

@@ -128,6 +128,7 @@ pub(super) fn event(
                 } else {
                     Vec::new()
                 },
+                overtaken_bytes: 0,
             })
         }
         "finished" => worker(WorkerEventKind::Finished {
@@ -207,6 +208,7 @@ pub(super) fn show(effect: &Effect) -> String {
             generation,
             epoch,
             objects,
+            ..
         } => match objects.len() {
             2 => format!("commit {epoch} {generation}"),
             objects => format!("commit {epoch} {generation} of {objects}"),

@@ -37,6 +37,10 @@ pub(super) struct World {
     pub(super) committed: BTreeMap<TaskId, u64>,
     /// Commits in order.
     pub(super) history: Vec<Epoch>,
+    /// Epochs whose barriers may overtake.
+    pub(super) unaligned: BTreeSet<Epoch>,
+    /// Commits whose barriers have, and who saved that.
+    overtaken: BTreeMap<Epoch, Routing>,
     pub(super) sections: BTreeMap<String, (TaskId, u64, u64)>,
     pub(super) stopped: bool,
     /// A leader was lost when some worker had nothing to tell: it had not been told to begin, or had
@@ -90,6 +94,8 @@ impl World {
             leaving: BTreeSet::new(),
             committed: BTreeMap::new(),
             history: Vec::new(),
+            unaligned: BTreeSet::new(),
+            overtaken: BTreeMap::new(),
             sections: BTreeMap::new(),
             stopped: false,
             unfit: false,
@@ -157,9 +163,13 @@ impl World {
             Effect::Deploy {
                 generation,
                 restored,
+                has_overtaken,
                 routing,
                 ..
             } => {
+                let saved = self.overtaken.get(&restored);
+                assert_eq!(has_overtaken, saved.is_some(), "as of {restored}");
+                assert!(saved.is_none_or(|saved| routing.has_tasks_of(saved)));
                 let workers = routing.workers();
                 let make = |deployment| WorkerCommand::Deploy(deployment);
                 self.deploy((generation, restored), &routing, &workers, make);
@@ -185,11 +195,13 @@ impl World {
                 generation,
                 epoch,
                 routing,
+                aligned,
             } => self.send_all(&WorkerCommand::Barrier {
                 job,
                 generation,
                 epoch,
                 routing,
+                aligned,
                 traceparent: None,
             }),
             Effect::SendCommitted { generation, epoch } => {
@@ -230,6 +242,7 @@ impl World {
                 job: JOB,
                 generation,
                 restored,
+                has_overtaken: false,
                 plan: Plan::default().into(),
                 routing: routing.version,
                 tasks: routing.tasks.clone(),
@@ -327,6 +340,7 @@ impl World {
                 generation,
                 epoch,
                 objects,
+                overtaken_bytes,
             } => {
                 let change = Change::Commit {
                     job: JOB,
@@ -334,10 +348,17 @@ impl World {
                     previous: self.record().committed,
                     epoch,
                     objects: objects.clone(),
+                    overtaken_bytes,
                     published: BTreeMap::new(),
                 };
                 match self.propose(change) {
-                    Answer::Trimmed { .. } => self.count(epoch, &objects),
+                    Answer::Trimmed { .. } => {
+                        if overtaken_bytes > 0 {
+                            let routing = self.job.routing().clone();
+                            self.overtaken.insert(epoch, routing);
+                        }
+                        self.count(epoch, &objects);
+                    }
                     // It was committed under the leader before.
                     Answer::Refused(Refusal::OutOfOrder { committed, .. })
                         if committed == epoch => {}
