@@ -24,6 +24,8 @@ use super::{
 
 const A: WorkerId = WorkerId(1);
 const B: WorkerId = WorkerId(2);
+/// Longer than what is sent takes to leave.
+const SHORT: Duration = Duration::from_millis(300);
 /// A test that takes longer has hung.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -259,12 +261,13 @@ async fn a_barrier_brings_what_is_queued_before_it_and_nothing_comes_in_its_plac
     let sending = server.send(1, 1);
     let end = &sending.ends[0];
     let mut sent = 0;
-    for _ in 0..3 {
-        while end.is_ready(0) {
-            end.send(batch(sent, 1));
-            sent += 1;
-        }
-        tokio::task::yield_now().await;
+    // Until there is no room, nor credit by which there would be some.
+    while timeout(SHORT, poll_fn(|cx| end.poll_ready(cx, 0)))
+        .await
+        .is_ok()
+    {
+        end.send(batch(sent, 1));
+        sent += 1;
     }
     end.send(Element::barrier(Epoch(7)));
     // Nobody reads.

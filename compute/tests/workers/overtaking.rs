@@ -11,6 +11,7 @@ use super::{
 /// More than is read while the first epochs end.
 const MANY: Events = Events {
     count: 60_000,
+    rate: 5_000,
     paced: false,
 };
 
