@@ -175,11 +175,11 @@ pub const FORMER_OWNERS_MAX: usize = 1024;
 /// News of workers on their way to the driver.
 pub const NEWS_QUEUE: usize = 4096;
 
-/// How long a savepoint waits for a checkpoint whose barrier overtakes nothing, if none is kept.
-pub const SAVEPOINT_PATIENCE: Duration = Duration::from_secs(60);
+/// How long whoever wants a state of a job waits for a checkpoint whose barrier overtakes nothing.
+pub const ALIGNED_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Pause between two looks whether there is one.
-pub const SAVEPOINT_PAUSE: Duration = Duration::from_millis(100);
+pub const ALIGNED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Questions of one state node that are being answered.
 pub const STATE_QUESTIONS_MAX: usize = 64;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use coordinator::{
+    JobState,
     meta::{Answer, JobRecord, JobSpec, Refusal, RestoreAt, Stop, UpgradeMode},
     place::PlaceError,
 };
@@ -24,7 +25,7 @@ use tokio::{
 use super::{JobEntry, requests::odd};
 use crate::{
     capacity::CapacityStatus,
-    caps::{JOBS_ENDED_MAX, PROPOSAL_PATIENCE, SAVEPOINT_PATIENCE, SAVEPOINT_PAUSE},
+    caps::{ALIGNED_PATIENCE, ALIGNED_PAUSE, JOBS_ENDED_MAX, PROPOSAL_PATIENCE},
     metadata::{Metadata, MetadataError, look},
     workers::Workers,
 };
@@ -266,17 +267,28 @@ impl Jobs {
     /// As [`Jobs::stop`], and if no such checkpoint is made in time.
     pub async fn save(&self, job: JobId, name: String, at: RestoreAt) -> Result<Epoch, JobsError> {
         self.check_kept(true)?;
-        let deadline = Instant::now() + SAVEPOINT_PATIENCE;
+        let waits = at == RestoreAt::Newest;
+        match self
+            .ask_for_state(job, Ask::Save { name, at }, waits)
+            .await?
+        {
+            Answer::Saved { epoch } => Ok(epoch),
+            other => Err(odd(&other).into()),
+        }
+    }
+
+    /// Asks, and if `waits`, again until a checkpoint has overtaken nothing: the driver has one made
+    /// when it is refused for that.
+    async fn ask_for_state(&self, job: JobId, ask: Ask, waits: bool) -> Result<Answer, JobsError> {
+        let deadline = Instant::now() + ALIGNED_PATIENCE;
         loop {
-            let (name, at) = (name.clone(), at.clone());
-            let can_wait = at == RestoreAt::Newest && Instant::now() < deadline;
-            match self.ask(job, Ask::Save { name, at }).await {
-                Ok(Answer::Saved { epoch }) => return Ok(epoch),
-                Ok(other) => return Err(odd(&other).into()),
+            let runs = self.get(job)?.state() == JobState::Running;
+            let can_wait = waits && runs && Instant::now() < deadline;
+            match self.ask(job, ask.clone()).await {
                 Err(JobsError::Refused(Refusal::Overtaken { .. })) if can_wait => {
-                    tokio::time::sleep(SAVEPOINT_PAUSE).await;
+                    tokio::time::sleep(ALIGNED_PAUSE).await;
                 }
-                Err(error) => return Err(error),
+                answer => return answer,
             }
         }
     }
@@ -300,7 +312,7 @@ impl Jobs {
     ) -> Result<Option<JobId>, JobsError> {
         self.check_kept(replacement.mode != UpgradeMode::Stateless)?;
         let ask = Ask::Upgrade(Box::new(replacement));
-        match self.ask(job, ask).await? {
+        match self.ask_for_state(job, ask, true).await? {
             Answer::Upgraded { successor } => Ok(successor),
             other => Err(odd(&other).into()),
         }

@@ -182,6 +182,11 @@ impl MetaState {
         if mode == UpgradeMode::Savepoint && record.quarantine.is_some() {
             return Err(Refusal::Quarantined(job));
         }
+        if mode == UpgradeMode::LastState && record.overtaken.contains_key(&record.committed) {
+            // An older one is no way out: the job has written what came after it.
+            let epoch = record.committed;
+            return Err(Refusal::Overtaken { job, epoch });
+        }
         match savepoint {
             Some(name) => self.check_savepoint(job, name),
             None => Ok(()),

@@ -62,6 +62,10 @@ impl Cluster {
     }
 
     fn commit(&mut self, previous: u64, epoch: u64) -> Answer {
+        self.commit_overtaken(previous, epoch, 0)
+    }
+
+    fn commit_overtaken(&mut self, previous: u64, epoch: u64, overtaken_bytes: u64) -> Answer {
         let object = |ending: &str, holds| LogObject {
             name: format!("1/{epoch}/a.{ending}"),
             bytes: 1,
@@ -77,7 +81,7 @@ impl Cluster {
             previous: Epoch(previous),
             epoch: Epoch(epoch),
             objects,
-            overtaken_bytes: 0,
+            overtaken_bytes,
             published: BTreeMap::new(),
         })
     }
@@ -120,6 +124,19 @@ impl Cluster {
 type End = (fn(&mut Cluster), &'static str);
 
 const WAITS: Answer = Answer::Upgraded { successor: None };
+
+#[test]
+fn what_was_overtaken_is_no_state_for_a_successor() {
+    let mut cluster = Cluster::with_job();
+    cluster.commit_overtaken(17, 18, 1);
+    let (job, epoch) = (OLD, Epoch(18));
+    let refused = Answer::Refused(Refusal::Overtaken { job, epoch });
+    assert_eq!(cluster.upgrade(UpgradeMode::LastState, None), refused);
+    cluster.commit(18, 19);
+    let successor = Some(NEW);
+    let upgraded = cluster.upgrade(UpgradeMode::LastState, None);
+    assert_eq!(upgraded, Answer::Upgraded { successor });
+}
 
 #[test]
 fn a_successor_begins_with_the_savepoint_in_the_step_in_which_the_job_ends() {
