@@ -2,7 +2,7 @@
 
 use arrow::{
     array::{Array, BooleanArray, RecordBatch, UInt8Array, UInt32Array},
-    compute::{filter, filter_record_batch, take, take_record_batch},
+    compute::{filter, filter_record_batch, interleave_record_batch, take, take_record_batch},
     error::ArrowError,
 };
 use proto::types::RowKind;
@@ -121,6 +121,22 @@ impl ChangeBatch {
             Some(kinds) => Some(Kinds(as_kinds(&*take(&kinds.0, indices, None)?))),
             None => None,
         };
+        Ok(ChangeBatch { rows, kinds })
+    }
+
+    /// Rows of several batches with the same columns: of each the batch and the row.
+    ///
+    /// # Errors
+    /// As arrow's interleave kernel.
+    pub fn interleave(
+        batches: &[&ChangeBatch],
+        places: &[(usize, usize)],
+    ) -> Result<ChangeBatch, ArrowError> {
+        let rows: Vec<&RecordBatch> = batches.iter().map(|batch| &batch.rows).collect();
+        let rows = interleave_record_batch(&rows, places)?;
+        let all_inserts = batches.iter().all(|batch| batch.kinds.is_none());
+        let kind = |(batch, row): &(usize, usize)| batches[*batch].kind(*row);
+        let kinds = (!all_inserts).then(|| Kinds::from_iter_kinds(places.iter().map(kind)));
         Ok(ChangeBatch { rows, kinds })
     }
 

@@ -5,17 +5,17 @@
 //! with them. Watermarks and barriers are fences: they pass only when all rows before them are
 //! done. With everything in memory a batch costs one test more than without all this.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use arrow::array::UInt32Array;
 use proto::types::{Epoch, TableId};
 use state_client::{KeyRequest, LoadedRow, ReadReply, ReadRequest, ScanReply};
 
 use super::{
-    accounting::KeyAccounting,
     hydrator::{Hydrated, Hydrator},
     index::KeyIndex,
     sweep::{Expiring, Sweep},
+    waiting::WaitingRows,
 };
 use crate::{
     ChangeBatch, Element, Timestamp,
@@ -147,24 +147,15 @@ pub trait KeyedLogic: Send {
 /// An operator around [`KeyedLogic`].
 pub struct Keyed<L> {
     logic: L,
-    waiting: VecDeque<Record>,
-    waiting_rows: usize,
-    /// Records to be looked at again after a reply.
-    readmitted: VecDeque<Record>,
-    accounting: KeyAccounting,
+    waiting: WaitingRows,
+    /// Rows to be looked at again after a reply, by input.
+    readmitted: VecDeque<(usize, ChangeBatch)>,
     in_flight: BTreeMap<u64, Vec<KeyRequest>>,
-    requested: BTreeSet<KeyRequest>,
+    requested: HashSet<KeyRequest>,
     next_ticket: u64,
     fence: Option<Fence>,
     sweep: Sweep,
     hydrator: Hydrator,
-}
-
-/// Rows on their way through the operator.
-struct Record {
-    input: usize,
-    batch: ChangeBatch,
-    keys: KeyBatch,
 }
 
 #[derive(Clone, Copy)]
@@ -186,41 +177,37 @@ impl<L: KeyedLogic> Keyed<L> {
             logic,
             sweep,
             hydrator,
-            waiting: VecDeque::new(),
-            waiting_rows: 0,
+            waiting: WaitingRows::default(),
             readmitted: VecDeque::new(),
-            accounting: KeyAccounting::default(),
             in_flight: BTreeMap::new(),
-            requested: BTreeSet::new(),
+            requested: HashSet::new(),
             next_ticket: 0,
             fence: None,
         }
     }
 
-    /// Processes what is ready of a record and keeps the rest waiting.
+    /// Processes what is ready of a batch and has the rest wait.
     fn admit(
         &mut self,
-        record: Record,
+        input: usize,
+        batch: ChangeBatch,
+        keys: KeyBatch,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
-        let Record { input, batch, keys } = record;
         let wanted = self.logic.wanted(input, &batch, &keys)?;
         for (row, _) in &wanted {
-            self.accounting.hold(keys.hashes[*row as usize]);
+            self.waiting.hold(keys.hashes[*row as usize]);
         }
-        let is_held = |row: &u32| self.accounting.is_held(keys.hashes[*row as usize]);
-        let (held, ready): (Vec<u32>, Vec<u32>) = (0..batch.num_rows() as u32).partition(is_held);
         self.request(wanted, context);
+        let is_held = |row: &u32| self.waiting.is_held(keys.hashes[*row as usize]);
+        let (held, ready): (Vec<u32>, Vec<u32>) = (0..batch.num_rows() as u32).partition(is_held);
         if held.is_empty() {
             return self.logic.process(input, batch, keys, context);
         }
         context.counters.state_misses += held.len() as u64;
-        self.waiting_rows += held.len();
-        self.waiting.push_back(Record {
-            input,
-            batch: batch.take(&UInt32Array::from(held.clone()))?,
-            keys: keys.take(&held),
-        });
+        let hashes: Vec<u64> = held.iter().map(|row| keys.hashes[*row as usize]).collect();
+        let rows = batch.take(&UInt32Array::from(held))?;
+        self.waiting.push(input, rows, &hashes);
         if ready.is_empty() {
             return Ok(Step::Done);
         }
@@ -236,6 +223,7 @@ impl<L: KeyedLogic> Keyed<L> {
             if self.requested.insert(key) {
                 let evicted = self.logic.evicted_as_of(key.hash);
                 let min_epoch = context.scope.min_epoch(key.hash).max(evicted);
+                self.waiting.asked(key.hash);
                 by_epoch.entry(min_epoch).or_default().push(key);
             }
         }
@@ -258,10 +246,11 @@ impl<L: KeyedLogic> Keyed<L> {
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
         while step == Step::Done {
-            if let Some(record) = self.readmitted.pop_front() {
-                step = self.admit(record, context)?;
+            if let Some((input, batch)) = self.readmitted.pop_front() {
+                let keys = self.logic.keys(input, &batch)?;
+                step = self.admit(input, batch, keys, context)?;
             } else if !self.waiting.is_empty() || self.awaits_replies() {
-                let full = self.fence.is_some() || self.waiting_rows > WAITING_ROWS_MAX;
+                let full = self.fence.is_some() || self.waiting.rows() > WAITING_ROWS_MAX;
                 return Ok(if full { Step::Blocked } else { Step::Waiting });
             } else {
                 step = match self.fence.take() {
@@ -353,7 +342,7 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
         if self.waiting.is_empty() && self.logic.is_resident() {
             return self.logic.process(input, batch, keys, context);
         }
-        let step = self.admit(Record { input, batch, keys }, context)?;
+        let step = self.admit(input, batch, keys, context)?;
         self.advance(step, context)
     }
 
@@ -395,11 +384,9 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
         for (key, rows) in keys.iter().zip(&reply.rows) {
             self.requested.remove(key);
             self.logic.install(key, rows)?;
+            self.waiting.answered(key.hash);
         }
-        // All waiting rows are looked at again in order: those whose reads are all answered go.
-        self.accounting.clear();
-        self.waiting_rows = 0;
-        self.readmitted.extend(self.waiting.drain(..));
+        self.readmitted.extend(self.waiting.take_ready()?);
         self.advance(Step::Done, context)
     }
 
@@ -446,9 +433,7 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
         }
         // Rows on their way come again, and replies are for nobody.
         self.waiting.clear();
-        self.waiting_rows = 0;
         self.readmitted.clear();
-        self.accounting.clear();
         self.in_flight.clear();
         self.requested.clear();
         self.fence = None;

@@ -7,7 +7,6 @@
 //! read wait, others go on, and order per key is kept. [`Stamped`] and [`DueSlots`] say when state has
 //! expired, [`Sweep`] removes what nobody reads.
 
-mod accounting;
 mod byte_heap;
 mod changes;
 mod delta;
@@ -25,8 +24,8 @@ mod recency;
 mod row_arena;
 mod stamped;
 mod sweep;
+mod waiting;
 
-pub use accounting::KeyAccounting;
 pub use changes::Changes;
 pub use delta::{FrozenRows, StateDelta, TableDelta};
 pub use evict::{Evict, evict};
