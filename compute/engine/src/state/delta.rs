@@ -65,6 +65,14 @@ impl FrozenRows {
             }));
     }
 
+    /// The values of the rows; `None`: it is deleted.
+    #[cfg(test)]
+    pub(super) fn values(&self) -> Vec<Option<&[u8]>> {
+        let value =
+            |row: &FrozenRow| (!row.deleted).then(|| &self.bytes[row.identity_end..row.end]);
+        self.rows.iter().map(value).collect()
+    }
+
     /// The hashes of the rows' keys.
     pub fn hashes(&self) -> impl Iterator<Item = u64> + '_ {
         self.rows.iter().map(|row| row.hash)

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table};
 use proto::types::{Epoch, KeyGroup, KeyGroupCount, KeyGroupSet};
 
 use super::{elsewhere::Elsewhere, hydrating::Hydrating, key_store::KeyStore, recency::Recency};
@@ -28,6 +28,8 @@ pub struct KeyIndex {
     keys: KeyStore,
     hashes: Vec<u64>,
     free: Vec<u32>,
+    /// Slots of key groups that left: nothing finds them, and they are still to be freed.
+    leaving: Vec<hash_table::IntoIter<u32>>,
     live: usize,
     pub(super) recency: Recency,
     /// Hashes without keys, in memory and in the store, and the epoch in which that was found out.
@@ -82,6 +84,7 @@ impl KeyIndex {
             keys: KeyStore::new(width),
             hashes: Vec::new(),
             free: Vec::new(),
+            leaving: Vec::new(),
             live: 0,
             recency: Recency::default(),
             absent: HashMap::new(),
@@ -271,6 +274,35 @@ impl KeyIndex {
             .iter()
             .flat_map(|group| &self.groups[usize::from(group.0)].slots);
         slots.copied().collect()
+    }
+
+    /// Lets go of all slots of some key groups at once; they are freed by
+    /// [`KeyIndex::next_leaving`] and [`KeyIndex::free_leaving`].
+    pub(super) fn let_go(&mut self, groups: &KeyGroupSet) {
+        for group in groups.iter() {
+            let slots = std::mem::take(&mut self.groups[usize::from(group.0)].slots);
+            self.live -= slots.len();
+            if !slots.is_empty() {
+                self.leaving.push(slots.into_iter());
+            }
+        }
+    }
+
+    /// A slot that was let go of and is not freed.
+    pub(super) fn next_leaving(&mut self) -> Option<u32> {
+        loop {
+            match self.leaving.last_mut()?.next() {
+                Some(slot) => return Some(slot),
+                None => drop(self.leaving.pop()),
+            }
+        }
+    }
+
+    /// Frees a slot that was let go of.
+    pub(super) fn free_leaving(&mut self, slot: u32) {
+        self.keys.forget(slot);
+        self.recency.end(slot);
+        self.free.push(slot);
     }
 
     /// Key groups that left, of which no slot may be there any more, and such that came, of which

@@ -18,6 +18,10 @@ use crate::{
     spill::Evicted,
 };
 
+/// Rows of key groups that left that are freed for each row that comes: it takes about as long as the
+/// row itself.
+const FREED_PER_ROW: usize = 8;
+
 /// Values as columns that are addressed by slot.
 pub trait Values: Send {
     /// Makes room for slots below `slots`.
@@ -93,6 +97,7 @@ impl<V: Values> MapTable<V> {
 
     /// The slots of a batch's keys, made (and reset) where there are none.
     pub fn find_or_insert(&mut self, keys: &KeyBatch, slots: &mut Vec<u32>) {
+        self.free_leaving(keys.len().saturating_mul(FREED_PER_ROW));
         let (values, changes) = (&mut self.values, &mut self.changes);
         self.index.find_or_insert(keys, slots, |slot| {
             values.reserve(slot as usize + 1);
@@ -133,6 +138,8 @@ impl<V: Values> MapTable<V> {
 
     /// Takes rows that [`KeyIndex::find_old`] has found out of memory.
     pub fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {
+        // Their room is there for less.
+        self.free_leaving(usize::MAX);
         let mut rows = evicted.rows(self.table);
         for slot in slots {
             debug_assert!(self.changes.is_clean(*slot), "a change is lost");
@@ -141,6 +148,27 @@ impl<V: Values> MapTable<V> {
             }
             self.index.evict(*slot);
             self.values.reset(*slot);
+        }
+    }
+
+    /// As [`MapTable::reassign`], in time that does not grow with the rows: they are freed bit by bit
+    /// as others come. Not for values that anything but the index finds.
+    pub fn let_go(&mut self, change: &Reassigned) {
+        self.index.let_go(&change.left);
+        self.index.reassign(&change.left, &change.came);
+    }
+
+    /// Frees rows that were let go of.
+    fn free_leaving(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(slot) = self.index.next_leaving() else {
+                return;
+            };
+            let (index, values) = (&self.index, &self.values);
+            self.changes
+                .forget(slot, |slot, rows| encode_row(index, values, slot, rows));
+            self.index.free_leaving(slot);
+            self.values.reset(slot);
         }
     }
 
@@ -191,6 +219,7 @@ impl<V: Values> MapTable<V> {
 
     /// See [`Changes::roll_back`].
     pub fn roll_back(&mut self, restored: Epoch, dirty: &mut HashSet<u64>) {
+        self.free_leaving(usize::MAX);
         let index = &self.index;
         self.changes
             .roll_back(restored, |slot| index.hash(slot), dirty);
@@ -469,6 +498,41 @@ mod tests {
         one.set(9);
         one.reply();
         assert_eq!(one.value(), Some(9));
+    }
+
+    #[test]
+    fn rows_that_were_let_go_of_are_in_the_epoch_before_and_nowhere_after_it() {
+        let (all, none) = (KeyGroupSet::all(one_group()), KeyGroupSet::default());
+        let change = |left: &KeyGroupSet, came: &KeyGroupSet| Reassigned {
+            epoch: Epoch(1),
+            left: left.clone(),
+            came: came.clone(),
+        };
+        let taken = |one: &mut One| -> Vec<Option<Vec<u8>>> {
+            assert!(one.table.encode(usize::MAX));
+            let delta = one.table.take_delta().expect("a change");
+            let values = delta.rows.values().into_iter();
+            values.map(|value| value.map(<[u8]>::to_vec)).collect()
+        };
+        // Freed before they are encoded, or after.
+        for is_freed in [true, false] {
+            let mut one = One::committed();
+            one.set(6);
+            one.freeze(2);
+            one.table.let_go(&change(&all, &none));
+            assert_eq!((one.value(), one.table.index().len()), (None, 0));
+            one.table.let_go(&change(&none, &all));
+            assert!(one.is_asked_for());
+            if is_freed {
+                one.set(9);
+            }
+            assert_eq!(taken(&mut one), [Some(vec![6])], "{is_freed}");
+            one.set(9);
+            assert_eq!((one.value(), one.table.index().len()), (Some(9), 1));
+            assert_eq!(one.table.index().slots(), 1, "its slot is used again");
+            one.freeze(3);
+            assert_eq!(taken(&mut one), [Some(vec![9])], "{is_freed}");
+        }
     }
 
     #[test]

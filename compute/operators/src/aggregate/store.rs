@@ -285,7 +285,13 @@ impl AggregateStore {
         if !change.left.is_empty() {
             self.forget_values(&|hash| change.left.contains(groups.of_hash(hash)));
         }
-        self.main.reassign(change);
+        // What expires, and what has values of its own, is found by its slot.
+        let is_alone = self.distincts.is_empty() && self.ordereds.is_empty();
+        if is_alone && self.main.values.ttl().is_none() {
+            self.main.let_go(change);
+        } else {
+            self.main.reassign(change);
+        }
     }
 
     /// Puts a committed row of any of the tables into memory. A value's group must have been put
