@@ -69,9 +69,7 @@ fn step(world: &mut World, (what, who, how): (u8, usize, usize), rough: bool) {
         }
         // A worker comes, or wants to leave: tasks move.
         25 if rough && world.workers.len() < 4 => {
-            let id = WorkerId(ids[ids.len() - 1].0 + 1);
-            world.workers.insert(id, Default::default());
-            world.connect(id);
+            world.start_worker();
         }
         26 if rough => {
             world.leaving = [id].into();
@@ -120,6 +118,29 @@ proptest! {
         }
         world.finish(|_| {});
     }
+}
+
+#[test]
+fn a_worker_that_comes_for_a_dead_one_has_a_name_that_nobody_had() {
+    // Two come, a leader is lost, the job begins at the last of them, and one that has none of it dies.
+    let steps = [
+        (25, 0, 0),
+        (27, 3, 4),
+        (25, 0, 0),
+        (23, 0, 0),
+        (20, 3, 0),
+        (0, 0, 0),
+        (4, 0, 0),
+        (0, 0, 0),
+        (24, 0, 0),
+        (0, 0, 0),
+        (27, 4, 4),
+    ];
+    let mut world = World::new(2);
+    for action in steps {
+        step(&mut world, action, true);
+    }
+    world.finish(|_| {});
 }
 
 /// A job that runs, whose leader was lost with nothing on its way, and what its workers tell.

@@ -30,6 +30,8 @@ pub(super) struct World {
     /// What was asked of the metadata.
     pub(super) requests: VecDeque<Effect>,
     pub(super) workers: BTreeMap<WorkerId, WorkerModel>,
+    /// What the last worker that came is called.
+    last_worker: WorkerId,
     /// Whether jobs wait for more workers before they are told of those that are there.
     pub(super) gathering: bool,
     pub(super) leaving: BTreeSet<WorkerId>,
@@ -90,6 +92,7 @@ impl World {
             inbox: VecDeque::new(),
             requests: VecDeque::new(),
             workers: BTreeMap::new(),
+            last_worker: WorkerId(workers),
             gathering: false,
             leaving: BTreeSet::new(),
             committed: BTreeMap::new(),
@@ -433,9 +436,15 @@ impl World {
     pub(super) fn lose_worker(&mut self, id: WorkerId) {
         self.workers.remove(&id);
         self.tell_workers();
-        let new = WorkerId(id.0 + 10);
-        self.workers.insert(new, WorkerModel::default());
-        self.connect(new);
+        self.start_worker();
+    }
+
+    /// A worker comes. It has a name of its own: who is gone never comes back under the same one.
+    pub(super) fn start_worker(&mut self) {
+        self.last_worker = WorkerId(self.last_worker.0 + 1);
+        let id = self.last_worker;
+        self.workers.insert(id, WorkerModel::default());
+        self.connect(id);
     }
 
     pub(super) fn stop(&mut self, drain: bool) {
