@@ -120,10 +120,19 @@ proptest! {
     }
 }
 
+/// A job to which this happens goes on to its end.
+fn after(steps: &[(u8, usize, usize)]) {
+    let mut world = World::new(2);
+    for action in steps {
+        step(&mut world, *action, true);
+    }
+    world.finish(|_| {});
+}
+
 #[test]
 fn a_worker_that_comes_for_a_dead_one_has_a_name_that_nobody_had() {
     // Two come, a leader is lost, the job begins at the last of them, and one that has none of it dies.
-    let steps = [
+    after(&[
         (25, 0, 0),
         (27, 3, 4),
         (25, 0, 0),
@@ -135,12 +144,42 @@ fn a_worker_that_comes_for_a_dead_one_has_a_name_that_nobody_had() {
         (24, 0, 0),
         (0, 0, 0),
         (27, 4, 4),
-    ];
-    let mut world = World::new(2);
-    for action in steps {
-        step(&mut world, action, true);
-    }
-    world.finish(|_| {});
+    ]);
+}
+
+#[test]
+fn a_task_hears_the_barrier_that_comes_right_after_the_commit_it_starts_from() {
+    // The job begins at one worker, gives another one a task, and begins the next epoch at once.
+    after(&[
+        (25, 0, 0),
+        (25, 0, 0),
+        (23, 0, 0),
+        (24, 0, 0),
+        (4, 0, 0),
+        (20, 5, 0),
+        (0, 0, 0),
+        (7, 5, 0),
+        (20, 2, 0),
+        (0, 0, 0),
+        (7, 5, 0),
+        (7, 6, 0),
+        (0, 0, 0),
+        (0, 0, 0),
+        (4, 0, 0),
+        (0, 0, 0),
+        (7, 5, 0),
+        (13, 1, 0),
+        (17, 0, 0),
+        (13, 5, 0),
+        (7, 6, 0),
+        (0, 0, 0),
+        (0, 0, 0),
+        (17, 0, 0),
+        (4, 0, 0),
+        (0, 0, 0),
+        (17, 0, 0),
+        (7, 2, 0),
+    ]);
 }
 
 /// A job that runs, whose leader was lost with nothing on its way, and what its workers tell.

@@ -182,12 +182,28 @@ impl World {
         true
     }
 
-    /// A barrier passes all tasks of a worker that have not had it.
+    /// Tasks of a worker start that go on from an epoch which is committed by now.
+    fn start(&mut self, id: WorkerId) {
+        let committed = self.record().committed;
+        let worker = self.workers.get_mut(&id).expect("it is there");
+        for (task, model) in &mut worker.tasks {
+            if let Some(epoch) = model.starts_from.take_if(|epoch| *epoch <= committed) {
+                let at = self.committed.get(task).copied().unwrap_or_default();
+                (model.read, model.cut) = (at, at);
+                assert!(model.barrier >= epoch);
+            }
+        }
+    }
+
+    /// A barrier passes all tasks of a worker that have not had it. One that waits for the commit
+    /// which it starts from takes what it is told after that.
     fn pass(&mut self, id: WorkerId, epoch: Epoch, routing: u32) {
+        self.start(id);
         let committed = self.record().committed;
         let worker = self.workers.get_mut(&id).expect("it is there");
         for task in worker.tasks.values_mut() {
-            if task.barrier < epoch && task.starts_from.is_none() {
+            if task.barrier < epoch {
+                assert_eq!(task.starts_from, None, "{epoch} begins before its task");
                 assert!(epoch > committed, "{epoch} is over");
                 assert_eq!(
                     task.unstaged, None,
@@ -233,15 +249,10 @@ impl World {
 
     /// Tasks of a worker read, and say when they have finished.
     pub(super) fn read(&mut self, id: WorkerId, rows: u64) -> bool {
-        let committed = self.record().committed;
+        self.start(id);
         let worker = self.workers.get_mut(&id).expect("it is there");
         let (mut moved, mut finished, routing) = (false, Vec::new(), worker.routing);
         for (task, model) in &mut worker.tasks {
-            if let Some(epoch) = model.starts_from.filter(|epoch| *epoch <= committed) {
-                let at = self.committed.get(task).copied().unwrap_or_default();
-                (model.read, model.cut, model.starts_from) = (at, at, None);
-                assert!(model.barrier >= epoch);
-            }
             if model.starts_from.is_some() {
                 continue;
             }
