@@ -56,7 +56,7 @@ impl KeptState {
         let log = log.filter_map(|logged| {
             let objects = logged.committed.objects.iter().filter(of_shard);
             let objects: Vec<LogObject> = objects.cloned().collect();
-            (!objects.is_empty()).then(|| InheritedEpoch {
+            (!objects.is_empty()).then_some(InheritedEpoch {
                 job: logged.job,
                 committed: CommittedEpoch {
                     epoch: logged.committed.epoch,
