@@ -76,7 +76,7 @@ async fn measure() {
 
     let delta = delta(1, (0..KEYS).collect());
     let objects = embedded.stage(WHO, delta).await.expect("staged");
-    let committed = setup.control.commit(WHO, Epoch(1), objects).await;
+    let committed = setup.control.commit(WHO, Epoch(1), objects, 0).await;
     committed.expect("committed");
     for (name, store) in [("embedded", &embedded), ("remote", &remote)] {
         for keys in [1, 1000] {
