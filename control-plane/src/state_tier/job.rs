@@ -48,6 +48,8 @@ pub(super) struct TierJob {
     pub(super) dropping: Dropping,
     /// What of the ended job's files was needed when nodes were last told to delete the others.
     pub(super) collected: Option<JobReferences>,
+    /// Who was told so, and looks after these files since.
+    pub(super) collectors: BTreeSet<StateNodeId>,
     pub(super) drop_replies: Vec<Reply<()>>,
 }
 
@@ -117,6 +119,7 @@ impl TierJob {
             former: BTreeSet::new(),
             dropping: Dropping::default(),
             collected: None,
+            collectors: BTreeSet::new(),
             drop_replies: Vec::new(),
         }
     }

@@ -49,8 +49,8 @@ impl StateTierDriver {
         self.advance_all();
     }
 
-    /// Every node that serves a shard of the job deletes all its files: what one still writes while
-    /// it stops, another may have missed.
+    /// Every node that serves a shard of the job, or looks after its files, deletes all of them: what
+    /// one still writes while it stops, another may have missed.
     pub(super) fn order_drop(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
@@ -61,7 +61,10 @@ impl StateTierDriver {
         let nodes = &mut self.nodes;
         let mut targets: Vec<StateNodeId> = nodes
             .connected()
-            .filter(|node| known.owners.values().any(|owner| owner == node))
+            .filter(|node| {
+                let owns = known.owners.values().any(|owner| owner == node);
+                owns || job.collectors.contains(node)
+            })
             .collect();
         if targets.is_empty() {
             targets.extend(nodes.connected().next());
@@ -92,13 +95,13 @@ impl StateTierDriver {
             shards: known.shards,
         };
         let nodes = &mut self.nodes;
-        let owners: BTreeSet<StateNodeId> = known.owners.values().copied().collect();
-        let told = owners.into_iter();
-        let told = told.filter(|node| nodes.order(*node, order.clone()).is_some());
-        if told.count() == 0 {
+        let mut told: BTreeSet<StateNodeId> = known.owners.values().copied().collect();
+        told.retain(|node| nodes.order(*node, order.clone()).is_some());
+        if told.is_empty() {
             let other = nodes.connected().next();
-            other.and_then(|other| nodes.order(other, order));
+            told.extend(other.filter(|other| nodes.order(*other, order).is_some()));
         }
+        job.collectors.extend(told);
     }
 }
 

@@ -17,6 +17,7 @@ mod stats;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use config::{NodeLimits, StateNodeConfig};
 pub use node::StateNode;

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{StateNodeConfig, flusher, job::Job, kept::KeptShards, sweep};
+use super::{StateNodeConfig, flusher, job::Job, kept::KeptShards, sweep, turns::Turns};
 use crate::{
     budget::Budget,
     control::ControlView,
@@ -55,6 +55,8 @@ pub(crate) struct NodeShared {
     pub(crate) transfers: Transfers,
     /// Ended jobs of which something needs files.
     ended: Mutex<BTreeSet<JobId>>,
+    /// Who deletes files of a job, or is about to.
+    pub(super) turns: Turns,
     stopped: AtomicBool,
     pub(crate) stop: Notify,
 }
@@ -119,6 +121,7 @@ impl StateNode {
             kept_shards: KeptShards::default(),
             transfers: Transfers::default(),
             ended: Mutex::default(),
+            turns: Turns::default(),
             stopped: AtomicBool::new(false),
             stop: Notify::new(),
         });
@@ -275,6 +278,11 @@ impl NodeShared {
     pub(crate) fn kept_jobs(&self) -> Vec<JobId> {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended.iter().copied().collect()
+    }
+
+    /// Whether files of a job are to be kept in order here. Of one that was dropped they are not.
+    pub(super) fn looks_after(&self, job: JobId) -> bool {
+        self.known_job(job).is_some() || self.kept_jobs().contains(&job)
     }
 
     pub(crate) fn all_jobs(&self) -> Vec<Arc<Job>> {

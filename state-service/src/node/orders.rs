@@ -178,6 +178,8 @@ impl NodeShared {
         match unneeded {
             Unneeded::Some => self.sweep(job).await.map(drop),
             Unneeded::All => {
+                // A sweep that is under way may write what was listed no more.
+                let _turn = self.turns.take(job).await;
                 for database in databases(&self.context, job).await? {
                     release(&self.context, &database).await?;
                 }

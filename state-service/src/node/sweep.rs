@@ -84,7 +84,8 @@ impl NodeShared {
     }
 
     /// Deletes files of a job that nothing needs, as the metadata say after they were listed; how
-    /// many objects and databases there were.
+    /// many objects and databases there were. None of a job that was dropped meanwhile: what would be
+    /// written of it now would stay.
     pub(super) async fn sweep(&self, job: JobId) -> Result<usize, LogError> {
         self.sweep_by(job, || self.context.control.references(job))
             .await
@@ -97,6 +98,10 @@ impl NodeShared {
         ask: impl FnOnce() -> BoxFuture<'static, Result<JobReferences, String>>,
     ) -> Result<usize, LogError> {
         let context = &self.context;
+        let _turn = self.turns.take(job).await;
+        if !self.looks_after(job) {
+            return Ok(0);
+        }
         if planted::is(Bug::CollectUnasked) {
             let mut references = ask().await.map_err(LogError::Unavailable)?;
             references.ended = true;

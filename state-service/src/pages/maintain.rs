@@ -67,6 +67,8 @@ impl PageStore {
         let (shared, pins) = (self.shared.clone(), pins.into());
         self.detached(async move {
             let _maintenance = shared.maintenance.lock().await;
+            // Of one that was closed, all files may be about to be deleted.
+            shared.check_writable()?;
             shared.collect(&pins).await
         })
         .await

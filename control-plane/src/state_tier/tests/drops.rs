@@ -146,6 +146,41 @@ async fn files_that_a_savepoint_needs_stay_until_it_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_looked_after_files_that_were_kept_ends_that_before_they_are_gone() {
+    let bed = Bed::new(1).await;
+    let one = bed.node(1).await;
+    bed.begin(1).await.expect("begun");
+    bed.commit(1, 16).await.expect("committed");
+    let name = "a".to_owned();
+    bed.change(Change::Save {
+        job: JOB,
+        name: name.clone(),
+        at: RestoreAt::Newest,
+        now_ms: 1,
+    })
+    .await;
+    bed.leave(&one).await;
+    bed.end(JOB).await;
+    let two = bed.node(2).await;
+    bed.tier.drop_job(JOB).await.expect("ended");
+    settle().await;
+    assert_eq!(two.take(), ["collect job_1"]);
+    // The owner is back, and not alone at it.
+    one.take();
+    bed.join(&one).await;
+    assert_eq!(one.take(), ["collect job_1"]);
+    bed.change(Change::DropSavepoint { job: JOB, name }).await;
+    bed.tier.released(JOB, Vec::new()).await;
+    settle().await;
+    assert_eq!(one.take(), ["drop job_1"]);
+    assert_eq!(two.take(), ["drop job_1"]);
+    bed.report(&one, DROPPED).await;
+    assert!(has_files(&bed).await);
+    bed.report(&two, DROPPED).await;
+    assert!(!has_files(&bed).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn files_of_an_ended_job_go_when_its_fork_has_none_of_them_any_more() {
     let bed = Bed::new(2).await;
     let one = bed.node(1).await;

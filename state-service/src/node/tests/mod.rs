@@ -1,6 +1,7 @@
 //! Histories that once broke a draft of the commit protocol.
 
 mod clones;
+mod drops;
 mod kept;
 mod log;
 mod shards;

@@ -165,6 +165,22 @@ async fn closing_flushes_nothing() {
 }
 
 #[tokio::test]
+async fn a_closed_shard_collects_no_garbage() {
+    let mut shard = Shard::new().await;
+    for epoch in 1..=3 {
+        shard.flush(epoch, &rows(0..100, epoch, Some(b"v"))).await;
+    }
+    shard.store.close().await.expect("closing works");
+    let files = shard.files().await;
+    let collected = shard.store.collect_garbage(vec![Epoch(3)]).await;
+    assert!(
+        matches!(collected, Err(PageError::Reopen(_))),
+        "{collected:?}"
+    );
+    assert_eq!(shard.files().await, files, "it may be deleted meanwhile");
+}
+
+#[tokio::test]
 async fn closing_ends_a_compaction() {
     let mut shard = Shard::new().await;
     let faults = FaultStore::new(Arc::new(shard.link.clone()));
