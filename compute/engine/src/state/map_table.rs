@@ -520,7 +520,7 @@ mod tests {
             one.set(6);
             one.freeze(2);
             one.table.let_go(&change(&all, &none));
-            assert_eq!((one.value(), one.table.index().len()), (None, 0));
+            assert!(one.table.index().is_empty());
             one.table.let_go(&change(&none, &all));
             assert!(one.is_asked_for());
             if is_freed {
