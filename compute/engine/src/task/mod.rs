@@ -10,9 +10,9 @@
 //! the task's inputs are sources or have ended); every operator passes it in topological order, so
 //! that what one flushes the next has seen; all freeze; the barrier leaves by every port; the
 //! delta is encoded between batches, sorted and staged off the task; the acknowledgement goes to
-//! the coordinator. One that does not come for long overtakes what is queued before it ([`overtake`]);
-//! what that is goes into the delta ([`overtaken`]) and, after a restore, back into the channels
-//! ([`replay`]). A barrier that carries another routing than the task's makes it change its place
+//! the coordinator. One that does not come for long overtakes what is queued before it (`overtake`);
+//! what that is goes into the delta (`overtaken`) and, after a restore, back into the channels
+//! (`replay`). A barrier that carries another routing than the task's makes it change its place
 //! right after that ([`Reroute`]).
 
 mod asked;
