@@ -7,10 +7,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use hashbrown::{HashTable, hash_table};
+use hashbrown::HashTable;
 use proto::types::{Epoch, KeyGroup, KeyGroupCount, KeyGroupSet};
 
-use super::{elsewhere::Elsewhere, hydrating::Hydrating, key_store::KeyStore, recency::Recency};
+use super::{
+    elsewhere::Elsewhere, hydrating::Hydrating, key_store::KeyStore, leaving::Leaving,
+    recency::Recency,
+};
 use crate::key::{KeyBatch, KeyWidth, Keys};
 
 /// No slot.
@@ -25,12 +28,11 @@ pub struct KeyIndex {
     pub(super) key_groups: KeyGroupCount,
     /// By key group, those of other tasks too.
     pub(super) groups: Vec<Group>,
-    keys: KeyStore,
+    pub(super) keys: KeyStore,
     hashes: Vec<u64>,
-    free: Vec<u32>,
-    /// Slots of key groups that left: nothing finds them, and they are still to be freed.
-    leaving: Vec<hash_table::IntoIter<u32>>,
-    live: usize,
+    pub(super) free: Vec<u32>,
+    pub(super) leaving: Leaving,
+    pub(super) live: usize,
     pub(super) recency: Recency,
     /// Hashes without keys, in memory and in the store, and the epoch in which that was found out.
     /// Only of key groups that are not resident, or might not be before that epoch is committed.
@@ -45,7 +47,7 @@ pub struct KeyIndex {
 #[derive(Debug, Default)]
 pub(super) struct Group {
     is_owned: bool,
-    slots: HashTable<u32>,
+    pub(super) slots: HashTable<u32>,
     pub(super) elsewhere: Elsewhere,
     /// What was evicted is in the store as of this epoch.
     evicted_as_of: Epoch,
@@ -84,7 +86,7 @@ impl KeyIndex {
             keys: KeyStore::new(width),
             hashes: Vec::new(),
             free: Vec::new(),
-            leaving: Vec::new(),
+            leaving: Leaving::default(),
             live: 0,
             recency: Recency::default(),
             absent: HashMap::new(),
@@ -261,7 +263,7 @@ impl KeyIndex {
         self.slots_of_hash(hash).next().is_some()
     }
 
-    fn slots_of_hash(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn slots_of_hash(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
         let table = &self.groups[self.group_of(hash)].slots;
         let slots = table.iter_hash(table_hash(hash)).copied();
         slots.filter(move |slot| self.hashes[*slot as usize] == hash)
@@ -274,35 +276,6 @@ impl KeyIndex {
             .iter()
             .flat_map(|group| &self.groups[usize::from(group.0)].slots);
         slots.copied().collect()
-    }
-
-    /// Lets go of all slots of some key groups at once; they are freed by
-    /// [`KeyIndex::next_leaving`] and [`KeyIndex::free_leaving`].
-    pub(super) fn let_go(&mut self, groups: &KeyGroupSet) {
-        for group in groups.iter() {
-            let slots = std::mem::take(&mut self.groups[usize::from(group.0)].slots);
-            self.live -= slots.len();
-            if !slots.is_empty() {
-                self.leaving.push(slots.into_iter());
-            }
-        }
-    }
-
-    /// A slot that was let go of and is not freed.
-    pub(super) fn next_leaving(&mut self) -> Option<u32> {
-        loop {
-            match self.leaving.last_mut()?.next() {
-                Some(slot) => return Some(slot),
-                None => drop(self.leaving.pop()),
-            }
-        }
-    }
-
-    /// Frees a slot that was let go of.
-    pub(super) fn free_leaving(&mut self, slot: u32) {
-        self.keys.forget(slot);
-        self.recency.end(slot);
-        self.free.push(slot);
     }
 
     /// Key groups that left, of which no slot may be there any more, and such that came, of which

@@ -19,6 +19,7 @@ mod index;
 mod key_filter;
 mod key_store;
 mod keyed;
+mod leaving;
 mod map_table;
 mod recency;
 mod row_arena;
