@@ -231,12 +231,13 @@ impl<V: Values> MapTable<V> {
         if planted::is(Bug::KeepUncommitted) {
             return;
         }
-        let slots: Vec<u32> = self.index.iter().collect();
+        let of_hash = |hash: &u64| self.index.slots_of_hash(*hash);
+        let mut slots: Vec<u32> = dirty.iter().flat_map(of_hash).collect();
+        // They are used again in the order in which they are freed, which is not to be chance.
+        slots.sort_unstable();
         for slot in slots {
-            if dirty.contains(&self.index.hash(slot)) {
-                self.index.forget(slot);
-                self.values.reset(slot);
-            }
+            self.index.forget(slot);
+            self.values.reset(slot);
         }
         self.index.mark_unknown(dirty);
     }
