@@ -25,6 +25,15 @@ struct Cursor {
     pages: Option<Bytes>,
 }
 
+/// What has been found so far.
+struct Answer {
+    /// Where to go on.
+    cursor: Cursor,
+    reply: ScanReply,
+    bytes: usize,
+    bytes_max: usize,
+}
+
 /// Tails as they were at one point.
 struct Tails {
     open_from: Option<i64>,
@@ -43,12 +52,10 @@ impl Shard {
     /// The next rows of a scan, as of its `min_epoch` or newer.
     pub(crate) async fn scan(&self, request: &ScanRequest) -> Result<ScanReply, StateError> {
         let deadline = self.request_deadline();
-        let mut cursor = Cursor::decode(request.cursor.as_ref())?;
-        let mut reply = ScanReply::default();
-        let mut bytes = 0;
+        let mut answer = Answer::begin(request)?;
         let mut restarts = 0;
         loop {
-            let from = cursor.namespace();
+            let from = answer.cursor.namespace();
             let (view, tails) = self
                 .serving(request.min_epoch, deadline, |open| {
                     (PageView::of(open), Tails::of(&open.layers(), request, from))
@@ -58,20 +65,15 @@ impl Shard {
                 request.table,
                 request.key_group,
                 request.namespace,
-                cursor.pages.clone(),
+                answer.cursor.pages.clone(),
                 request.bytes_max,
             );
             let Some(part) = self.unless_stale(&view, pages.await, &mut restarts)? else {
                 continue;
             };
             restarts = 0;
-            reply.open_from = tails.open_from;
-            match tails.weave(cursor, part, request.bytes_max, &mut bytes, &mut reply.rows) {
-                Some(next) if bytes < request.bytes_max => cursor = next,
-                next => {
-                    reply.cursor = next.map(|next| next.encode());
-                    return Ok(reply);
-                }
+            if answer.add(&tails, part) {
+                return Ok(answer.reply);
             }
         }
     }
@@ -86,18 +88,46 @@ pub(super) async fn scan_unchanging<F>(
 where
     F: Future<Output = Result<PageScan, StateError>>,
 {
-    let mut cursor = Cursor::decode(request.cursor.as_ref())?;
-    let mut reply = ScanReply::default();
-    let mut bytes = 0;
+    let mut answer = Answer::begin(request)?;
     loop {
-        let tails = Tails::of(layers, request, cursor.namespace());
-        let part = pages(cursor.pages.clone()).await?;
+        let tails = Tails::of(layers, request, answer.cursor.namespace());
+        let part = pages(answer.cursor.pages.clone()).await?;
+        if answer.add(&tails, part) {
+            return Ok(answer.reply);
+        }
+    }
+}
+
+impl Answer {
+    fn begin(request: &ScanRequest) -> Result<Answer, StateError> {
+        Ok(Answer {
+            cursor: Cursor::decode(request.cursor.as_ref())?,
+            reply: ScanReply::default(),
+            bytes: 0,
+            bytes_max: request.bytes_max,
+        })
+    }
+
+    /// Adds the rows of a part of the pages, and of the tails as far as it goes. Whether that is all.
+    fn add(&mut self, tails: &Tails, part: PageScan) -> bool {
+        let cursor = std::mem::take(&mut self.cursor);
+        let reply = &mut self.reply;
         reply.open_from = tails.open_from;
-        match tails.weave(cursor, part, request.bytes_max, &mut bytes, &mut reply.rows) {
-            Some(next) if bytes < request.bytes_max => cursor = next,
+        let next = tails.weave(
+            cursor,
+            part,
+            self.bytes_max,
+            &mut self.bytes,
+            &mut reply.rows,
+        );
+        match next {
+            Some(next) if self.bytes < self.bytes_max => {
+                self.cursor = next;
+                false
+            }
             next => {
                 reply.cursor = next.map(|next| next.encode());
-                return Ok(reply);
+                true
             }
         }
     }
