@@ -3,8 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use prost::Message as _;
+use proto::plan as wire;
+
 use super::describe::expression;
 use super::node::{Graph, Op};
+use crate::logical::Expr;
 
 /// The id of every node. What differs only by pruning has the same id, so that a second reader
 /// of a source does not change the ids of the first.
@@ -14,7 +18,7 @@ pub(crate) fn stable_ids(graph: &Graph) -> Vec<String> {
     for node in &graph.nodes {
         let (name, own) = seed(&node.op);
         let mut hash = Fnv::new();
-        hash.write(own.as_bytes());
+        hash.write(&own);
         for input in &node.inputs {
             hash.write(b"/");
             hash.write(ids[*input].as_bytes());
@@ -31,32 +35,79 @@ pub(crate) fn stable_ids(graph: &Graph) -> Vec<String> {
     ids
 }
 
-/// A readable start of the id, and what the hash is made of.
-fn seed(op: &Op) -> (&'static str, String) {
-    let text = match op {
+/// A readable start of the id, and what the hash is made of: what is in the plan as it is there, since
+/// fields that the plan gets later leave no trace where they are not used.
+fn seed(op: &Op) -> (&'static str, Vec<u8>) {
+    let texts = |exprs: &mut dyn Iterator<Item = &Expr>| {
+        let texts: Vec<String> = exprs.map(|e| expression(e, &[])).collect();
+        texts.join("; ")
+    };
+    let keyed = |keys: [&[usize]; 2], null_safe: &[bool], condition: &Option<Expr>| {
+        let condition = texts(&mut condition.iter());
+        format!("{keys:?} {null_safe:?} {condition}")
+    };
+    let bytes = match op {
+        // Not its columns: those depend on who else reads it.
         Op::Source(source) => {
-            // Not its columns: those depend on who else reads it.
-            return (
-                "source",
-                format!("{} {:?}", source.table.name, source.connector),
-            );
+            let mut bytes = source.connector.encode_to_vec();
+            bytes.extend_from_slice(source.table.name.to_string().as_bytes());
+            bytes
         }
-        Op::Sink(sink) => return ("sink", sink.table.clone()),
+        Op::Sink(sink) => sink.table.clone().into_bytes(),
+        Op::Values(rows) => {
+            let rows: Vec<String> = rows.iter().map(|row| texts(&mut row.iter())).collect();
+            rows.join("\n").into_bytes()
+        }
         Op::Calc {
             condition,
             projections,
         } => {
-            let texts: Vec<String> = projections
-                .iter()
-                .chain(condition)
-                .map(|e| expression(e, &[]))
-                .collect();
-            format!("{} {}", condition.is_some(), texts.join("; "))
+            let texts = texts(&mut projections.iter().chain(condition));
+            format!("{} {texts}", condition.is_some()).into_bytes()
         }
-        Op::GroupAggregate(op) => format!("{:?} {:?}", op.keys, op.calls),
-        other => format!("{other:?}"),
+        // Not whether old rows are sent, which depends on who reads.
+        Op::GroupAggregate(op) => wire::GroupAggregate {
+            keys: op.keys.clone(),
+            calls: op.calls.clone(),
+            ..wire::GroupAggregate::default()
+        }
+        .encode_to_vec(),
+        Op::LocalAggregate(op) => op.encode_to_vec(),
+        Op::WindowAssign(op) => op.encode_to_vec(),
+        Op::WindowAggregate(op) => op.encode_to_vec(),
+        Op::Join {
+            kind,
+            left_keys,
+            right_keys,
+            null_safe,
+            condition,
+        } => {
+            let keyed = keyed([left_keys, right_keys], null_safe, condition);
+            format!("{} {keyed}", kind.as_str_name()).into_bytes()
+        }
+        Op::WindowJoin {
+            kind,
+            left_keys,
+            right_keys,
+            null_safe,
+            condition,
+            left_window,
+            right_window,
+        } => {
+            let keyed = keyed([left_keys, right_keys], null_safe, condition);
+            let mut bytes = format!("{} {keyed}", kind.as_str_name()).into_bytes();
+            bytes.extend(left_window.encode_to_vec());
+            bytes.extend(right_window.encode_to_vec());
+            bytes
+        }
+        Op::Union | Op::DropUpdateBefore => Vec::new(),
+        Op::Unnest(op) => op.encode_to_vec(),
+        Op::Expand(op) => op.encode_to_vec(),
+        Op::Rank(op) => op.encode_to_vec(),
+        Op::Deduplicate(op) => op.encode_to_vec(),
+        Op::Sort(op) => op.encode_to_vec(),
     };
-    (name(op), text)
+    (name(op), bytes)
 }
 
 fn name(op: &Op) -> &'static str {
