@@ -31,6 +31,9 @@ const QUERIES: &[(&str, &str)] = &[
     ("q7", include_str!("../nexmark/q7.sql")),
     ("q8", include_str!("../nexmark/q8.sql")),
     ("q9", include_str!("../nexmark/q9.sql")),
+    ("q10", include_str!("../nexmark/q10.sql")),
+    ("q11", include_str!("../nexmark/q11.sql")),
+    ("q12", include_str!("../nexmark/q12.sql")),
     ("q14", include_str!("../nexmark/q14.sql")),
     ("q15", include_str!("../nexmark/q15.sql")),
     ("q16", include_str!("../nexmark/q16.sql")),
@@ -40,12 +43,13 @@ const QUERIES: &[(&str, &str)] = &[
     ("q20", include_str!("../nexmark/q20.sql")),
     ("q21", include_str!("../nexmark/q21.sql")),
     ("q22", include_str!("../nexmark/q22.sql")),
+    ("q23", include_str!("../nexmark/q23.sql")),
 ];
 
 /// A run of one query.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Query, q0 to q22.
+    /// Query, q0 to q23.
     #[arg(long)]
     query: String,
     /// Events to generate: persons, auctions and bids in all.
@@ -117,7 +121,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
 /// The script by `millstream run`.
 fn run_in_memory(options: &Options, folder: &Path) -> anyhow::Result<RunReport> {
     let (script, report) = (folder.join("query.sql"), folder.join("report.json"));
-    fs::write(&script, sql(options)?).context("failed to write the script")?;
+    fs::write(&script, sql(options, folder)?).context("failed to write the script")?;
     let binary = set_up::binary(options.binary.as_deref())?;
     let mut command = Command::new(&binary);
     command.arg("run").arg(&script).arg("--report").arg(&report);
@@ -146,7 +150,7 @@ fn run_durably(options: &Options, store: &str, folder: &Path) -> anyhow::Result<
         "SET 'parallelism.default' = '{}';\nSET 'execution.checkpointing.interval' = '{}';\n{}",
         options.parallelism,
         options.checkpoint_interval,
-        sql(options)?
+        sql(options, folder)?
     );
     let binary = set_up::binary(options.binary.as_deref())?;
     Server::start(&binary, store, folder, &[])?.run(&script)
@@ -173,7 +177,8 @@ fn figures(options: &Options, store: String, run: &RunReport, job: &JobReport) -
     }
 }
 
-fn sql(options: &Options) -> anyhow::Result<String> {
+/// The script; what it writes into files goes below `folder`.
+fn sql(options: &Options, folder: &Path) -> anyhow::Result<String> {
     let found = QUERIES.iter().find(|(name, _)| *name == options.query);
     let Some((_, query)) = found else {
         let names: Vec<&str> = QUERIES.iter().map(|(name, _)| *name).collect();
@@ -190,6 +195,14 @@ fn sql(options: &Options) -> anyhow::Result<String> {
         rate = options.rate,
     );
     let ddl = DDL.replace("{WITH}", &source);
-    let query = query.replace("{WITH}", "'connector' = 'blackhole'");
+    let sink = match options.query.as_str() {
+        // What it is about is the files.
+        "q10" => format!(
+            "'connector' = 'filesystem', 'format' = 'csv', 'path' = '{}'",
+            folder.join("log").display()
+        ),
+        _ => "'connector' = 'blackhole'".to_owned(),
+    };
+    let query = query.replace("{WITH}", &sink);
     Ok(format!("{ddl}\n{query}"))
 }

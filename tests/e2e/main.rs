@@ -10,6 +10,7 @@ mod files;
 mod fsck;
 mod kept_state;
 mod nexmark;
+mod nexmark_batch;
 mod outage;
 mod queries;
 mod readme;

@@ -36,7 +36,8 @@ impl NodeBuilder<'_> {
             }
             Op::LocalAggregate(spec) => LocalAggregateOperator::build(spec, &self.input(0)?, scope),
             Op::WindowAssign(spec) => {
-                WindowAssignOperator::build(spec, &self.input(0)?, &self.output()?, scope)
+                let (input, output) = (self.input(0)?, self.output()?);
+                WindowAssignOperator::build(spec, &input, &output, &tables, scope)
             }
             Op::WindowAggregate(spec) => {
                 let (input, output) = (self.input(0)?, self.output()?);

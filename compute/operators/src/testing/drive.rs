@@ -35,6 +35,8 @@ pub enum Event {
     Barrier,
     /// So many milliseconds pass, with all that was asked for answered before.
     Passes(u64),
+    /// Right after a barrier: a task elsewhere goes on, whose clock is behind by so many milliseconds.
+    Moves(u64),
     /// The end of all inputs.
     End,
 }
@@ -374,6 +376,13 @@ impl<'a> Run<'a> {
             }
             Event::End => self.call(|operator, context| operator.end(context)),
             Event::Passes(ms) => self.pass(*ms),
+            Event::Moves(behind_ms) => {
+                self.commit();
+                let now_ms = self.clock.wall_ms().unsigned_abs();
+                self.clock = ManualClock::default();
+                self.clock.advance_ms(now_ms.saturating_sub(*behind_ms));
+                self.restart();
+            }
         }
         self.evict();
         self.hydrate_some();

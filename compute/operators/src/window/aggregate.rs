@@ -8,11 +8,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{AsArray as _, RecordBatch, UInt32Array},
+    array::{AsArray as _, UInt32Array},
     datatypes::{Int64Type, SchemaRef},
 };
 use engine::{
-    ChangeBatch, Timestamp,
+    ChangeBatch, Element, Timestamp,
+    clock::Clock,
     operator::{Operator, OperatorContext, OperatorError, OperatorState, Step, TaskScope},
     schema::arrow_schema,
 };
@@ -25,6 +26,7 @@ use state_client::LoadedRow;
 use super::{
     fire::{Firing, Growing},
     fired::Fired,
+    processing_time::{Alarm, Target},
     session::SessionAggregateOperator,
     slices::Slices,
     state::Freeze,
@@ -38,6 +40,8 @@ use crate::aggregate::{AggregatePlan, AggregateStore, Rowset, StateTables, adds}
 pub(super) enum Windowing {
     /// By a time column.
     Times { slices: Slices, column: usize },
+    /// By the clock.
+    Clock { slices: Slices },
     /// Partials come with the end of their slice in the last column.
     Partials { slices: Slices },
     /// Rows carry their window, which is a slice of its own.
@@ -45,23 +49,27 @@ pub(super) enum Windowing {
 }
 
 impl Windowing {
+    /// How time is cut, where it is.
+    pub(super) fn slices(&self) -> Option<&Slices> {
+        match self {
+            Windowing::Times { slices, .. }
+            | Windowing::Clock { slices }
+            | Windowing::Partials { slices } => Some(slices),
+            Windowing::Attached { .. } => None,
+        }
+    }
+
     /// The last window of a slice.
     pub(super) fn last_window(&self, slice: i64) -> i64 {
-        match self {
-            Windowing::Times { slices, .. } | Windowing::Partials { slices } => {
-                slices.last_window(slice)
-            }
-            Windowing::Attached { .. } => slice,
-        }
+        self.slices()
+            .map_or(slice, |slices| slices.last_window(slice))
     }
 
     /// Its first window that ends after `after`.
     pub(super) fn next_window(&self, slice: i64, after: i64) -> Option<i64> {
-        match self {
-            Windowing::Times { slices, .. } | Windowing::Partials { slices } => {
-                slices.next_window(slice, after)
-            }
-            Windowing::Attached { .. } => (slice > after).then_some(slice),
+        match self.slices() {
+            Some(slices) => slices.next_window(slice, after),
+            None => (slice > after).then_some(slice),
         }
     }
 }
@@ -78,8 +86,10 @@ pub struct WindowAggregateOperator {
     pub(super) slices: BTreeMap<i64, AggregateStore>,
     /// Which windows have fired.
     pub(super) fired: Fired,
-    /// Where the watermark under way leads.
-    pub(super) target: Option<Timestamp>,
+    /// Where the watermark (or the clock) under way leads.
+    pub(super) target: Option<Target>,
+    /// Of windows over processing time.
+    pub(super) alarm: Option<Alarm>,
     pub(super) firing: Option<Firing>,
     /// CUMULATE: the window that grows.
     pub(super) growing: Option<Growing>,
@@ -123,15 +133,17 @@ impl WindowAggregateOperator {
         let windowing = windowing(spec)?;
         let start = match windowing {
             Windowing::Attached { start, .. } => Some(start),
-            Windowing::Times { .. } | Windowing::Partials { .. } => None,
+            _ => None,
         };
         let properties: Vec<WindowProperty> = spec.properties().collect();
         if output.len() != keys.len() + spec.calls.len() + properties.len() {
             let message = format!("a window aggregate has {} output columns", output.len());
             return Err(OperatorError::Plan(message));
         }
+        let is_clocked = matches!(windowing, Windowing::Clock { .. });
         Ok(Box::new(WindowAggregateOperator {
             windowing,
+            alarm: is_clocked.then(Alarm::new),
             encoder: StateKeys::new(&keys, start, input)?,
             tables: StateTables::new(tables, &plan)?,
             plan,
@@ -163,14 +175,37 @@ impl WindowAggregateOperator {
     }
 
     /// The slice of each row.
-    fn slice_ends(&self, batch: &RecordBatch) -> Result<Vec<i64>, OperatorError> {
+    fn slice_ends(
+        &self,
+        batch: &ChangeBatch,
+        clock: &dyn Clock,
+    ) -> Result<Vec<i64>, OperatorError> {
+        let rows = &batch.rows;
         match self.windowing {
             Windowing::Times { slices, column } => {
-                let times = times(batch.column(column))?;
+                let times = times(rows.column(column))?;
                 Ok(times.into_iter().map(|time| slices.of_time(time)).collect())
             }
+            Windowing::Clock { slices } => {
+                let now = clock.wall_ms();
+                if self.fired.is_even() {
+                    let slice = slices.of_time(now.max(self.fired.upto()));
+                    return Ok(vec![slice; rows.num_rows()]);
+                }
+                let slice = |hash: &u64| {
+                    let fired = self.fired.of(self.scope.key_groups.of_hash(*hash));
+                    slices.of_time(now.max(fired))
+                };
+                Ok(self
+                    .encoder
+                    .encode(batch)?
+                    .hashes
+                    .iter()
+                    .map(slice)
+                    .collect())
+            }
             Windowing::Partials { .. } => {
-                let ends = batch
+                let ends = rows
                     .columns()
                     .last()
                     .and_then(|c| c.as_primitive_opt::<Int64Type>());
@@ -179,7 +214,63 @@ impl WindowAggregateOperator {
                 })?;
                 Ok(ends.values().to_vec())
             }
-            Windowing::Attached { end, .. } => times(batch.column(end)),
+            Windowing::Attached { end, .. } => times(rows.column(end)),
+        }
+    }
+
+    /// Takes each row into its slice.
+    fn take_in(
+        &mut self,
+        batch: &ChangeBatch,
+        context: &mut OperatorContext<'_>,
+    ) -> Result<(), OperatorError> {
+        let ends = self.slice_ends(batch, context.clock)?;
+        if let Some(first) = ends.first()
+            && ends.iter().all(|end| end == first)
+            && self.fired.is_even()
+            && self.windowing.last_window(*first) > self.fired.upto()
+            && self.windowing.last_window(*first) >= *first
+        {
+            return self.update(*first, batch);
+        }
+        let hashes = match self.fired.is_even() {
+            true => Vec::new(),
+            false => self.encoder.encode(batch)?.hashes,
+        };
+        let fired = |row: usize| match hashes.get(row) {
+            Some(hash) => self.fired.of(self.scope.key_groups.of_hash(*hash)),
+            None => self.fired.upto(),
+        };
+        let mut rows_of: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        for (row, end) in ends.iter().enumerate() {
+            let last = self.windowing.last_window(*end);
+            if last < *end {
+                continue;
+            }
+            if last <= fired(row) {
+                context.counters.late_rows += 1;
+                continue;
+            }
+            rows_of.entry(*end).or_default().push(row as u32);
+        }
+        for (slice, rows) in rows_of {
+            self.update(slice, &batch.take(&UInt32Array::from(rows))?)?;
+        }
+        Ok(())
+    }
+
+    /// The first window that is open.
+    pub(super) fn first_window(&self) -> Option<i64> {
+        // The first open slice has it.
+        let first = self.slices.keys().next()?;
+        self.windowing.next_window(*first, self.fired.upto())
+    }
+
+    /// Over processing time: wakes when the first open window is over.
+    pub(super) fn set_alarm(&mut self, clock: &dyn Clock) {
+        let first = self.first_window();
+        if let Some(alarm) = &mut self.alarm {
+            alarm.set(first, clock);
         }
     }
 
@@ -211,6 +302,7 @@ fn windowing(spec: &plan::WindowAggregate) -> Result<Windowing, OperatorError> {
         Some(PlanWindowing::Window(window)) => {
             let slices = Slices::of_window(window)?;
             Ok(match spec.from_partial {
+                _ if window.processing_time => Windowing::Clock { slices },
                 true => Windowing::Partials { slices },
                 false => Windowing::Times {
                     slices,
@@ -236,39 +328,8 @@ impl Operator for WindowAggregateOperator {
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
         self.settle()?;
-        let ends = self.slice_ends(&batch.rows)?;
-        if let Some(first) = ends.first()
-            && ends.iter().all(|end| end == first)
-            && self.fired.is_even()
-            && self.windowing.last_window(*first) > self.fired.upto()
-            && self.windowing.last_window(*first) >= *first
-        {
-            self.update(*first, &batch)?;
-            return Ok(Step::Done);
-        }
-        let hashes = match self.fired.is_even() {
-            true => Vec::new(),
-            false => self.encoder.encode(&batch)?.hashes,
-        };
-        let fired = |row: usize| match hashes.get(row) {
-            Some(hash) => self.fired.of(self.scope.key_groups.of_hash(*hash)),
-            None => self.fired.upto(),
-        };
-        let mut rows_of: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        for (row, end) in ends.iter().enumerate() {
-            let last = self.windowing.last_window(*end);
-            if last < *end {
-                continue;
-            }
-            if last <= fired(row) {
-                context.counters.late_rows += 1;
-                continue;
-            }
-            rows_of.entry(*end).or_default().push(row as u32);
-        }
-        for (slice, rows) in rows_of {
-            self.update(slice, &batch.take(&UInt32Array::from(rows))?)?;
-        }
+        self.take_in(&batch, context)?;
+        self.set_alarm(context.clock);
         Ok(Step::Done)
     }
 
@@ -277,8 +338,32 @@ impl Operator for WindowAggregateOperator {
         watermark: Timestamp,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
+        if self.alarm.is_some() {
+            context.out.element(Element::Watermark(watermark));
+            return Ok(Step::Done);
+        }
         self.settle()?;
-        self.target = Some(watermark);
+        self.target = Some(Target::of_watermark(watermark));
+        self.advance(context)
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        self.alarm.as_ref().and_then(Alarm::at_ns)
+    }
+
+    fn deadline(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        self.settle()?;
+        self.target = Some(Target::of_clock(context.clock));
+        self.advance(context)
+    }
+
+    fn end(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        if self.alarm.is_none() {
+            context.out.element(Element::End);
+            return Ok(Step::Done);
+        }
+        self.settle()?;
+        self.target = Some(Target::of_end());
         self.advance(context)
     }
 

@@ -1,5 +1,6 @@
 //! The window table functions alone: every row once per window that it belongs to, with
-//! window_start, window_end and window_time appended. Stateless; watermarks pass.
+//! window_start, window_end and window_time appended. Stateless; watermarks pass. (Sessions have an operator
+//! of their own.)
 
 use arrow::{
     array::{RecordBatch, UInt32Array},
@@ -10,9 +11,13 @@ use engine::{
     operator::{Operator, OperatorContext, OperatorError, Step, TaskScope},
     schema::arrow_schema,
 };
-use proto::{plan, types::Field};
+use proto::{
+    plan::{self, WindowKind},
+    types::{Field, TableId},
+};
 
 use super::{
+    session_assign::SessionAssignOperator,
     slices::Slices,
     time_column::{time_array, times},
 };
@@ -35,7 +40,8 @@ struct Rest {
 }
 
 impl WindowAssignOperator {
-    /// The operator of a plan node over rows of `input`; `output` are the node's output columns.
+    /// The operator of a plan node over rows of `input`, with the node's state tables; `output` are the
+    /// node's output columns.
     ///
     /// # Errors
     /// When the plan does not fit, or asks for what is not supported.
@@ -43,11 +49,15 @@ impl WindowAssignOperator {
         spec: &plan::WindowAssign,
         input: &[Field],
         output: &[Field],
-        _scope: &TaskScope,
+        tables: &[TableId],
+        scope: &TaskScope,
     ) -> Result<Box<dyn Operator>, OperatorError> {
         let window = spec.window.as_ref().ok_or_else(|| {
             OperatorError::Plan("a window table function without window".to_owned())
         })?;
+        if window.kind() == WindowKind::Session {
+            return SessionAssignOperator::build(spec, input, output, tables, scope);
+        }
         if output.len() != input.len() + 3 || window.time_column as usize >= input.len() {
             let message = "a window table function appends three columns";
             return Err(OperatorError::Plan(message.to_owned()));

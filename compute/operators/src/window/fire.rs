@@ -5,13 +5,13 @@ use arrow::{
     datatypes::DataType,
 };
 use engine::{
-    ChangeBatch, Element,
+    ChangeBatch,
     operator::{OperatorContext, OperatorError, Step},
 };
 use proto::plan::WindowProperty;
 
 use super::{
-    aggregate::{WindowAggregateOperator, Windowing},
+    aggregate::WindowAggregateOperator,
     time_column::{time_array, times},
 };
 use crate::aggregate::AggregateStore;
@@ -46,10 +46,9 @@ impl WindowAggregateOperator {
         &mut self,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
-        let Some(watermark) = self.target else {
+        let Some(due) = self.target.as_ref().map(|target| target.due) else {
             return Ok(Step::Done);
         };
-        let due = watermark.saturating_add(1);
         loop {
             if let Some(firing) = self.firing.take() {
                 if self.emit(firing, context)? {
@@ -58,11 +57,7 @@ impl WindowAggregateOperator {
                 self.close();
                 continue;
             }
-            // The first open slice has the first window.
-            let first = self.slices.keys().next();
-            let window =
-                first.and_then(|slice| self.windowing.next_window(*slice, self.fired.upto()));
-            match window.filter(|window| *window <= due) {
+            match self.first_window().filter(|window| *window <= due) {
                 Some(window) => {
                     self.firing = Some(self.fire(window)?);
                     self.fired.advance(window);
@@ -70,10 +65,14 @@ impl WindowAggregateOperator {
                 None => break,
             }
         }
-        self.fired.advance(due);
+        if self.alarm.is_none() {
+            self.fired.advance(due);
+        }
         self.close();
-        self.target = None;
-        context.out.element(Element::Watermark(watermark));
+        self.set_alarm(context.clock);
+        let then = self.target.take().and_then(|target| target.then);
+        then.into_iter()
+            .for_each(|element| context.out.element(element));
         Ok(Step::Done)
     }
 
@@ -100,8 +99,7 @@ impl WindowAggregateOperator {
     }
 
     fn source(&mut self, window: i64) -> Result<Source, OperatorError> {
-        let (Windowing::Times { slices, .. } | Windowing::Partials { slices }) = self.windowing
-        else {
+        let Some(slices) = self.windowing.slices().copied() else {
             return Ok(Source::Slice(window));
         };
         let first = slices.first_slice(window);
@@ -190,15 +188,12 @@ impl WindowAggregateOperator {
         data_type: &DataType,
     ) -> Result<ArrayRef, OperatorError> {
         let window = firing.window;
-        let time = match (property, self.windowing) {
-            (WindowProperty::WindowStart, Windowing::Attached { .. }) => {
+        let time = match (property, self.windowing.slices()) {
+            (WindowProperty::WindowStart, None) => {
                 let starts = attached_starts.map(times).transpose()?.unwrap_or_default();
                 return time_array(starts, data_type);
             }
-            (
-                WindowProperty::WindowStart,
-                Windowing::Times { slices, .. } | Windowing::Partials { slices },
-            ) => slices.start(window),
+            (WindowProperty::WindowStart, Some(slices)) => slices.start(window),
             (WindowProperty::WindowTime, _) => window - 1,
             (WindowProperty::WindowEnd | WindowProperty::Unspecified, _) => window,
         };

@@ -89,6 +89,48 @@ impl Fired {
     }
 }
 
+/// The marks as of the last freeze, and what was saved of them before.
+#[derive(Debug)]
+pub(super) struct FrozenMarks {
+    fired: Fired,
+    owned: KeyGroupSet,
+    /// At the freeze before.
+    before: i64,
+}
+
+impl Default for FrozenMarks {
+    fn default() -> Self {
+        FrozenMarks {
+            fired: Fired::default(),
+            owned: KeyGroupSet::default(),
+            before: TIMESTAMP_MIN,
+        }
+    }
+}
+
+impl FrozenMarks {
+    /// The marks as of now belong to the epoch.
+    pub(super) fn freeze(&mut self, fired: &Fired, owned: &KeyGroupSet) {
+        self.fired = fired.clone();
+        self.owned = owned.clone();
+    }
+
+    /// The rows in `table` that the frozen epoch changes, if it does.
+    pub(super) fn take_delta(
+        &mut self,
+        table: TableId,
+        key_groups: KeyGroupCount,
+    ) -> Option<TableDelta> {
+        let fired = std::mem::take(&mut self.fired);
+        if fired.upto() == self.before {
+            return None;
+        }
+        self.before = fired.upto();
+        let owned = std::mem::take(&mut self.owned);
+        Some(delta(table, key_groups, &owned, &fired))
+    }
+}
+
 /// The rows in `table` that say how far `owned` key groups have fired.
 pub(super) fn delta(
     table: TableId,

@@ -1,12 +1,18 @@
-//! Windows over event time: assigning rows to them, aggregating in them.
+//! Windows over event time and processing time: assigning rows to them, aggregating in them.
 
 mod aggregate;
 mod assign;
 mod fire;
 mod fired;
+mod processing_time;
+#[cfg(test)]
+mod processing_time_test;
 mod session;
+mod session_assign;
 mod session_index;
 mod session_state;
+#[cfg(test)]
+mod session_test;
 mod slice_column;
 mod slices;
 mod state;

@@ -13,6 +13,7 @@ use arrow::{
 };
 use engine::{
     ChangeBatch, Element, Timestamp,
+    clock::Clock,
     key::KeyBatch,
     operator::{Operator, OperatorContext, OperatorError, OperatorState, Step, TaskScope},
     schema::arrow_schema,
@@ -24,9 +25,10 @@ use proto::{
 use state_client::LoadedRow;
 
 use super::{
-    fired::Fired,
+    fired::{Fired, FrozenMarks},
+    processing_time::{Alarm, Target},
     session_index::SessionIndex,
-    session_state::FrozenFired,
+    session_state::Unsettled,
     state_keys::StateKeys,
     time_column::{time_array, times},
 };
@@ -47,9 +49,12 @@ pub(super) struct SessionAggregateOperator {
     pub(super) index: SessionIndex,
     /// Which sessions have fired, by their end.
     pub(super) fired: Fired,
-    pub(super) frozen: FrozenFired,
-    /// Where the watermark under way leads.
-    target: Option<Timestamp>,
+    pub(super) frozen: FrozenMarks,
+    pub(super) unsettled: Unsettled,
+    /// Where the watermark (or the clock) under way leads.
+    target: Option<Target>,
+    /// Of sessions over processing time.
+    pub(super) alarm: Option<Alarm>,
     /// Sessions on their way out, in order.
     firing: Vec<u32>,
     next: usize,
@@ -110,8 +115,10 @@ impl SessionAggregateOperator {
             scope: scope.clone(),
             store,
             fired: Fired::default(),
-            frozen: FrozenFired::default(),
+            frozen: FrozenMarks::default(),
+            unsettled: Unsettled::default(),
             target: None,
+            alarm: window.processing_time.then(Alarm::new),
             firing: Vec::new(),
             next: 0,
             early: Vec::new(),
@@ -134,13 +141,13 @@ impl SessionAggregateOperator {
         batch: &ChangeBatch,
         context: &mut OperatorContext<'_>,
     ) -> Result<(), OperatorError> {
-        let times = times(batch.rows.column(self.time_column))?;
         let mut columns: Vec<ArrayRef> = self
             .keys
             .iter()
             .map(|column| batch.rows.column(*column).clone())
             .collect();
-        let by_key = self.encoder.encode_key(&columns, times.len())?;
+        let by_key = self.encoder.encode_key(&columns, batch.num_rows())?;
+        let times = self.times(batch, &by_key, context.clock)?;
         let mut numbers = Vec::new();
         self.index.keys(&by_key, &mut numbers);
         columns.push(Arc::new(Int64Array::from(times.clone())));
@@ -190,6 +197,33 @@ impl SessionAggregateOperator {
             .keys()
             .for_each(|session| self.store.remove(*session));
         Ok(())
+    }
+
+    /// When the rows are.
+    fn times(
+        &self,
+        batch: &ChangeBatch,
+        keys: &KeyBatch,
+        clock: &dyn Clock,
+    ) -> Result<Vec<Timestamp>, OperatorError> {
+        if self.alarm.is_none() {
+            return times(batch.rows.column(self.time_column));
+        }
+        let now = clock.wall_ms();
+        let fired = |hash: &u64| self.fired.of(self.scope.key_groups.of_hash(*hash));
+        Ok(keys
+            .hashes
+            .iter()
+            .map(|hash| now.max(fired(hash)))
+            .collect())
+    }
+
+    /// Over processing time: wakes when the first session may be over.
+    fn set_alarm(&mut self, clock: &dyn Clock) {
+        let first = self.index.first_alarm();
+        if let Some(alarm) = &mut self.alarm {
+            alarm.set(first, clock);
+        }
     }
 
     fn update(
@@ -252,10 +286,9 @@ impl SessionAggregateOperator {
 
     /// Emits sessions that are over, a batch per call; then lets the watermark pass.
     fn advance(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
-        let Some(watermark) = self.target else {
+        let Some(due) = self.target.as_ref().map(|target| target.due) else {
             return Ok(Step::Done);
         };
-        let due = watermark.saturating_add(1);
         if self.next == self.firing.len() {
             self.collect(due);
         }
@@ -276,9 +309,13 @@ impl SessionAggregateOperator {
         }
         self.firing.clear();
         self.next = 0;
-        self.fired.advance(due);
-        self.target = None;
-        context.out.element(Element::Watermark(watermark));
+        if self.alarm.is_none() {
+            self.fired.advance(due);
+        }
+        self.set_alarm(context.clock);
+        let then = self.target.take().and_then(|target| target.then);
+        then.into_iter()
+            .for_each(|element| context.out.element(element));
         Ok(Step::Done)
     }
 
@@ -348,6 +385,7 @@ impl Operator for SessionAggregateOperator {
     ) -> Result<Step, OperatorError> {
         self.settle()?;
         self.take_in(&batch, context)?;
+        self.set_alarm(context.clock);
         Ok(Step::Done)
     }
 
@@ -356,8 +394,32 @@ impl Operator for SessionAggregateOperator {
         watermark: Timestamp,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
+        if self.alarm.is_some() {
+            context.out.element(Element::Watermark(watermark));
+            return Ok(Step::Done);
+        }
         self.settle()?;
-        self.target = Some(watermark);
+        self.target = Some(Target::of_watermark(watermark));
+        self.advance(context)
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        self.alarm.as_ref().and_then(Alarm::at_ns)
+    }
+
+    fn deadline(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        self.settle()?;
+        self.target = Some(Target::of_clock(context.clock));
+        self.advance(context)
+    }
+
+    fn end(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
+        if self.alarm.is_none() {
+            context.out.element(Element::End);
+            return Ok(Step::Done);
+        }
+        self.settle()?;
+        self.target = Some(Target::of_end());
         self.advance(context)
     }
 

@@ -119,6 +119,11 @@ impl SessionIndex {
         Some(session)
     }
 
+    /// When to look at the first session.
+    pub(super) fn first_alarm(&self) -> Option<i64> {
+        self.alarms.first().map(|(alarm, _)| *alarm)
+    }
+
     /// When to look at a session.
     pub(super) fn set_alarm(&mut self, session: u32, alarm: i64) {
         self.alarm_of[session as usize] = alarm;

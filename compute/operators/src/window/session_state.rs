@@ -1,50 +1,31 @@
 //! The state side of sessions: all of it is read when a job goes on.
 
 use engine::{
-    TIMESTAMP_MIN,
     operator::{OperatorError, OperatorState, Reassigned, StateSize, TaskScope},
     state::{ScanJob, StateDelta},
 };
 use proto::types::{Epoch, KeyGroupSet};
 use state_client::ScanReply;
 
-use super::{
-    fired::{self, Fired},
-    session::SessionAggregateOperator,
-};
+use super::{fired, processing_time::Alarm, session::SessionAggregateOperator};
 
-/// Which sessions had fired at the last freeze.
-pub(super) struct FrozenFired {
-    fired: Fired,
-    owned: KeyGroupSet,
-    /// At the freeze before.
-    before: i64,
-    /// Key groups that were read and whose sessions are not indexed yet.
-    unindexed: KeyGroupSet,
+/// What was read and has not come into its place.
+#[derive(Default)]
+pub(super) struct Unsettled {
+    /// Key groups whose sessions are not indexed yet.
+    groups: KeyGroupSet,
     /// What was read does not decode; told when rows come.
     damage: Option<OperatorError>,
-}
-
-impl Default for FrozenFired {
-    fn default() -> Self {
-        FrozenFired {
-            fired: Fired::default(),
-            owned: KeyGroupSet::default(),
-            before: TIMESTAMP_MIN,
-            unindexed: KeyGroupSet::default(),
-            damage: None,
-        }
-    }
 }
 
 impl SessionAggregateOperator {
     /// Indexes the sessions that were read.
     pub(super) fn settle(&mut self) -> Result<(), OperatorError> {
-        if let Some(damage) = self.frozen.damage.take() {
+        if let Some(damage) = self.unsettled.damage.take() {
             return Err(damage);
         }
         self.settle_fired();
-        let groups = std::mem::take(&mut self.frozen.unindexed);
+        let groups = std::mem::take(&mut self.unsettled.groups);
         if groups.is_empty() {
             return Ok(());
         }
@@ -68,7 +49,7 @@ impl SessionAggregateOperator {
 
     fn settle_fired(&mut self) {
         if !self.fired.is_settled() {
-            self.frozen.unindexed = self.fired.settle(&self.scope.owned);
+            self.unsettled.groups = self.fired.settle(&self.scope.owned);
         }
     }
 }
@@ -87,6 +68,7 @@ impl OperatorState for SessionAggregateOperator {
                 self.early.push((job.table, row.clone()));
             }
         }
+        self.alarm.iter_mut().for_each(Alarm::ring);
         Ok(())
     }
 
@@ -97,8 +79,7 @@ impl OperatorState for SessionAggregateOperator {
     fn freeze(&mut self, epoch: Epoch) {
         self.settle_fired();
         self.store.freeze(epoch);
-        self.frozen.fired = self.fired.clone();
-        self.frozen.owned = self.scope.owned.clone();
+        self.frozen.freeze(&self.fired, &self.scope.owned);
     }
 
     fn encode(&mut self, rows_max: usize) -> bool {
@@ -108,19 +89,16 @@ impl OperatorState for SessionAggregateOperator {
     fn take_delta(&mut self) -> StateDelta {
         let mut delta = StateDelta::default();
         self.store.take_delta(&mut delta.tables);
-        let fired = std::mem::take(&mut self.frozen.fired);
-        if fired.upto() != self.frozen.before {
-            self.frozen.before = fired.upto();
-            let owned = std::mem::take(&mut self.frozen.owned);
-            let rows = fired::delta(self.tables.main, self.scope.key_groups, &owned, &fired);
-            delta.tables.push(rows);
-        }
+        let marks = self
+            .frozen
+            .take_delta(self.tables.main, self.scope.key_groups);
+        delta.tables.extend(marks);
         delta
     }
 
     fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
         // What came last may leave before any row has come.
-        self.frozen.damage = self.settle().err();
+        self.unsettled.damage = self.settle().err();
         self.scope = scope.clone();
         for session in self.store.main.index().slots_of(&change.left) {
             let first = self.store.main.values.extent(session).0;

@@ -11,8 +11,10 @@ use proto::types::{Epoch, KeyGroup, KeyGroupSet};
 use state_client::ScanReply;
 
 use super::{
-    aggregate::{WindowAggregateOperator, Windowing},
+    aggregate::WindowAggregateOperator,
     fired::{self, Fired},
+    processing_time::Alarm,
+    slices::Slices,
 };
 use crate::aggregate::AggregateStore;
 
@@ -79,22 +81,15 @@ impl WindowAggregateOperator {
 
     /// The first slice that is open when windows have fired so far.
     fn open_from(&self, fired: i64) -> i64 {
-        match self.windowing {
-            Windowing::Times { slices, .. } | Windowing::Partials { slices } => {
-                slices.open_from(fired)
-            }
-            Windowing::Attached { .. } => fired.saturating_add(1),
+        match self.windowing.slices() {
+            Some(slices) => slices.open_from(fired),
+            None => fired.saturating_add(1),
         }
     }
 
     /// Whether rows say how far windows have fired, since closed slices do not.
     fn keeps_fired(&self) -> bool {
-        match self.windowing {
-            Windowing::Times { slices, .. } | Windowing::Partials { slices } => {
-                slices.is_cumulate()
-            }
-            Windowing::Attached { .. } => false,
-        }
+        self.windowing.slices().is_some_and(Slices::is_cumulate)
     }
 }
 
@@ -104,12 +99,12 @@ impl OperatorState for WindowAggregateOperator {
     }
 
     fn hydrated(&mut self, job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
-        let fired = reply.open_from.map(|open_from| match self.windowing {
-            Windowing::Times { slices, .. } | Windowing::Partials { slices } => {
-                slices.fired_before(open_from)
-            }
-            Windowing::Attached { .. } => open_from - 1,
-        });
+        let fired = reply
+            .open_from
+            .map(|open_from| match self.windowing.slices() {
+                Some(slices) => slices.fired_before(open_from),
+                None => open_from - 1,
+            });
         self.fired.note(job.key_group, fired);
         for row in &reply.rows {
             if let Some(fired) = fired::read(job.table, row)? {
@@ -126,6 +121,7 @@ impl OperatorState for WindowAggregateOperator {
                 self.early.push((job.table, row.clone()));
             }
         }
+        self.alarm.iter_mut().for_each(Alarm::ring);
         Ok(())
     }
 

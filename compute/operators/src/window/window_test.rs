@@ -13,7 +13,7 @@ use proto::{
     types::{Field, TableId},
 };
 
-use super::{WindowAggregateOperator, WindowAssignOperator};
+use super::{WindowAggregateOperator, WindowAssignOperator, session_test::session};
 use crate::{
     aggregate::LocalAggregateOperator,
     testing::{
@@ -22,9 +22,9 @@ use crate::{
     },
 };
 
-const TABLES: [TableId; 3] = [TableId(1), TableId(2), TableId(3)];
+pub(super) const TABLES: [TableId; 3] = [TableId(1), TableId(2), TableId(3)];
 
-fn call(function: &str, args: &[u32], distinct: bool) -> AggregateCall {
+pub(super) fn call(function: &str, args: &[u32], distinct: bool) -> AggregateCall {
     AggregateCall {
         function: function.to_owned(),
         args: args.to_vec(),
@@ -35,7 +35,7 @@ fn call(function: &str, args: &[u32], distinct: bool) -> AggregateCall {
     }
 }
 
-fn window(
+pub(super) fn window(
     kind: WindowKind,
     time_column: u32,
     size_ms: u64,
@@ -52,11 +52,11 @@ fn window(
     }
 }
 
-fn input() -> Vec<Field> {
+pub(super) fn input() -> Vec<Field> {
     fields(&[("k", "STRING"), ("v", "BIGINT"), ("ts", "TIMESTAMP(3)")])
 }
 
-fn calls() -> Vec<AggregateCall> {
+pub(super) fn calls() -> Vec<AggregateCall> {
     vec![
         call("COUNT", &[], false),
         call("SUM", &[1], false),
@@ -77,7 +77,7 @@ fn output() -> Vec<Field> {
     ])
 }
 
-fn aggregate(windowing: Windowing, calls: Vec<AggregateCall>) -> plan::WindowAggregate {
+pub(super) fn aggregate(windowing: Windowing, calls: Vec<AggregateCall>) -> plan::WindowAggregate {
     plan::WindowAggregate {
         keys: vec![0],
         calls,
@@ -90,7 +90,7 @@ fn aggregate(windowing: Windowing, calls: Vec<AggregateCall>) -> plan::WindowAgg
     }
 }
 
-fn maker(
+pub(super) fn maker(
     spec: plan::WindowAggregate,
     input: Vec<Field>,
     append_only: bool,
@@ -101,12 +101,12 @@ fn maker(
 }
 
 /// Milliseconds as text: `1970-01-01T00:00:00.010` is long.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.replace("1970-01-01T00:00:00", "0")
         .replace("1969-12-31T23:59:59", "-1")
 }
 
-fn check(spec: WindowSpec, events: &[Event], expected: Expect) {
+pub(super) fn check(spec: WindowSpec, events: &[Event], expected: Expect) {
     let make = maker(aggregate(Windowing::Window(spec), calls()), input(), true);
     expected.assert_eq(&short(&changelog(&drive(&make, events))));
     let _ = crash_at_each_barrier(&make, events, &Fold::Retract);
@@ -299,7 +299,8 @@ fn a_row_is_repeated_for_each_of_its_windows() {
         ("window_end", "TIMESTAMP(3)"),
         ("window_time", "TIMESTAMP(3)"),
     ]));
-    let make = |scope: &TaskScope| WindowAssignOperator::build(&spec, &input(), &output, scope);
+    let make =
+        |scope: &TaskScope| WindowAssignOperator::build(&spec, &input(), &output, &[], scope);
     let events = [
         insert(0, &input(), "a, 1, 7\n-D b, 2, -1"),
         Event::Watermark(5),
@@ -316,45 +317,6 @@ fn a_row_is_repeated_for_each_of_its_windows() {
     .assert_eq(&short(&changelog(&drive(&make, &events))));
 }
 
-fn session(gap_ms: u64) -> WindowSpec {
-    WindowSpec {
-        gap_ms,
-        ..window(WindowKind::Session, 2, 0, 0, 0)
-    }
-}
-
-#[test]
-fn sessions_grow_and_join() {
-    let events = [
-        insert(0, &input(), "a, 1, 5\na, 2, 30\nb, 7, 4"),
-        Event::Barrier,
-        insert(0, &input(), "a, 3, 10\na, 9, 20\nb, 8, 24"),
-        Event::Watermark(13),
-        Event::Barrier,
-        insert(0, &input(), "b, 1, 1\na, 1, 1"),
-        Event::Watermark(39),
-        Event::Barrier,
-        Event::Watermark(i64::MAX),
-        Event::End,
-    ];
-    check(
-        session(10),
-        &events,
-        expect![[r#"
-            barrier 1
-            +I b, 1, 7, 7, 1, 0.004, 0.014
-            watermark 13
-            barrier 2
-            +I b, 1, 8, 8, 1, 0.024, 0.034
-            +I a, 5, 16, 9, 4, 0.001, 0.040
-            watermark 39
-            barrier 3
-            watermark 9223372036854775807
-            end
-        "#]],
-    );
-}
-
 #[test]
 fn rows_without_time_are_refused() {
     let spec = window(WindowKind::Tumble, 2, 10, 0, 0);
@@ -363,35 +325,10 @@ fn rows_without_time_are_refused() {
     assert!(fails.is_err());
 }
 
-/// As [`model`], of sessions.
-fn session_model(rows: &[Row], gap: i64) -> BTreeMap<String, i64> {
-    let mut sorted = rows.to_vec();
-    sorted.sort_by_key(|row| (row.0, row.2));
-    let together = |a: &Row, b: &Row| a.0 == b.0 && b.2 - a.2 <= gap;
-    sorted
-        .chunk_by(together)
-        .map(|rows| {
-            let distinct: BTreeSet<i64> = rows.iter().map(|row| row.1).collect();
-            let (first, last) = (rows[0], rows[rows.len() - 1]);
-            let text = format!(
-                "k{}, {}, {}, {}, {}, {}, {}",
-                first.0,
-                rows.len(),
-                rows.iter().map(|row| row.1).sum::<i64>(),
-                distinct.last().expect("a session has rows"),
-                distinct.len(),
-                first.2,
-                last.2 + gap
-            );
-            (text, 1)
-        })
-        .collect()
-}
-
-type Row = (i64, i64, i64);
+pub(super) type Row = (i64, i64, i64);
 
 /// Rows of all windows, as the operator prints them with times in ms.
-fn model(
+pub(super) fn model(
     rows: &[Row],
     kind: WindowKind,
     size: i64,
@@ -431,25 +368,22 @@ fn model(
     folded
 }
 
-fn in_ms(folded: BTreeMap<String, i64>) -> BTreeMap<String, i64> {
-    let parse = |time: &str| {
-        let (sign, rest) = match time.strip_prefix("1970-01-01T00:00:00") {
+/// Times within a second of 1970 as milliseconds.
+pub(super) fn in_ms(folded: BTreeMap<String, i64>) -> BTreeMap<String, i64> {
+    let parse = |cell: &str| {
+        let (sign, rest) = match cell.strip_prefix("1970-01-01T00:00:00") {
             Some(rest) => (0, rest),
-            None => (
-                -1000,
-                time.strip_prefix("1969-12-31T23:59:59")
-                    .expect("a time near 1970"),
-            ),
+            None => match cell.strip_prefix("1969-12-31T23:59:59") {
+                Some(rest) => (-1000, rest),
+                None => return cell.to_owned(),
+            },
         };
         let ms: i64 = rest.trim_start_matches('.').parse().unwrap_or(0);
         (sign + ms).to_string()
     };
     let line = |(text, count): (String, i64)| {
-        let mut parts: Vec<String> = text.split(", ").map(str::to_owned).collect();
-        let at = parts.len() - 2;
-        parts[at] = parse(&parts[at]);
-        parts[at + 1] = parse(&parts[at + 1]);
-        (parts.join(", "), count)
+        let cells: Vec<String> = text.split(", ").map(parse).collect();
+        (cells.join(", "), count)
     };
     folded.into_iter().map(line).collect()
 }
@@ -472,12 +406,12 @@ fn random_window() -> impl Strategy<Value = (WindowKind, i64, i64, i64)> {
     ]
 }
 
-fn line(kind: &str, row: &Row) -> String {
+pub(super) fn line(kind: &str, row: &Row) -> String {
     format!("{kind} k{}, {}, {}\n", row.0, row.1, row.2)
 }
 
 /// Rows in about the order of their times, with watermarks that make none late.
-fn script(mut steps: Vec<(String, i64)>, cuts: &[usize]) -> Vec<Event> {
+pub(super) fn script(mut steps: Vec<(String, i64)>, cuts: &[usize]) -> Vec<Event> {
     let input = input();
     let mut events = Vec::new();
     let mut turn = 0;
@@ -556,35 +490,6 @@ proptest! {
         let make = maker(aggregate(Windowing::Window(spec), calls()), input(), false);
         let folded = crash_at_each_barrier(&make, &events, &Fold::Retract);
         prop_assert_eq!(in_ms(folded), model(&kept, kind, size, step, offset));
-    }
-
-    #[test]
-    fn sessions_fold_to_the_model(
-        gap in 1..8_i64,
-        rows in prop::collection::vec((0..3_i64, 0..5_i64, -90..90_i64, 0..9_i64, 0..4_u8), 1..40),
-        cuts in prop::collection::vec(0..6_usize, 1..4),
-        append_only: bool,
-    ) {
-        let mut steps = Vec::new();
-        for (key, value, time, early, copies) in &rows {
-            let row = (*key, *value, *time);
-            steps.push((time - early, line("+I", &row), *time));
-            if !append_only {
-                // A copy that comes and goes while its session is open.
-                for _ in 0..*copies {
-                    steps.push((time - early, line("+I", &row), *time));
-                    steps.push((*time, line("-D", &row), *time));
-                }
-            }
-        }
-        steps.sort_by_key(|step| step.0);
-        let steps = steps.into_iter().map(|(_, line, time)| (line, time)).collect();
-        let events = script(steps, &cuts);
-        let spec = aggregate(Windowing::Window(session(gap as u64)), calls());
-        let make = maker(spec, input(), append_only);
-        let folded = crash_at_each_barrier(&make, &events, &Fold::Retract);
-        let rows: Vec<Row> = rows.iter().map(|row| (row.0, row.1, row.2)).collect();
-        prop_assert_eq!(in_ms(folded), session_model(&rows, gap));
     }
 
     #[test]

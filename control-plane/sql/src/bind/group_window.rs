@@ -117,6 +117,7 @@ impl ExprBinder<'_> {
             },
             offset_ms,
             partition_by: Vec::new(),
+            processing_time: attribute == TimeAttribute::Proctime,
         };
         Ok(Some(GroupWindow {
             function,

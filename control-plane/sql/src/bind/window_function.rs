@@ -106,6 +106,7 @@ impl Binder<'_> {
             step_ms,
             offset_ms: offset,
             partition_by,
+            processing_time: source.scope.fields[time_column].time == Some(TimeAttribute::Proctime),
         };
         let schema = window_schema(&source.scope.fields, time_column)?;
         let plan = LogicalPlan::Window {

@@ -80,6 +80,8 @@ pub struct WindowFunction {
     pub offset_ms: i64,
     /// SESSION's PARTITION BY.
     pub partition_by: Vec<usize>,
+    /// The time column is one of processing time.
+    pub processing_time: bool,
 }
 
 /// ROWS or RANGE of an OVER frame.

@@ -69,7 +69,7 @@ impl Translator<'_> {
             return Err(SqlError::plan("an aggregate expected"));
         };
         check_calls(calls)?;
-        let grouping = self.grouping(input, keys, calls)?;
+        let grouping = self.grouping(input, keys, calls, grouping_sets.is_some())?;
         let windowed = !matches!(grouping.windowing, Windowing::None);
         let sets = grouping_sets.as_deref();
         let prepared = self.prepare(&grouping, sets, keys.len(), schema)?;
@@ -91,8 +91,9 @@ impl Translator<'_> {
         input: &LogicalPlan,
         keys: &[Expr],
         calls: &[AggregateCall],
+        has_sets: bool,
     ) -> Result<Grouping, SqlError> {
-        if let Some(grouping) = self.assigned_window(input, keys, calls)? {
+        if let Some(grouping) = self.assigned_window(input, keys, calls, has_sets)? {
             return Ok(grouping);
         }
         let node = self.relation(input)?;
@@ -140,6 +141,7 @@ impl Translator<'_> {
         input: &LogicalPlan,
         keys: &[Expr],
         calls: &[AggregateCall],
+        has_sets: bool,
     ) -> Result<Option<Grouping>, SqlError> {
         let (window, exprs) = match input {
             LogicalPlan::Project { input, exprs, .. } => (&**input, Some(exprs)),
@@ -186,7 +188,13 @@ impl Translator<'_> {
         });
         let reads_window = |e: &Expr| columns(e).iter().any(|c| *c >= width);
         let args = calls.iter().flat_map(|c| c.args.iter().chain(&c.filter));
-        if !has(properties[0]) || !has(properties[1]) || values.chain(args).any(reads_window) {
+        let needs_rows = function.kind == wire::WindowKind::Session
+            && (has_sets || !is_partition(function, values.clone()));
+        if !has(properties[0])
+            || !has(properties[1])
+            || values.chain(args).any(reads_window)
+            || needs_rows
+        {
             return Ok(None);
         }
         let node = self.relation(below)?;
@@ -235,6 +243,7 @@ impl Translator<'_> {
         };
         let (time, attached) = match &grouping.windowing {
             Windowing::None => (None, None),
+            Windowing::Assigned(function) if function.processing_time => (None, None),
             Windowing::Assigned(function) => (Some(column(function.time_column)), None),
             Windowing::Attached(w) => (
                 None,
@@ -383,7 +392,9 @@ impl Translator<'_> {
             Windowing::Assigned(function) => Some(function),
             _ => None,
         };
-        let local = self.local_aggregate(prepared, function);
+        // By the clock, rows have no window before they are here.
+        let by_clock = function.is_some_and(|function| function.processing_time);
+        let local = self.local_aggregate(prepared, function.filter(|_| !by_clock));
         let (input, keys, calls, from_partial, time) = match local {
             Some(local) => (local.node, local.keys, local.calls, true, local.slice_end),
             None => (
@@ -416,8 +427,12 @@ impl Translator<'_> {
             required: vec![distribution(&keys)],
             distribution: distribution(&(0..keys.len()).collect::<Vec<_>>()),
             keys: tidy_keys(vec![unique]),
-            rowtime: vec![width + 2],
-            windowed: Some(windowed),
+            rowtime: if by_clock {
+                Vec::new()
+            } else {
+                vec![width + 2]
+            },
+            windowed: Some(windowed).filter(|_| !by_clock),
             bound: Bound::Window,
             tables: &["accumulators", "distinct", "values"],
             ..Node::new(
@@ -481,6 +496,12 @@ impl Translator<'_> {
         let names = super::translate::names(schema);
         calc::calc(&mut self.graph, id, None, projections, names)
     }
+}
+
+/// Whether the keys are just the columns that a session is apart by.
+fn is_partition<'e>(function: &WindowFunction, keys: impl Iterator<Item = &'e Expr>) -> bool {
+    let keys: Option<BTreeSet<usize>> = keys.map(as_column).collect();
+    keys == Some(function.partition_by.iter().copied().collect())
 }
 
 /// State tables of a GroupAggregate: accumulators, distinct values, values of retracted MIN, MAX

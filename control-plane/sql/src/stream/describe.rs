@@ -349,7 +349,10 @@ fn call_texts(calls: &[wire::AggregateCall], from_partial: bool, input: &[String
 }
 
 fn window_text(spec: &wire::WindowSpec, input: &[String]) -> String {
-    let time = name_of(input, spec.time_column);
+    let time = match spec.processing_time {
+        true => "PROCTIME()".to_owned(),
+        false => name_of(input, spec.time_column),
+    };
     let kind = spec.kind().as_str_name();
     let mut parts = vec![time];
     match spec.kind() {

@@ -501,10 +501,11 @@ fn waits_for_watermark(graph: &Graph, id: NodeId, live: &[bool], options: &PlanO
                 ..
             })
         );
-        let by_time = matches!(
-            &node.op,
-            Op::WindowAggregate(_) | Op::WindowAssign(_) | Op::WindowJoin { .. } | Op::Sort(_)
-        );
+        let by_time = match &node.op {
+            Op::WindowAggregate(op) => !is_by_clock(op),
+            Op::WindowAssign(_) | Op::WindowJoin { .. } | Op::Sort(_) => true,
+            _ => false,
+        };
         let asks = matches!(&node.op, Op::Calc { condition, projections }
             if projections.iter().chain(condition).any(reads_watermark));
         let ages = options.state_ttl_in_event_time && state_ttl::of(node, options).is_some();
@@ -513,6 +514,13 @@ fn waits_for_watermark(graph: &Graph, id: NodeId, live: &[bool], options: &PlanO
         }
     }
     false
+}
+
+fn is_by_clock(op: &wire::WindowAggregate) -> bool {
+    matches!(
+        &op.windowing,
+        Some(wire::window_aggregate::Windowing::Window(window)) if window.processing_time
+    )
 }
 
 fn reads_watermark(expr: &Expr) -> bool {

@@ -3,9 +3,10 @@
 use proto::plan::{self as wire, WindowKind};
 
 use crate::error::SqlError;
-use crate::logical::{LogicalPlan, Schema, TimeAttribute, WindowFunction};
+use crate::logical::{LogicalPlan, Schema, WindowFunction};
 
-use super::node::{Node, NodeId, Op, Windowed};
+use super::node::{Bound, Node, NodeId, Op, Windowed};
+use super::rank::distribution;
 use super::translate::{Translator, fields};
 
 impl Translator<'_> {
@@ -19,10 +20,14 @@ impl Translator<'_> {
         let logical = input;
         let input = self.relation(input)?;
         self.check_window(logical, input, function)?;
-        if function.kind == WindowKind::Session {
+        if function.processing_time {
             return Err(SqlError::plan(
-                "a SESSION window function is supported only directly below GROUP BY window_start, window_end",
-            ));
+                "a window over processing time is supported only directly below GROUP BY window_start, window_end",
+            )
+            .hint("group by the window, or use event time"));
+        }
+        if function.kind == WindowKind::Session {
+            return self.session_assign(input, function, schema);
         }
         let below = self.graph.node(input);
         let width = below.fields.len();
@@ -44,6 +49,35 @@ impl Translator<'_> {
         Ok(self.graph.add(node))
     }
 
+    /// Sessions are known when they are over: rows are held until then, by those who share them.
+    fn session_assign(
+        &mut self,
+        input: NodeId,
+        function: &WindowFunction,
+        schema: &Schema,
+    ) -> Result<NodeId, SqlError> {
+        self.require_append(input, "a SESSION window function")?;
+        let below = self.graph.node(input);
+        let width = below.fields.len();
+        let spread = distribution(&function.partition_by);
+        let node = Node {
+            required: vec![spread.clone()],
+            distribution: spread,
+            keys: below.keys.clone(),
+            // Rows are behind the watermark when they leave: only the session's own time is not.
+            rowtime: vec![width + 2],
+            windowed: Some(windowed(function, width, width + 1, Some(width + 2))),
+            bound: Bound::Window,
+            tables: &["rows"],
+            ..Node::new(
+                Op::WindowAssign(spec(function, function.time_column, &function.partition_by)),
+                vec![input],
+                fields(schema),
+            )
+        };
+        Ok(self.graph.add(node))
+    }
+
     /// Refuses windows over a column that does not carry the stream's time.
     pub(crate) fn check_window(
         &self,
@@ -52,18 +86,8 @@ impl Translator<'_> {
         function: &WindowFunction,
     ) -> Result<(), SqlError> {
         let field = &logical.schema()[function.time_column];
-        if field.time == Some(TimeAttribute::Proctime) {
-            return Err(SqlError::plan(format!(
-                "windows over processing time (column `{}`) are not supported yet",
-                field.name
-            ))
-            .hint("declare a WATERMARK and use event time"));
-        }
-        if !SUPPORTED.contains(&function.kind) {
-            return Err(SqlError::plan(format!(
-                "{} windows are not supported yet",
-                function.kind.as_str_name()
-            )));
+        if function.processing_time {
+            return self.require_append(input, "a window over processing time");
         }
         let node = self.graph.node(input);
         if node.rowtime.contains(&function.time_column) {
@@ -76,9 +100,6 @@ impl Translator<'_> {
         .hint("a join without windows and most aggregates lose the time attribute; assign windows before them"))
     }
 }
-
-/// The kinds of windows that operators exist for.
-const SUPPORTED: &[WindowKind] = &[WindowKind::Tumble, WindowKind::Hop, WindowKind::Cumulate];
 
 /// The wire form, its columns given by the caller.
 pub(crate) fn spec(
@@ -95,6 +116,7 @@ pub(crate) fn spec(
         offset_ms: function.offset_ms,
         gap_ms: if session { function.size_ms } else { 0 },
         partition_by: partition_by.iter().map(|c| *c as u32).collect(),
+        processing_time: function.processing_time,
     }
 }
 
