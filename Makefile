@@ -24,6 +24,7 @@ export MILLSTREAM_TOXIPROXY := $(TOXIPROXY)
 CARGO := cargo
 DEV_ARGS ?=
 QUERY ?= q0
+QUERIES ?=
 SEED ?=
 COUNT ?= 1000
 FROM ?= 1
@@ -31,7 +32,7 @@ BUG_COUNT ?= 40
 SECONDS ?= 600
 SIZES ?= 100MB,1GB,5GB
 
-.PHONY: help deps tools build dev cluster test verify sim soak chaos fix bless load figures
+.PHONY: help deps tools build dev cluster test verify sim soak chaos fix bless load bench figures
 
 help: ## List the goals
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
@@ -145,6 +146,9 @@ bless: ## Take the present output of golden tests as the right one; read the dif
 
 load: build ## Run a load test: make load QUERY=q5, or with durable state: make load QUERY=q5 DATA_DIR=/tmp
 	$${CARGO_TARGET_DIR:-target}/release/loadtest nexmark --query $(QUERY) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+
+bench: build ## Run all queries of Nexmark, QUERIES=q4,q9 or all; the table goes to loadtest/results
+	$${CARGO_TARGET_DIR:-target}/release/loadtest bench --results loadtest/results $(if $(QUERIES),--queries $(QUERIES)) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
 figures: build ## Measure what README has a table of: recovery, rescale, fork at SIZES=100MB,1GB,5GB, and the others
 	@for run in "recovery --state-bytes $(SIZES)" "rescale --state-bytes $(SIZES)" "fork --state-bytes $(SIZES)" checkpoint bigstate autoscale; do \

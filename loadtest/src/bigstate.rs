@@ -82,12 +82,18 @@ struct Moment {
     misses: u64,
 }
 
+/// What `--memory` gives working sets this share, in percent, of so much state; `None`: no process takes
+/// as little.
+pub(crate) fn memory_for(state_memory: u64, share: u64) -> Option<u64> {
+    let working_sets = state_memory / 100 * share;
+    let memory = CODE_BYTES + working_sets / WORKING_SETS_PERCENT * 100;
+    (memory >= MEMORY_MIN).then_some(memory)
+}
+
 /// Runs both.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let all = half(options, None)?;
-    let working_sets = all.state_memory / 100 * options.share;
-    let memory = CODE_BYTES + working_sets / WORKING_SETS_PERCENT * 100;
-    let memory = memory.max(MEMORY_MIN);
+    let memory = memory_for(all.state_memory, options.share).unwrap_or(MEMORY_MIN);
     let part = half(options, Some(memory))?;
     let ratio = part.rows_per_second / all.rows_per_second;
     let used = part.peak_rss as f64 / memory as f64;

@@ -30,6 +30,17 @@ pub(crate) struct Place {
     keep: bool,
 }
 
+impl PlaceArgs {
+    /// A new directory within this one, or within that for temporary files.
+    pub(crate) fn within(directory: Option<PathBuf>) -> PlaceArgs {
+        PlaceArgs {
+            data_dir: Some(directory.unwrap_or_else(env::temp_dir)),
+            store: None,
+            keep_data: false,
+        }
+    }
+}
+
 impl Place {
     /// A place that nothing has used, `None` in memory. Its name begins with `prefix`.
     ///

@@ -28,6 +28,9 @@ pub(crate) struct JobReport {
     pub(crate) checkpoint_ms_p50: f64,
     /// From barrier to commit.
     pub(crate) checkpoint_ms_p99: f64,
+    /// Memory of working sets in the end, where a server tells.
+    #[serde(default)]
+    pub(crate) state_bytes: u64,
     /// Requests to the object store by kind; none where state is in memory.
     #[serde(default)]
     pub(crate) object_store_requests: BTreeMap<String, u64>,

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::{
-    client::{Client, PAUSE},
+    client::{Client, Operator, PAUSE},
     figures,
     report::{JobReport, RunReport},
     scrape,
@@ -122,6 +122,8 @@ impl Server {
     fn report(&self, id: &str) -> anyhow::Result<JobReport> {
         let checkpoints: Checkpoints = self.client.get(&format!("/v1/jobs/{id}/checkpoints"))?;
         let operators = self.client.operators(id)?;
+        let state = |operator: &Operator| operator.sum(|task| task.state_bytes);
+        let state_bytes = operators.iter().map(state).sum();
         let sinks = operators.iter();
         let sinks = sinks.filter(|operator| operator.description.starts_with("Sink("));
         let metrics = self.client.metrics()?;
@@ -130,6 +132,7 @@ impl Server {
             checkpoints: checkpoints.count,
             checkpoint_ms_p50: checkpoints.p50_ms,
             checkpoint_ms_p99: checkpoints.p99_ms,
+            state_bytes,
             object_store_requests: scrape::by_operation(&metrics, scrape::REQUESTS),
         })
     }

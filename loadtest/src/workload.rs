@@ -2,7 +2,11 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{autoscale, bigstate, checkpoint, fork, nexmark, recovery, rescale, state};
+use crate::{
+    autoscale, bigstate, checkpoint, fork,
+    nexmark::{self, bench},
+    recovery, rescale, state,
+};
 
 /// Load tests of Millstream; each prints one JSON object.
 #[derive(Parser, Debug)]
@@ -17,6 +21,9 @@ enum Workload {
     /// A query of the Nexmark benchmark over its generator into a `blackhole` sink, with
     /// exactly-once checkpoints.
     Nexmark(nexmark::Options),
+    /// All queries of the Nexmark benchmark, in the public profile and in one in which windows open and
+    /// close all the time, with all state in memory and with a fifth of it; writes a table.
+    Bench(bench::Options),
     /// Changed rows through the state path: freeze, stage, epoch log, commit, flush, compaction.
     State(state::Options),
     /// Kills a worker under load: how long key groups of the dead worker and of the others pause, and
@@ -65,6 +72,7 @@ impl Outcome {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     match &arguments.workload {
         Workload::Nexmark(options) => nexmark::run(options).map(Outcome::of),
+        Workload::Bench(options) => bench::run(options),
         Workload::State(options) => state::run(options).map(Outcome::of),
         Workload::Recovery(options) => recovery::run(options),
         Workload::Rescale(options) => rescale::run(options),

@@ -1,5 +1,10 @@
 //! The Nexmark benchmark: queries as users write them, `loadtest/nexmark/*.sql`.
 
+pub(crate) mod bench;
+mod machine;
+mod table;
+mod targets;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -12,38 +17,42 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
+    cluster::mebibytes,
     place::{Place, PlaceArgs},
     report::{JobReport, RunReport},
     server::Server,
-    set_up,
+    set_up, size,
 };
 
-const DDL: &str = include_str!("../nexmark/ddl.sql");
+/// Event-time rate of the public benchmark's profile, in events per second.
+const PUBLIC_RATE: u64 = 10_000_000;
+
+const DDL: &str = include_str!("../../nexmark/ddl.sql");
 
 /// Queries by name.
 const QUERIES: &[(&str, &str)] = &[
-    ("q0", include_str!("../nexmark/q0.sql")),
-    ("q1", include_str!("../nexmark/q1.sql")),
-    ("q2", include_str!("../nexmark/q2.sql")),
-    ("q3", include_str!("../nexmark/q3.sql")),
-    ("q4", include_str!("../nexmark/q4.sql")),
-    ("q5", include_str!("../nexmark/q5.sql")),
-    ("q7", include_str!("../nexmark/q7.sql")),
-    ("q8", include_str!("../nexmark/q8.sql")),
-    ("q9", include_str!("../nexmark/q9.sql")),
-    ("q10", include_str!("../nexmark/q10.sql")),
-    ("q11", include_str!("../nexmark/q11.sql")),
-    ("q12", include_str!("../nexmark/q12.sql")),
-    ("q14", include_str!("../nexmark/q14.sql")),
-    ("q15", include_str!("../nexmark/q15.sql")),
-    ("q16", include_str!("../nexmark/q16.sql")),
-    ("q17", include_str!("../nexmark/q17.sql")),
-    ("q18", include_str!("../nexmark/q18.sql")),
-    ("q19", include_str!("../nexmark/q19.sql")),
-    ("q20", include_str!("../nexmark/q20.sql")),
-    ("q21", include_str!("../nexmark/q21.sql")),
-    ("q22", include_str!("../nexmark/q22.sql")),
-    ("q23", include_str!("../nexmark/q23.sql")),
+    ("q0", include_str!("../../nexmark/q0.sql")),
+    ("q1", include_str!("../../nexmark/q1.sql")),
+    ("q2", include_str!("../../nexmark/q2.sql")),
+    ("q3", include_str!("../../nexmark/q3.sql")),
+    ("q4", include_str!("../../nexmark/q4.sql")),
+    ("q5", include_str!("../../nexmark/q5.sql")),
+    ("q7", include_str!("../../nexmark/q7.sql")),
+    ("q8", include_str!("../../nexmark/q8.sql")),
+    ("q9", include_str!("../../nexmark/q9.sql")),
+    ("q10", include_str!("../../nexmark/q10.sql")),
+    ("q11", include_str!("../../nexmark/q11.sql")),
+    ("q12", include_str!("../../nexmark/q12.sql")),
+    ("q14", include_str!("../../nexmark/q14.sql")),
+    ("q15", include_str!("../../nexmark/q15.sql")),
+    ("q16", include_str!("../../nexmark/q16.sql")),
+    ("q17", include_str!("../../nexmark/q17.sql")),
+    ("q18", include_str!("../../nexmark/q18.sql")),
+    ("q19", include_str!("../../nexmark/q19.sql")),
+    ("q20", include_str!("../../nexmark/q20.sql")),
+    ("q21", include_str!("../../nexmark/q21.sql")),
+    ("q22", include_str!("../../nexmark/q22.sql")),
+    ("q23", include_str!("../../nexmark/q23.sql")),
 ];
 
 /// A run of one query.
@@ -59,7 +68,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 2)]
     parallelism: u32,
     /// Event-time rate in events per second; generation is as fast as it goes.
-    #[arg(long, default_value_t = 10_000_000)]
+    #[arg(long, default_value_t = PUBLIC_RATE)]
     rate: u64,
     /// Time between checkpoints.
     #[arg(long, default_value = "1s")]
@@ -67,6 +76,9 @@ pub(crate) struct Options {
     /// Rows per batch, with state in memory; the default is the binary's.
     #[arg(long, conflicts_with_all = ["data_dir", "store"])]
     batch_rows: Option<usize>,
+    /// Memory of the process, with durable state; the default is the binary's.
+    #[arg(long, value_name = "SIZE", value_parser = size::bytes)]
+    memory: Option<u64>,
     /// The `millstream` binary; by default the one beside this program.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -75,12 +87,13 @@ pub(crate) struct Options {
 }
 
 /// What is printed.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Figures {
     query: String,
     /// `memory`, or the URL of what state was kept in durably.
     store: String,
     events: u64,
+    rate: u64,
     parallelism: u32,
     wall_seconds: f64,
     cpu_seconds: f64,
@@ -88,6 +101,8 @@ struct Figures {
     events_per_second: f64,
     events_per_cpu_second: f64,
     peak_rss_bytes: u64,
+    /// Of working sets in the end, where a server can be asked.
+    state_bytes: u64,
     output_rows: u64,
     checkpoints: u64,
     checkpoint_ms_p50: f64,
@@ -97,6 +112,10 @@ struct Figures {
 
 /// Runs the query; its figures.
 pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(&measure(options)?)?)
+}
+
+fn measure(options: &Options) -> anyhow::Result<Figures> {
     let folder = tempfile::tempdir().context("failed to make a folder for the script")?;
     let place = Place::make(&options.place, &format!("nexmark-{}-", options.query))?;
     let store = place.as_ref().map(Place::url);
@@ -114,8 +133,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<String> {
         report.jobs.len()
     );
     let store = store.unwrap_or_else(|| "memory".to_owned());
-    let figures = figures(options, store, &report, &report.jobs[0]);
-    Ok(serde_json::to_string(&figures)?)
+    Ok(figures(options, store, &report, &report.jobs[0]))
 }
 
 /// The script by `millstream run`.
@@ -153,7 +171,10 @@ fn run_durably(options: &Options, store: &str, folder: &Path) -> anyhow::Result<
         sql(options, folder)?
     );
     let binary = set_up::binary(options.binary.as_deref())?;
-    Server::start(&binary, store, folder, &[])?.run(&script)
+    let more = options.memory.map_or_else(Vec::new, |bytes| {
+        vec!["--memory".to_owned(), mebibytes(bytes)]
+    });
+    Server::start(&binary, store, folder, &more)?.run(&script)
 }
 
 fn figures(options: &Options, store: String, run: &RunReport, job: &JobReport) -> Figures {
@@ -162,6 +183,7 @@ fn figures(options: &Options, store: String, run: &RunReport, job: &JobReport) -
         query: options.query.clone(),
         store,
         events: options.events,
+        rate: options.rate,
         parallelism: options.parallelism,
         wall_seconds: run.wall_seconds,
         cpu_seconds: run.cpu_seconds,
@@ -169,6 +191,7 @@ fn figures(options: &Options, store: String, run: &RunReport, job: &JobReport) -
         events_per_second: events / run.wall_seconds,
         events_per_cpu_second: events / run.cpu_seconds,
         peak_rss_bytes: run.peak_rss_bytes,
+        state_bytes: job.state_bytes,
         output_rows: job.output_rows,
         checkpoints: job.checkpoints,
         checkpoint_ms_p50: job.checkpoint_ms_p50,
