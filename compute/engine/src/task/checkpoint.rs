@@ -20,10 +20,13 @@ use state_client::{Cut, EpochDelta, Incarnation, StateError, StateStore};
 use std::sync::Arc;
 
 use super::{graph::Graph, node::NodeError, overtaken, parts::TaskError};
-use crate::{flow::OvertakenChannel, state::StateDelta};
+use crate::{clock::Clock, flow::OvertakenChannel, state::StateDelta};
 
-/// Rows that are encoded between two batches.
+/// Rows that are encoded between two looks at the clock.
 const ENCODE_ROWS_MAX: usize = 8192;
+/// Time that is spent encoding between two batches: about half of what a task has while there is anything
+/// to encode, since epochs wait for it.
+const ENCODE_NS_MAX: u64 = 2_000_000;
 
 /// What a task's delta is stored in.
 pub(super) struct Staged {
@@ -127,14 +130,20 @@ impl Checkpointer {
     }
 
     /// Encodes some rows; once all are, hands the delta over to be sorted and staged.
-    pub(super) fn encode(&mut self, graph: &mut Graph) {
+    pub(super) fn encode(&mut self, graph: &mut Graph, clock: &dyn Clock) {
         let Some(epoch) = self.encoding else { return };
-        let mut done = true;
-        for (_, _, state) in graph.states() {
-            done &= state.encode(ENCODE_ROWS_MAX);
-        }
-        if !done {
-            return;
+        let until_ns = clock.monotonic_ns().saturating_add(ENCODE_NS_MAX);
+        loop {
+            let mut done = true;
+            for (_, _, state) in graph.states() {
+                done &= state.encode(ENCODE_ROWS_MAX);
+            }
+            if done {
+                break;
+            }
+            if clock.monotonic_ns() >= until_ns {
+                return;
+            }
         }
         self.encoded = Some((epoch, graph.take_delta()));
         self.encoding = None;

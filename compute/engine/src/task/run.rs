@@ -166,7 +166,8 @@ impl Task {
         self.parts.graph.poll_spills(cx);
         self.poll_moving(cx)?;
         self.poll_overtaken(cx);
-        self.checkpointer.encode(&mut self.parts.graph);
+        let (graph, clock) = (&mut self.parts.graph, &*self.parts.clock);
+        self.checkpointer.encode(graph, clock);
         self.tell_staged(cx)?;
         if self.begin_hurry() {
             return Ok(None);
