@@ -50,7 +50,8 @@ impl Spill {
         }
     }
 
-    /// Keeps rows that go from memory, as far as there is room.
+    /// Keeps rows that go from memory, as far as there is room in files. For as long as [`Spill::is_busy`]
+    /// nothing should go from memory that is of use.
     pub fn put(&mut self, evicted: &Evicted) {
         let tables: Vec<Sorted<'_>> = evicted.tables.iter().map(sorted).collect();
         let mut at = vec![0; tables.len()];
@@ -67,7 +68,7 @@ impl Spill {
                 let rows = rows[start..*at].iter().map(|(_, row)| *row).collect();
                 record.push((*table, rows));
             }
-            if self.segments.is_busy() || self.make_room().is_none() {
+            if self.make_room().is_none() {
                 return;
             }
             let place = self
@@ -125,7 +126,6 @@ impl Spill {
         if records.is_empty() {
             return Err(request);
         }
-        self.index.shrink();
         Ok(SpilledRead {
             request,
             places,
@@ -167,7 +167,6 @@ impl Spill {
                 all.into_iter().for_each(|slot| self.drop_segment(slot));
             }
         }
-        self.index.shrink();
     }
 
     fn drop_segment(&mut self, slot: u16) {
@@ -282,6 +281,18 @@ impl Spill {
             done += length;
         }
         (done > 0).then_some((done / UNIT) as u32)
+    }
+
+    /// Whether so much waits to be written that nothing more is taken.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.segments.is_busy()
+    }
+
+    /// Bytes of memory that are free once they are written.
+    #[must_use]
+    pub fn pending_bytes(&self) -> u64 {
+        self.segments.pending_bytes() as u64
     }
 
     /// Bytes of memory.
@@ -455,7 +466,7 @@ mod tests {
     #[test]
     fn with_room_all_is_found_and_files_of_which_little_is_left_go() {
         let mut harness = Harness::new(usize::MAX);
-        let all: Vec<u64> = (0..20_000).map(|number| number << 32).collect();
+        let all: Vec<u64> = (0..3_000).map(|number| number << 32).collect();
         harness.put(&all, 3);
         // A third stays where it is: about a record of every file.
         let moves = |(at, hash): (usize, &u64)| (at % 3 > 0).then_some(*hash);

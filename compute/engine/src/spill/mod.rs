@@ -14,7 +14,7 @@
 //! ```text
 //! evicted   rows by table, on their way out
 //! record    the bytes of all rows of a hash
-//! index     where the record of a hash is, in twelve bytes
+//! index     where the record of a hash is, in about eleven bytes
 //! segments  files that are written one after the other and given up as a whole
 //! kept      what an operator has: put, take, forget
 //! read      looks in files first, then asks the store

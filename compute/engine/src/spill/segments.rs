@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 
 use super::{
-    index::Place,
+    index::{Place, SEGMENT_UNITS_MAX, SEGMENTS_MAX},
     record::{BYTES_MAX, UNIT},
     scratch::{FileId, Piece, Scratch, ScratchError},
 };
@@ -82,10 +82,16 @@ impl Segments {
         self.pending_bytes + self.tail.len() > PENDING_BYTES_MAX
     }
 
+    /// Bytes that wait to be written, but for the last piece, which is not full.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
     /// Whether a record can be appended; makes a new file for it if need be. `None`: there is no room for
     /// one.
     pub(super) fn make_room(&mut self) -> Option<()> {
         let file_bytes = self.scratch.file_bytes() as usize;
+        let file_bytes = file_bytes.min(SEGMENT_UNITS_MAX as usize * UNIT);
         let is_full = |segment: &Segment| segment.units as usize * UNIT + BYTES_MAX > file_bytes;
         if let Some(open) = self.open {
             if !self.segment(open).is_some_and(is_full) {
@@ -103,7 +109,7 @@ impl Segments {
         };
         let slot = match self.slots.iter().position(Option::is_none) {
             Some(free) => free,
-            None if self.slots.len() <= usize::from(u16::MAX) => {
+            None if self.slots.len() < SEGMENTS_MAX => {
                 self.slots.push(None);
                 self.slots.len() - 1
             }

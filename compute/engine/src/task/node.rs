@@ -27,6 +27,9 @@ use crate::{
     spill::{Evicted, Scratch, Spill},
 };
 
+/// Places of what is in scratch files take at most so many times the memory of what is not.
+const PLACES_BY_STATE_MAX: u64 = 4;
+
 /// An operator or a source, its inputs' time and what waits in it.
 pub(super) struct Node {
     pub(super) id: String,
@@ -141,9 +144,14 @@ impl Node {
         state + self.spill.as_ref().map_or(0, Spill::memory)
     }
 
-    /// Takes about so many bytes of state out of memory.
+    /// Takes about so many bytes of state out of memory. What is on its way to scratch files is in memory
+    /// until it is there, but as good as gone; when that is much, nothing follows it until some has
+    /// arrived: what the files do not take is read from the store, which costs far more than to wait.
     pub(super) fn evict(&mut self, bytes: u64, scratch: &Arc<dyn Scratch>) {
-        let Some(state) = self.kind.state() else {
+        let going = self.spill.as_ref().map_or(0, Spill::pending_bytes);
+        let bytes = bytes.saturating_sub(going);
+        let is_busy = self.spill.as_ref().is_some_and(Spill::is_busy);
+        let Some(state) = self.kind.state().filter(|_| bytes > 0 && !is_busy) else {
             return;
         };
         let used = state.size().used_bytes();
@@ -158,8 +166,10 @@ impl Node {
                 .get_or_insert_with(|| Spill::new(Arc::clone(scratch)));
             spill.put(&evicted);
         }
+        // A key there is a read of a file, and anywhere else one of the store, which costs a hundred times
+        // as much: only when nearly nothing is left for keys in memory they are worth more.
         if let Some(spill) = &mut self.spill
-            && spill.memory() > used
+            && spill.memory() - spill.pending_bytes() > PLACES_BY_STATE_MAX * used
         {
             spill.drop_oldest();
         }
