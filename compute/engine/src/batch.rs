@@ -83,6 +83,18 @@ impl ChangeBatch {
         self.rows.num_rows()
     }
 
+    /// Whether no row is taken back or replaced.
+    #[must_use]
+    pub fn is_append(&self) -> bool {
+        let kinds = self.kinds.as_ref();
+        kinds.is_none_or(|kinds| {
+            kinds
+                .bytes()
+                .iter()
+                .all(|kind| *kind == RowKind::Insert as u8)
+        })
+    }
+
     /// Bytes of memory that the batch holds on to.
     #[must_use]
     pub fn bytes(&self) -> usize {

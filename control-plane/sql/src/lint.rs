@@ -184,6 +184,12 @@ impl Lint<'_> {
                 | Operator::Sort(_)
                 | Operator::Deduplicate(_),
             ) => self.require(append, "it takes inserts only"),
+            // Old rows of the right side say nothing.
+            Some(Operator::TemporalJoin(_)) => {
+                let left = inputs.first().map(of).is_some_and(|c| c.is_append());
+                self.require(left, "its left input takes rows back");
+                self.require(own.is_append(), "what it puts out is final");
+            }
             Some(Operator::Calc(_) | Operator::Union(_) | Operator::Sink(_)) => {
                 let any = inputs.iter().map(of).any(|c| updates(&c));
                 self.require(own.update_after == any, "it loses or invents updates");
@@ -200,7 +206,7 @@ impl Lint<'_> {
         let arity = match &node.operator {
             None => return self.problem("it has no operator"),
             Some(Operator::Source(_) | Operator::Values(_)) => 0..=0,
-            Some(Operator::Join(_) | Operator::WindowJoin(_)) => 2..=2,
+            Some(Operator::Join(_) | Operator::WindowJoin(_) | Operator::TemporalJoin(_)) => 2..=2,
             Some(Operator::Union(_)) => 1..=usize::MAX,
             Some(_) => 1..=1,
         };
@@ -232,6 +238,12 @@ impl Lint<'_> {
             }
             Some(Operator::WindowJoin(op)) => {
                 self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
+                self.exprs(op.condition.iter(), both);
+            }
+            Some(Operator::TemporalJoin(op)) => {
+                self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
+                self.columns(&[op.left_time], input);
+                self.columns(&[op.right_time], width(inputs[1]));
                 self.exprs(op.condition.iter(), both);
             }
             Some(Operator::Rank(op)) => {
@@ -345,6 +357,7 @@ impl Lint<'_> {
             Some(Operator::Deduplicate(op)) => vec![&op.keys],
             Some(Operator::Join(op)) => vec![&op.left_keys, &op.right_keys],
             Some(Operator::WindowJoin(op)) => vec![&op.left_keys, &op.right_keys],
+            Some(Operator::TemporalJoin(op)) => vec![&op.left_keys, &op.right_keys],
             _ => return,
         };
         for (keys, input) in keys.into_iter().zip(&node.inputs) {

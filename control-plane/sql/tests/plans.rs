@@ -98,3 +98,8 @@ fn stages() {
 fn state_ttl() {
     check("state_ttl");
 }
+
+#[test]
+fn temporal_joins() {
+    check("temporal_join");
+}

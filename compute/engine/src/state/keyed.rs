@@ -82,6 +82,19 @@ pub trait KeyedLogic: Send {
         Ok(Step::Done)
     }
 
+    /// Before a watermark passes: rows that the logic has held back until then, as a batch of an input
+    /// of their own, so that their keys are read like those of any rows. Asked again until there are
+    /// none.
+    ///
+    /// # Errors
+    /// When they do not decode.
+    fn due(
+        &mut self,
+        _watermark: Timestamp,
+    ) -> Result<Option<(usize, ChangeBatch)>, OperatorError> {
+        Ok(None)
+    }
+
     /// As [`Operator::watermark`].
     ///
     /// # Errors
@@ -246,7 +259,11 @@ impl<L: KeyedLogic> Keyed<L> {
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
         while step == Step::Done {
-            if let Some((input, batch)) = self.readmitted.pop_front() {
+            let next = match self.readmitted.pop_front() {
+                Some(next) => Some(next),
+                None => self.due()?,
+            };
+            if let Some((input, batch)) = next {
                 let keys = self.logic.keys(input, &batch)?;
                 step = self.admit(input, batch, keys, context)?;
             } else if !self.waiting.is_empty() || self.awaits_replies() {
@@ -266,6 +283,16 @@ impl<L: KeyedLogic> Keyed<L> {
             }
         }
         Ok(step)
+    }
+
+    /// Rows that the watermark at the fence lets go, a few at a time.
+    fn due(&mut self) -> Result<Option<(usize, ChangeBatch)>, OperatorError> {
+        match self.fence {
+            Some(Fence::Watermark(watermark)) if self.waiting.rows() <= WAITING_ROWS_MAX => {
+                self.logic.due(watermark)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Replies that no row needs any more (its group turned out not to exist) come before a barrier all

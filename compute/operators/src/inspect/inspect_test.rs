@@ -17,6 +17,7 @@ use state_client::LoadedRow;
 use super::{InspectedNode, InspectedTable, inspect};
 use crate::{
     ChangelogNormalizeOperator, DeduplicateOperator, JoinOperator, RankOperator, SortOperator,
+    TemporalJoinOperator,
     aggregate::GroupAggregateOperator,
     testing::{Event, changelog, fields, insert, left_behind},
     window::WindowAggregateOperator,
@@ -321,6 +322,34 @@ fn each_side_of_a_join_is_a_table() {
         assert_eq!(stored(&tables[0], &make, &events), left);
         assert_eq!(stored(&tables[1], &make, &events), right);
     }
+}
+
+#[test]
+fn versions_are_kept_beside_the_rows_that_wait_for_them() {
+    let spec = plan::TemporalJoin {
+        r#type: JoinType::Left.into(),
+        left_keys: vec![0],
+        right_keys: vec![0],
+        null_safe: vec![false],
+        condition: None,
+        left_time: 2,
+        right_time: 2,
+    };
+    let events = [
+        rows("1, 5, 1\n2, 6, 9"),
+        insert(1, &columns(), "1, 7, 0\n1, 8, 3\n-D 2, 9, 4"),
+        Event::Watermark(2),
+    ];
+    let make = |scope: &TaskScope| {
+        let input = columns();
+        TemporalJoinOperator::build(&spec, &[&input, &input], &TABLES[..2], scope)
+    };
+    let changelogs = vec![Changelog::APPEND, Changelog::UPSERT];
+    let node = Spec::TemporalJoin(spec.clone());
+    let tables = tables(&node, changelogs, StateTtl::NEVER);
+    assert_eq!(stored(&tables[0], &make, &events), ["2, 6, 0.009"]);
+    let versions = ["1, 7, 0, false", "1, 8, 0.003, false", "2, 9, 0.004, true"];
+    assert_eq!(stored(&tables[1], &make, &events), versions);
 }
 
 #[test]

@@ -124,6 +124,25 @@ pub(super) fn of_window_join(
         .collect()
 }
 
+/// The tables of a temporal join: of versions also whether they say that the row was deleted.
+pub(super) fn of_temporal_join(
+    node: &InspectedNode<'_>,
+    spec: &plan::TemporalJoin,
+) -> Result<Vec<InspectedTable>, OperatorError> {
+    let [lefts, versions, ..] = node.tables else {
+        return Err(OperatorError::Plan("a join has two tables".to_owned()));
+    };
+    let mut fields = input(node, 1)?.to_vec();
+    fields.push(Field::new("deleted", LogicalType::Boolean.not_null()));
+    let rows = Rows::appended(input(node, 0)?)?;
+    let lefts = rows.table(node, lefts, (0, &spec.left_keys), false)?;
+    let keys = columns(&spec.right_keys, &fields)?;
+    let rows = Layout::Rows(Rows::appended(&fields)?);
+    let layout = (fields.clone(), keys.clone());
+    let versions = InspectedTable::new(node, versions, &keys, &fields, layout, false, rows)?;
+    Ok(vec![lefts, versions])
+}
+
 /// The table of a ranking.
 pub(super) fn of_rank(
     node: &InspectedNode<'_>,

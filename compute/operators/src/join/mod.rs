@@ -1,4 +1,4 @@
-//! Joins: the updating one, and the one of windows.
+//! Joins: the updating one, the one of windows, and the one with a version of the other side.
 //!
 //! ```text
 //! shape      what is fixed: keys, condition, which rows are put out
@@ -9,6 +9,8 @@
 //! expire     rows that go by their age
 //! updating   the operator that keeps both inputs
 //! window     the operator that joins window by window
+//! versions   rows of one side by key and time
+//! temporal   the operator that joins with the version of a time
 //! ```
 
 mod condition;
@@ -17,12 +19,17 @@ mod expire;
 mod probe;
 mod shape;
 mod state;
+mod temporal;
+#[cfg(test)]
+mod temporal_test;
 mod updating;
 #[cfg(test)]
 mod updating_test;
+mod versions;
 mod window;
 #[cfg(test)]
 mod window_test;
 
+pub use temporal::TemporalJoinOperator;
 pub use updating::JoinOperator;
 pub use window::WindowJoinOperator;

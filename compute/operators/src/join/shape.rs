@@ -117,6 +117,23 @@ impl JoinShape {
         self.null_key_columns(&keys)
     }
 
+    /// Rows of a side that match nothing because their key or their time is NULL; `None`: there are
+    /// none.
+    pub(super) fn unmatchable(
+        &self,
+        side: usize,
+        columns: &[ArrayRef],
+        time: usize,
+    ) -> Option<BooleanBuffer> {
+        let by_key = self.null_keys(side, columns);
+        let timeless = columns[time].logical_nulls();
+        let timeless = timeless.filter(|times| times.null_count() > 0);
+        match (by_key, timeless.map(|times| !times.inner())) {
+            (Some(one), Some(other)) => Some(&one | &other),
+            (one, other) => one.or(other),
+        }
+    }
+
     /// As [`JoinShape::null_keys`], of the key columns alone.
     pub(super) fn null_key_columns(&self, keys: &[ArrayRef]) -> Option<BooleanBuffer> {
         let mut valid: Option<NullBuffer> = None;

@@ -346,11 +346,7 @@ impl KeyedLogic for JoinOperator {
     ) -> Result<Step, OperatorError> {
         self.remove_expired(&keys)?;
         let (columns, events) = if self.append_only[input] {
-            if batch
-                .kinds
-                .as_ref()
-                .is_some_and(|kinds| kinds.bytes().iter().any(|k| *k != 0))
-            {
+            if !batch.is_append() {
                 let message = "an append-only input of a join takes rows back";
                 return Err(OperatorError::Plan(message.to_owned()));
             }

@@ -292,11 +292,7 @@ impl Operator for WindowJoinOperator {
         batch: ChangeBatch,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
-        if batch
-            .kinds
-            .as_ref()
-            .is_some_and(|kinds| kinds.bytes().iter().any(|k| *k != 0))
-        {
+        if !batch.is_append() {
             let message = "an input of a window join takes rows back";
             return Err(OperatorError::Plan(message.to_owned()));
         }

@@ -60,6 +60,7 @@ fn prune(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
             narrow(filtered, &needed, required)
         }
         LogicalPlan::Join { .. } => prune_join(tree, required),
+        LogicalPlan::TemporalJoin { .. } => prune_temporal(tree, required),
         LogicalPlan::Aggregate { .. } => prune_aggregate(tree, required),
         LogicalPlan::Window { .. } => prune_window(tree, required),
         LogicalPlan::Over { .. } => prune_over(tree, required),
@@ -79,9 +80,9 @@ fn prune(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
         LogicalPlan::Unnest { .. } => prune_unnest(tree, required),
         LogicalPlan::Sort { .. } => prune_sort(tree, required),
         // These need all of their input; what is not wanted goes above them.
-        LogicalPlan::TemporalJoin { .. }
-        | LogicalPlan::Distinct { .. }
-        | LogicalPlan::SetOperation { .. } => keep(prune_inputs(tree), required),
+        LogicalPlan::Distinct { .. } | LogicalPlan::SetOperation { .. } => {
+            keep(prune_inputs(tree), required)
+        }
     }
 }
 
@@ -225,6 +226,41 @@ fn prune_join(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
         ttl_ms,
     };
     narrow(joined, &output, required)
+}
+
+/// As a join, but time attributes stay though nobody reads them: rows are joined by them.
+fn prune_temporal(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
+    let LogicalPlan::TemporalJoin {
+        left,
+        right,
+        kind,
+        time_column,
+        condition,
+        schema,
+    } = tree
+    else {
+        return tree;
+    };
+    let width = left.schema().len();
+    let mut needed = required.clone();
+    collect_columns(&condition, &mut needed);
+    needed.insert(time_column);
+    let is_time = |i: &usize| right.schema()[*i].time.is_some();
+    needed.extend((0..right.schema().len()).filter(is_time).map(|i| i + width));
+    let left_needed: Columns = needed.range(..width).copied().collect();
+    let right_needed = needed.range(width..).map(|i| i - width).collect();
+    let right_needed = at_least_one(&right_needed, right.schema());
+    let right_present = right_needed.iter().map(|i| i + width);
+    let present: Columns = left_needed.iter().copied().chain(right_present).collect();
+    let joined = LogicalPlan::TemporalJoin {
+        left: Box::new(prune(*left, &left_needed)),
+        right: Box::new(prune(*right, &right_needed)),
+        kind,
+        time_column: rank_in(&left_needed, time_column),
+        condition: renumber_one(condition, &present),
+        schema: pick_fields(&schema, &present),
+    };
+    narrow(joined, &present, required)
 }
 
 fn prune_aggregate(tree: LogicalPlan, required: &Columns) -> LogicalPlan {

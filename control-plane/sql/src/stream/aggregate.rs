@@ -251,6 +251,7 @@ impl Translator<'_> {
                     start: column(w.start),
                     end: column(w.end),
                     time: None,
+                    by: None,
                     ..*w
                 }),
             ),
@@ -530,6 +531,7 @@ fn windowing(
         start: width,
         end: width + 1,
         time: Some(width + 2),
+        by: None,
         ..attached
     };
     Some((windowed, Wire::Attached(attached.attached())))

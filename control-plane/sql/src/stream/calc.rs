@@ -45,6 +45,7 @@ pub(crate) fn calc(
             start: position(w.start)?,
             end: position(w.end)?,
             time: w.time.and_then(position),
+            by: w.by.and_then(position),
             ..w
         })
     });

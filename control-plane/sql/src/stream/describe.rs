@@ -5,7 +5,7 @@ use proto::types::{Field, LogicalType};
 
 use crate::logical::{Expr, ExprKind, Literal};
 
-use super::node::{Graph, NodeId, Op, SourceOp};
+use super::node::{Graph, JoinOn, NodeId, Op, SourceOp};
 
 /// The expression in SQL's words; columns by the given names.
 pub(crate) fn expression(expr: &Expr, names: &[String]) -> String {
@@ -188,7 +188,9 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
             let calls = call_texts(&op.calls, op.from_partial, input);
             aggregate("WindowAggregate", &op.keys, &calls, input, Some(window))
         }
-        Op::Join { .. } | Op::WindowJoin { .. } => join(&node.op, &inputs),
+        Op::Join { .. } | Op::WindowJoin { .. } | Op::TemporalJoin { .. } => {
+            join(&node.op, &inputs)
+        }
         Op::Union => format!("Union(fields=[{}])", own.join(", ")),
         Op::Unnest(op) => {
             let kind = if op.left { "LEFT" } else { "INNER" };
@@ -394,15 +396,20 @@ fn sort_text(keys: &[wire::SortKey], input: &[String]) -> String {
     texts.join(", ")
 }
 
+/// A join, with what follows its condition.
 fn join(op: &Op, inputs: &[Vec<String>]) -> String {
-    let (name, kind, left_keys, right_keys, null_safe, condition) = match op {
+    let (left, right) = (&inputs[0], &inputs[1]);
+    match op {
         Op::Join {
             kind,
             left_keys,
             right_keys,
             null_safe,
             condition,
-        } => ("Join", kind, left_keys, right_keys, null_safe, condition),
+        } => {
+            let keys = key_text((left_keys, left), (right_keys, right), null_safe);
+            join_text("Join", *kind, &keys, condition.as_ref(), (left, right), "")
+        }
         Op::WindowJoin {
             kind,
             left_keys,
@@ -410,40 +417,66 @@ fn join(op: &Op, inputs: &[Vec<String>]) -> String {
             null_safe,
             condition,
             ..
-        } => (
-            "WindowJoin",
-            kind,
-            left_keys,
-            right_keys,
-            null_safe,
-            condition,
-        ),
-        _ => return String::new(),
-    };
-    let (left, right) = (&inputs[0], &inputs[1]);
-    let pairs: Vec<String> = left_keys
-        .iter()
-        .zip(right_keys)
-        .zip(null_safe)
+        } => {
+            let keys = key_text((left_keys, left), (right_keys, right), null_safe);
+            let condition = condition.as_ref();
+            join_text("WindowJoin", *kind, &keys, condition, (left, right), "")
+        }
+        Op::TemporalJoin {
+            on,
+            left_time,
+            right_time,
+        } => {
+            let times = format!(
+                ", asOf=[{}], versions=[{}]",
+                left[*left_time], right[*right_time]
+            );
+            joined_on("TemporalJoin", on, (left, right), &times)
+        }
+        _ => String::new(),
+    }
+}
+
+type Sides<'a> = (&'a [String], &'a [String]);
+
+fn joined_on(name: &str, on: &JoinOn, (left, right): Sides<'_>, more: &str) -> String {
+    let keys = key_text(
+        (&on.left_keys, left),
+        (&on.right_keys, right),
+        &on.null_safe,
+    );
+    let condition = on.condition.as_ref();
+    join_text(name, on.kind, &keys, condition, (left, right), more)
+}
+
+fn key_text(left: (&[usize], &[String]), right: (&[usize], &[String]), safe: &[bool]) -> String {
+    let pairs = left.0.iter().zip(right.0).zip(safe);
+    let texts: Vec<String> = pairs
         .map(|((l, r), null_safe)| {
-            let equal = if *null_safe {
-                "IS NOT DISTINCT FROM"
-            } else {
-                "="
+            let equal = match null_safe {
+                true => "IS NOT DISTINCT FROM",
+                false => "=",
             };
-            format!("{} {equal} {}", left[*l], right[*r])
+            format!("{} {equal} {}", left.1[*l], right.1[*r])
         })
         .collect();
-    let mut text = format!(
-        "{name}(type=[{}], on=[{}]",
-        kind.as_str_name(),
-        pairs.join(" AND ")
-    );
+    texts.join(" AND ")
+}
+
+fn join_text(
+    name: &str,
+    kind: wire::JoinType,
+    keys: &str,
+    condition: Option<&Expr>,
+    (left, right): Sides<'_>,
+    more: &str,
+) -> String {
+    let mut text = format!("{name}(type=[{}], on=[{keys}]", kind.as_str_name());
     if let Some(condition) = condition {
         let names: Vec<String> = left.iter().chain(right).cloned().collect();
         text.push_str(&format!(", where=[{}]", expression(condition, &names)));
     }
-    text + ")"
+    format!("{text}{more})")
 }
 
 /// The first operator below that turns inserts into updates, for error messages.

@@ -2,11 +2,13 @@
 
 use proto::plan::{self as wire, Changelog, node::Operator, state_bound::Kind};
 
+use crate::logical::Expr;
+
 use super::PlanOptions;
 use super::describe;
 use super::expression::to_wire;
 use super::fragment::Fragments;
-use super::node::{Bound, Distribution, Graph, Node, NodeId, Op, SourceOp};
+use super::node::{Bound, Distribution, Graph, JoinOn, Node, NodeId, Op, SourceOp};
 use super::rank::wire_columns;
 use super::state_ttl;
 
@@ -154,14 +156,7 @@ fn state_bound(node: &Node, options: &PlanOptions) -> wire::StateBound {
 fn operator(graph: &Graph, node: &Node, options: &PlanOptions) -> Operator {
     match &node.op {
         Op::Source(source) => Operator::Source(source_operator(source, node, options)),
-        Op::Values(rows) => Operator::Values(wire::Values {
-            rows: rows
-                .iter()
-                .map(|row| wire::ValuesRow {
-                    values: row.iter().map(to_wire).collect(),
-                })
-                .collect(),
-        }),
+        Op::Values(rows) => Operator::Values(values(rows)),
         Op::Calc {
             condition,
             projections,
@@ -207,6 +202,11 @@ fn operator(graph: &Graph, node: &Node, options: &PlanOptions) -> Operator {
             left_window: Some(*left_window),
             right_window: Some(*right_window),
         }),
+        Op::TemporalJoin {
+            on,
+            left_time,
+            right_time,
+        } => temporal_join(on, *left_time, *right_time),
         Op::Union => Operator::Union(wire::Union {}),
         Op::Unnest(op) => Operator::Unnest(*op),
         Op::Expand(op) => Operator::Expand(op.clone()),
@@ -216,6 +216,27 @@ fn operator(graph: &Graph, node: &Node, options: &PlanOptions) -> Operator {
         Op::DropUpdateBefore => Operator::DropUpdateBefore(wire::DropUpdateBefore {}),
         Op::Sink(op) => Operator::Sink(op.clone()),
     }
+}
+
+fn values(rows: &[Vec<Expr>]) -> wire::Values {
+    let row = |row: &Vec<Expr>| wire::ValuesRow {
+        values: row.iter().map(to_wire).collect(),
+    };
+    wire::Values {
+        rows: rows.iter().map(row).collect(),
+    }
+}
+
+fn temporal_join(on: &JoinOn, left_time: usize, right_time: usize) -> Operator {
+    Operator::TemporalJoin(wire::TemporalJoin {
+        r#type: on.kind as i32,
+        left_keys: wire_columns(&on.left_keys),
+        right_keys: wire_columns(&on.right_keys),
+        null_safe: on.null_safe.clone(),
+        condition: on.condition.as_ref().map(to_wire),
+        left_time: left_time as u32,
+        right_time: right_time as u32,
+    })
 }
 
 fn unique_key(graph: &Graph, node: NodeId) -> Option<wire::ColumnSet> {

@@ -16,17 +16,17 @@ use super::rank::distribution;
 use super::translate::{Translator, fields};
 
 /// `left = right`, each side's expression over its own input.
-struct Pair {
-    left: Expr,
-    right: Expr,
-    null_safe: bool,
+pub(super) struct Pair {
+    pub(super) left: Expr,
+    pub(super) right: Expr,
+    pub(super) null_safe: bool,
 }
 
 /// Key columns of both sides, pair by pair.
-struct Keys {
-    left: Vec<usize>,
-    right: Vec<usize>,
-    null_safe: Vec<bool>,
+pub(super) struct Keys {
+    pub(super) left: Vec<usize>,
+    pub(super) right: Vec<usize>,
+    pub(super) null_safe: Vec<bool>,
 }
 
 impl Translator<'_> {
@@ -97,7 +97,7 @@ impl Translator<'_> {
         Some((l, r))
     }
 
-    fn key_columns<'e>(
+    pub(super) fn key_columns<'e>(
         &mut self,
         mut input: NodeId,
         exprs: impl Iterator<Item = &'e Expr>,
@@ -112,7 +112,7 @@ impl Translator<'_> {
     }
 
     /// Puts the key pairs into the order by which an input is spread already.
-    fn order_keys(&self, keys: &mut Keys, left: NodeId, right: NodeId) {
+    pub(super) fn order_keys(&self, keys: &mut Keys, left: NodeId, right: NodeId) {
         let order_of = |node: NodeId, own: &[usize]| -> Option<Vec<usize>> {
             let Distribution::Hash(spread) = &self.graph.node(node).distribution else {
                 return None;
@@ -151,12 +151,7 @@ impl Translator<'_> {
         let shift = |columns: &[usize]| columns.iter().map(|c| c + width).collect::<Vec<_>>();
         let windowed = window.and_then(|(lw, rw)| match kind {
             JoinKind::Full => None,
-            JoinKind::Right => Some(Windowed {
-                start: rw.start + width,
-                end: rw.end + width,
-                time: rw.time.map(|t| t + width),
-                ..rw
-            }),
+            JoinKind::Right => Some(rw.shifted(width)),
             _ => Some(lw),
         });
         let append = l.changes.union(r.changes).is_append();
@@ -266,7 +261,7 @@ fn operator(
     }
 }
 
-fn output_fields(left: &[Field], right: &[Field], kind: JoinKind) -> Vec<Field> {
+pub(super) fn output_fields(left: &[Field], right: &[Field], kind: JoinKind) -> Vec<Field> {
     let pad = |fields: &[Field], nullable: bool| {
         fields
             .iter()
@@ -325,7 +320,7 @@ fn unique_keys(
     found
 }
 
-fn join_type(kind: JoinKind) -> JoinType {
+pub(super) fn join_type(kind: JoinKind) -> JoinType {
     match kind {
         JoinKind::Inner => JoinType::Inner,
         JoinKind::Left => JoinType::Left,
@@ -349,7 +344,8 @@ fn equi_pairs(all: Vec<Expr>, width: usize) -> (Vec<Pair>, Vec<Expr>) {
     (pairs, residual)
 }
 
-fn pair(condition: &Expr, width: usize) -> Option<Pair> {
+/// The equality between the sides that a condition is, if it is one.
+pub(super) fn pair(condition: &Expr, width: usize) -> Option<Pair> {
     let ExprKind::Call { function, args } = &condition.kind else {
         return None;
     };

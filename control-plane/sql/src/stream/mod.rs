@@ -21,6 +21,7 @@ mod sink;
 mod source;
 mod stable_id;
 mod state_ttl;
+mod temporal;
 mod translate;
 mod volatile;
 mod window;

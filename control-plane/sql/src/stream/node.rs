@@ -64,6 +64,8 @@ pub(crate) struct Windowed {
     pub(crate) end: usize,
     /// window_time, where it is still there.
     pub(crate) time: Option<usize>,
+    /// The event time that rows were assigned to windows by, where it is still there.
+    pub(crate) by: Option<usize>,
     pub(crate) kind: wire::WindowKind,
     pub(crate) size_ms: u64,
     pub(crate) step_ms: u64,
@@ -74,6 +76,25 @@ impl Windowed {
     pub(crate) fn same_windows(&self, other: &Windowed) -> bool {
         let spec = |w: &Windowed| (w.kind, w.size_ms, w.step_ms, w.offset_ms);
         spec(self) == spec(other)
+    }
+
+    /// These windows, where only what is not before the event time in `column` still carries event
+    /// time: they are gone unless rows were assigned to them by it.
+    pub(crate) fn not_before(self, column: usize) -> Option<Windowed> {
+        let holds = self.by == Some(column) || self.time == Some(column);
+        holds.then_some(self)
+    }
+
+    /// The same, of columns that stand `by` places further on.
+    pub(crate) fn shifted(self, by: usize) -> Windowed {
+        let place = |column: usize| column + by;
+        Windowed {
+            start: place(self.start),
+            end: place(self.end),
+            time: self.time.map(place),
+            by: self.by.map(place),
+            ..self
+        }
     }
 
     pub(crate) fn attached(&self) -> wire::AttachedWindow {
@@ -115,6 +136,17 @@ pub(crate) struct PrunedSource {
     pub(crate) watermark: Option<(usize, Expr)>,
 }
 
+/// Which rows of two inputs belong together.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct JoinOn {
+    pub(crate) kind: wire::JoinType,
+    pub(crate) left_keys: Vec<usize>,
+    pub(crate) right_keys: Vec<usize>,
+    pub(crate) null_safe: Vec<bool>,
+    /// Over left columns then right columns.
+    pub(crate) condition: Option<Expr>,
+}
+
 /// What a node does: the wire form where that is all there is to know, with logical expressions
 /// where they are still to be rewritten.
 #[derive(Clone, PartialEq, Debug)]
@@ -144,6 +176,11 @@ pub(crate) enum Op {
         condition: Option<Expr>,
         left_window: wire::AttachedWindow,
         right_window: wire::AttachedWindow,
+    },
+    TemporalJoin {
+        on: JoinOn,
+        left_time: usize,
+        right_time: usize,
     },
     Union,
     Unnest(wire::Unnest),

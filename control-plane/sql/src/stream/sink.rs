@@ -69,7 +69,10 @@ impl Translator<'_> {
         }
         let not_null = unproven_not_null(query);
         let fields = sink_fields(query);
-        let input = self.without_old_rows(input, accepts);
+        let input = match accepts {
+            Accepts::Upsert => self.without_old_rows(input),
+            Accepts::Append | Accepts::Retract => input,
+        };
         let below = self.graph.node(input);
         let key = primary_key
             .or_else(|| below.keys.first().cloned())
@@ -98,9 +101,10 @@ impl Translator<'_> {
         Ok(())
     }
 
-    fn without_old_rows(&mut self, input: NodeId, accepts: Accepts) -> NodeId {
+    /// The input for who has no use for old rows of updates.
+    pub(super) fn without_old_rows(&mut self, input: NodeId) -> NodeId {
         let below = self.graph.node(input);
-        if accepts != Accepts::Upsert || !below.changes.update {
+        if !below.changes.update {
             return input;
         }
         let node = Node {

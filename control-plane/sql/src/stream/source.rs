@@ -503,7 +503,10 @@ fn waits_for_watermark(graph: &Graph, id: NodeId, live: &[bool], options: &PlanO
         );
         let by_time = match &node.op {
             Op::WindowAggregate(op) => !is_by_clock(op),
-            Op::WindowAssign(_) | Op::WindowJoin { .. } | Op::Sort(_) => true,
+            Op::WindowAssign(_)
+            | Op::WindowJoin { .. }
+            | Op::TemporalJoin { .. }
+            | Op::Sort(_) => true,
             _ => false,
         };
         let asks = matches!(&node.op, Op::Calc { condition, projections }

@@ -89,9 +89,7 @@ impl<'a> Translator<'a> {
                 Some(limit) => self.limit(input, keys, *offset, *limit),
                 None => self.sort(input, keys, *offset),
             },
-            LogicalPlan::TemporalJoin { .. } => Err(SqlError::plan(
-                "temporal joins (FOR SYSTEM_TIME AS OF) are not supported yet",
-            )),
+            LogicalPlan::TemporalJoin { .. } => self.temporal_join(plan),
             LogicalPlan::Over { calls, .. } => Err(self.over_error(calls)),
             LogicalPlan::Distinct { .. } | LogicalPlan::SetOperation { .. } => Err(SqlError::plan(
                 "a set operation reached the stream planner unoptimised",

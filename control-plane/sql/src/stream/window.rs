@@ -43,7 +43,10 @@ impl Translator<'_> {
                 .map(|key| key.iter().copied().chain([width, width + 1]).collect())
                 .collect(),
             rowtime,
-            windowed: Some(windowed(function, width, width + 1, Some(width + 2))),
+            windowed: Some(Windowed {
+                by: Some(function.time_column),
+                ..windowed(function, width, width + 1, Some(width + 2))
+            }),
             ..Node::new(Op::WindowAssign(spec), vec![input], fields(schema))
         };
         Ok(self.graph.add(node))
@@ -131,6 +134,7 @@ pub(crate) fn windowed(
         start,
         end,
         time,
+        by: None,
         kind: function.kind,
         size_ms: function.size_ms,
         step_ms: function.step_ms,

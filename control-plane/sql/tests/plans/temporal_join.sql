@@ -1,0 +1,18 @@
+CREATE TABLE rates (currency STRING, rate DECIMAL(10, 4), ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'filesystem', 'path' = '/data/rates', 'format' = 'json');
+CREATE VIEW latest AS SELECT currency, rate, ts FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY currency ORDER BY ts DESC) AS rn FROM rates) WHERE rn = 1;
+SELECT o.id, c.name FROM orders o JOIN customers FOR SYSTEM_TIME AS OF o.ts AS c ON o.customer = c.id;
+SELECT o.id, o.amount * r.rate AS converted FROM orders o LEFT JOIN latest FOR SYSTEM_TIME AS OF o.ts AS r ON o.product = r.currency AND r.rate > o.qty;
+CREATE VIEW high AS SELECT currency, rate * 2 AS twice, ts FROM latest WHERE rate > 1;
+SELECT o.id, h.twice FROM orders o LEFT JOIN high FOR SYSTEM_TIME AS OF o.ts AS h ON o.product = h.currency;
+CREATE VIEW in_rome AS SELECT id, name, ts FROM customers WHERE city = 'Rome';
+SELECT o.id, c.name FROM orders o JOIN in_rome FOR SYSTEM_TIME AS OF o.ts AS c ON o.customer = c.id AND o.product = c.name;
+SELECT o.id, c.name FROM orders o JOIN customers FOR SYSTEM_TIME AS OF o.ts AS c ON o.id = c.id;
+SELECT o.ts, COUNT(*) AS n FROM (SELECT window_start, o.ts FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) o JOIN customers FOR SYSTEM_TIME AS OF o.ts AS c ON o.customer = c.id) o GROUP BY o.ts;
+SELECT o.id, c.name FROM orders o JOIN customers FOR SYSTEM_TIME AS OF o.ts AS c ON o.product = c.name;
+CREATE VIEW counted AS SELECT city, COUNT(*) AS n FROM customers GROUP BY city;
+SELECT o.id, c.n FROM orders o JOIN counted FOR SYSTEM_TIME AS OF o.ts AS c ON o.product = c.city;
+CREATE VIEW timeless AS SELECT id, name FROM customers;
+SELECT o.id, c.name FROM orders o JOIN timeless FOR SYSTEM_TIME AS OF o.ts AS c ON o.customer = c.id;
+CREATE VIEW keyless AS SELECT name, ts FROM customers;
+SELECT o.id, c.ts AS t FROM orders o JOIN keyless FOR SYSTEM_TIME AS OF o.ts AS c ON o.product = c.name;
+SELECT o.id, c.name FROM (SELECT a.id, a.ts, a.customer FROM orders a JOIN payments p ON a.id = p.order_id) o JOIN customers FOR SYSTEM_TIME AS OF o.ts AS c ON o.customer = c.id;
