@@ -26,7 +26,7 @@ pub mod window;
 pub use drop_update_before::DropUpdateBeforeOperator;
 pub use expand::ExpandOperator;
 pub use expr::{CompiledExpr, EvalContext, EvalError, ExprError, format};
-pub use join::{JoinOperator, TemporalJoinOperator, WindowJoinOperator};
+pub use join::{IntervalJoinOperator, JoinOperator, TemporalJoinOperator, WindowJoinOperator};
 pub use latest::{ChangelogNormalizeOperator, DeduplicateOperator};
 pub use rank::RankOperator;
 pub use sink::SinkOperator;

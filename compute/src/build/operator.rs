@@ -3,8 +3,8 @@
 use engine::operator::{Operator, OperatorError};
 use operators::{
     ChangelogNormalizeOperator, DeduplicateOperator, DropUpdateBeforeOperator, ExpandOperator,
-    JoinOperator, RankOperator, SortOperator, TemporalJoinOperator, UnionOperator, UnnestOperator,
-    WindowJoinOperator,
+    IntervalJoinOperator, JoinOperator, RankOperator, SortOperator, TemporalJoinOperator,
+    UnionOperator, UnnestOperator, WindowJoinOperator,
     aggregate::{GroupAggregateOperator, LocalAggregateOperator},
     calc::{CalcOperator, Projector},
     window::{WindowAggregateOperator, WindowAssignOperator},
@@ -54,6 +54,10 @@ impl NodeBuilder<'_> {
             Op::WindowJoin(spec) => {
                 let inputs = self.two_inputs()?;
                 WindowJoinOperator::build(spec, &[&inputs[0], &inputs[1]], &tables, scope)
+            }
+            Op::IntervalJoin(spec) => {
+                let inputs = self.two_inputs()?;
+                IntervalJoinOperator::build(spec, &[&inputs[0], &inputs[1]], &tables, scope)
             }
             Op::TemporalJoin(spec) => {
                 let inputs = self.two_inputs()?;

@@ -181,6 +181,7 @@ impl Lint<'_> {
             Some(
                 Operator::LocalAggregate(_)
                 | Operator::WindowJoin(_)
+                | Operator::IntervalJoin(_)
                 | Operator::Sort(_)
                 | Operator::Deduplicate(_),
             ) => self.require(append, "it takes inserts only"),
@@ -206,7 +207,12 @@ impl Lint<'_> {
         let arity = match &node.operator {
             None => return self.problem("it has no operator"),
             Some(Operator::Source(_) | Operator::Values(_)) => 0..=0,
-            Some(Operator::Join(_) | Operator::WindowJoin(_) | Operator::TemporalJoin(_)) => 2..=2,
+            Some(
+                Operator::Join(_)
+                | Operator::WindowJoin(_)
+                | Operator::IntervalJoin(_)
+                | Operator::TemporalJoin(_),
+            ) => 2..=2,
             Some(Operator::Union(_)) => 1..=usize::MAX,
             Some(_) => 1..=1,
         };
@@ -214,7 +220,6 @@ impl Lint<'_> {
             return self.problem("it has a wrong number of inputs");
         }
         let input = inputs.first().map_or(0, |node| width(node));
-        let both = inputs.iter().map(|node| width(node)).sum();
         match &node.operator {
             Some(Operator::Source(op)) => self.source(op, own),
             Some(Operator::Values(op)) => {
@@ -232,20 +237,12 @@ impl Lint<'_> {
             }
             Some(Operator::LocalAggregate(op)) => self.aggregate(&op.keys, &op.calls, input),
             Some(Operator::WindowAggregate(op)) => self.window_aggregate(op, input, own),
-            Some(Operator::Join(op)) => {
-                self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
-                self.exprs(op.condition.iter(), both);
-            }
-            Some(Operator::WindowJoin(op)) => {
-                self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
-                self.exprs(op.condition.iter(), both);
-            }
-            Some(Operator::TemporalJoin(op)) => {
-                self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
-                self.columns(&[op.left_time], input);
-                self.columns(&[op.right_time], width(inputs[1]));
-                self.exprs(op.condition.iter(), both);
-            }
+            Some(
+                Operator::Join(_)
+                | Operator::WindowJoin(_)
+                | Operator::IntervalJoin(_)
+                | Operator::TemporalJoin(_),
+            ) => self.join(node, inputs),
             Some(Operator::Rank(op)) => {
                 self.columns(&op.partition_by, input);
                 let order: Vec<u32> = op.order_by.iter().map(|key| key.column).collect();
@@ -264,6 +261,34 @@ impl Lint<'_> {
             }
             _ => {}
         }
+    }
+
+    fn join(&mut self, node: &Node, inputs: &[&Node]) {
+        let (left, right) = (width(inputs[0]), width(inputs[1]));
+        let condition = match &node.operator {
+            Some(Operator::Join(op)) => {
+                self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
+                &op.condition
+            }
+            Some(Operator::WindowJoin(op)) => {
+                self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
+                &op.condition
+            }
+            Some(Operator::IntervalJoin(op)) => {
+                self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
+                self.columns(&[op.left_time], left);
+                self.columns(&[op.right_time], right);
+                &op.condition
+            }
+            Some(Operator::TemporalJoin(op)) => {
+                self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
+                self.columns(&[op.left_time], left);
+                self.columns(&[op.right_time], right);
+                &op.condition
+            }
+            _ => return,
+        };
+        self.exprs(condition.iter(), left + right);
     }
 
     fn source(&mut self, op: &Source, own: usize) {
@@ -357,6 +382,7 @@ impl Lint<'_> {
             Some(Operator::Deduplicate(op)) => vec![&op.keys],
             Some(Operator::Join(op)) => vec![&op.left_keys, &op.right_keys],
             Some(Operator::WindowJoin(op)) => vec![&op.left_keys, &op.right_keys],
+            Some(Operator::IntervalJoin(op)) => vec![&op.left_keys, &op.right_keys],
             Some(Operator::TemporalJoin(op)) => vec![&op.left_keys, &op.right_keys],
             _ => return,
         };

@@ -5,15 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proto::types::{DataType, Field};
-use sql::error::{SqlError, Stage};
+use sql::error::SqlError;
 use sql::{JobKind, Outcome, PlanOptions, Session, parse_script};
 
 /// Rejections that can only happen when the job runs.
 const AT_RUNTIME: &[&str] = &["34-cast-runtime", "35-div-zero"];
-
-/// Refused for a reason other than "not supported": the result of an interval join has no event
-/// time yet.
-const OTHERWISE_REFUSED: &[&str] = &["10-interval-join/10-then-window"];
 
 fn suite() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/conformance")
@@ -111,7 +107,6 @@ fn problem(path: &Path) -> Option<String> {
                 .collect();
             (expected != found).then(|| format!("{name}\n  has  {found:?}\n  not  {expected:?}"))
         }
-        Err(error) if listed(OTHERWISE_REFUSED) && error.stage == Stage::Plan => None,
         Err(error) if error.message.contains("not supported") => None,
         Err(error) => Some(format!("{name}: {:?}: {error}", error.stage)),
     }

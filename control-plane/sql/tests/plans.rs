@@ -100,6 +100,11 @@ fn state_ttl() {
 }
 
 #[test]
+fn interval_joins() {
+    check("interval_join");
+}
+
+#[test]
 fn temporal_joins() {
     check("temporal_join");
 }

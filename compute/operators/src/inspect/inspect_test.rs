@@ -16,8 +16,8 @@ use state_client::LoadedRow;
 
 use super::{InspectedNode, InspectedTable, inspect};
 use crate::{
-    ChangelogNormalizeOperator, DeduplicateOperator, JoinOperator, RankOperator, SortOperator,
-    TemporalJoinOperator,
+    ChangelogNormalizeOperator, DeduplicateOperator, IntervalJoinOperator, JoinOperator,
+    RankOperator, SortOperator, TemporalJoinOperator,
     aggregate::GroupAggregateOperator,
     testing::{Event, changelog, fields, insert, left_behind},
     window::WindowAggregateOperator,
@@ -321,6 +321,37 @@ fn each_side_of_a_join_is_a_table() {
         let tables = tables(&node, changelogs.to_vec(), ttl.clone());
         assert_eq!(stored(&tables[0], &make, &events), left);
         assert_eq!(stored(&tables[1], &make, &events), right);
+    }
+}
+
+#[test]
+fn rows_within_an_interval_are_apart_from_those_that_have_met_none() {
+    let spec = plan::IntervalJoin {
+        r#type: JoinType::Left.into(),
+        left_keys: vec![0],
+        right_keys: vec![0],
+        null_safe: vec![false],
+        condition: None,
+        left_time: 2,
+        right_time: 2,
+        lower_ms: 0,
+        upper_ms: 5,
+    };
+    let events = [
+        rows("1, 5, 1\n2, 6, 9\nNULL, 7, 9"),
+        insert(1, &columns(), "1, 7, 4"),
+        Event::Watermark(2),
+    ];
+    let make = |scope: &TaskScope| {
+        let input = columns();
+        IntervalJoinOperator::build(&spec, &[&input, &input], &TABLES, scope)
+    };
+    let changelogs = vec![Changelog::APPEND, Changelog::APPEND];
+    let node = Spec::IntervalJoin(spec.clone());
+    let tables = tables(&node, changelogs, StateTtl::NEVER);
+    let expected = [["1, 5, 0.001"], ["1, 7, 0.004"], ["2, 6, 0.009"]];
+    for (table, expected) in tables.iter().zip(expected) {
+        assert_eq!(stored(table, &make, &events), expected);
     }
 }
 

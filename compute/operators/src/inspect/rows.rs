@@ -124,6 +124,33 @@ pub(super) fn of_window_join(
         .collect()
 }
 
+/// The tables of an interval join.
+pub(super) fn of_interval_join(
+    node: &InspectedNode<'_>,
+    spec: &plan::IntervalJoin,
+) -> Result<Vec<InspectedTable>, OperatorError> {
+    use plan::JoinType::{Anti, Full, Left, Right};
+    let keys = [&spec.left_keys, &spec.right_keys];
+    let outer: &[usize] = match spec.r#type() {
+        Left | Anti => &[0],
+        Right => &[1],
+        Full => &[0, 1],
+        _ => &[],
+    };
+    let sides = [0, 1].iter().chain(outer);
+    let tables = node.tables.iter().zip(sides);
+    tables
+        .map(|(table, side)| {
+            let rows = Rows {
+                // The time that the row goes by.
+                before: STAMP_BYTES,
+                ..Rows::appended(input(node, *side)?)?
+            };
+            rows.table(node, table, (*side, keys[*side]), false)
+        })
+        .collect()
+}
+
 /// The tables of a temporal join: of versions also whether they say that the row was deleted.
 pub(super) fn of_temporal_join(
     node: &InspectedNode<'_>,

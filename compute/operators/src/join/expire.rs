@@ -35,11 +35,16 @@ impl Ages {
     /// Of sides with these lifetimes; `None`: nothing expires.
     pub(super) fn new(ttl: [Option<Ttl>; 2]) -> Option<Ages> {
         let shortest = shortest(ttl)?;
-        Some(Ages {
+        Some(Ages::within(ttl, shortest.ms))
+    }
+
+    /// The same; what is due is found after a part of `ms` at the latest.
+    pub(super) fn within(ttl: [Option<Ttl>; 2], ms: i64) -> Ages {
+        Ages {
             ttl,
             now: TIMESTAMP_MIN,
-            slots: DueSlots::new(shortest.ms),
-        })
+            slots: DueSlots::new(ms),
+        }
     }
 }
 
@@ -58,13 +63,43 @@ enum Purged {
 }
 
 impl JoinState {
-    fn set_now(&mut self, now: Timestamp) {
+    /// What time it is from now on.
+    pub(super) fn set_now(&mut self, now: Timestamp) {
         if let Some(ages) = &mut self.ages {
             ages.now = now;
             self.sides
                 .iter_mut()
                 .for_each(|side| side.rows.set_now(now));
         }
+    }
+
+    /// Takes away rows of keys that are due, looking at about `keys_max`; `true`: there may be more.
+    /// For who needs not know which went.
+    pub(super) fn expire(&mut self, keys_max: usize) -> bool {
+        let Some(ages) = &mut self.ages else {
+            return false;
+        };
+        let mut due = Vec::new();
+        let more = ages.slots.take_due(ages.now, keys_max, &mut due);
+        for key_slot in due {
+            if self.index.holds(key_slot) {
+                self.purge(key_slot);
+            }
+        }
+        more
+    }
+
+    /// Hashes of stored rows of a side that have expired and are not in memory.
+    pub(super) fn overdue(&self, side: usize, rows: &[LoadedRow]) -> BTreeSet<u64> {
+        let ages = self.ages.as_ref();
+        let Some((now, ttl)) = ages.and_then(|ages| Some((ages.now, ages.ttl[side]?))) else {
+            return BTreeSet::new();
+        };
+        let is_overdue = |row: &&LoadedRow| {
+            let stamp = self.sides[side].rows.stored_stamp(&row.value);
+            stamp > TIMESTAMP_MIN && ttl.due(stamp) <= now && self.index.is_unknown(row.hash)
+        };
+        rows.iter().filter(is_overdue).map(|row| row.hash).collect()
     }
 
     fn is_due(&self, key_slot: u32) -> bool {
@@ -182,19 +217,7 @@ impl Expiring for JoinOperator {
 
     fn overdue(&self, table: TableId, rows: &[LoadedRow]) -> Vec<KeyRequest> {
         let side = self.side_of(table);
-        let Some(ages) = &self.state.ages else {
-            return Vec::new();
-        };
-        let Some(ttl) = ages.ttl[side] else {
-            return Vec::new();
-        };
-        let is_overdue = |row: &&LoadedRow| {
-            let stamp = self.state.sides[side].rows.stored_stamp(&row.value);
-            stamp > TIMESTAMP_MIN
-                && ttl.due(stamp) <= ages.now
-                && self.state.index.is_unknown(row.hash)
-        };
-        let hashes: BTreeSet<u64> = rows.iter().filter(is_overdue).map(|row| row.hash).collect();
+        let hashes = self.state.overdue(side, rows);
         let read = |hash: u64| {
             self.tables.map(|table| KeyRequest {
                 table,

@@ -1,4 +1,5 @@
-//! Joins: the updating one, the one of windows, and the one with a version of the other side.
+//! Joins: the updating one, the one of windows, the one with a version of the other side, and the one
+//! of rows whose times are near.
 //!
 //! ```text
 //! shape      what is fixed: keys, condition, which rows are put out
@@ -11,11 +12,13 @@
 //! window     the operator that joins window by window
 //! versions   rows of one side by key and time
 //! temporal   the operator that joins with the version of a time
+//! interval   the operator that joins within an interval of time
 //! ```
 
 mod condition;
 mod degree;
 mod expire;
+mod interval;
 mod probe;
 mod shape;
 mod state;
@@ -30,6 +33,7 @@ mod window;
 #[cfg(test)]
 mod window_test;
 
+pub use interval::IntervalJoinOperator;
 pub use temporal::TemporalJoinOperator;
 pub use updating::JoinOperator;
 pub use window::WindowJoinOperator;

@@ -6,7 +6,7 @@ use engine::{
     key::KeyBatch,
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
     spill::Evicted,
-    state::{Evict, KeyIndex, NO_SLOT, Ttl},
+    state::{Evict, KeyIndex, NO_SLOT, StateDelta, Ttl},
 };
 
 use proto::types::Epoch;
@@ -70,6 +70,28 @@ impl JoinState {
         }
     }
 
+    /// The state without counts of matches, for who has other means.
+    pub(super) fn without_degrees(mut self) -> JoinState {
+        self.sides.iter_mut().for_each(|side| side.degrees = None);
+        self
+    }
+
+    /// The state with rows that go by these ages.
+    pub(super) fn aging(mut self, ages: Ages) -> JoinState {
+        self.ages = Some(ages);
+        self
+    }
+
+    /// The slot of a row's key, or [`NO_SLOT`].
+    #[inline]
+    pub(super) fn find(&mut self, keys: &KeyBatch, row: usize) -> u32 {
+        let slot = self.index.find_row(&keys.keys, row, keys.hashes[row]);
+        if slot != NO_SLOT {
+            self.index.touch(slot);
+        }
+        slot
+    }
+
     /// The slot of a row's key, made if there is none.
     #[inline]
     pub(super) fn key_slot(&mut self, keys: &KeyBatch, row: usize) -> u32 {
@@ -87,6 +109,12 @@ impl JoinState {
         };
         self.index
             .find_or_insert_row(&keys.keys, row, keys.hashes[row], &mut created)
+    }
+
+    /// The bytes of a row.
+    #[inline]
+    pub(super) fn row(&self, side: usize, slot: u32) -> &[u8] {
+        self.sides[side].rows.row(slot)
     }
 
     /// The first row of a key's chain.
@@ -151,20 +179,53 @@ impl JoinState {
         }
     }
 
-    /// Forgets the rows of key groups that are another task's from now on; those that came are to be
-    /// read.
-    pub(super) fn reassign(&mut self, change: &Reassigned) {
+    /// Forgets the rows of key groups that are another task's from now on, and says which they were;
+    /// those that came are to be read.
+    pub(super) fn reassign(&mut self, change: &Reassigned) -> [Vec<u32>; 2] {
         let index = &self.index;
         let left = |hash: u64| change.left.contains(index.key_group(hash));
-        if !change.left.is_empty() {
-            for side in &mut self.sides {
-                side.rows.forget_left(&left);
-            }
-        }
+        let forgotten = match change.left.is_empty() {
+            true => [Vec::new(), Vec::new()],
+            false => self
+                .sides
+                .each_mut()
+                .map(|side| side.rows.forget_left(&left)),
+        };
         for key_slot in self.index.slots_of(&change.left) {
             self.index.forget(key_slot);
         }
         self.index.reassign(&change.left, &change.came);
+        forgotten
+    }
+
+    /// See `OperatorState::freeze`.
+    pub(super) fn freeze(&mut self, epoch: Epoch) {
+        self.index.freeze(epoch);
+        self.sides
+            .iter_mut()
+            .for_each(|side| side.rows.freeze(epoch));
+    }
+
+    /// See `OperatorState::encode`.
+    pub(super) fn encode(&mut self, rows_max: usize) -> bool {
+        let mut sides = self.sides.iter_mut();
+        sides.all(|side| side.rows.encode(rows_max))
+    }
+
+    /// See `OperatorState::take_delta`.
+    pub(super) fn take_delta(&mut self) -> StateDelta {
+        let sides = self.sides.iter_mut();
+        StateDelta {
+            tables: sides.filter_map(|side| side.rows.take_delta()).collect(),
+            ..StateDelta::default()
+        }
+    }
+
+    /// See `OperatorState::committed`.
+    pub(super) fn committed(&mut self, epoch: Epoch) {
+        self.index.committed(epoch);
+        let sides = self.sides.iter_mut();
+        sides.for_each(|side| side.rows.committed(epoch));
     }
 
     /// Forgets all rows of keys of which some were changed after `restored`: they are to be read again.
@@ -187,14 +248,14 @@ impl JoinState {
         self.index.mark_unknown(&dirty);
     }
 
-    /// Puts loaded rows of one side into memory; the key slots they belong to, [`NO_SLOT`] where a
-    /// NULL in the key matches nothing.
+    /// Puts loaded rows of one side into memory; of each the slot of its key, [`NO_SLOT`] where a NULL
+    /// in it matches nothing, and its own.
     pub(super) fn install(
         &mut self,
         shape: &JoinShape,
         side: usize,
         loaded: &[LoadedRow],
-    ) -> Result<Vec<u32>, OperatorError> {
+    ) -> Result<Vec<(u32, u32)>, OperatorError> {
         let mut bytes: Vec<&[u8]> = Vec::with_capacity(loaded.len());
         for row in loaded {
             let (row, _) = self.sides[side].rows.stored_row(&row.value)?;
@@ -209,19 +270,19 @@ impl JoinState {
         }
         let keys = shape.keys[side].encode_arrays(&columns, loaded.len())?;
         let null_keys = shape.null_key_columns(&columns);
-        let mut key_slots = Vec::with_capacity(loaded.len());
+        let mut slots = Vec::with_capacity(loaded.len());
         for (row, loaded) in loaded.iter().enumerate() {
             let slot = self.sides[side].rows.install(loaded)?;
             if null_keys.as_ref().is_some_and(|nulls| nulls.value(row)) {
                 self.sides[side].link(slot, NO_SLOT);
-                key_slots.push(NO_SLOT);
+                slots.push((NO_SLOT, slot));
                 continue;
             }
             let key_slot = self.key_slot(&keys, row);
             self.link(side, key_slot, slot);
-            key_slots.push(key_slot);
+            slots.push((key_slot, slot));
         }
-        Ok(key_slots)
+        Ok(slots)
     }
 
     /// Live rows and bytes.

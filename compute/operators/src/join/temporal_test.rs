@@ -217,3 +217,21 @@ watermark 13
     let (_, counters) = drive_with_seed(&make(&spec), &events, 0, |_| false);
     assert_eq!(counters.late_rows, 3);
 }
+
+#[test]
+fn keys_that_memory_has_no_room_for_are_read_again() {
+    let spec = spec(JoinType::Left, false);
+    let mut script = Script::default();
+    for round in 0..60_i64 {
+        script.right(&[(Some(round % 5), round, 1, 1)]);
+        script.left(&[(Some((round + 2) % 5), round, 1, 0)]);
+        script.watermark += 2;
+        let passed = Event::Watermark(script.watermark);
+        script.events.extend([passed, Event::Barrier]);
+    }
+    let (output, counters) = drive_with_seed(&make(&spec), &script.events, 5, |_| false);
+    assert!(counters.evicted_keys > 10, "{counters:?}");
+    assert!(counters.state_misses > 10, "{counters:?}");
+    let expected = naive(&spec, &script.left, &script.versions);
+    assert_eq!(Fold::Retract.fold(&output), expected);
+}

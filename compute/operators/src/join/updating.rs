@@ -321,7 +321,8 @@ impl KeyedLogic for JoinOperator {
 
     fn install(&mut self, request: &KeyRequest, rows: &[LoadedRow]) -> Result<(), OperatorError> {
         let side = usize::from(request.table != self.tables[LEFT]);
-        let mut slots = self.state.install(&self.shape, side, rows)?;
+        let installed = self.state.install(&self.shape, side, rows)?;
+        let mut slots: Vec<u32> = installed.iter().map(|(key_slot, _)| *key_slot).collect();
         // Both sides of a key are asked for together; it is there when both are.
         let Some(mut other_slots) = self.half_loaded.remove(&request.hash) else {
             self.half_loaded.insert(request.hash, slots);
@@ -400,30 +401,19 @@ impl OperatorState for JoinOperator {
     }
 
     fn freeze(&mut self, epoch: Epoch) {
-        self.state.index.freeze(epoch);
-        self.state
-            .sides
-            .iter_mut()
-            .for_each(|side| side.rows.freeze(epoch));
+        self.state.freeze(epoch);
     }
 
     fn encode(&mut self, rows_max: usize) -> bool {
-        let mut sides = self.state.sides.iter_mut();
-        sides.all(|side| side.rows.encode(rows_max))
+        self.state.encode(rows_max)
     }
 
     fn take_delta(&mut self) -> StateDelta {
-        let sides = self.state.sides.iter_mut();
-        StateDelta {
-            tables: sides.filter_map(|side| side.rows.take_delta()).collect(),
-            ..StateDelta::default()
-        }
+        self.state.take_delta()
     }
 
     fn committed(&mut self, epoch: Epoch) {
-        self.state.index.committed(epoch);
-        let sides = self.state.sides.iter_mut();
-        sides.for_each(|side| side.rows.committed(epoch));
+        self.state.committed(epoch);
     }
 
     fn reassign(&mut self, _scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {

@@ -376,7 +376,7 @@ impl OperatorState for WindowJoinOperator {
         let make = |end, barrier| Window::new(shape, tables, end, scope, barrier);
         self.windows.hydrated(job, reply, make, |window, rows| {
             let slots = window.state.install(shape, side, rows)?;
-            window.key_slots[side].extend(slots);
+            window.key_slots[side].extend(slots.iter().map(|(key_slot, _)| *key_slot));
             Ok(())
         })
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use proto::plan::{
-    Changelog, Node, Plan, TtlBound, input, node::Operator, partitioning, state_bound,
+    Changelog, IntervalJoin, Node, Plan, TtlBound, input, node::Operator, partitioning, state_bound,
 };
 
 use super::stages::line;
@@ -86,7 +86,10 @@ fn properties(node: &Node) -> String {
         write!(text, ", upsertKeys=[{}]", keys.join(", ")).expect("a String takes all text");
     }
     let state = match node.state_bound.as_ref().and_then(|b| b.kind.as_ref()) {
-        Some(state_bound::Kind::Window(_)) => Some("until the window closes".to_owned()),
+        Some(state_bound::Kind::Window(_)) => Some(match &node.operator {
+            Some(Operator::IntervalJoin(op)) => interval(op),
+            _ => "until the window closes".to_owned(),
+        }),
         Some(state_bound::Kind::Ttl(ttl)) => Some(lifetime(ttl)),
         Some(state_bound::Kind::Unbounded(u)) => Some(format!("unbounded: one {}", u.per)),
         Some(state_bound::Kind::Constant(_)) => Some("constant".to_owned()),
@@ -96,6 +99,16 @@ fn properties(node: &Node) -> String {
         write!(text, ", state=[{state}]").expect("a String takes all text");
     }
     text
+}
+
+/// Until when rows of both sides are kept.
+fn interval(join: &IntervalJoin) -> String {
+    let past = |ms: i64| match u64::try_from(ms) {
+        Ok(ms @ 1..) => format!("{} past its time", duration(ms)),
+        _ => "its time".to_owned(),
+    };
+    let (left, right) = (past(join.upper_ms), past(join.lower_ms.saturating_neg()));
+    format!("until the watermark is: left {left}, right {right}")
 }
 
 fn lifetime(ttl: &TtlBound) -> String {

@@ -188,9 +188,10 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
             let calls = call_texts(&op.calls, op.from_partial, input);
             aggregate("WindowAggregate", &op.keys, &calls, input, Some(window))
         }
-        Op::Join { .. } | Op::WindowJoin { .. } | Op::TemporalJoin { .. } => {
-            join(&node.op, &inputs)
-        }
+        Op::Join { .. }
+        | Op::WindowJoin { .. }
+        | Op::IntervalJoin { .. }
+        | Op::TemporalJoin { .. } => join(&node.op, &inputs),
         Op::Union => format!("Union(fields=[{}])", own.join(", ")),
         Op::Unnest(op) => {
             let kind = if op.left { "LEFT" } else { "INNER" };
@@ -421,6 +422,19 @@ fn join(op: &Op, inputs: &[Vec<String>]) -> String {
             let keys = key_text((left_keys, left), (right_keys, right), null_safe);
             let condition = condition.as_ref();
             join_text("WindowJoin", *kind, &keys, condition, (left, right), "")
+        }
+        Op::IntervalJoin {
+            on,
+            left_time,
+            right_time,
+            lower_ms,
+            upper_ms,
+        } => {
+            let (left_time, right_time) = (&left[*left_time], &right[*right_time]);
+            let interval = format!(
+                ", interval=[{right_time} - {left_time} BETWEEN {lower_ms} ms AND {upper_ms} ms]"
+            );
+            joined_on("IntervalJoin", on, (left, right), &interval)
         }
         Op::TemporalJoin {
             on,

@@ -202,6 +202,13 @@ fn operator(graph: &Graph, node: &Node, options: &PlanOptions) -> Operator {
             left_window: Some(*left_window),
             right_window: Some(*right_window),
         }),
+        Op::IntervalJoin {
+            on,
+            left_time,
+            right_time,
+            lower_ms,
+            upper_ms,
+        } => interval_join(on, (*left_time, *right_time), (*lower_ms, *upper_ms)),
         Op::TemporalJoin {
             on,
             left_time,
@@ -225,6 +232,24 @@ fn values(rows: &[Vec<Expr>]) -> wire::Values {
     wire::Values {
         rows: rows.iter().map(row).collect(),
     }
+}
+
+fn interval_join(
+    on: &JoinOn,
+    (left_time, right_time): (usize, usize),
+    (lower_ms, upper_ms): (i64, i64),
+) -> Operator {
+    Operator::IntervalJoin(wire::IntervalJoin {
+        r#type: on.kind as i32,
+        left_keys: wire_columns(&on.left_keys),
+        right_keys: wire_columns(&on.right_keys),
+        null_safe: on.null_safe.clone(),
+        condition: on.condition.as_ref().map(to_wire),
+        left_time: left_time as u32,
+        right_time: right_time as u32,
+        lower_ms,
+        upper_ms,
+    })
 }
 
 fn temporal_join(on: &JoinOn, left_time: usize, right_time: usize) -> Operator {

@@ -46,9 +46,16 @@ impl Translator<'_> {
         let left = self.relation(left)?;
         let right = self.relation(right)?;
         let all = condition.clone().map(conjuncts).unwrap_or_default();
-        self.check_interval(&all, left, right)?;
-        let (mut pairs, residual) = equi_pairs(all, l);
+        let (mut pairs, mut residual) = equi_pairs(all.clone(), l);
         let window = self.common_window(left, right, &mut pairs);
+        let interval = match window {
+            None => self.interval(&all, left, right),
+            Some(_) => None,
+        };
+        let interval = interval.map(|(interval, rest)| {
+            (pairs, residual) = equi_pairs(rest, l);
+            interval
+        });
         let (left, left_keys) = self.key_columns(left, pairs.iter().map(|p| &p.left));
         let (right, right_keys) = self.key_columns(right, pairs.iter().map(|p| &p.right));
         let mut keys = Keys {
@@ -60,9 +67,14 @@ impl Translator<'_> {
         let wide_left = self.graph.node(left).fields.len();
         let condition =
             and(residual).map(|c| remap(c, &|i| if i < l { i } else { i - l + wide_left }));
-        let is_windowed = window.is_some();
-        let mut node = self.join_node(left, right, *kind, keys, condition, window)?;
-        if !is_windowed {
+        let ages = window.is_none() && interval.is_none();
+        let mut node = match interval {
+            Some(interval) => {
+                self.interval_node((left, right), *kind, keys, condition, interval)?
+            }
+            None => self.join_node(left, right, *kind, keys, condition, window)?,
+        };
+        if ages {
             node.ttl_ms = ttl_ms.to_vec();
         } else if ttl_ms.iter().any(Option::is_some) {
             self.warn_of_window();
@@ -187,35 +199,6 @@ impl Translator<'_> {
             tables: &["left rows", "right rows"],
             ..Node::new(op, vec![left, right], output_fields)
         })
-    }
-
-    /// A join on a range of two event times is an interval join, and those take inserts only.
-    fn check_interval(&self, all: &[Expr], left: NodeId, right: NodeId) -> Result<(), SqlError> {
-        let (l, r) = (self.graph.node(left), self.graph.node(right));
-        let width = l.fields.len();
-        let compares_times = |condition: &&Expr| {
-            let read = columns(condition);
-            let is_range = matches!(
-                &condition.kind,
-                ExprKind::Call {
-                    function: ScalarFunction::Less
-                        | ScalarFunction::LessOrEqual
-                        | ScalarFunction::Greater
-                        | ScalarFunction::GreaterOrEqual,
-                    ..
-                }
-            );
-            is_range
-                && read.iter().any(|c| l.rowtime.contains(c))
-                && read
-                    .iter()
-                    .any(|c| *c >= width && r.rowtime.contains(&(c - width)))
-        };
-        if all.iter().filter(compares_times).count() < 2 {
-            return Ok(());
-        }
-        self.require_append(left, "an interval join")?;
-        self.require_append(right, "an interval join")
     }
 }
 

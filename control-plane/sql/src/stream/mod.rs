@@ -12,6 +12,7 @@ mod describe;
 mod emit;
 mod expression;
 mod fragment;
+mod interval;
 mod job;
 mod join;
 mod local;

@@ -177,6 +177,14 @@ pub(crate) enum Op {
         left_window: wire::AttachedWindow,
         right_window: wire::AttachedWindow,
     },
+    /// Within `lower_ms` to `upper_ms` from the time of the left row to that of the right one.
+    IntervalJoin {
+        on: JoinOn,
+        left_time: usize,
+        right_time: usize,
+        lower_ms: i64,
+        upper_ms: i64,
+    },
     TemporalJoin {
         on: JoinOn,
         left_time: usize,

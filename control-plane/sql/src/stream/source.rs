@@ -505,6 +505,7 @@ fn waits_for_watermark(graph: &Graph, id: NodeId, live: &[bool], options: &PlanO
             Op::WindowAggregate(op) => !is_by_clock(op),
             Op::WindowAssign(_)
             | Op::WindowJoin { .. }
+            | Op::IntervalJoin { .. }
             | Op::TemporalJoin { .. }
             | Op::Sort(_) => true,
             _ => false,

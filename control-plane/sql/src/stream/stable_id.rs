@@ -121,6 +121,7 @@ fn name(op: &Op) -> &'static str {
         Op::WindowAggregate(_) => "window-aggregate",
         Op::Join { .. } => "join",
         Op::WindowJoin { .. } => "window-join",
+        Op::IntervalJoin { .. } => "interval-join",
         Op::TemporalJoin { .. } => "temporal-join",
         Op::Union => "union",
         Op::Unnest(_) => "unnest",

@@ -311,7 +311,8 @@ impl<'a> Translator<'a> {
 
     /// Says that a hint about state is of no use.
     pub(crate) fn warn_of_window(&mut self) {
-        let warning = "STATE_TTL has no effect on windows: their state goes when they close";
+        let warning =
+            "STATE_TTL has no effect on windows and interval joins: their state goes with time";
         self.warnings.push(warning.to_owned());
     }
 

@@ -1,0 +1,17 @@
+CREATE TABLE refunds (id BIGINT, order_id BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'filesystem', 'path' = '/data/refunds', 'format' = 'json');
+SELECT o.id, r.id AS refund FROM orders o JOIN refunds r ON o.id = r.order_id AND r.ts BETWEEN o.ts - INTERVAL '5' SECOND AND o.ts + INTERVAL '10' MINUTE;
+SELECT o.id, r.id AS refund FROM orders o JOIN refunds r ON o.id = r.order_id AND o.ts < r.ts AND r.ts - o.ts <= INTERVAL '1' HOUR AND o.qty > r.id;
+SELECT o.id, r.id AS refund FROM orders o LEFT JOIN refunds r ON o.id = r.order_id AND NOT (o.ts > r.ts + INTERVAL '1' SECOND + INTERVAL '1' MINUTE) AND o.ts >= r.ts;
+SELECT o.id, r.id AS refund FROM orders o FULL JOIN refunds r ON o.id = r.order_id AND o.ts = r.ts;
+SELECT o.id FROM orders o WHERE EXISTS (SELECT 1 FROM refunds r WHERE r.order_id = o.id AND r.ts BETWEEN o.ts AND o.ts + INTERVAL '1' DAY);
+SELECT o.id FROM orders o WHERE NOT EXISTS (SELECT 1 FROM refunds r WHERE r.order_id = o.id AND r.ts BETWEEN o.ts AND o.ts + INTERVAL '1' DAY);
+SELECT window_start, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) o JOIN refunds r ON o.id = r.order_id AND r.ts BETWEEN o.ts AND o.ts + INTERVAL '10' MINUTE GROUP BY window_start, window_end;
+CREATE VIEW refunded AS SELECT o.id, o.ts AS ots, r.ts AS rts FROM orders o JOIN refunds r ON o.id = r.order_id AND r.ts BETWEEN o.ts AND o.ts + INTERVAL '10' MINUTE;
+SELECT window_start, window_end, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE refunded, DESCRIPTOR(rts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end;
+SELECT a.id FROM refunded a JOIN refunds b ON a.id = b.id AND b.ts BETWEEN a.ots AND a.ots + INTERVAL '1' HOUR;
+SELECT /*+ STATE_TTL('o' = '1 d') */ o.id FROM orders o JOIN refunds r ON o.id = r.order_id AND r.ts BETWEEN o.ts AND o.ts + INTERVAL '10' MINUTE;
+SELECT o.id FROM orders o JOIN refunds r ON o.id = r.order_id AND r.ts > o.ts;
+SELECT o.id FROM orders o JOIN refunds r ON r.ts BETWEEN o.ts AND o.ts + INTERVAL '10' MINUTE;
+SELECT o.id FROM orders o JOIN refunds r ON o.id = r.order_id AND r.ts BETWEEN o.ts AND o.ts + INTERVAL '1' MONTH;
+CREATE VIEW maybe_refunded AS SELECT o.id, r.ts AS rts FROM orders o LEFT JOIN refunds r ON o.id = r.order_id AND r.ts BETWEEN o.ts AND o.ts + INTERVAL '10' MINUTE;
+SELECT window_start, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE maybe_refunded, DESCRIPTOR(rts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end;
