@@ -7,7 +7,7 @@ use prost::Message as _;
 use proto::plan as wire;
 
 use super::describe::expression;
-use super::node::{Graph, Op};
+use super::node::{Graph, JoinOn, Op};
 use crate::logical::Expr;
 
 /// The id of every node. What differs only by pruning has the same id, so that a second reader
@@ -42,10 +42,6 @@ fn seed(op: &Op) -> (&'static str, Vec<u8>) {
         let texts: Vec<String> = exprs.map(|e| expression(e, &[])).collect();
         texts.join("; ")
     };
-    let keyed = |keys: [&[usize]; 2], null_safe: &[bool], condition: &Option<Expr>| {
-        let condition = texts(&mut condition.iter());
-        format!("{keys:?} {null_safe:?} {condition}")
-    };
     let bytes = match op {
         // Not its columns: those depend on who else reads it.
         Op::Source(source) => {
@@ -75,16 +71,43 @@ fn seed(op: &Op) -> (&'static str, Vec<u8>) {
         Op::LocalAggregate(op) => op.encode_to_vec(),
         Op::WindowAssign(op) => op.encode_to_vec(),
         Op::WindowAggregate(op) => op.encode_to_vec(),
+        Op::Join { .. }
+        | Op::WindowJoin { .. }
+        | Op::IntervalJoin { .. }
+        | Op::TemporalJoin { .. } => join_seed(op),
+        Op::Union | Op::DropUpdateBefore => Vec::new(),
+        Op::Unnest(op) => op.encode_to_vec(),
+        Op::Expand(op) => op.encode_to_vec(),
+        Op::Rank(op) => op.encode_to_vec(),
+        Op::Deduplicate(op) => op.encode_to_vec(),
+        Op::Sort(op) => op.encode_to_vec(),
+    };
+    (name(op), bytes)
+}
+
+/// What the hash of a join is made of.
+fn join_seed(op: &Op) -> Vec<u8> {
+    let keyed = |kind: &wire::JoinType,
+                 keys: [&[usize]; 2],
+                 null_safe: &[bool],
+                 condition: &Option<Expr>| {
+        let condition = condition.as_ref().map(|e| expression(e, &[]));
+        let condition = condition.unwrap_or_default();
+        let text = format!("{} {keys:?} {null_safe:?} {condition}", kind.as_str_name());
+        text.into_bytes()
+    };
+    let of_on = |on: &JoinOn| {
+        let keys: [&[usize]; 2] = [&on.left_keys, &on.right_keys];
+        keyed(&on.kind, keys, &on.null_safe, &on.condition)
+    };
+    match op {
         Op::Join {
             kind,
             left_keys,
             right_keys,
             null_safe,
             condition,
-        } => {
-            let keyed = keyed([left_keys, right_keys], null_safe, condition);
-            format!("{} {keyed}", kind.as_str_name()).into_bytes()
-        }
+        } => keyed(kind, [left_keys, right_keys], null_safe, condition),
         Op::WindowJoin {
             kind,
             left_keys,
@@ -94,20 +117,34 @@ fn seed(op: &Op) -> (&'static str, Vec<u8>) {
             left_window,
             right_window,
         } => {
-            let keyed = keyed([left_keys, right_keys], null_safe, condition);
-            let mut bytes = format!("{} {keyed}", kind.as_str_name()).into_bytes();
+            let mut bytes = keyed(kind, [left_keys, right_keys], null_safe, condition);
             bytes.extend(left_window.encode_to_vec());
             bytes.extend(right_window.encode_to_vec());
             bytes
         }
-        Op::Union | Op::DropUpdateBefore => Vec::new(),
-        Op::Unnest(op) => op.encode_to_vec(),
-        Op::Expand(op) => op.encode_to_vec(),
-        Op::Rank(op) => op.encode_to_vec(),
-        Op::Deduplicate(op) => op.encode_to_vec(),
-        Op::Sort(op) => op.encode_to_vec(),
-    };
-    (name(op), bytes)
+        Op::IntervalJoin {
+            on,
+            left_time,
+            right_time,
+            lower_ms,
+            upper_ms,
+        } => {
+            let mut bytes = of_on(on);
+            let bounds = format!(" {left_time} {right_time} {lower_ms} {upper_ms}");
+            bytes.extend(bounds.into_bytes());
+            bytes
+        }
+        Op::TemporalJoin {
+            on,
+            left_time,
+            right_time,
+        } => {
+            let mut bytes = of_on(on);
+            bytes.extend(format!(" {left_time} {right_time}").into_bytes());
+            bytes
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn name(op: &Op) -> &'static str {
