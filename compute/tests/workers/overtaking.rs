@@ -15,6 +15,9 @@ const MANY: Events = Events {
     paced: false,
 };
 
+/// How often it is tried whether a barrier overtakes anything.
+const ATTEMPTS_MAX: usize = 8;
+
 /// Runs generations of a few epochs each, in which every barrier overtakes at once, and the last one to
 /// the end: the result, and how many began with what a barrier had overtaken.
 async fn interrupted(query: &str, workers: u64, window_bytes: usize) -> (Rows, usize) {
@@ -44,11 +47,17 @@ async fn interrupted(query: &str, workers: u64, window_bytes: usize) -> (Rows, u
 async fn what_was_overtaken_between_workers_counts_once_after_a_crash() {
     for (name, query) in QUERIES {
         let expected = result(query, MANY, 1, 2, 1 << 20).await;
+        // Whether anything is queued when a barrier comes is chance: seldom nothing ever is.
         let mut replays = 0;
-        for (workers, window_bytes) in [(2, 1), (1, 1 << 20), (2, 20_000)] {
-            let (rows, replayed) = interrupted(query, workers, window_bytes).await;
-            assert!(rows == expected, "{name} on {workers} workers");
-            replays += replayed;
+        for _ in 0..ATTEMPTS_MAX {
+            for (workers, window_bytes) in [(2, 1), (1, 1 << 20), (2, 20_000)] {
+                let (rows, replayed) = interrupted(query, workers, window_bytes).await;
+                assert!(rows == expected, "{name} on {workers} workers");
+                replays += replayed;
+            }
+            if replays > 0 {
+                break;
+            }
         }
         assert!(replays > 0, "{name}: nothing was ever overtaken");
     }
