@@ -46,6 +46,11 @@ impl Events {
 /// A field as TSV.
 fn cell(row: &Value, field: &str) -> String {
     match &row[field] {
+        Value::String(time) if field == "dateTime" || field == "expires" => {
+            // The events leave zeros at the end out.
+            let (seconds, fraction) = time.split_once('.').unwrap_or((time, ""));
+            format!("{seconds}.{fraction:0<3}")
+        }
         Value::String(text) => text
             .replace('\\', "\\\\")
             .replace('\t', "\\t")
