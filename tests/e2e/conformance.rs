@@ -16,6 +16,9 @@ use tests::{
     rows, run,
 };
 
+/// Rejected by Flink for a limit of its own, not of the language: these run.
+const ACCEPTED: &[&str] = &["15-errors/17-over-two-windows"];
+
 struct Case {
     name: String,
     sql: String,
@@ -86,6 +89,7 @@ fn check(case: &Case, config: &RunConfig) -> Result<(), String> {
             rows::compare(&rows::sorted_rows(&output.text, 1), rows, approximate)
         }
         (Err(error), Expected::Rows { .. }) => Err(error),
+        (Ok(_), Expected::Rejection) if ACCEPTED.contains(&&*case.name) => Ok(()),
         (Ok(_), Expected::Rejection) => Err("was not rejected".to_owned()),
         (Err(error), Expected::Rejection) if error.contains("panicked") => Err(error),
         (Err(_), Expected::Rejection) => Ok(()),

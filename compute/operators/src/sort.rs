@@ -1,5 +1,7 @@
-//! ORDER BY event time: rows are held until the watermark passes them. Input only appends, and one
-//! task has all of it: its state lives in key group 0.
+//! ORDER BY event time: rows are held until the watermark passes them. Input only appends.
+//!
+//! Without a partition one task has all rows, in key group 0; with one, each task has those of its
+//! key groups, and all of them are put out in one order. Rows of one time come out in one batch.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,6 +14,7 @@ use arrow::{
 use engine::{
     ChangeBatch, Element, TIMESTAMP_MIN, Timestamp,
     codec::RowCodec,
+    key::KeyEncoder,
     operator::{
         Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
         TaskScope,
@@ -21,13 +24,17 @@ use engine::{
 };
 use proto::{
     plan,
-    types::{Epoch, Field, KeyGroup, TableId},
+    types::{Epoch, Field, KeyGroup, KeyGroupSet, TableId},
 };
 use state_client::ScanReply;
 
-use crate::rows::{Identity, RowTable, arrow_types, column, milliseconds, row_codec};
+use crate::rows::{
+    Identity, RowTable, arrow_types, column, columns,
+    fired::{self, Fired},
+    milliseconds, row_codec,
+};
 
-/// Hash of all rows: that of no key, in key group 0.
+/// Hash of rows without a partition: that of no key, in key group 0.
 const HASH: u64 = 0;
 
 /// The operator of a [`plan::Sort`].
@@ -36,16 +43,29 @@ pub struct SortOperator {
     /// Columns of the order, the time first.
     order_columns: Vec<usize>,
     converter: RowConverter,
+    /// Keys of partitions, if there are any.
+    keys: Option<KeyEncoder>,
     codec: RowCodec,
     schema: SchemaRef,
+    scope: TaskScope,
     rows: RowTable,
     /// Rows that wait, by their time.
     waiting: BTreeMap<Timestamp, Vec<u32>>,
-    /// Rows that are due, the first one last.
-    due: Vec<u32>,
-    watermark: Timestamp,
+    /// Rows that are due and their times, the first one last.
+    due: Vec<(Timestamp, u32)>,
+    /// Up to where rows have come out.
+    fired: Fired,
+    frozen: Frozen,
     pending_watermark: Option<Timestamp>,
-    batch_rows: usize,
+}
+
+/// Up to where rows had come out at the last freeze.
+#[derive(Default)]
+struct Frozen {
+    fired: Fired,
+    owned: KeyGroupSet,
+    /// What was saved last.
+    saved: Option<Timestamp>,
 }
 
 impl SortOperator {
@@ -75,36 +95,67 @@ impl SortOperator {
             order_columns.push(at);
             fields.push(SortField::new_with_options(types[at].clone(), options));
         }
+        let partition = columns(&spec.partition_by, input)?;
+        let keys = match partition.is_empty() {
+            true => None,
+            false => {
+                let types = partition.iter().map(|column| types[*column].clone());
+                let types = types.collect();
+                Some(KeyEncoder::new(partition, types)?)
+            }
+        };
         let identity = Identity::Append { removable: true };
         Ok(Box::new(SortOperator {
             time_column,
             order_columns,
             converter: RowConverter::new(fields)?,
+            keys,
             codec: row_codec(input)?,
             schema: arrow_schema(input),
             rows: RowTable::new(*table, 0, identity, scope),
             waiting: BTreeMap::new(),
             due: Vec::new(),
-            watermark: TIMESTAMP_MIN,
+            fired: Fired::default(),
+            frozen: Frozen::default(),
             pending_watermark: None,
-            batch_rows: scope.batch_rows.max(1),
+            scope: TaskScope {
+                batch_rows: scope.batch_rows.max(1),
+                ..scope.clone()
+            },
         }))
     }
 
-    /// Moves rows that the watermark has passed to the due ones, in order.
-    fn collect_due(&mut self) -> Result<(), OperatorError> {
-        let passed = match self.watermark.checked_add(1) {
+    /// The key groups whose rows it has.
+    fn key_groups(&self) -> KeyGroupSet {
+        match self.keys {
+            Some(_) => self.scope.owned.clone(),
+            None => KeyGroupSet::from_iter([KeyGroup(0)]),
+        }
+    }
+
+    /// What was read of how far rows had come out counts from now on.
+    fn settle(&mut self) {
+        if !self.fired.is_settled() {
+            self.fired.settle(&self.key_groups());
+        }
+    }
+
+    /// Moves rows that time has passed to the due ones, in order.
+    fn collect_due(&mut self, watermark: Timestamp) -> Result<(), OperatorError> {
+        let passed = match watermark.checked_add(1) {
             Some(first_open) => {
                 let open = self.waiting.split_off(&first_open);
                 std::mem::replace(&mut self.waiting, open)
             }
             None => std::mem::take(&mut self.waiting),
         };
-        let slots: Vec<u32> = passed.into_values().flatten().collect();
+        let of_time =
+            |(time, slots): (Timestamp, Vec<u32>)| slots.into_iter().map(move |slot| (time, slot));
+        let slots: Vec<(Timestamp, u32)> = passed.into_iter().flat_map(of_time).collect();
         if slots.is_empty() {
             return Ok(());
         }
-        let bytes: Vec<&[u8]> = slots.iter().map(|slot| self.rows.row(*slot)).collect();
+        let bytes: Vec<&[u8]> = slots.iter().map(|(_, slot)| self.rows.row(*slot)).collect();
         let mut columns = Vec::with_capacity(self.order_columns.len());
         for column in &self.order_columns {
             columns.push(self.codec.decode_column(*column, &bytes)?);
@@ -113,7 +164,7 @@ impl SortOperator {
         let mut order: Vec<usize> = (0..slots.len()).collect();
         order.sort_unstable_by(|a, b| {
             let by_arrival = || {
-                let arrival = |row: usize| self.rows.order(slots[row]);
+                let arrival = |row: usize| self.rows.order(slots[row].1);
                 arrival(*a).cmp(&arrival(*b))
             };
             keys.row(*a).cmp(&keys.row(*b)).then_with(by_arrival)
@@ -124,11 +175,19 @@ impl SortOperator {
 
     fn go_on(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
         while !self.due.is_empty() {
-            if context.out.num_rows() >= self.batch_rows {
+            if context.out.num_rows() >= self.scope.batch_rows {
                 return Ok(Step::More);
             }
-            let rest = self.due.len().saturating_sub(self.batch_rows);
-            let slots: Vec<u32> = self.due.drain(rest..).rev().collect();
+            let mut first = self.due.len().saturating_sub(self.scope.batch_rows);
+            let time = self.due[first].0;
+            // With all of its time, which ends further down the list.
+            first = self.due[..first].partition_point(|(other, _)| *other > time);
+            let slots: Vec<u32> = self
+                .due
+                .drain(first..)
+                .rev()
+                .map(|(_, slot)| slot)
+                .collect();
             let bytes: Vec<&[u8]> = slots.iter().map(|slot| self.rows.row(*slot)).collect();
             let columns: Vec<ArrayRef> = self.codec.decode(&bytes)?;
             let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
@@ -159,14 +218,25 @@ impl Operator for SortOperator {
             let message = "the input of a sort takes rows back";
             return Err(OperatorError::Plan(message.to_owned()));
         }
+        self.settle();
         let times = milliseconds(batch.rows.column(self.time_column))?;
         let bytes = self.codec.encode(batch.rows.columns(), batch.num_rows())?;
+        let hashes = match &self.keys {
+            Some(keys) => Some(keys.encode(&batch.rows)?.hashes),
+            None => None,
+        };
+        let is_even = self.fired.is_even();
         for (row, time) in times.iter().enumerate() {
-            if *time <= self.watermark {
+            let hash = hashes.as_ref().map_or(HASH, |hashes| hashes[row]);
+            let fired = match is_even {
+                true => self.fired.upto(),
+                false => self.fired.of(self.scope.key_groups.of_hash(hash)),
+            };
+            if *time <= fired {
                 context.counters.late_rows += 1;
                 continue;
             }
-            let slot = self.rows.append(HASH, bytes.row(row));
+            let slot = self.rows.append(hash, bytes.row(row));
             self.waiting.entry(*time).or_default().push(slot);
         }
         Ok(Step::Done)
@@ -177,9 +247,10 @@ impl Operator for SortOperator {
         watermark: Timestamp,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
-        self.watermark = watermark;
+        self.settle();
+        self.fired.advance(watermark);
         self.pending_watermark = Some(watermark);
-        self.collect_due()?;
+        self.collect_due(watermark)?;
         self.go_on(context)
     }
 
@@ -194,33 +265,59 @@ impl Operator for SortOperator {
 
 impl OperatorState for SortOperator {
     fn hydrate(&mut self, scope: &TaskScope) -> Vec<ScanJob> {
-        let job = ScanJob::new(self.rows.id(), KeyGroup(0));
-        Vec::from_iter(scope.owned.contains(job.key_group).then_some(job))
+        self.scope.owned = scope.owned.clone();
+        let mut jobs = fired::scans_of(&[self.rows.id()], &self.key_groups());
+        jobs.retain(|job| scope.owned.contains(job.key_group));
+        jobs
     }
 
-    fn hydrated(&mut self, _job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
+    fn hydrated(&mut self, job: &ScanJob, reply: &ScanReply) -> Result<(), OperatorError> {
+        self.fired.note(job.key_group, None);
+        let mut loaded = Vec::with_capacity(reply.rows.len());
         let mut bytes: Vec<&[u8]> = Vec::with_capacity(reply.rows.len());
-        for loaded in &reply.rows {
-            if loaded.value.len() < self.codec.fixed_bytes() {
+        for row in &reply.rows {
+            if let Some(mark) = fired::read(job.table, row)? {
+                self.fired.note(job.key_group, Some(mark));
+                continue;
+            }
+            if row.value.len() < self.codec.fixed_bytes() {
                 return Err(self.rows.damaged("a row is cut short"));
             }
-            bytes.push(&loaded.value);
+            loaded.push(row);
+            bytes.push(&row.value);
         }
         let times = milliseconds(&self.codec.decode_column(self.time_column, &bytes)?)?;
-        for (loaded, time) in reply.rows.iter().zip(times.iter()) {
-            let slot = self.rows.install(loaded)?;
+        for (row, time) in loaded.into_iter().zip(times.iter()) {
+            let slot = self.rows.install(row)?;
             self.waiting.entry(*time).or_default().push(slot);
         }
         Ok(())
     }
 
-    /// It runs once and has all there is.
-    fn reassign(&mut self, _scope: &TaskScope, _change: &Reassigned) -> Vec<ScanJob> {
-        Vec::new()
+    /// Without a partition it runs once and has all there is.
+    fn reassign(&mut self, scope: &TaskScope, change: &Reassigned) -> Vec<ScanJob> {
+        if self.keys.is_none() {
+            return Vec::new();
+        }
+        self.settle();
+        self.scope.owned = scope.owned.clone();
+        if !change.left.is_empty() {
+            let groups = self.scope.key_groups;
+            let left = |hash: u64| change.left.contains(groups.of_hash(hash));
+            self.waiting.retain(|_, slots| {
+                slots.retain(|slot| !left(self.rows.hash(*slot)));
+                !slots.is_empty()
+            });
+            self.rows.forget_left(&left);
+        }
+        fired::scans_of(&[self.rows.id()], &change.came)
     }
 
     fn freeze(&mut self, epoch: Epoch) {
+        self.settle();
         self.rows.freeze(epoch);
+        self.frozen.fired = self.fired.clone();
+        self.frozen.owned = self.key_groups();
     }
 
     fn encode(&mut self, rows_max: usize) -> bool {
@@ -228,10 +325,16 @@ impl OperatorState for SortOperator {
     }
 
     fn take_delta(&mut self) -> StateDelta {
-        StateDelta {
-            tables: self.rows.take_delta().into_iter().collect(),
-            ..StateDelta::default()
+        let mut delta = StateDelta::default();
+        delta.tables.extend(self.rows.take_delta());
+        let fired = std::mem::take(&mut self.frozen.fired);
+        if self.frozen.saved != Some(fired.upto()) && fired.upto() > TIMESTAMP_MIN {
+            self.frozen.saved = Some(fired.upto());
+            let (table, groups) = (self.rows.id(), self.scope.key_groups);
+            let rows = fired::delta(table, groups, &self.frozen.owned, &fired);
+            delta.tables.push(rows);
         }
+        delta
     }
 
     fn size(&self) -> StateSize {
@@ -240,65 +343,5 @@ impl OperatorState for SortOperator {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{
-        Event, Fold, changelog, crash_at_each_barrier, drive, drive_with_seed, fields, insert,
-    };
-
-    #[test]
-    fn rows_come_in_order_once_the_watermark_has_passed_them() {
-        let columns = fields(&[("t", "TIMESTAMP(3)"), ("v", "INT")]);
-        let spec = plan::Sort {
-            time_column: 0,
-            then_by: vec![plan::SortKey {
-                column: 1,
-                descending: true,
-                nulls_last: true,
-            }],
-        };
-        let make = |scope: &TaskScope| SortOperator::build(&spec, &columns, &[TableId(1)], scope);
-        let many: Vec<String> = (0..20).map(|i| format!("{}, {i}", 40 - i)).collect();
-        let events = [
-            insert(0, &columns, "3, 1\n1, 2\n3, NULL\n3, 9\n7, 0"),
-            Event::Barrier,
-            Event::Watermark(3),
-            insert(0, &columns, "2, 5\n5, 5"),
-            Event::Barrier,
-            Event::Watermark(6),
-            insert(0, &columns, &many.join("\n")),
-            Event::Barrier,
-            Event::Watermark(i64::MAX),
-            Event::End,
-        ];
-        let text = changelog(&drive(&make, &events)).replace("1970-01-01T00:00:00.", "");
-        let expected = "\
-barrier 1
-+I 001, 2
-+I 003, 9
-+I 003, 1
-+I 003, NULL
-watermark 3
-barrier 2
-+I 005, 5
-watermark 6
-barrier 3
-+I 007, 0
-";
-        assert_eq!(&text[..expected.len()], expected);
-        let tail: Vec<&str> = text[expected.len()..].lines().collect();
-        let rows: Vec<String> = (0..20)
-            .rev()
-            .map(|i| format!("+I 0{}, {i}", 40 - i))
-            .collect();
-        assert_eq!(tail[..20], rows);
-        assert_eq!(drive_with_seed(&make, &events, 0, |_| false).1.late_rows, 1);
-        let folded = crash_at_each_barrier(&make, &events[..2], &Fold::Retract);
-        assert!(folded.is_empty());
-        let _ = crash_at_each_barrier(
-            &make,
-            &[&events[..3], &events[4..]].concat(),
-            &Fold::Retract,
-        );
-    }
-}
+#[path = "sort_test.rs"]
+mod tests;

@@ -14,12 +14,15 @@ use engine::{
 };
 use proptest::prelude::*;
 use proto::{
-    plan::{self, AggregateCall, Changelog, SortKey},
+    plan::{
+        self, AggregateCall, Changelog, OverCall, OverNumber, OverOrder, SortKey,
+        over_call::Function,
+    },
     types::{Epoch, Field, TableId},
 };
 
 use crate::{
-    ChangelogNormalizeOperator, DeduplicateOperator, RankOperator,
+    ChangelogNormalizeOperator, DeduplicateOperator, OverOperator, RankOperator,
     aggregate::GroupAggregateOperator,
     testing::{
         Event, Folded, MakeOperator, changelog, drive, drive_with_seed, fields, insert, left_behind,
@@ -315,8 +318,65 @@ fn rank(numbered: bool, limit: u64, retracts: bool) -> impl Fn(&TaskScope) -> Ma
     move |scope| RankOperator::build(&spec, &columns, &TABLES[..1], &input, &ttl, scope)
 }
 
+/// Frames of so many rows before; `None`: from the first one on.
+fn over(numbered: bool, preceding: Option<u64>, order: OverOrder) -> impl Fn(&TaskScope) -> Made {
+    let sum = |distinct: bool| OverCall {
+        function: Some(Function::Aggregate(call("SUM", &[1], distinct, "INT"))),
+        r#type: "INT".to_owned(),
+        name: "sum".to_owned(),
+    };
+    let number = OverCall {
+        function: Some(Function::Number(OverNumber::RowNumber.into())),
+        r#type: "BIGINT NOT NULL".to_owned(),
+        name: "number".to_owned(),
+    };
+    let mut calls = vec![sum(false), sum(true)];
+    calls.extend(preceding.is_none().then_some(number));
+    let key = |column| SortKey {
+        column,
+        descending: false,
+        nulls_last: false,
+    };
+    let spec = plan::OverAggregate {
+        partition_by: if numbered { vec![0, 3] } else { vec![0] },
+        order_by: match order {
+            OverOrder::Kept => vec![key(1), key(2)],
+            _ => Vec::new(),
+        },
+        order: order.into(),
+        frame: Some(plan::OverFrame {
+            range: false,
+            preceding,
+        }),
+        calls,
+        emit_update_before: true,
+    };
+    let (columns, ttl) = match numbered {
+        true => (numbered_columns(), StateTtl::NEVER),
+        false => (columns(), ttl(&[TTL_MS])),
+    };
+    let (input, tables) = match (order, preceding) {
+        (OverOrder::Kept, _) => (Changelog::RETRACT, &TABLES[..1]),
+        (_, None) => (Changelog::APPEND, &TABLES[..2]),
+        (_, Some(_)) => (Changelog::APPEND, &TABLES[..1]),
+    };
+    move |scope| OverOperator::build(&spec, &columns, tables, &input, &ttl, scope)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn expired_rows_are_not_looked_back_at(seed in any::<u64>(), rows in 1_u64..4) {
+        for preceding in [None, Some(rows)] {
+            let arrival = |numbered: bool| over(numbered, preceding, OverOrder::ByArrival);
+            let kind = Kind::Counts { retracts: false };
+            check(kind, &arrival(false), &arrival(true), 3, seed);
+            let kept = |numbered: bool| over(numbered, preceding, OverOrder::Kept);
+            let kind = Kind::Counts { retracts: true };
+            check(kind, &kept(false), &kept(true), 3, seed);
+        }
+    }
 
     #[test]
     fn an_expired_group_is_a_new_one(seed in any::<u64>(), retracts in any::<bool>(), distinct in any::<bool>()) {

@@ -3,8 +3,8 @@
 use engine::operator::{Operator, OperatorError};
 use operators::{
     ChangelogNormalizeOperator, DeduplicateOperator, DropUpdateBeforeOperator, ExpandOperator,
-    IntervalJoinOperator, JoinOperator, RankOperator, SortOperator, TemporalJoinOperator,
-    UnionOperator, UnnestOperator, WindowJoinOperator,
+    IntervalJoinOperator, JoinOperator, OverOperator, RankOperator, SortOperator,
+    TemporalJoinOperator, UnionOperator, UnnestOperator, WindowJoinOperator,
     aggregate::{GroupAggregateOperator, LocalAggregateOperator},
     calc::{CalcOperator, Projector},
     window::{WindowAggregateOperator, WindowAssignOperator},
@@ -85,6 +85,10 @@ impl NodeBuilder<'_> {
             }
             Op::Deduplicate(spec) => {
                 DeduplicateOperator::build(spec, &input, &tables, &self.ttl()?, scope)
+            }
+            Op::OverAggregate(spec) => {
+                let changelog = self.changelog(0)?;
+                OverOperator::build(spec, &input, &tables, &changelog, &self.ttl()?, scope)
             }
             Op::Sort(spec) => SortOperator::build(spec, &input, &tables, scope),
             Op::ChangelogNormalize(spec) => {

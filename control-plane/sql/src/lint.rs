@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use proto::plan::{
-    Changelog, Expr, Fragment, Node, Plan, Source, WindowAggregate, data_type, expr::Kind, input,
-    node::Operator, partitioning, state_bound, window_aggregate::Windowing,
+    Changelog, Expr, Fragment, Node, OverAggregate, OverOrder, Plan, Source, WindowAggregate,
+    data_type, expr::Kind, input, node::Operator, partitioning, state_bound,
+    window_aggregate::Windowing,
 };
 
 /// What is wrong with the plan; empty for a sound one.
@@ -178,11 +179,15 @@ impl Lint<'_> {
                 | Operator::Expand(_)
                 | Operator::WindowAssign(_),
             ) => self.require(complete, "it needs the old rows of updates"),
+            Some(Operator::OverAggregate(op)) if op.order() == OverOrder::Kept => {
+                self.require(complete, "it needs the old rows of updates");
+            }
             Some(
                 Operator::LocalAggregate(_)
                 | Operator::WindowJoin(_)
                 | Operator::IntervalJoin(_)
                 | Operator::Sort(_)
+                | Operator::OverAggregate(_)
                 | Operator::Deduplicate(_),
             ) => self.require(append, "it takes inserts only"),
             // Old rows of the right side say nothing.
@@ -254,7 +259,11 @@ impl Lint<'_> {
                 self.require(op.sets.len() == op.grouping_ids.len(), "a set has no id");
             }
             Some(Operator::Unnest(op)) => self.columns(&[op.column], input),
-            Some(Operator::Sort(op)) => self.columns(&[op.time_column], input),
+            Some(Operator::Sort(op)) => {
+                self.columns(&[op.time_column], input);
+                self.columns(&op.partition_by, input);
+            }
+            Some(Operator::OverAggregate(op)) => self.over(op, input, own),
             Some(Operator::Union(_) | Operator::DropUpdateBefore(_) | Operator::Sink(_)) => {
                 let same = inputs.iter().all(|node| width(node) == own);
                 self.require(same, "its inputs have another number of columns");
@@ -309,6 +318,36 @@ impl Lint<'_> {
             Some(Windowing::Window(w)) => self.columns(&[w.time_column], input),
             Some(Windowing::Attached(w)) => self.columns(&[w.window_start, w.window_end], input),
             None => self.problem("it has no windows"),
+        }
+    }
+
+    fn over(&mut self, op: &OverAggregate, input: usize, own: usize) {
+        use proto::plan::over_call::Function;
+        self.require(input + op.calls.len() == own, "its width is wrong");
+        self.columns(&op.partition_by, input);
+        let order: Vec<u32> = op.order_by.iter().map(|key| key.column).collect();
+        self.columns(&order, input);
+        let by_arrival = op.order() == OverOrder::ByArrival;
+        self.require(order.is_empty() == by_arrival, "it has no order, or two");
+        let kept = op.order() == OverOrder::Kept;
+        let frame = op.frame.unwrap_or_default();
+        for call in &op.calls {
+            match &call.function {
+                Some(Function::Aggregate(call)) => {
+                    self.aggregate(&[], std::slice::from_ref(call), input);
+                }
+                Some(Function::Number(_)) => {
+                    let fits = kept || frame.preceding.is_none();
+                    self.require(fits, "a number goes with a frame that has a start");
+                }
+                Some(Function::Lag(lag)) => {
+                    let columns: Vec<u32> = [lag.column].into_iter().chain(lag.default).collect();
+                    self.columns(&columns, input);
+                    let fits = kept || !frame.range && frame.preceding.is_some();
+                    self.require(fits, "LAG goes with a frame that is not of so many rows");
+                }
+                None => self.problem("a call has no function"),
+            }
         }
     }
 
@@ -379,6 +418,8 @@ impl Lint<'_> {
             Some(Operator::GroupAggregate(op)) => vec![&op.keys],
             Some(Operator::WindowAggregate(op)) => vec![&op.keys],
             Some(Operator::Rank(op)) => vec![&op.partition_by],
+            Some(Operator::Sort(op)) => vec![&op.partition_by],
+            Some(Operator::OverAggregate(op)) => vec![&op.partition_by],
             Some(Operator::Deduplicate(op)) => vec![&op.keys],
             Some(Operator::Join(op)) => vec![&op.left_keys, &op.right_keys],
             Some(Operator::WindowJoin(op)) => vec![&op.left_keys, &op.right_keys],

@@ -80,6 +80,11 @@ fn top_n() {
 }
 
 #[test]
+fn over() {
+    check("over");
+}
+
+#[test]
 fn sinks() {
     check("sink");
 }

@@ -4,6 +4,7 @@
 //! `SEED=7 CASES=500 cargo test -p tests --test e2e batch` tries others than the default ones.
 
 mod crash;
+mod over;
 mod relation;
 mod sqlite;
 mod strategy;

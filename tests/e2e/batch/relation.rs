@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use super::over::Over;
+
 /// For whom a query is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Dialect {
@@ -122,6 +124,7 @@ pub(super) enum Relation {
         size_s: i64,
         keys: [Choice; 2],
     },
+    Over(Over),
 }
 
 const EVENT: [Type; 4] = [Type::Int, Type::Int, Type::Text, Type::Time];
@@ -129,8 +132,8 @@ const EVENT: [Type; 4] = [Type::Int, Type::Int, Type::Text, Type::Time];
 impl Relation {
     pub(super) fn columns(&self) -> Vec<Type> {
         match self {
-            Relation::Table('u') => vec![Type::Int; 3],
-            Relation::Table(_) => EVENT.to_vec(),
+            Relation::Table(name) => table_columns(*name),
+            Relation::Over(over) => over.columns(),
             Relation::Filter(input, _) | Relation::Distinct(input) => input.columns(),
             Relation::Exists { sides, .. } => sides[0].columns(),
             Relation::Project(input, scalars) => {
@@ -218,6 +221,7 @@ impl Relation {
                 column(&sides[1].columns(), Type::Int, keys[1], "r."),
             ),
             Relation::Window { .. } => self.window(dialect),
+            Relation::Over(over) => over.sql(dialect),
             Relation::WindowJoin { kind, size_s, keys } => {
                 window_join(*kind, *size_s, *keys, dialect)
             }
@@ -249,6 +253,14 @@ impl Relation {
             named(list.into_iter()),
             windowed(*table, *slide_s, *slides, dialect)
         )
+    }
+}
+
+/// Columns of a table.
+pub(super) fn table_columns(name: char) -> Vec<Type> {
+    match name {
+        'u' => vec![Type::Int; 3],
+        _ => EVENT.to_vec(),
     }
 }
 
@@ -368,13 +380,13 @@ fn nested(relation: &Relation, dialect: Dialect) -> String {
     }
 }
 
-fn named(list: impl Iterator<Item = String>) -> String {
+pub(super) fn named(list: impl Iterator<Item = String>) -> String {
     let named = list.enumerate().map(|(i, sql)| format!("{sql} AS c{i}"));
     named.collect::<Vec<_>>().join(", ")
 }
 
 /// A column of the type, or a constant where there is none.
-fn column(columns: &[Type], wanted: Type, choice: Choice, qualifier: &str) -> String {
+pub(super) fn column(columns: &[Type], wanted: Type, choice: Choice, qualifier: &str) -> String {
     let fit: Vec<usize> = (0..columns.len())
         .filter(|i| columns[*i] == wanted)
         .collect();
@@ -385,7 +397,7 @@ fn column(columns: &[Type], wanted: Type, choice: Choice, qualifier: &str) -> St
     }
 }
 
-fn any_column(columns: &[Type], choice: Choice) -> (Type, String) {
+pub(super) fn any_column(columns: &[Type], choice: Choice) -> (Type, String) {
     let index = usize::from(choice) % columns.len();
     (columns[index], format!("c{index}"))
 }
@@ -429,7 +441,7 @@ impl Scalar {
 }
 
 impl Predicate {
-    fn sql(self, columns: &[Type], qualifier: &str) -> String {
+    pub(super) fn sql(self, columns: &[Type], qualifier: &str) -> String {
         let int = |choice| column(columns, Type::Int, choice, qualifier);
         let text = |choice| column(columns, Type::Text, choice, qualifier);
         match self {
@@ -450,12 +462,17 @@ impl Predicate {
 
 impl Aggregate {
     fn of(self, columns: &[Type], dialect: Dialect) -> (Type, String) {
+        self.over(columns, dialect, "")
+    }
+
+    /// With what stands behind each call.
+    pub(super) fn over(self, columns: &[Type], dialect: Dialect, window: &str) -> (Type, String) {
         let any = any_column(columns, self.argument);
         let int = column(columns, Type::Int, self.argument, "");
         let filter = self.filter.map_or_else(String::new, |filter| {
             format!(" FILTER (WHERE {})", filter.sql(columns, ""))
         });
-        let call = |call: String| format!("{call}{filter}");
+        let call = |call: String| format!("{call}{filter}{window}");
         let sql = match self.function {
             Function::Count if self.argument.is_multiple_of(2) => call("COUNT(*)".to_owned()),
             Function::Count => call(format!("COUNT({})", any.1)),

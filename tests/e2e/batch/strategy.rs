@@ -2,7 +2,10 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::relation::{Aggregate, Function, JoinKind, Predicate, Relation, Scalar};
+use super::{
+    over::over,
+    relation::{Aggregate, Function, JoinKind, Predicate, Relation, Scalar},
+};
 
 pub(super) fn relation() -> impl Strategy<Value = Relation> {
     leaf().prop_recursive(3, 8, 2, |inner| {
@@ -31,6 +34,7 @@ fn leaf() -> impl Strategy<Value = Relation> {
     prop_oneof![
         4 => select(&['a', 'b', 'u'][..]).prop_map(Relation::Table),
         2 => window(),
+        2 => over(aggregate(), predicate()).prop_map(Relation::Over),
         1 => (kind(), 1..30_i64, any::<[u8; 2]>())
             .prop_map(|(kind, size_s, keys)| Relation::WindowJoin { kind, size_s, keys }),
     ]
@@ -89,6 +93,10 @@ fn scalar() -> impl Strategy<Value = Scalar> {
 }
 
 fn aggregates() -> impl Strategy<Value = Vec<Aggregate>> {
+    vec(aggregate(), 1..4)
+}
+
+fn aggregate() -> impl Strategy<Value = Aggregate> {
     let functions = [
         Function::Count,
         Function::CountDistinct,
@@ -103,10 +111,9 @@ fn aggregates() -> impl Strategy<Value = Vec<Aggregate>> {
         any::<u8>(),
         option::weighted(0.3, predicate()),
     );
-    let aggregate = aggregate.prop_map(|(function, argument, filter)| Aggregate {
+    aggregate.prop_map(|(function, argument, filter)| Aggregate {
         function,
         argument,
         filter,
-    });
-    vec(aggregate, 1..4)
+    })
 }

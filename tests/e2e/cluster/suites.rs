@@ -104,3 +104,55 @@ fn nexmark_gives_flinks_answers() {
     }
     assert!(failures.is_empty(), "{failures:#?}");
 }
+
+/// Rows in the order of time: numbered, summed up, with those before them.
+const BY_BIDDER: &str = "SELECT bidder, price, ROW_NUMBER() OVER w AS n, SUM(price) OVER w AS total,
+    LAG(price, 2) OVER w AS before_last, COUNT(DISTINCT auction) OVER (PARTITION BY bidder ORDER BY dateTime
+      RANGE BETWEEN INTERVAL '2' SECOND PRECEDING AND CURRENT ROW) AS auctions
+  FROM bid WINDOW w AS (PARTITION BY bidder ORDER BY dateTime, auction, price)";
+
+#[test]
+fn over_calls_do_not_depend_on_how_often_a_job_is_rescaled() {
+    // Events of 15 seconds, which come in as many; in one process as fast as they are made.
+    let events = "'connector' = 'nexmark', 'events.num' = '30000', 'first-event.rate' = '2000', \
+                  'next-event.rate' = '2000'";
+    let cluster = start();
+    let output = cluster.folder().join("output");
+    let slow = nexmark::tables(&format!("{events}, 'rate.limited' = 'true'"));
+    let _none = cluster.execute(&format!("{OPTIONS}\n{slow}"));
+    let start = |table: String, name: &str, insert: &str| {
+        let statements = format!("{table}\n{insert}");
+        Written::start(&cluster, &statements, (name.to_owned(), table))
+    };
+    let columns =
+        "bidder BIGINT, price BIGINT, n BIGINT, total BIGINT, before_last BIGINT, auctions BIGINT";
+    let table = format!(
+        "CREATE TABLE bids ({columns}) WITH ({});",
+        changes(&output, "bids")
+    );
+    let [q6, insert_q6] = nexmark::insert("q6", &changes(&output, "q6"));
+    let (_, select_q6) = insert_q6.split_once('\n').expect("a SELECT");
+    let jobs = [
+        (
+            start(table, "bids", &format!("INSERT INTO bids {BY_BIDDER};")),
+            BY_BIDDER,
+        ),
+        (start(q6, "nexmark_q6", &insert_q6), select_q6),
+    ];
+    for parallelism in [3, 1, 4] {
+        for (job, _) in &jobs {
+            cluster.wait_progress(&job.job);
+            cluster.rescale(&job.job, parallelism);
+        }
+    }
+    for (job, select) in &jobs {
+        let select = select.trim_end().trim_end_matches(';');
+        let script = format!("{}\n{select};", nexmark::tables(events));
+        let expected = run(&script, &RunConfig::default()).expect("it runs").text;
+        let rows = job.rows(&cluster).expect("its rows");
+        let (rows, expected) = (rows::sorted_rows(&rows, 1), rows::sorted_rows(&expected, 1));
+        assert!(expected.len() > 1_000, "{} rows", expected.len());
+        let same = rows::compare(&rows, &expected, &[]);
+        assert!(same.is_ok(), "{select}: {}", same.unwrap_err());
+    }
+}

@@ -34,6 +34,8 @@ pub(crate) struct DistinctTable {
     /// By group: its entries. A group that vanishes should have none left.
     live_of_group: Vec<u32>,
     changes: Changes,
+    /// Whether changes are state; else they are told from other state.
+    is_saved: bool,
 }
 
 /// The values of a batch's rows.
@@ -64,6 +66,15 @@ impl DistinctTable {
             free: Vec::new(),
             live_of_group: Vec::new(),
             changes: Changes::default(),
+            is_saved: true,
+        })
+    }
+
+    /// An empty table of values that may go, and that are never saved.
+    pub(crate) fn unsaved(number: usize, plan: &DistinctPlan) -> Result<Self, OperatorError> {
+        Ok(DistinctTable {
+            is_saved: false,
+            ..DistinctTable::new(number, plan, true)?
         })
     }
 
@@ -385,15 +396,17 @@ impl DistinctTable {
         {
             return;
         }
-        let parts = (
-            self.number,
-            &self.groups,
-            &self.subs,
-            &self.values,
-            &self.presence,
-        );
-        self.changes
-            .touch(entry, |entry, rows| encode_entry(index, parts, entry, rows));
+        if self.is_saved {
+            let parts = (
+                self.number,
+                &self.groups,
+                &self.subs,
+                &self.values,
+                &self.presence,
+            );
+            self.changes
+                .touch(entry, |entry, rows| encode_entry(index, parts, entry, rows));
+        }
         if self.presence.change(entry, mask, add, changed) {
             self.remove(index, entry);
         }
@@ -408,15 +421,17 @@ impl DistinctTable {
             &self.presence,
         );
         let (group, sub) = (self.groups[entry as usize], self.subs[entry as usize]);
-        self.changes.delete(
-            entry,
-            index.hash(group),
-            |out| {
-                let value = |out: &mut Vec<u8>| self.values.write(entry, out);
-                sub_row::write_identity(index, group, sub, self.number, value, out);
-            },
-            |entry, rows| encode_entry(index, parts, entry, rows),
-        );
+        if self.is_saved {
+            self.changes.delete(
+                entry,
+                index.hash(group),
+                |out| {
+                    let value = |out: &mut Vec<u8>| self.values.write(entry, out);
+                    sub_row::write_identity(index, group, sub, self.number, value, out);
+                },
+                |entry, rows| encode_entry(index, parts, entry, rows),
+            );
+        }
         self.release(group, sub, entry);
     }
 

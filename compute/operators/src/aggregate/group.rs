@@ -248,7 +248,7 @@ pub(crate) fn adds(batch: &ChangeBatch) -> Option<Vec<bool>> {
 }
 
 /// By row, whether all columns are the same.
-fn unchanged(old: &[ArrayRef], new: &[ArrayRef], rows: usize) -> Vec<bool> {
+pub(crate) fn unchanged(old: &[ArrayRef], new: &[ArrayRef], rows: usize) -> Vec<bool> {
     let mut same = vec![true; rows];
     for (old, new) in old.iter().zip(new) {
         match arrow::compute::kernels::cmp::not_distinct(old, new) {

@@ -99,6 +99,14 @@ impl Selection {
         }
     }
 
+    /// Whether the entry at a place is this one.
+    #[inline]
+    pub(crate) fn is_at(&self, at: usize, slot: u32, row: u32, add: bool) -> bool {
+        self.indices.get(at) == Some(&row)
+            && self.slots[at] == slot
+            && self.adds.get(at).copied().unwrap_or(true) == add
+    }
+
     /// The rows of `rows` where `filter` is TRUE.
     pub(crate) fn filtered(rows: &Rows<'_>, filter: &BooleanArray) -> Self {
         let mut selection = Selection::default();

@@ -68,12 +68,12 @@ impl StateTables {
 
 /// Groups and their values.
 pub(crate) struct AggregateStore {
-    plan: Arc<AggregatePlan>,
+    pub(super) plan: Arc<AggregatePlan>,
     tables: StateTables,
     namespace: i64,
     /// Accumulators; change a group only after touching it.
     pub(crate) main: MapTable<Stamped<Accumulators>>,
-    distincts: Vec<DistinctTable>,
+    pub(super) distincts: Vec<DistinctTable>,
     ordereds: Vec<OrderedTable>,
     news: Vec<Selection>,
 }

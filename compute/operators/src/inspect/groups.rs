@@ -20,6 +20,7 @@ use state_client::LoadedRow;
 use super::{InspectedNode, InspectedTable, Layout, Stamp, time};
 use crate::{
     aggregate::{AggregatePlan, AggregateStore, Rowset, StateTables},
+    over::running_calls,
     window::StateKeys,
 };
 
@@ -45,6 +46,23 @@ pub(super) fn of_groups(
         ttl: node.ttl.of_input(0),
         is_session: false,
         ..Groups::of(node, &spec.calls, &keys, spec.from_partial)?
+    };
+    let tables = groups.table(node, &keys, false)?.into_iter();
+    let ttl = node.ttl.of_input(0);
+    Ok(tables.map(|table| table.aged(ttl, Stamp::Last)).collect())
+}
+
+/// The table of OVER calls that run on from the first row of a partition.
+pub(super) fn of_over(
+    node: &InspectedNode<'_>,
+    spec: &plan::OverAggregate,
+) -> Result<Vec<InspectedTable>, OperatorError> {
+    let keys = positions(&spec.partition_by);
+    let input = input(node)?;
+    let groups = Groups {
+        keys: StateKeys::new(&keys, None, input)?,
+        ttl: node.ttl.of_input(0),
+        ..Groups::of(node, &running_calls(spec, input)?, &keys, false)?
     };
     let tables = groups.table(node, &keys, false)?.into_iter();
     let ttl = node.ttl.of_input(0);

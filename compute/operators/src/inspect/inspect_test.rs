@@ -7,8 +7,9 @@ use engine::{
 };
 use proto::{
     plan::{
-        self, AggregateCall, Changelog, ColumnSet, JoinType, SortKey, StateTable, WindowKind,
-        WindowProperty, WindowSpec, node::Operator as Spec, window_aggregate::Windowing,
+        self, AggregateCall, Changelog, ColumnSet, JoinType, OverCall, OverFrame, OverNumber,
+        OverOrder, SortKey, StateTable, WindowKind, WindowProperty, WindowSpec,
+        node::Operator as Spec, over_call::Function, window_aggregate::Windowing,
     },
     types::{Field, KeyGroupCount, TableId},
 };
@@ -17,7 +18,7 @@ use state_client::LoadedRow;
 use super::{InspectedNode, InspectedTable, inspect};
 use crate::{
     ChangelogNormalizeOperator, DeduplicateOperator, IntervalJoinOperator, JoinOperator,
-    RankOperator, SortOperator, TemporalJoinOperator,
+    OverOperator, RankOperator, SortOperator, TemporalJoinOperator,
     aggregate::GroupAggregateOperator,
     testing::{Event, changelog, fields, insert, left_behind},
     window::WindowAggregateOperator,
@@ -271,7 +272,7 @@ fn rows_of_a_ranking_are_as_they_came() {
 fn rows_that_wait_to_be_sorted_are_as_they_came() {
     let spec = plan::Sort {
         time_column: 2,
-        then_by: Vec::new(),
+        ..plan::Sort::default()
     };
     let make = |scope: &TaskScope| SortOperator::build(&spec, &columns(), &TABLES[..1], scope);
     let tables = tables(
@@ -283,6 +284,67 @@ fn rows_that_wait_to_be_sorted_are_as_they_came() {
         stored(&tables[0], &make, &[rows("1, 5, 1")]),
         ["1, 5, 0.001"]
     );
+}
+
+#[test]
+fn over_calls_have_what_later_rows_look_back_at() {
+    let over = |function: Function, data_type: &str| OverCall {
+        function: Some(function),
+        r#type: data_type.to_owned(),
+        name: "result".to_owned(),
+    };
+    let mut sum = call("SUM", &[1], false);
+    sum.r#type = "INT".to_owned();
+    let sum = over(Function::Aggregate(sum), "INT");
+    let ranks = over(Function::Number(OverNumber::DenseRank.into()), "BIGINT");
+    let spec = |order: OverOrder, range: bool, preceding: Option<u64>, calls: &[OverCall]| {
+        plan::OverAggregate {
+            partition_by: vec![0],
+            order_by: vec![SortKey {
+                column: 2,
+                descending: false,
+                nulls_last: false,
+            }],
+            order: order.into(),
+            frame: Some(OverFrame { range, preceding }),
+            calls: calls.to_vec(),
+            emit_update_before: false,
+        }
+    };
+    let (by_time, kept) = (OverOrder::InOrder, OverOrder::Kept);
+    let two = [sum.clone(), ranks];
+    let one = &two[..1];
+    let whole = ["1, 3, 0", "1, 4, 0.005", "1, 5, 0", "2, 1, 0"];
+    for (spec, expected) in [
+        (
+            spec(by_time, true, None, &two),
+            &["1, 12, 2", "2, 1, 1"][..],
+        ),
+        (spec(by_time, false, Some(1), one), &["1, 4", "2, 1"]),
+        (spec(by_time, true, Some(4), one), &["1, 4", "2, 1"]),
+        (
+            spec(by_time, true, Some(5), one),
+            &["1, 3", "1, 4", "1, 5", "2, 1"],
+        ),
+        (spec(by_time, true, Some(0), one), &[]),
+        (spec(kept, false, Some(1), one), &whole),
+    ] {
+        for is_set in [false, true] {
+            let append = Changelog::APPEND;
+            let ids = &TABLES[..if spec.frame.is_some_and(|f| f.preceding.is_none()) {
+                2
+            } else {
+                1
+            }];
+            let make = |scope: &TaskScope| {
+                OverOperator::build(&spec, &columns(), ids, &append, &ttl(is_set), scope)
+            };
+            let node = Spec::OverAggregate(spec.clone());
+            let table = &tables(&node, vec![append], ttl(is_set))[0];
+            let events = [rows("1, 5, 0\n1, 3, 0\n2, 1, 0"), rows("1, 4, 5")];
+            assert_eq!(stored(table, &make, &events), expected, "{spec:?}");
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! groups   accumulators by group, in windows or not
-//! rows     rows as they came in: joins, rankings, deduplication, sorts
+//! rows     rows as they came in: joins, rankings, deduplication, sorts, OVER
 //! ```
 
 mod groups;
@@ -31,6 +31,7 @@ use proto::{
 use state_client::{KeyRequest, LoadedRow};
 
 use self::{groups::Groups, rows::Rows};
+use crate::over;
 
 /// A node of a plan, as far as its state depends on it.
 pub struct InspectedNode<'a> {
@@ -94,7 +95,9 @@ pub fn inspect(node: &InspectedNode<'_>) -> Result<Vec<InspectedTable>, Operator
         Operator::Rank(spec) => rows::of_rank(node, spec),
         Operator::Deduplicate(spec) => rows::of_deduplicate(node, spec),
         Operator::ChangelogNormalize(spec) => rows::of_normalize(node, spec),
-        Operator::Sort(_) => rows::of_sort(node),
+        Operator::OverAggregate(spec) if over::is_running(spec) => groups::of_over(node, spec),
+        Operator::OverAggregate(spec) => rows::of_over(node, spec),
+        Operator::Sort(spec) => rows::of_sort(node, spec),
         _ => Ok(Vec::new()),
     }
 }
@@ -203,7 +206,7 @@ impl InspectedTable {
     /// Whether a stored row is one of the table's, and not something that the operator keeps beside.
     #[must_use]
     pub fn is_row(&self, row: &LoadedRow) -> bool {
-        !(self.is_windowed || matches!(self.layout, Layout::Groups(_))) || row.namespace < i64::MAX
+        row.namespace < i64::MAX
     }
 
     /// What must be read beside some rows to tell their values.

@@ -17,7 +17,10 @@ use proto::{
 use state_client::LoadedRow;
 
 use super::{InspectedNode, InspectedTable, Layout, Stamp};
-use crate::rows::{columns, row_codec};
+use crate::{
+    over::stored_columns,
+    rows::{columns, row_codec},
+};
 
 /// How rows lie in their table.
 pub(super) struct Rows {
@@ -28,6 +31,8 @@ pub(super) struct Rows {
     after: usize,
     /// The number of copies stands right before the row.
     is_counted: bool,
+    /// Columns of the input that a row has, those of its key first; `None`: all, as they are.
+    columns: Option<Vec<usize>>,
 }
 
 enum Content {
@@ -102,6 +107,7 @@ pub(super) fn of_join(
                 before: node.ttl.of_input(side).map_or(0, |_| STAMP_BYTES),
                 after: 0,
                 is_counted: !changelog.is_append() && !by_key,
+                columns: None,
             };
             let table = rows.table(node, table, (side, keys[side]), false)?;
             Ok(table.aged(node.ttl.of_input(side), Stamp::First))
@@ -206,6 +212,7 @@ pub(super) fn of_deduplicate(
         before: spec.time_column.map_or(0, |_| TIME_BYTES),
         after: node.ttl.of_input(0).map_or(0, |_| STAMP_BYTES),
         is_counted: false,
+        columns: None,
     };
     let tables = rows.only_table(node, keys, false)?;
     Ok(aged(node, tables))
@@ -231,9 +238,32 @@ pub(super) fn of_normalize(
     Ok(aged(node, tables))
 }
 
-/// The table of a sort, which has no key.
-pub(super) fn of_sort(node: &InspectedNode<'_>) -> Result<Vec<InspectedTable>, OperatorError> {
-    Rows::appended(input(node, 0)?)?.only_table(node, (0, &Vec::new()), false)
+/// The table of a sort.
+pub(super) fn of_sort(
+    node: &InspectedNode<'_>,
+    spec: &plan::Sort,
+) -> Result<Vec<InspectedTable>, OperatorError> {
+    Rows::appended(input(node, 0)?)?.only_table(node, (0, &spec.partition_by), false)
+}
+
+/// The table of OVER calls whose rows are kept, all of them or as long as others look back at them.
+pub(super) fn of_over(
+    node: &InspectedNode<'_>,
+    spec: &plan::OverAggregate,
+) -> Result<Vec<InspectedTable>, OperatorError> {
+    let whole = input(node, 0)?;
+    let (stored, is_stamped) = stored_columns(spec, whole, &node.ttl)?;
+    let fields: Vec<Field> = match &stored {
+        Some(stored) => stored.iter().map(|column| whole[*column].clone()).collect(),
+        None => whole.to_vec(),
+    };
+    let rows = Rows {
+        before: if is_stamped { STAMP_BYTES } else { 0 },
+        is_counted: !changelog(node, 0)?.is_append(),
+        columns: stored,
+        ..Rows::appended(&fields)?
+    };
+    rows.only_table(node, (0, &spec.partition_by), false)
 }
 
 impl Rows {
@@ -244,6 +274,7 @@ impl Rows {
             before: 0,
             after: 0,
             is_counted: false,
+            columns: None,
         })
     }
 
@@ -271,13 +302,18 @@ impl Rows {
         if self.is_counted {
             self.before += COPIES_BYTES;
         }
-        let mut fields = match &self.content {
-            Content::Row(_) => input.to_vec(),
-            Content::Key(..) => keys.iter().map(|key| input[*key].clone()).collect(),
+        let stored = match (&self.content, self.columns.take()) {
+            (_, Some(columns)) => Some(columns),
+            (Content::Key(..), None) => Some(keys.clone()),
+            (Content::Row(_), None) => None,
         };
-        let key_columns = match &self.content {
-            Content::Row(_) => keys.clone(),
-            Content::Key(..) => (0..keys.len()).collect(),
+        let mut fields = match &stored {
+            Some(columns) => columns.iter().map(|at| input[*at].clone()).collect(),
+            None => input.to_vec(),
+        };
+        let key_columns = match stored {
+            Some(_) => (0..keys.len()).collect(),
+            None => keys.clone(),
         };
         if self.is_counted {
             fields.push(Field::new("copies", LogicalType::BigInt.not_null()));

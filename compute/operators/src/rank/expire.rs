@@ -1,65 +1,30 @@
 //! Partitions of a ranking that expire by age: a partition goes as a whole once nothing in it has
 //! changed for long enough. When that was is the latest time among its rows.
 
+use std::collections::BTreeSet;
+
 use engine::{
-    TIMESTAMP_MIN, Timestamp,
+    Timestamp,
     key::KeyBatch,
     operator::OperatorError,
-    state::{DueSlots, Expiring, NO_SLOT, Ttl},
+    state::{Expiring, NO_SLOT, Ttl},
 };
 use proto::types::TableId;
 use state_client::{KeyRequest, LoadedRow};
 
-use super::{ranking::Ranking, top::RankOperator};
-
-/// When partitions are due.
-#[derive(Debug)]
-pub(super) struct Ages {
-    ttl: Ttl,
-    now: Timestamp,
-    slots: DueSlots,
-}
-
-impl Ages {
-    pub(super) fn new(ttl: Ttl) -> Ages {
-        Ages {
-            ttl,
-            now: TIMESTAMP_MIN,
-            slots: DueSlots::new(ttl.ms),
-        }
-    }
-
-    /// A partition begins.
-    pub(super) fn begin(&mut self, key_slot: u32) {
-        self.slots.reserve(key_slot as usize + 1);
-        self.slots.clear(key_slot);
-    }
-
-    /// A row of a partition was changed at `stamp`, as others may have been later.
-    pub(super) fn raise(&mut self, key_slot: u32, stamp: Timestamp) {
-        let due = self.ttl.due(stamp);
-        let known = self.slots.due(key_slot);
-        if known == Timestamp::MAX || known < due {
-            self.slots.set(key_slot, due);
-        }
-    }
-
-    pub(super) fn memory(&self) -> usize {
-        self.slots.memory()
-    }
-}
+use super::ranking::Ranking;
 
 impl Ranking {
     /// A partition has changed now.
     pub(super) fn touch(&mut self, key_slot: u32) {
         if let Some(ages) = &mut self.ages {
-            ages.slots.set(key_slot, ages.ttl.due(ages.now));
+            ages.touch(key_slot);
         }
     }
 
     fn has_expired(&mut self, key_slot: u32) -> bool {
         let ages = self.ages.as_mut();
-        ages.is_some_and(|ages| ages.slots.is_due(key_slot, ages.now))
+        ages.is_some_and(|ages| ages.has_expired(key_slot))
     }
 
     /// Deletes a partition with all its rows.
@@ -71,21 +36,19 @@ impl Ranking {
         }
         self.index.remove(key_slot);
         if let Some(ages) = &mut self.ages {
-            ages.slots.clear(key_slot);
+            ages.clear(key_slot);
         }
     }
-}
 
-impl RankOperator {
     /// Takes away the partitions of a batch that have expired: its rows begin new ones.
-    pub(super) fn remove_expired(&mut self, keys: &KeyBatch) {
-        if self.ranking.ages.is_none() {
+    pub(crate) fn remove_expired(&mut self, keys: &KeyBatch) {
+        if self.ages.is_none() {
             return;
         }
         for (row, hash) in keys.hashes.iter().enumerate() {
-            let key_slot = self.ranking.index.find_row(&keys.keys, row, *hash);
-            if key_slot != NO_SLOT && self.ranking.has_expired(key_slot) {
-                self.ranking.remove(key_slot);
+            let key_slot = self.index.find_row(&keys.keys, row, *hash);
+            if key_slot != NO_SLOT && self.has_expired(key_slot) {
+                self.remove(key_slot);
             }
         }
     }
@@ -94,12 +57,13 @@ impl RankOperator {
 impl Expiring for Ranking {
     fn ttl(&self) -> Ttl {
         let ages = self.ages.as_ref();
-        ages.expect("only what has a lifetime is asked for it").ttl
+        ages.expect("only what has a lifetime is asked for it")
+            .ttl()
     }
 
     fn set_now(&mut self, now: Timestamp) {
         if let Some(ages) = &mut self.ages {
-            ages.now = now;
+            ages.set_now(now);
             self.rows.set_now(now);
         }
     }
@@ -111,7 +75,7 @@ impl Expiring for Ranking {
     ) -> Result<bool, OperatorError> {
         let mut due = Vec::new();
         let more = match &mut self.ages {
-            Some(ages) => ages.slots.take_due(ages.now, keys_max, &mut due),
+            Some(ages) => ages.take_due(keys_max, &mut due),
             None => false,
         };
         for key_slot in due {
@@ -133,13 +97,9 @@ impl Expiring for Ranking {
         // A young row of a partition is not seen here if it comes in another piece: then the partition
         // is read in vain, and stays.
         let is_overdue = |row: &&LoadedRow| {
-            let stamp = self.rows.stored_stamp(&row.value);
-            stamp > TIMESTAMP_MIN
-                && ages.ttl.due(stamp) <= ages.now
-                && self.index.is_unknown(row.hash)
+            ages.is_overdue(self.rows.stored_stamp(&row.value)) && self.index.is_unknown(row.hash)
         };
-        let mut hashes: Vec<u64> = rows.iter().filter(is_overdue).map(|row| row.hash).collect();
-        hashes.dedup();
+        let hashes: BTreeSet<u64> = rows.iter().filter(is_overdue).map(|row| row.hash).collect();
         let read = |hash: u64| KeyRequest {
             table,
             namespace: 0,

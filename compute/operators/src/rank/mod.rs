@@ -14,5 +14,6 @@ mod ranking;
 mod top;
 mod window;
 
+pub(crate) use ranking::{Prepared, RankShape, Ranking};
 pub use top::RankOperator;
 pub(crate) use window::WindowRankOperator;

@@ -17,34 +17,48 @@ use engine::{
 use proto::{plan, types::Field};
 use state_client::LoadedRow;
 
-use super::expire::Ages;
-use crate::rows::{RowIds, RowTable, SortedSlots, arrow_types, column, columns, row_codec};
+use crate::rows::{Ages, RowIds, RowTable, SortedSlots, arrow_types, column, columns, row_codec};
 
 /// What is fixed about a ranking: the partition, the order, the places that count.
-pub(super) struct RankShape {
-    pub(super) keys: KeyEncoder,
-    pub(super) codec: RowCodec,
+pub(crate) struct RankShape {
+    pub(crate) keys: KeyEncoder,
+    pub(crate) codec: RowCodec,
     /// Columns of the order and what makes bytes of them that compare like it.
     order_columns: Vec<usize>,
     converter: RowConverter,
     /// Of rows that the order does not tell apart, the latest is the first.
     latest_first: bool,
-    pub(super) offset: u64,
-    pub(super) limit: u64,
+    pub(crate) offset: u64,
+    pub(crate) limit: u64,
 }
 
 impl RankShape {
-    pub(super) fn new(
+    pub(crate) fn new(
         spec: &plan::Rank,
         latest_first: bool,
         input: &[Field],
     ) -> Result<Self, OperatorError> {
+        let whole = RankShape::whole(&spec.partition_by, &spec.order_by, input)?;
+        Ok(RankShape {
+            latest_first,
+            offset: spec.offset,
+            limit: spec.limit,
+            ..whole
+        })
+    }
+
+    /// All places of partitions by these columns, in this order, count.
+    pub(crate) fn whole(
+        partition_by: &[u32],
+        order_by: &[plan::SortKey],
+        input: &[Field],
+    ) -> Result<Self, OperatorError> {
         let types = arrow_types(input);
-        let keys = columns(&spec.partition_by, input)?;
+        let keys = columns(partition_by, input)?;
         let key_types = keys.iter().map(|key| types[*key].clone()).collect();
-        let mut order_columns = Vec::with_capacity(spec.order_by.len());
-        let mut fields = Vec::with_capacity(spec.order_by.len());
-        for key in &spec.order_by {
+        let mut order_columns = Vec::with_capacity(order_by.len());
+        let mut fields = Vec::with_capacity(order_by.len());
+        for key in order_by {
             let at = column(key.column, input)?;
             let options = SortOptions {
                 descending: key.descending,
@@ -58,19 +72,19 @@ impl RankShape {
             codec: row_codec(input)?,
             order_columns,
             converter: RowConverter::new(fields)?,
-            latest_first,
-            offset: spec.offset,
-            limit: spec.limit,
+            latest_first: false,
+            offset: 0,
+            limit: u64::MAX,
         })
     }
 
     /// Rows of a partition that are at the top or before it.
-    pub(super) fn rows_max(&self) -> u64 {
+    pub(crate) fn rows_max(&self) -> u64 {
         self.offset.saturating_add(self.limit)
     }
 
     /// The bytes of the order of rows.
-    pub(super) fn order_keys(&self, columns: &[ArrayRef]) -> Result<OrderKeys, OperatorError> {
+    pub(crate) fn order_keys(&self, columns: &[ArrayRef]) -> Result<OrderKeys, OperatorError> {
         if self.order_columns.is_empty() {
             return Ok(OrderKeys(None));
         }
@@ -84,10 +98,10 @@ impl RankShape {
 }
 
 /// Bytes that compare like the rows' order.
-pub(super) struct OrderKeys(Option<Rows>);
+pub(crate) struct OrderKeys(Option<Rows>);
 
 impl OrderKeys {
-    pub(super) fn row(&self, row: usize) -> &[u8] {
+    pub(crate) fn row(&self, row: usize) -> &[u8] {
         match &self.0 {
             Some(rows) => rows.row(row).data(),
             None => &[],
@@ -96,28 +110,28 @@ impl OrderKeys {
 }
 
 /// The rows of all partitions.
-pub(super) struct Ranking {
-    pub(super) index: KeyIndex,
-    pub(super) partitions: Vec<Partition>,
-    pub(super) rows: RowTable,
+pub(crate) struct Ranking {
+    pub(crate) index: KeyIndex,
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) rows: RowTable,
     /// Per row: where its order key is.
     order_slots: Vec<u32>,
     order_keys: RowArena,
     latest_first: bool,
     /// When partitions expire, if they do.
-    pub(super) ages: Option<Ages>,
+    pub(crate) ages: Option<Ages>,
 }
 
 #[derive(Default)]
-pub(super) struct Partition {
-    pub(super) sorted: SortedSlots,
+pub(crate) struct Partition {
+    pub(crate) sorted: SortedSlots,
     /// Rows, copies counted.
     rows: u64,
 }
 
 impl Ranking {
     /// No rows; `scope` is that of the key index.
-    pub(super) fn new(
+    pub(crate) fn new(
         shape: &RankShape,
         rows: RowTable,
         ttl: Option<Ttl>,
@@ -136,7 +150,7 @@ impl Ranking {
     }
 
     /// The slot of a row's partition, made if there is none.
-    pub(super) fn key_slot(&mut self, keys: &KeyBatch, row: usize) -> u32 {
+    pub(crate) fn key_slot(&mut self, keys: &KeyBatch, row: usize) -> u32 {
         let (partitions, ages) = (&mut self.partitions, &mut self.ages);
         let mut created = |slot: u32| {
             if let Some(ages) = ages {
@@ -154,7 +168,7 @@ impl Ranking {
     }
 
     /// Whether a row that comes last among its equals would be beyond `rows_max` rows.
-    pub(super) fn is_beyond(&self, key_slot: u32, order: &[u8], rows_max: u64) -> bool {
+    pub(crate) fn is_beyond(&self, key_slot: u32, order: &[u8], rows_max: u64) -> bool {
         let partition = &self.partitions[key_slot as usize];
         partition.rows >= rows_max
             && partition
@@ -169,7 +183,7 @@ impl Ranking {
 
     /// Adds a row of an input that only appends. Returns what falls out beyond `rows_max`: it is
     /// forgotten, and freed by the caller.
-    pub(super) fn append(
+    pub(crate) fn append(
         &mut self,
         key_slot: u32,
         hash: u64,
@@ -191,7 +205,7 @@ impl Ranking {
     }
 
     /// Adds a row, or a copy of one.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         key_slot: u32,
         hash: u64,
@@ -215,7 +229,7 @@ impl Ranking {
 
     /// Takes a row back. Returns its slot if it was the last copy: it is forgotten, and freed by
     /// the caller.
-    pub(super) fn take_back(&mut self, key_slot: u32, slot: u32) -> Option<u32> {
+    pub(crate) fn take_back(&mut self, key_slot: u32, slot: u32) -> Option<u32> {
         self.index.touch(key_slot);
         self.partitions[key_slot as usize].rows -= 1;
         self.touch(key_slot);
@@ -237,20 +251,20 @@ impl Ranking {
     }
 
     /// Gives back the slot of a forgotten row.
-    pub(super) fn free(&mut self, slot: u32) {
+    pub(crate) fn free(&mut self, slot: u32) {
         self.order_keys.remove(self.order_slots[slot as usize]);
         self.rows.free(slot);
     }
 
     /// Drops a partition without rows.
-    pub(super) fn drop_if_empty(&mut self, key_slot: u32) {
+    pub(crate) fn drop_if_empty(&mut self, key_slot: u32) {
         if self.partitions[key_slot as usize].sorted.is_empty() {
             self.index.remove(key_slot);
         }
     }
 
     /// Appends the rows at the top of a partition, each as often as there are copies of it.
-    pub(super) fn top(&self, key_slot: u32, shape: &RankShape, out: &mut Vec<u32>) {
+    pub(crate) fn top(&self, key_slot: u32, shape: &RankShape, out: &mut Vec<u32>) {
         let (mut skip, mut left) = (shape.offset, shape.limit);
         for slot in self.partitions[key_slot as usize].sorted.iter() {
             let mut copies = u64::from(self.rows.copies(slot));
@@ -266,7 +280,7 @@ impl Ranking {
     }
 
     /// The order of two rows of one partition; rows that are forgotten still have a place.
-    pub(super) fn compare(&self, a: u32, b: u32) -> Ordering {
+    pub(crate) fn compare(&self, a: u32, b: u32) -> Ordering {
         let by_key = self.order_key(a).cmp(self.order_key(b));
         by_key.then_with(|| {
             let by_arrival = self.rows.order(a).cmp(&self.rows.order(b));
@@ -278,7 +292,7 @@ impl Ranking {
     }
 
     /// Forgets the rows of keys that are another task's from now on.
-    pub(super) fn forget_left(&mut self, left: &dyn Fn(u64) -> bool) {
+    pub(crate) fn forget_left(&mut self, left: &dyn Fn(u64) -> bool) {
         for slot in self.rows.forget_left(left) {
             self.order_keys.remove(self.order_slots[slot as usize]);
         }
@@ -291,7 +305,7 @@ impl Ranking {
     }
 
     /// Puts committed rows that were read into memory.
-    pub(super) fn install(
+    pub(crate) fn install(
         &mut self,
         shape: &RankShape,
         loaded: &[LoadedRow],
@@ -321,7 +335,7 @@ impl Ranking {
     }
 
     /// Live rows and bytes.
-    pub(super) fn size(&self) -> StateSize {
+    pub(crate) fn size(&self) -> StateSize {
         let mut size = self.rows.size();
         // Asked for often, so the lists of the partitions are not added up: a row is in one of them,
         // which has room for some more.
@@ -342,7 +356,7 @@ impl Ranking {
     }
 
     /// Rows of bytes at slots.
-    pub(super) fn bytes(&self, slots: impl Iterator<Item = u32>) -> Vec<&[u8]> {
+    pub(crate) fn bytes(&self, slots: impl Iterator<Item = u32>) -> Vec<&[u8]> {
         slots.map(|slot| self.rows.row(slot)).collect()
     }
 
@@ -359,7 +373,8 @@ impl Ranking {
         partition.rows += copies;
     }
 
-    fn order_key(&self, slot: u32) -> &[u8] {
+    /// The bytes of a row's order.
+    pub(crate) fn order_key(&self, slot: u32) -> &[u8] {
         self.order_keys.row(self.order_slots[slot as usize])
     }
 }
@@ -390,13 +405,13 @@ impl Evict for Ranking {
 }
 
 /// The rows of a batch as bytes, with what orders and identifies them.
-pub(super) struct Prepared {
-    pub(super) bytes: ByteRows,
-    pub(super) orders: OrderKeys,
+pub(crate) struct Prepared {
+    pub(crate) bytes: ByteRows,
+    pub(crate) orders: OrderKeys,
 }
 
 impl Prepared {
-    pub(super) fn new(
+    pub(crate) fn new(
         shape: &RankShape,
         columns: &[ArrayRef],
         rows: usize,

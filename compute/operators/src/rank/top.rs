@@ -318,7 +318,7 @@ impl KeyedLogic for RankOperator {
         keys: KeyBatch,
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
-        self.remove_expired(&keys);
+        self.ranking.remove_expired(&keys);
         let changes = self.apply(&batch, &keys)?;
         changes
             .into_iter()

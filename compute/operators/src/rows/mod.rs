@@ -4,17 +4,20 @@
 //! a `MapTable`; [`SortedSlots`] keeps slots in an order. Knows the state tables' layout, nothing
 //! of what an operator does with its rows.
 
+mod ages;
 mod birth;
 mod cells;
+pub(crate) mod fired;
 mod sorted;
 mod table;
 mod time;
 mod windows;
 
+pub(crate) use ages::Ages;
 pub(crate) use cells::RowCells;
 pub(crate) use sorted::SortedSlots;
 pub(crate) use table::{Identity, RowIds, RowTable};
-pub(crate) use time::milliseconds;
+pub(crate) use time::{instants, milliseconds};
 pub(crate) use windows::{WindowState, Windows, window_index_scope};
 
 use arrow::datatypes::DataType;

@@ -12,7 +12,31 @@ use engine::{TIMESTAMP_MIN, operator::OperatorError};
 
 /// Milliseconds since 1970 of a timestamp column, rounded down; NULL is before all time.
 pub(crate) fn milliseconds(array: &ArrayRef) -> Result<ScalarBuffer<i64>, OperatorError> {
-    let (values, per_ms) = match array.data_type() {
+    let (values, per_ms) = units(array)?;
+    if per_ms == 1 && array.null_count() == 0 {
+        return Ok(values);
+    }
+    Ok(with_nulls(array, |row| values[row].div_euclid(per_ms)))
+}
+
+/// Times of a timestamp column since 1970 in a unit of which a millisecond has so many; NULL is before
+/// all time.
+pub(crate) fn instants(array: &ArrayRef) -> Result<(ScalarBuffer<i64>, i64), OperatorError> {
+    let (values, per_ms) = units(array)?;
+    Ok((with_nulls(array, |row| values[row]), per_ms))
+}
+
+fn with_nulls(array: &ArrayRef, time: impl Fn(usize) -> i64) -> ScalarBuffer<i64> {
+    let time = |row: usize| match array.is_null(row) {
+        true => TIMESTAMP_MIN,
+        false => time(row),
+    };
+    (0..array.len()).map(time).collect()
+}
+
+/// Values of a timestamp column, and how many of their units a millisecond has.
+fn units(array: &ArrayRef) -> Result<(ScalarBuffer<i64>, i64), OperatorError> {
+    Ok(match array.data_type() {
         DataType::Timestamp(TimeUnit::Millisecond, _) => {
             let array = array.as_primitive::<TimestampMillisecondType>();
             (array.values().clone(), 1)
@@ -34,16 +58,5 @@ pub(crate) fn milliseconds(array: &ArrayRef) -> Result<ScalarBuffer<i64>, Operat
             let message = format!("a time column has type {other}");
             return Err(OperatorError::Plan(message));
         }
-    };
-    if per_ms == 1 && array.null_count() == 0 {
-        return Ok(values);
-    }
-    let ms = |row: usize| {
-        if array.is_null(row) {
-            TIMESTAMP_MIN
-        } else {
-            values[row].div_euclid(per_ms)
-        }
-    };
-    Ok((0..array.len()).map(ms).collect())
+    })
 }

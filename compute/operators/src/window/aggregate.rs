@@ -25,7 +25,6 @@ use state_client::LoadedRow;
 
 use super::{
     fire::{Firing, Growing},
-    fired::Fired,
     processing_time::{Alarm, Target},
     session::SessionAggregateOperator,
     slices::Slices,
@@ -33,7 +32,10 @@ use super::{
     state_keys::StateKeys,
     time_column::times,
 };
-use crate::aggregate::{AggregatePlan, AggregateStore, Rowset, StateTables, adds};
+use crate::{
+    aggregate::{AggregatePlan, AggregateStore, Rowset, StateTables, adds},
+    rows::fired::Fired,
+};
 
 /// How rows come to their windows.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,6 @@
 mod aggregate;
 mod assign;
 mod fire;
-mod fired;
 mod processing_time;
 #[cfg(test)]
 mod processing_time_test;

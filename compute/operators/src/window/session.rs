@@ -25,14 +25,16 @@ use proto::{
 use state_client::LoadedRow;
 
 use super::{
-    fired::{Fired, FrozenMarks},
     processing_time::{Alarm, Target},
     session_index::SessionIndex,
     session_state::Unsettled,
     state_keys::StateKeys,
     time_column::{time_array, times},
 };
-use crate::aggregate::{AggregatePlan, AggregateStore, Rowset, StateTables, adds};
+use crate::{
+    aggregate::{AggregatePlan, AggregateStore, Rowset, StateTables, adds},
+    rows::fired::{Fired, FrozenMarks},
+};
 
 /// Aggregates rows by key and session.
 pub(super) struct SessionAggregateOperator {

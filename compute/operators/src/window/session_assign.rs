@@ -28,13 +28,16 @@ use proto::{
 use state_client::ScanReply;
 
 use super::{
-    fired::{self, Fired, FrozenMarks},
     session_index::SessionIndex,
     time_column::{time_array, times},
 };
 use crate::{
     aggregate::key_encoder,
-    rows::{Identity, RowTable, column, columns, row_codec},
+    rows::{
+        Identity, RowTable, column, columns,
+        fired::{self, Fired, FrozenMarks},
+        row_codec,
+    },
 };
 
 /// Puts rows into sessions.

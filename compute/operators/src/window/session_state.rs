@@ -7,7 +7,8 @@ use engine::{
 use proto::types::{Epoch, KeyGroupSet};
 use state_client::ScanReply;
 
-use super::{fired, processing_time::Alarm, session::SessionAggregateOperator};
+use super::{processing_time::Alarm, session::SessionAggregateOperator};
+use crate::rows::fired;
 
 /// What was read and has not come into its place.
 #[derive(Default)]

@@ -10,13 +10,11 @@ use engine::{
 use proto::types::{Epoch, KeyGroup, KeyGroupSet};
 use state_client::ScanReply;
 
-use super::{
-    aggregate::WindowAggregateOperator,
-    fired::{self, Fired},
-    processing_time::Alarm,
-    slices::Slices,
+use super::{aggregate::WindowAggregateOperator, processing_time::Alarm, slices::Slices};
+use crate::{
+    aggregate::AggregateStore,
+    rows::fired::{self, Fired},
 };
-use crate::aggregate::AggregateStore;
 
 /// The freeze under way.
 pub(super) struct Freeze {

@@ -34,11 +34,12 @@ impl ExprBinder<'_> {
         let inner = ExprBinder::new(self.binder, self.env, IN_OVER).with_calls(calls);
         let partition_by = inner.bind_all(&spec.partition_by)?;
         let order_by = sort_keys(&inner, &spec.order_by)?;
-        let (function, data_type) = inner.over_function(name, call)?;
+        let at_call = |error: SqlError| error.at_parser(call.span());
+        let (function, data_type) = inner.over_function(name, call).map_err(at_call)?;
         let is_aggregate = matches!(function, OverFunction::Aggregate(_));
         self.check_order(name, call, &order_by, is_aggregate)?;
         let (units, start) = match &spec.window_frame {
-            Some(frame) if is_aggregate => inner.frame(frame)?,
+            Some(frame) if is_aggregate => inner.frame(frame).map_err(at_call)?,
             Some(_) => {
                 return Err(
                     SqlError::validate(format!("`{name}` takes no ROWS or RANGE"))
@@ -48,6 +49,7 @@ impl ExprBinder<'_> {
             None if is_aggregate => (FrameUnits::Range, FrameBound::UnboundedPreceding),
             None => (FrameUnits::Rows, FrameBound::UnboundedPreceding),
         };
+        check_range(call, units, &start, &order_by)?;
         let bound = OverCall {
             function,
             partition_by,
@@ -311,6 +313,32 @@ impl ExprBinder<'_> {
                 .map(|time| (index, time)),
             _ => None,
         }
+    }
+}
+
+/// Refuses a range of time over an order that is not one of time.
+fn check_range(
+    call: &ast::Function,
+    units: FrameUnits,
+    start: &FrameBound,
+    order_by: &[SortKey],
+) -> Result<(), SqlError> {
+    if units == FrameUnits::Rows || !matches!(start, FrameBound::Preceding(_)) {
+        return Ok(());
+    }
+    let is_time = |key: &SortKey| {
+        matches!(
+            key.expr.data_type.logical,
+            LogicalType::Timestamp(_) | LogicalType::TimestampLtz(_)
+        )
+    };
+    match order_by {
+        [key] if is_time(key) => Ok(()),
+        _ => Err(
+            SqlError::validate("RANGE with an INTERVAL needs ORDER BY one TIMESTAMP")
+                .at_parser(call.span())
+                .hint("RANGE UNBOUNDED PRECEDING takes any order, as ROWS does"),
+        ),
     }
 }
 

@@ -553,7 +553,8 @@ fn output_fields(
     keys.chain(calls).collect()
 }
 
-fn check_calls(calls: &[AggregateCall]) -> Result<(), SqlError> {
+/// Refuses aggregates that no operator computes.
+pub(crate) fn check_calls(calls: &[AggregateCall]) -> Result<(), SqlError> {
     for call in calls {
         if call.function == AggregateFunction::Count && call.args.len() > 1 {
             return Err(SqlError::plan("COUNT of several columns is not supported")

@@ -42,6 +42,10 @@ pub(crate) fn infer(graph: &mut Graph) -> Vec<Changelog> {
                 op.emit_update_before = needed[id] && updates;
                 op.emit_update_before
             }
+            Op::OverAggregate(op) => {
+                op.emit_update_before = needed[id] && updates;
+                op.emit_update_before
+            }
             Op::Source(_) => updates,
             Op::DropUpdateBefore => false,
             _ => updates && by_input,

@@ -210,13 +210,8 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
         }
         Op::Rank(op) => rank(op, input),
         Op::Deduplicate(op) => deduplicate(op, input),
-        Op::Sort(op) => {
-            let mut order = format!("{} ASC", name_of(input, op.time_column));
-            if !op.then_by.is_empty() {
-                order.push_str(&format!(", {}", sort_text(&op.then_by, input)));
-            }
-            format!("Sort(orderBy=[{order}])")
-        }
+        Op::OverAggregate(op) => over(op, input),
+        Op::Sort(op) => sort(op, input),
         Op::DropUpdateBefore => "DropUpdateBefore".to_owned(),
         Op::Sink(op) => sink_text(op, &own),
     }
@@ -287,6 +282,68 @@ fn rank(op: &wire::Rank, input: &[String]) -> String {
     )
 }
 
+fn sort(op: &wire::Sort, input: &[String]) -> String {
+    let mut order = format!("{} ASC", name_of(input, op.time_column));
+    if !op.then_by.is_empty() {
+        order.push_str(&format!(", {}", sort_text(&op.then_by, input)));
+    }
+    match op.partition_by.as_slice() {
+        [] => format!("Sort(orderBy=[{order}])"),
+        by => format!("Sort(partitionBy=[{}], orderBy=[{order}])", at(input, by)),
+    }
+}
+
+fn over(op: &wire::OverAggregate, input: &[String]) -> String {
+    use wire::over_call::Function;
+    let call = |call: &wire::OverCall| {
+        let text = match &call.function {
+            Some(Function::Aggregate(aggregate)) => call_text(aggregate, input),
+            Some(Function::Number(number)) => {
+                let number = wire::OverNumber::try_from(*number).unwrap_or_default();
+                format!("{}()", number.as_str_name())
+            }
+            Some(Function::Lag(lag)) => {
+                let default = lag.default.map(|c| format!(", {}", name_of(input, c)));
+                format!(
+                    "LAG({}, {}{})",
+                    name_of(input, lag.column),
+                    lag.offset,
+                    default.unwrap_or_default()
+                )
+            }
+            None => String::new(),
+        };
+        renamed(text, &call.name)
+    };
+    let mut parts = Vec::new();
+    if !op.partition_by.is_empty() {
+        parts.push(format!("partitionBy=[{}]", at(input, &op.partition_by)));
+    }
+    let order = match op.order() {
+        wire::OverOrder::ByArrival => "arrival".to_owned(),
+        _ => sort_text(&op.order_by, input),
+    };
+    parts.push(format!("orderBy=[{order}]"));
+    let is_lag = |call: &wire::OverCall| matches!(call.function, Some(Function::Lag(_)));
+    if !op.calls.iter().all(is_lag) {
+        parts.push(format!("window=[{}]", frame(op.frame.unwrap_or_default())));
+    }
+    let calls: Vec<String> = op.calls.iter().map(call).collect();
+    parts.push(format!("select=[{}]", calls.join(", ")));
+    format!("OverAggregate({})", parts.join(", "))
+}
+
+fn frame(frame: wire::OverFrame) -> String {
+    let start = match (frame.preceding, frame.range) {
+        (None, _) => "UNBOUNDED PRECEDING".to_owned(),
+        (Some(0), _) => "CURRENT ROW".to_owned(),
+        (Some(rows), false) => format!("{rows} PRECEDING"),
+        (Some(ms), true) => format!("{ms} ms PRECEDING"),
+    };
+    let units = if frame.range { "RANGE" } else { "ROWS" };
+    format!("{units} BETWEEN {start} AND CURRENT ROW")
+}
+
 fn deduplicate(op: &wire::Deduplicate, input: &[String]) -> String {
     let keep = if op.keep_last { "last" } else { "first" };
     let time = op
@@ -335,20 +392,23 @@ fn call_texts(calls: &[wire::AggregateCall], from_partial: bool, input: &[String
         if from_partial {
             return call.name.clone();
         }
-        let distinct = if call.distinct { "DISTINCT " } else { "" };
-        let args = if call.args.is_empty() {
-            "*".to_owned()
-        } else {
-            at(input, &call.args)
-        };
-        let filter = call
-            .filter
-            .map(|f| format!(" FILTER {}", name_of(input, f)))
-            .unwrap_or_default();
-        let text = format!("{}({distinct}{args}){filter}", call.function);
-        renamed(text, &call.name)
+        renamed(call_text(call, input), &call.name)
     };
     calls.iter().map(text).collect()
+}
+
+fn call_text(call: &wire::AggregateCall, input: &[String]) -> String {
+    let distinct = if call.distinct { "DISTINCT " } else { "" };
+    let args = if call.args.is_empty() {
+        "*".to_owned()
+    } else {
+        at(input, &call.args)
+    };
+    let filter = call
+        .filter
+        .map(|f| format!(" FILTER {}", name_of(input, f)))
+        .unwrap_or_default();
+    format!("{}({distinct}{args}){filter}", call.function)
 }
 
 fn window_text(spec: &wire::WindowSpec, input: &[String]) -> String {

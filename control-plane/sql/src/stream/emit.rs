@@ -219,6 +219,7 @@ fn operator(graph: &Graph, node: &Node, options: &PlanOptions) -> Operator {
         Op::Expand(op) => Operator::Expand(op.clone()),
         Op::Rank(op) => Operator::Rank(op.clone()),
         Op::Deduplicate(op) => Operator::Deduplicate(op.clone()),
+        Op::OverAggregate(op) => Operator::OverAggregate(op.clone()),
         Op::Sort(op) => Operator::Sort(op.clone()),
         Op::DropUpdateBefore => Operator::DropUpdateBefore(wire::DropUpdateBefore {}),
         Op::Sink(op) => Operator::Sink(op.clone()),

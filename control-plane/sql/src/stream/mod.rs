@@ -17,6 +17,7 @@ mod job;
 mod join;
 mod local;
 mod node;
+mod over;
 mod rank;
 mod sink;
 mod source;

@@ -195,6 +195,7 @@ pub(crate) enum Op {
     Expand(wire::Expand),
     Rank(wire::Rank),
     Deduplicate(wire::Deduplicate),
+    OverAggregate(wire::OverAggregate),
     Sort(wire::Sort),
     DropUpdateBefore,
     Sink(wire::Sink),

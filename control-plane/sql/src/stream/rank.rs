@@ -24,7 +24,8 @@ struct Range {
 }
 
 impl Translator<'_> {
-    /// The plan of `[Project](Filter(Over(ROW_NUMBER)))`; `None` for anything else.
+    /// The plan of `[Project](Filter(Over(ROW_NUMBER)))` with an upper limit on the number; `None` for
+    /// anything else.
     pub(crate) fn top_n(&mut self, plan: &LogicalPlan) -> Result<Option<NodeId>, SqlError> {
         let (project, filter) = match plan {
             LogicalPlan::Project {
@@ -41,21 +42,16 @@ impl Translator<'_> {
             return Ok(None);
         };
         let [call] = calls.as_slice() else {
-            return Err(self.over_error(calls));
+            return Ok(None);
         };
         let rank_column = input.schema().len();
         let (range, rest) = rank_range(conjuncts(predicate.clone()), rank_column);
-        match (&call.function, range.is_some()) {
-            (OverFunction::RowNumber, true) => {}
-            (OverFunction::RowNumber, false) => {
-                return Err(SqlError::plan(
-                    "ROW_NUMBER() is supported only with an upper limit on its value in WHERE",
-                )
-                .hint("add a condition such as `rn <= 10`"));
-            }
-            _ => return Err(self.over_error(calls)),
-        }
         let Some(range) = range else { return Ok(None) };
+        match &call.function {
+            OverFunction::RowNumber => {}
+            OverFunction::Rank | OverFunction::DenseRank => return Err(self.rank_error(call)),
+            OverFunction::Lag { .. } | OverFunction::Aggregate(_) => return Ok(None),
+        }
         let reads_rank = |e: &Expr| columns(e).contains(&rank_column);
         let output_rank = project.is_none_or(|(exprs, _)| exprs.iter().any(reads_rank))
             || rest.iter().any(reads_rank);
@@ -300,24 +296,6 @@ impl Translator<'_> {
         let fields = &self.graph.node(input).fields;
         let names: Vec<&str> = keys.iter().map(|k| fields[*k].name.as_str()).collect();
         format!("{what} per ({})", names.join(", "))
-    }
-
-    /// Why OVER calls outside of a Top-N have no plan.
-    pub(crate) fn over_error(&self, calls: &[OverCall]) -> SqlError {
-        let mut kinds: Vec<String> = calls
-            .iter()
-            .map(|call| match &call.function {
-                OverFunction::RowNumber => "ROW_NUMBER".to_owned(),
-                OverFunction::Rank => "RANK".to_owned(),
-                OverFunction::DenseRank => "DENSE_RANK".to_owned(),
-                OverFunction::Lag { .. } => "LAG".to_owned(),
-                OverFunction::Aggregate(call) => call.function.to_string(),
-            })
-            .collect();
-        kinds.dedup();
-        let names = kinds.join(", ");
-        SqlError::plan(format!("OVER aggregates ({names}) are not supported yet"))
-            .hint("ROW_NUMBER() with a condition such as `rn <= 10` around it is, as a Top-N")
     }
 }
 

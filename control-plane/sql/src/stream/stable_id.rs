@@ -68,6 +68,13 @@ fn seed(op: &Op) -> (&'static str, Vec<u8>) {
             ..wire::GroupAggregate::default()
         }
         .encode_to_vec(),
+        // Whatever the query calls its calls.
+        Op::OverAggregate(op) => wire::OverAggregate {
+            calls: op.calls.iter().cloned().map(nameless).collect(),
+            emit_update_before: false,
+            ..op.clone()
+        }
+        .encode_to_vec(),
         Op::LocalAggregate(op) => op.encode_to_vec(),
         Op::WindowAssign(op) => op.encode_to_vec(),
         Op::WindowAggregate(op) => op.encode_to_vec(),
@@ -147,6 +154,23 @@ fn join_seed(op: &Op) -> Vec<u8> {
     }
 }
 
+/// What a call computes, whatever the query calls it.
+fn nameless(call: wire::OverCall) -> wire::OverCall {
+    use wire::over_call::Function;
+    let function = call.function.map(|function| match function {
+        Function::Aggregate(call) => Function::Aggregate(wire::AggregateCall {
+            name: String::new(),
+            ..call
+        }),
+        other => other,
+    });
+    wire::OverCall {
+        function,
+        name: String::new(),
+        ..call
+    }
+}
+
 fn name(op: &Op) -> &'static str {
     match op {
         Op::Source(_) => "source",
@@ -165,6 +189,7 @@ fn name(op: &Op) -> &'static str {
         Op::Expand(_) => "expand",
         Op::Rank(_) => "rank",
         Op::Deduplicate(_) => "deduplicate",
+        Op::OverAggregate(_) => "over-aggregate",
         Op::Sort(_) => "sort",
         Op::DropUpdateBefore => "drop-update-before",
         Op::Sink(_) => "sink",

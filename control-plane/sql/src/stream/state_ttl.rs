@@ -11,7 +11,11 @@ use super::node::{Bound, Graph, Node, NodeId, Op};
 pub(crate) fn may_expire(node: &Node) -> bool {
     let is_aged = matches!(
         node.op,
-        Op::GroupAggregate(_) | Op::Join { .. } | Op::Rank(_) | Op::Deduplicate(_)
+        Op::GroupAggregate(_)
+            | Op::Join { .. }
+            | Op::Rank(_)
+            | Op::Deduplicate(_)
+            | Op::OverAggregate(_)
     );
     is_aged && matches!(node.bound, Bound::Unbounded(_) | Bound::Constant)
 }

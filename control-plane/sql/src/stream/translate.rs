@@ -90,7 +90,11 @@ impl<'a> Translator<'a> {
                 None => self.sort(input, keys, *offset),
             },
             LogicalPlan::TemporalJoin { .. } => self.temporal_join(plan),
-            LogicalPlan::Over { calls, .. } => Err(self.over_error(calls)),
+            LogicalPlan::Over { input, calls, .. } => {
+                let schema = input.schema().clone();
+                let input = self.relation(input)?;
+                self.over(input, &schema, calls)
+            }
             LogicalPlan::Distinct { .. } | LogicalPlan::SetOperation { .. } => Err(SqlError::plan(
                 "a set operation reached the stream planner unoptimised",
             )),
@@ -299,6 +303,7 @@ impl<'a> Translator<'a> {
                 Op::Sort(wire::Sort {
                     time_column: time_column as u32,
                     then_by,
+                    partition_by: Vec::new(),
                 }),
                 vec![input],
                 below.fields.clone(),

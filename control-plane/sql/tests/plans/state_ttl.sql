@@ -13,6 +13,7 @@ SELECT /*+ STATE_TTL('o' = '0') */ o.id, c.name FROM orders AS o JOIN customers 
 SELECT id, product FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY product ORDER BY qty) AS rn FROM orders) WHERE rn <= 3;
 SELECT id, product FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY product ORDER BY ts DESC) AS rn FROM orders) WHERE rn = 1;
 SELECT product, window_start, window_end, COUNT(*) FROM TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY product, window_start, window_end;
+SELECT id, SUM(qty) OVER (PARTITION BY product ORDER BY ts) AS s, SUM(qty) OVER (PARTITION BY product ORDER BY ts RANGE BETWEEN INTERVAL '1' MINUTE PRECEDING AND CURRENT ROW) AS r FROM orders;
 SET 'millstream.state.ttl.time-domain' = 'event-time';
 SELECT product, COUNT(*) AS n FROM orders GROUP BY product;
 SELECT k, COUNT(*) AS c FROM files GROUP BY k;

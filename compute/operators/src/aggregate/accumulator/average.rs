@@ -13,6 +13,7 @@ use super::{Accumulator, short, sum::DECIMAL_MAX};
 use crate::aggregate::{
     native::{Native, array_of, primitive},
     rows::Rows,
+    steps::Steps,
 };
 
 /// Sums in the widest type of the argument's family, and counts.
@@ -66,6 +67,27 @@ where
         })
     }
 
+    /// Digits that a quotient has more than a sum.
+    fn digits(&self) -> i32 {
+        match (&self.result, &self.sum_type) {
+            (DataType::Decimal128(_, to), DataType::Decimal128(_, from)) => i32::from(to - from),
+            _ => 0,
+        }
+    }
+
+    fn array(&self, quotients: &[Option<T::Native>]) -> Result<ArrayRef, OperatorError> {
+        let values = quotients
+            .iter()
+            .map(|value| value.unwrap_or_default())
+            .collect();
+        let valid = quotients.iter().map(Option::is_some);
+        Ok(match &self.result {
+            DataType::Decimal128(..) => array_of::<T>(&self.result, values, valid),
+            result if *result == self.sum_type => array_of::<T>(result, values, valid),
+            result => cast(&array_of::<T>(&self.sum_type, values, valid), result)?,
+        })
+    }
+
     fn valid<'a>(&'a self, slots: &'a [u32]) -> impl Iterator<Item = bool> + 'a {
         slots.iter().map(|slot| self.counts[*slot as usize] != 0)
     }
@@ -104,6 +126,31 @@ where
         Ok(())
     }
 
+    fn run(&mut self, steps: &Steps<'_>, args: &[ArrayRef]) -> Result<ArrayRef, OperatorError> {
+        let widened = self.widened(&args[0])?;
+        let column = primitive::<T>(&widened)?;
+        let values = &column.values()[..];
+        let digits = self.digits();
+        let told = Vec::with_capacity(steps.results.len());
+        let mut state = (&mut self.sums[..], &mut self.counts[..], told);
+        steps.run(
+            column.nulls(),
+            &mut state,
+            |(sums, counts, _), slot, row, comes| {
+                if comes {
+                    sums[slot] = sums[slot].add_wrapping(values[row]);
+                    counts[slot] += 1;
+                } else {
+                    sums[slot] = sums[slot].sub_wrapping(values[row]);
+                    counts[slot] -= 1;
+                }
+            },
+            |(sums, counts, told), slot| told.push(quotient(sums[slot], counts[slot], digits)),
+        );
+        let told = state.2;
+        self.array(&told)
+    }
+
     fn update_partial(
         &mut self,
         rows: &Rows<'_>,
@@ -129,28 +176,12 @@ where
     }
 
     fn results(&self, slots: &[u32]) -> Result<ArrayRef, OperatorError> {
-        let digits = match (&self.result, &self.sum_type) {
-            (DataType::Decimal128(_, to), DataType::Decimal128(_, from)) => i32::from(to - from),
-            _ => 0,
-        };
+        let digits = self.digits();
         let quotient = |slot: &u32| {
-            let count = self.counts[*slot as usize];
-            if count == 0 {
-                return None;
-            }
-            self.sums[*slot as usize].quotient(count, digits)
+            let slot = *slot as usize;
+            quotient(self.sums[slot], self.counts[slot], digits)
         };
-        let quotients: Vec<Option<T::Native>> = slots.iter().map(quotient).collect();
-        let values = quotients
-            .iter()
-            .map(|value| value.unwrap_or_default())
-            .collect();
-        let valid = quotients.iter().map(Option::is_some);
-        Ok(match &self.result {
-            DataType::Decimal128(..) => array_of::<T>(&self.result, values, valid),
-            result if *result == self.sum_type => array_of::<T>(result, values, valid),
-            result => cast(&array_of::<T>(&self.sum_type, values, valid), result)?,
-        })
+        self.array(&slots.iter().map(quotient).collect::<Vec<_>>())
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
@@ -167,6 +198,14 @@ where
     fn memory(&self) -> usize {
         self.sums.len() * size_of::<T::Native>() + self.counts.len() * 8
     }
+}
+
+/// The quotient of a sum of so many values; `None` where there is none, or it does not fit.
+fn quotient<N: Quotient>(sum: N, count: i64, digits: i32) -> Option<N> {
+    if count == 0 {
+        return None;
+    }
+    sum.quotient(count, digits)
 }
 
 /// Division by a count.

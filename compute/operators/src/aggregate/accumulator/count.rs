@@ -12,6 +12,7 @@ use super::{Accumulator, short};
 use crate::aggregate::{
     native::{Native as _, primitive},
     rows::Rows,
+    steps::Steps,
 };
 
 /// Rows, or values of the only argument that are not NULL.
@@ -38,6 +39,19 @@ impl Accumulator for Count {
             counts[slot] += if add { 1 } else { -1 };
         });
         Ok(())
+    }
+
+    fn run(&mut self, steps: &Steps<'_>, args: &[ArrayRef]) -> Result<ArrayRef, OperatorError> {
+        let nulls = args.first().and_then(|column| column.logical_nulls());
+        let told = Vec::with_capacity(steps.results.len());
+        let mut state = (&mut self.counts[..], told);
+        steps.run(
+            nulls.as_ref(),
+            &mut state,
+            |(counts, _), slot, _, comes| counts[slot] += if comes { 1 } else { -1 },
+            |(counts, told), slot| told.push(counts[slot]),
+        );
+        Ok(Arc::new(Int64Array::from(state.1)))
     }
 
     fn update_partial(

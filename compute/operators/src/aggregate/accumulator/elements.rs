@@ -3,6 +3,7 @@
 
 use arrow::{
     array::{Array, ArrayRef},
+    compute::concat,
     datatypes::DataType,
 };
 use engine::{codec::RowCodec, operator::OperatorError};
@@ -14,7 +15,7 @@ use super::{
     short,
     variance::encoded,
 };
-use crate::aggregate::{native::Native as _, rows::Rows};
+use crate::aggregate::{native::Native as _, rows::Rows, steps::Steps};
 
 /// The arguments of a group's rows in order of arrival, as the codec's rows.
 pub(super) struct Elements {
@@ -60,6 +61,17 @@ impl Group {
     fn push(&mut self, row: &[u8]) {
         self.data.extend_from_slice(row);
         self.ends.push(self.data.len() as u32);
+    }
+
+    /// Adds a row, or takes one away; `heap` counts bytes of memory.
+    fn change(&mut self, row: &[u8], add: bool, heap: &mut usize) {
+        let before = self.memory();
+        if add {
+            self.push(row);
+        } else {
+            self.remove(row);
+        }
+        *heap = *heap + self.memory() - before;
     }
 
     /// Takes the first copy of a row away.
@@ -109,16 +121,35 @@ impl Accumulator for Elements {
         };
         let (groups, heap) = (&mut self.groups[..], &mut self.heap);
         rows.for_each_valid(nulls.as_ref(), |slot, row, add| {
-            let group = &mut groups[slot];
-            let before = group.memory();
-            if add {
-                group.push(encoded.row(row));
-            } else {
-                group.remove(encoded.row(row));
-            }
-            *heap = *heap + group.memory() - before;
+            groups[slot].change(encoded.row(row), add, heap);
         });
         Ok(())
+    }
+
+    /// A result has all values of its group, so that it may well be made by itself.
+    fn run(&mut self, steps: &Steps<'_>, args: &[ArrayRef]) -> Result<ArrayRef, OperatorError> {
+        let encoded = self.codec.encode(args, args[0].len())?;
+        let nulls = match self.result.keeps_nulls() {
+            true => None,
+            false => args[0].logical_nulls(),
+        };
+        let (result, codec) = (&self.result, &self.codec);
+        let told: Vec<Result<ArrayRef, OperatorError>> = Vec::with_capacity(steps.results.len());
+        let mut state = (&mut self.groups[..], &mut self.heap, told);
+        steps.run(
+            nulls.as_ref(),
+            &mut state,
+            |(groups, heap, _), slot, row, comes| {
+                groups[slot].change(encoded.row(row), comes, heap)
+            },
+            |(groups, _, told), slot| told.push(result.array(&[&groups[slot]], codec)),
+        );
+        let told = state.2.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let told: Vec<&dyn Array> = told.iter().map(AsRef::as_ref).collect();
+        match told.is_empty() {
+            true => self.results(&[]),
+            false => Ok(concat(&told)?),
+        }
     }
 
     fn update_partial(

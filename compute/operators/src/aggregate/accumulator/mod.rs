@@ -38,7 +38,7 @@ use self::{
     sum::Sum,
     variance::{ExactVariance, Variance, VarianceResult},
 };
-use super::{native::with_primitive, rows::Rows};
+use super::{native::with_primitive, rows::Rows, steps::Steps};
 
 /// The running values of one call.
 pub(crate) trait Accumulator: Send {
@@ -50,6 +50,9 @@ pub(crate) trait Accumulator: Send {
 
     /// Takes rows in; NULLs as the call wants it.
     fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<(), OperatorError>;
+
+    /// Takes rows in, or back, one after the other, and tells results in between.
+    fn run(&mut self, steps: &Steps<'_>, args: &[ArrayRef]) -> Result<ArrayRef, OperatorError>;
 
     /// Takes partial columns in.
     fn update_partial(

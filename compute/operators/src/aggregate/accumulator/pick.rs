@@ -11,6 +11,7 @@ use super::{Accumulator, short};
 use crate::aggregate::{
     native::{Native, array_of, primitive},
     rows::Rows,
+    steps::Steps,
 };
 
 /// Which of two values stays.
@@ -64,6 +65,62 @@ impl<T: ArrowPrimitiveType> Pick<T> {
     }
 }
 
+impl<T: ArrowPrimitiveType> Pick<T>
+where
+    T::Native: Native,
+{
+    fn array(
+        &self,
+        values: Vec<T::Native>,
+        present: impl Iterator<Item = bool>,
+    ) -> Result<ArrayRef, OperatorError> {
+        Ok(match self.data_type {
+            DataType::Boolean => cast(
+                &array_of::<T>(&T::DATA_TYPE, values, present),
+                &DataType::Boolean,
+            )?,
+            _ => array_of::<T>(&self.data_type, values, present),
+        })
+    }
+
+    /// The column as it is picked from.
+    fn numbers(&self, column: &ArrayRef) -> Result<ArrayRef, OperatorError> {
+        Ok(match self.data_type {
+            DataType::Boolean => cast(column, &DataType::Int8)?,
+            _ => column.clone(),
+        })
+    }
+
+    fn pick_each(
+        &mut self,
+        steps: &Steps<'_>,
+        column: &ArrayRef,
+        replaces: impl Fn(T::Native, T::Native) -> bool,
+    ) -> Result<ArrayRef, OperatorError> {
+        let column = primitive::<T>(column)?;
+        let values = &column.values()[..];
+        let told = Vec::with_capacity(steps.results.len());
+        let valid: Vec<bool> = Vec::with_capacity(steps.results.len());
+        let mut state = (&mut self.values[..], &mut self.present[..], told, valid);
+        steps.run(
+            column.nulls(),
+            &mut state,
+            |(picked, present, ..), slot, row, _| {
+                if !present[slot] || replaces(values[row], picked[slot]) {
+                    picked[slot] = values[row];
+                    present[slot] = true;
+                }
+            },
+            |(picked, present, told, valid), slot| {
+                told.push(picked[slot]);
+                valid.push(present[slot]);
+            },
+        );
+        let (_, _, told, valid) = state;
+        self.array(told, valid.into_iter())
+    }
+}
+
 impl<T: ArrowPrimitiveType> Accumulator for Pick<T>
 where
     T::Native: Native,
@@ -80,16 +137,22 @@ where
     }
 
     fn update(&mut self, rows: &Rows<'_>, args: &[ArrayRef]) -> Result<(), OperatorError> {
-        let numbers = match self.data_type {
-            DataType::Boolean => Some(cast(&args[0], &DataType::Int8)?),
-            _ => None,
-        };
-        let column = numbers.as_ref().unwrap_or(&args[0]);
+        let column = &self.numbers(&args[0])?;
         match self.rule {
             Rule::Min => self.pick(rows, column, |new, old| new.is_lt(old)),
             Rule::Max => self.pick(rows, column, |new, old| new.is_gt(old)),
             Rule::First => self.pick(rows, column, |_, _| false),
             Rule::Last => self.pick(rows, column, |_, _| true),
+        }
+    }
+
+    fn run(&mut self, steps: &Steps<'_>, args: &[ArrayRef]) -> Result<ArrayRef, OperatorError> {
+        let column = &self.numbers(&args[0])?;
+        match self.rule {
+            Rule::Min => self.pick_each(steps, column, |new, old| new.is_lt(old)),
+            Rule::Max => self.pick_each(steps, column, |new, old| new.is_gt(old)),
+            Rule::First => self.pick_each(steps, column, |_, _| false),
+            Rule::Last => self.pick_each(steps, column, |_, _| true),
         }
     }
 
@@ -111,13 +174,7 @@ where
             .map(|slot| self.values[*slot as usize])
             .collect();
         let present = slots.iter().map(|slot| self.present[*slot as usize]);
-        Ok(match self.data_type {
-            DataType::Boolean => cast(
-                &array_of::<T>(&T::DATA_TYPE, values, present),
-                &DataType::Boolean,
-            )?,
-            _ => array_of::<T>(&self.data_type, values, present),
-        })
+        self.array(values, present)
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {

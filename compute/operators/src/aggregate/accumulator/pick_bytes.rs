@@ -7,7 +7,11 @@ use arrow::{
     array::{Array, ArrayRef, BinaryArray, StringArray},
     datatypes::DataType,
 };
-use engine::{codec::RowCodec, operator::OperatorError, state::Values as _};
+use engine::{
+    codec::{ByteRows, RowCodec},
+    operator::OperatorError,
+    state::Values as _,
+};
 
 use super::{
     Accumulator, Rule,
@@ -15,7 +19,7 @@ use super::{
     short,
 };
 use crate::{
-    aggregate::{native::Native as _, rows::Rows},
+    aggregate::{native::Native as _, rows::Rows, steps::Steps},
     rows::RowCells,
 };
 
@@ -44,6 +48,37 @@ impl PickBytes {
     }
 }
 
+impl PickBytes {
+    /// Whether a new value takes the place of an old one.
+    fn replaces(rule: Rule, old: Option<&[u8]>, new: &[u8]) -> bool {
+        old.is_none_or(|old| match rule {
+            Rule::Min => new < old,
+            Rule::Max => new > old,
+            Rule::First => false,
+            Rule::Last => true,
+        })
+    }
+
+    fn array<'a>(
+        &self,
+        values: impl Iterator<Item = Option<&'a [u8]>>,
+    ) -> Result<ArrayRef, OperatorError> {
+        Ok(match self.data_type {
+            DataType::Utf8 => {
+                let text = |value| std::str::from_utf8(value).unwrap_or_default();
+                Arc::new(StringArray::from_iter(values.map(|value| value.map(text))))
+            }
+            DataType::Binary => Arc::new(BinaryArray::from_iter(values)),
+            _ => {
+                let null = arrow::array::new_null_array(&self.data_type, 1);
+                let null = self.codec.encode(&[null], 1)?;
+                let rows: Vec<&[u8]> = values.map(|value| value.unwrap_or(null.row(0))).collect();
+                self.codec.decode_column(0, &rows)?
+            }
+        })
+    }
+}
+
 impl Accumulator for PickBytes {
     fn reserve(&mut self, slots: usize) {
         self.values.reserve(slots);
@@ -59,17 +94,37 @@ impl Accumulator for PickBytes {
         let (picked, rule) = (&mut self.values, self.rule);
         rows.for_each_valid(nulls.as_ref(), |slot, row, _| {
             let (new, slot) = (column.value(row), slot as u32);
-            let replaces = picked.get(slot).is_none_or(|old| match rule {
-                Rule::Min => new < old,
-                Rule::Max => new > old,
-                Rule::First => false,
-                Rule::Last => true,
-            });
-            if replaces {
+            if PickBytes::replaces(rule, picked.get(slot), new) {
                 picked.set(slot, new);
             }
         });
         Ok(())
+    }
+
+    fn run(&mut self, steps: &Steps<'_>, args: &[ArrayRef]) -> Result<ArrayRef, OperatorError> {
+        let column = ByteColumn::new(&args[0], &self.codec)?;
+        let nulls = args[0].logical_nulls();
+        let rule = self.rule;
+        let valid: Vec<bool> = Vec::with_capacity(steps.results.len());
+        let mut state = (&mut self.values, ByteRows::default(), valid);
+        steps.run(
+            nulls.as_ref(),
+            &mut state,
+            |(picked, ..), slot, row, _| {
+                let (new, slot) = (column.value(row), slot as u32);
+                if PickBytes::replaces(rule, picked.get(slot), new) {
+                    picked.set(slot, new);
+                }
+            },
+            |(picked, told, valid), slot| {
+                let value = picked.get(slot as u32);
+                told.push(value.unwrap_or_default());
+                valid.push(value.is_some());
+            },
+        );
+        let (_, told, valid) = state;
+        let valid = valid.into_iter().enumerate();
+        self.array(valid.map(|(at, valid)| valid.then(|| told.row(at))))
     }
 
     fn update_partial(
@@ -85,20 +140,7 @@ impl Accumulator for PickBytes {
     }
 
     fn results(&self, slots: &[u32]) -> Result<ArrayRef, OperatorError> {
-        let values = slots.iter().map(|slot| self.values.get(*slot));
-        Ok(match self.data_type {
-            DataType::Utf8 => {
-                let text = |value| std::str::from_utf8(value).unwrap_or_default();
-                Arc::new(StringArray::from_iter(values.map(|value| value.map(text))))
-            }
-            DataType::Binary => Arc::new(BinaryArray::from_iter(values)),
-            _ => {
-                let null = arrow::array::new_null_array(&self.data_type, 1);
-                let null = self.codec.encode(&[null], 1)?;
-                let rows: Vec<&[u8]> = values.map(|value| value.unwrap_or(null.row(0))).collect();
-                self.codec.decode_column(0, &rows)?
-            }
-        })
+        self.array(slots.iter().map(|slot| self.values.get(*slot)))
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {

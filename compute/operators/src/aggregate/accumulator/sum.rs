@@ -10,6 +10,7 @@ use super::{Accumulator, short};
 use crate::aggregate::{
     native::{Native, array_of, primitive},
     rows::Rows,
+    steps::Steps,
 };
 
 /// Largest unscaled DECIMAL of 38 digits.
@@ -31,14 +32,17 @@ impl<T: ArrowPrimitiveType> Sum<T> {
         }
     }
 
-    fn fits(&self, slot: u32) -> bool {
-        let DataType::Decimal128(..) = self.result else {
-            return true;
-        };
-        let limit = i128_of::<T>(DECIMAL_MAX);
-        let sum = self.sums[slot as usize];
-        limit.is_none_or(|limit| sum.is_le(limit) && sum.is_ge(limit.neg_wrapping()))
+    /// The greatest sum that is one, where there is a bound.
+    fn limit(&self) -> Option<T::Native> {
+        match self.result {
+            DataType::Decimal128(..) => i128_of::<T>(DECIMAL_MAX),
+            _ => None,
+        }
     }
+}
+
+fn fits<N: ArrowNativeTypeOp>(sum: N, limit: Option<N>) -> bool {
+    limit.is_none_or(|limit| sum.is_le(limit) && sum.is_ge(limit.neg_wrapping()))
 }
 
 /// The value as a native of a DECIMAL; `None` for other types.
@@ -79,6 +83,34 @@ where
         Ok(())
     }
 
+    fn run(&mut self, steps: &Steps<'_>, args: &[ArrayRef]) -> Result<ArrayRef, OperatorError> {
+        let column = primitive::<T>(&args[0])?;
+        let values = &column.values()[..];
+        let limit = self.limit();
+        let told = Vec::with_capacity(steps.results.len());
+        let valid: Vec<bool> = Vec::with_capacity(steps.results.len());
+        let mut state = (&mut self.sums[..], &mut self.counts[..], told, valid);
+        steps.run(
+            column.nulls(),
+            &mut state,
+            |(sums, counts, ..), slot, row, comes| {
+                if comes {
+                    sums[slot] = sums[slot].add_wrapping(values[row]);
+                    counts[slot] += 1;
+                } else {
+                    sums[slot] = sums[slot].sub_wrapping(values[row]);
+                    counts[slot] -= 1;
+                }
+            },
+            |(sums, counts, told, valid), slot| {
+                told.push(sums[slot]);
+                valid.push(counts[slot] != 0 && fits(sums[slot], limit));
+            },
+        );
+        let (_, _, told, valid) = state;
+        Ok(array_of::<T>(&self.result, told, valid.into_iter()))
+    }
+
     fn update_partial(
         &mut self,
         rows: &Rows<'_>,
@@ -100,7 +132,11 @@ where
 
     fn results(&self, slots: &[u32]) -> Result<ArrayRef, OperatorError> {
         let sums = slots.iter().map(|slot| self.sums[*slot as usize]).collect();
-        let valid = |slot: &u32| self.counts[*slot as usize] != 0 && self.fits(*slot);
+        let limit = self.limit();
+        let valid = |slot: &u32| {
+            let slot = *slot as usize;
+            self.counts[slot] != 0 && fits(self.sums[slot], limit)
+        };
         Ok(array_of::<T>(&self.result, sums, slots.iter().map(valid)))
     }
 

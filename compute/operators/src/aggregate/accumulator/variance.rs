@@ -14,6 +14,7 @@ use super::{Accumulator, short};
 use crate::aggregate::{
     native::{Native as _, primitive},
     rows::Rows,
+    steps::Steps,
 };
 
 /// Which of the four functions, and its type.
@@ -33,6 +34,34 @@ impl VarianceResult {
         (divisor > 0).then_some(divisor)
     }
 
+    /// The result of integers.
+    fn exactly(&self, (count, sum, squares): ExactSums) -> Option<f64> {
+        let divisor = self.divisor(count)?;
+        let (n, d) = (i128::from(count), i128::from(divisor));
+        let exact = n
+            .checked_mul(squares)
+            .zip(sum.checked_mul(sum))
+            .and_then(|(a, b)| a.checked_sub(b));
+        let Some(numerator) = exact else {
+            let (n, s) = (count as f64, sum as f64);
+            let variance = (squares as f64 - s * s / n) / divisor as f64;
+            return Some(if self.root { variance.sqrt() } else { variance });
+        };
+        Some(if self.root {
+            (numerator as f64 / (n * d) as f64).sqrt()
+        } else if self.data_type.is_integer() {
+            (numerator / (n * d)) as f64
+        } else {
+            numerator as f64 / (n * d) as f64
+        })
+    }
+
+    /// The result of fractions.
+    fn roughly(&self, moments: Moments) -> Option<f64> {
+        let variance = moments.squares / self.divisor(moments.count)? as f64;
+        Some(if self.root { variance.sqrt() } else { variance })
+    }
+
     fn array(&self, values: impl Iterator<Item = Option<f64>>) -> Result<ArrayRef, OperatorError> {
         let array: ArrayRef = Arc::new(Float64Array::from_iter(values));
         Ok(match self.data_type {
@@ -42,9 +71,12 @@ impl VarianceResult {
     }
 }
 
-/// Of integers: count, sum and sum of squares.
+/// Count, sum and sum of squares.
+type ExactSums = (i64, i128, i128);
+
+/// Of integers.
 pub(super) struct ExactVariance {
-    sums: Vec<(i64, i128, i128)>,
+    sums: Vec<ExactSums>,
     how: VarianceResult,
 }
 
@@ -55,32 +87,15 @@ impl ExactVariance {
             how,
         }
     }
+}
 
-    fn result(&self, slot: u32) -> Option<f64> {
-        let (count, sum, squares) = self.sums[slot as usize];
-        let divisor = self.how.divisor(count)?;
-        let (n, d) = (i128::from(count), i128::from(divisor));
-        let exact = n
-            .checked_mul(squares)
-            .zip(sum.checked_mul(sum))
-            .and_then(|(a, b)| a.checked_sub(b));
-        let Some(numerator) = exact else {
-            let (n, s) = (count as f64, sum as f64);
-            let variance = (squares as f64 - s * s / n) / divisor as f64;
-            return Some(if self.how.root {
-                variance.sqrt()
-            } else {
-                variance
-            });
-        };
-        Some(if self.how.root {
-            (numerator as f64 / (n * d) as f64).sqrt()
-        } else if self.how.data_type.is_integer() {
-            (numerator / (n * d)) as f64
-        } else {
-            numerator as f64 / (n * d) as f64
-        })
-    }
+/// Count, sum and sum of squares with one value more, or less.
+fn add_exactly(sums: &mut ExactSums, value: i64, add: bool) {
+    let sign = if add { 1_i128 } else { -1 };
+    let value = i128::from(value);
+    sums.0 += sign as i64;
+    sums.1 = sums.1.wrapping_add(sign * value);
+    sums.2 = sums.2.wrapping_add((value * value).wrapping_mul(sign));
 }
 
 impl Accumulator for ExactVariance {
@@ -99,14 +114,24 @@ impl Accumulator for ExactVariance {
         let column = primitive::<Int64Type>(&widened)?;
         let values = column.values();
         rows.for_each_valid(column.nulls(), |slot, row, add| {
-            let sign = if add { 1_i128 } else { -1 };
-            let value = i128::from(values[row]);
-            let sums = &mut self.sums[slot];
-            sums.0 += sign as i64;
-            sums.1 = sums.1.wrapping_add(sign * value);
-            sums.2 = sums.2.wrapping_add((value * value).wrapping_mul(sign));
+            add_exactly(&mut self.sums[slot], values[row], add);
         });
         Ok(())
+    }
+
+    fn run(&mut self, steps: &Steps<'_>, args: &[ArrayRef]) -> Result<ArrayRef, OperatorError> {
+        let widened = cast(&args[0], &DataType::Int64)?;
+        let column = primitive::<Int64Type>(&widened)?;
+        let values = column.values();
+        let how = &self.how;
+        let mut state = (&mut self.sums[..], Vec::with_capacity(steps.results.len()));
+        steps.run(
+            column.nulls(),
+            &mut state,
+            |(sums, _), slot, row, comes| add_exactly(&mut sums[slot], values[row], comes),
+            |(sums, told), slot| told.push(how.exactly(sums[slot])),
+        );
+        how.array(state.1.into_iter())
     }
 
     fn update_partial(
@@ -131,7 +156,8 @@ impl Accumulator for ExactVariance {
     }
 
     fn results(&self, slots: &[u32]) -> Result<ArrayRef, OperatorError> {
-        self.how.array(slots.iter().map(|slot| self.result(*slot)))
+        let sums = slots.iter().map(|slot| self.sums[*slot as usize]);
+        self.how.array(sums.map(|sums| self.how.exactly(sums)))
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
@@ -169,6 +195,14 @@ struct Moments {
 }
 
 impl Moments {
+    fn change(&mut self, value: f64, add: bool) {
+        if add {
+            self.add(value);
+        } else {
+            self.take_back(value);
+        }
+    }
+
     fn add(&mut self, value: f64) {
         self.count += 1;
         let distance = value - self.mean;
@@ -218,16 +252,6 @@ impl Variance {
             how,
         }
     }
-
-    fn result(&self, slot: u32) -> Option<f64> {
-        let moments = self.moments[slot as usize];
-        let variance = moments.squares / self.how.divisor(moments.count)? as f64;
-        Some(if self.how.root {
-            variance.sqrt()
-        } else {
-            variance
-        })
-    }
 }
 
 impl Accumulator for Variance {
@@ -246,13 +270,25 @@ impl Accumulator for Variance {
         let column = primitive::<Float64Type>(&widened)?;
         let values = column.values();
         rows.for_each_valid(column.nulls(), |slot, row, add| {
-            if add {
-                self.moments[slot].add(values[row]);
-            } else {
-                self.moments[slot].take_back(values[row]);
-            }
+            self.moments[slot].change(values[row], add);
         });
         Ok(())
+    }
+
+    fn run(&mut self, steps: &Steps<'_>, args: &[ArrayRef]) -> Result<ArrayRef, OperatorError> {
+        let widened = cast(&args[0], &DataType::Float64)?;
+        let column = primitive::<Float64Type>(&widened)?;
+        let values = column.values();
+        let how = &self.how;
+        let told = Vec::with_capacity(steps.results.len());
+        let mut state = (&mut self.moments[..], told);
+        steps.run(
+            column.nulls(),
+            &mut state,
+            |(moments, _), slot, row, comes| moments[slot].change(values[row], comes),
+            |(moments, told), slot| told.push(how.roughly(moments[slot])),
+        );
+        how.array(state.1.into_iter())
     }
 
     fn update_partial(
@@ -271,7 +307,9 @@ impl Accumulator for Variance {
     }
 
     fn results(&self, slots: &[u32]) -> Result<ArrayRef, OperatorError> {
-        self.how.array(slots.iter().map(|slot| self.result(*slot)))
+        let moments = slots.iter().map(|slot| self.moments[*slot as usize]);
+        self.how
+            .array(moments.map(|moments| self.how.roughly(moments)))
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {

@@ -155,6 +155,14 @@ fn aggregates() {
         "SELECT SUM(qty) OVER (ORDER BY ts DESC) FROM orders",
         "line 1, column 8: an aggregate over time runs in ascending order only (drop DESC)",
     );
+    check(
+        "SELECT SUM(qty) OVER (ORDER BY id RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW) FROM orders",
+        "line 1, column 8: RANGE with an INTERVAL needs ORDER BY one TIMESTAMP (RANGE UNBOUNDED PRECEDING takes any order, as ROWS does)",
+    );
+    check(
+        "SELECT SUM(qty) OVER (ORDER BY ts ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) FROM orders",
+        "line 1, column 8: an OVER frame must end at CURRENT ROW (a stream does not know the rows that follow)",
+    );
 }
 
 #[test]

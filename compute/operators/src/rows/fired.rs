@@ -1,4 +1,4 @@
-//! A row per key group that says up to where windows have fired, for windows whose closed
+//! A row per key group that says up to where windows have fired, for state whose closed
 //! namespaces do not say it.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ const IDENTITY: &[u8] = b"fired";
 /// Up to where windows have fired: one mark for the task, and others for key groups of which another
 /// task had fired more before they came, or from which this one had before others came.
 #[derive(Clone, Debug)]
-pub(super) struct Fired {
+pub(crate) struct Fired {
     upto: i64,
     ahead: BTreeMap<KeyGroup, i64>,
     /// Marks that were read and are not settled.
@@ -39,12 +39,12 @@ impl Default for Fired {
 impl Fired {
     /// Windows of all key groups that end here or before have fired.
     #[inline]
-    pub(super) fn upto(&self) -> i64 {
+    pub(crate) fn upto(&self) -> i64 {
         self.upto
     }
 
     /// Windows fire up to `upto`, if they have not.
-    pub(super) fn advance(&mut self, upto: i64) {
+    pub(crate) fn advance(&mut self, upto: i64) {
         self.upto = self.upto.max(upto);
         let common = self.upto;
         self.ahead.retain(|_, fired| *fired > common);
@@ -52,29 +52,29 @@ impl Fired {
 
     /// Whether all key groups have fired alike, as they mostly have.
     #[inline]
-    pub(super) fn is_even(&self) -> bool {
+    pub(crate) fn is_even(&self) -> bool {
         self.ahead.is_empty()
     }
 
     /// Up to where a key group's windows have fired.
-    pub(super) fn of(&self, group: KeyGroup) -> i64 {
+    pub(crate) fn of(&self, group: KeyGroup) -> i64 {
         self.ahead.get(&group).copied().unwrap_or(self.upto)
     }
 
     /// A key group has been read, perhaps in parts, with its mark.
-    pub(super) fn note(&mut self, group: KeyGroup, mark: Option<i64>) {
+    pub(crate) fn note(&mut self, group: KeyGroup, mark: Option<i64>) {
         let known = self.read.entry(group).or_insert(TIMESTAMP_MIN);
         *known = (*known).max(mark.unwrap_or(TIMESTAMP_MIN));
     }
 
     /// Key groups that were read and are not settled.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.read.is_empty()
     }
 
     /// What was read counts from now on: the task's mark is that of the key group that has fired the
     /// least. Returns the key groups that were read.
-    pub(super) fn settle(&mut self, owned: &KeyGroupSet) -> KeyGroupSet {
+    pub(crate) fn settle(&mut self, owned: &KeyGroupSet) -> KeyGroupSet {
         let read = std::mem::take(&mut self.read);
         if read.is_empty() {
             return KeyGroupSet::default();
@@ -91,7 +91,7 @@ impl Fired {
 
 /// The marks as of the last freeze, and what was saved of them before.
 #[derive(Debug)]
-pub(super) struct FrozenMarks {
+pub(crate) struct FrozenMarks {
     fired: Fired,
     owned: KeyGroupSet,
     /// At the freeze before.
@@ -110,13 +110,13 @@ impl Default for FrozenMarks {
 
 impl FrozenMarks {
     /// The marks as of now belong to the epoch.
-    pub(super) fn freeze(&mut self, fired: &Fired, owned: &KeyGroupSet) {
+    pub(crate) fn freeze(&mut self, fired: &Fired, owned: &KeyGroupSet) {
         self.fired = fired.clone();
         self.owned = owned.clone();
     }
 
     /// The rows in `table` that the frozen epoch changes, if it does.
-    pub(super) fn take_delta(
+    pub(crate) fn take_delta(
         &mut self,
         table: TableId,
         key_groups: KeyGroupCount,
@@ -132,7 +132,7 @@ impl FrozenMarks {
 }
 
 /// The rows in `table` that say how far `owned` key groups have fired.
-pub(super) fn delta(
+pub(crate) fn delta(
     table: TableId,
     key_groups: KeyGroupCount,
     owned: &KeyGroupSet,
@@ -157,7 +157,7 @@ pub(super) fn delta(
 }
 
 /// What such a row says; `None`: it is another one.
-pub(super) fn read(table: TableId, row: &LoadedRow) -> Result<Option<i64>, OperatorError> {
+pub(crate) fn read(table: TableId, row: &LoadedRow) -> Result<Option<i64>, OperatorError> {
     if row.namespace != NAMESPACE {
         return Ok(None);
     }
@@ -171,7 +171,7 @@ pub(super) fn read(table: TableId, row: &LoadedRow) -> Result<Option<i64>, Opera
 }
 
 /// Scans of all that a task owns of some tables, if it goes on from anything.
-pub(super) fn scans(tables: &[TableId], scope: &TaskScope) -> Vec<ScanJob> {
+pub(crate) fn scans(tables: &[TableId], scope: &TaskScope) -> Vec<ScanJob> {
     if scope.restored == Epoch::ZERO {
         return Vec::new();
     }
@@ -179,7 +179,7 @@ pub(super) fn scans(tables: &[TableId], scope: &TaskScope) -> Vec<ScanJob> {
 }
 
 /// Scans of all that some key groups have in some tables.
-pub(super) fn scans_of(tables: &[TableId], groups: &KeyGroupSet) -> Vec<ScanJob> {
+pub(crate) fn scans_of(tables: &[TableId], groups: &KeyGroupSet) -> Vec<ScanJob> {
     let of_table = |table: &TableId| {
         let table = *table;
         groups
