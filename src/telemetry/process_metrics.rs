@@ -6,6 +6,7 @@ use opentelemetry::{KeyValue, global};
 use tokio::runtime::Handle;
 
 use super::start::SCOPE;
+use crate::memory::resident_bytes;
 
 /// Ticks of the kernel's clock in a second: what Linux shows to programs, whatever its own are.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -30,8 +31,7 @@ pub(super) fn observe() {
         .with_unit("By")
         .with_description("Memory of the process that is in use.")
         .with_callback(|observer| {
-            let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-            if let Some(bytes) = resident_bytes(&status) {
+            if let Some(bytes) = resident_bytes() {
                 observer.observe(bytes, &[]);
             }
         })
@@ -70,15 +70,6 @@ fn cpu_seconds(stat: &str) -> Option<(f64, f64)> {
     Some((seconds()?, seconds()?))
 }
 
-/// The line `VmRSS` of `/proc/self/status`.
-fn resident_bytes(status: &str) -> Option<u64> {
-    let rest = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,16 +79,11 @@ mod tests {
         let stat = "7 (a) b) R 1 7 7 0 -1 4194304 100 0 0 0 1234 56 0 0 20 0 4 0 100 0 0";
         assert_eq!(cpu_seconds(stat), Some((12.34, 0.56)));
         assert_eq!(cpu_seconds("7 (a"), None);
-        let status = "Name:\ta\nVmRSS:\t    2048 kB\nThreads:\t1\n";
-        assert_eq!(resident_bytes(status), Some(2 << 20));
-        assert_eq!(resident_bytes("Name:\ta\n"), None);
     }
 
     #[test]
     fn this_process_has_figures() {
         let stat = fs::read_to_string("/proc/self/stat").expect("Linux");
         assert!(cpu_seconds(&stat).is_some());
-        let status = fs::read_to_string("/proc/self/status").expect("Linux");
-        assert!(resident_bytes(&status).is_some_and(|bytes| bytes > 1 << 20));
     }
 }

@@ -23,7 +23,7 @@ const ENOUGH_PERCENT: u64 = 85;
 /// A bound on the bytes of working sets.
 #[derive(Debug)]
 pub struct MemoryPool {
-    bytes_max: u64,
+    bytes_max: AtomicU64,
     held: AtomicU64,
     /// Sources wait.
     closed: AtomicBool,
@@ -44,7 +44,7 @@ impl MemoryPool {
     #[must_use]
     pub fn with_scratch(bytes_max: u64, scratch: Arc<dyn Scratch>) -> Arc<MemoryPool> {
         Arc::new(MemoryPool {
-            bytes_max,
+            bytes_max: AtomicU64::new(bytes_max),
             held: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             waiters: Waiters::default(),
@@ -58,12 +58,29 @@ impl MemoryPool {
         MemoryPool::new(u64::MAX)
     }
 
-    fn held(&self) -> u64 {
+    /// Bytes that tasks hold.
+    #[must_use]
+    pub fn held(&self) -> u64 {
         self.held.load(Ordering::SeqCst)
     }
 
+    /// The bound, in bytes.
+    #[must_use]
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max.load(Ordering::SeqCst)
+    }
+
+    /// Another bound from now on: what is held beyond it goes as tasks come to it, and sources that wait
+    /// go on if it leaves room.
+    pub fn set_bytes_max(&self, bytes_max: u64) {
+        self.bytes_max.store(bytes_max, Ordering::SeqCst);
+        if self.held() < bytes_max {
+            self.open();
+        }
+    }
+
     fn percent(&self, percent: u64) -> u64 {
-        self.bytes_max / 100 * percent
+        self.bytes_max() / 100 * percent
     }
 
     fn is_open(&self) -> bool {
@@ -99,10 +116,10 @@ impl MemoryShare {
         let before = std::mem::replace(&mut self.bytes, bytes);
         let change = bytes.wrapping_sub(before);
         let held = self.pool.held.fetch_add(change, Ordering::SeqCst);
-        if held.wrapping_add(change) >= self.pool.bytes_max {
+        if held.wrapping_add(change) >= self.pool.bytes_max() {
             self.pool.closed.store(true, Ordering::SeqCst);
             // Somebody may have made room in between, and found nothing to open.
-            if self.pool.held() < self.pool.bytes_max {
+            if self.pool.held() < self.pool.bytes_max() {
                 self.pool.open();
             }
         } else if bytes < before {
@@ -189,5 +206,24 @@ mod tests {
         assert_eq!(pool.held(), 60);
         drop(first);
         assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn the_bound_moves_while_tasks_hold_memory() {
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        let pool = MemoryPool::new(1000);
+        let mut share = MemoryShare::of(&pool);
+        share.hold(800);
+        assert!(!share.is_short());
+        pool.set_bytes_max(600);
+        assert!(share.is_short());
+        assert_eq!(share.excess(), 290);
+        // Nothing more comes in before some of it has gone, or there is room again.
+        share.hold(810);
+        assert!(share.poll_open(&mut cx).is_pending());
+        pool.set_bytes_max(1000);
+        assert!(share.poll_open(&mut cx).is_ready());
+        assert!(!share.is_short());
     }
 }

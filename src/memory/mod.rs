@@ -1,5 +1,8 @@
 //! How much memory a process may use, and what for.
 
+mod arbiter;
+mod resident;
+
 use std::{fmt, num::NonZero, sync::Arc};
 
 use crate::scratch::ScratchPlan;
@@ -8,6 +11,9 @@ use clap::Args;
 use engine::memory::MemoryPool;
 use state_service::{NodeLimits, StateNodeConfig, pages::block_cache};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+use tokio::runtime::Handle;
+
+pub(crate) use resident::resident_bytes;
 
 /// Less is too little for anything.
 const BYTES_MIN: u64 = 256 << 20;
@@ -87,7 +93,9 @@ pub(crate) fn in_mib(bytes: u64) -> String {
 /// Memory by purpose, in bytes. The rest is for what is on its way: batches, deltas, requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemoryPlan {
-    /// State that operators hold.
+    /// All that the process may take.
+    pub process: u64,
+    /// State that operators hold, at first.
     pub working_sets: u64,
     /// Merged pages of state, for reads.
     pub page_cache: u64,
@@ -103,6 +111,7 @@ impl MemoryPlan {
     pub fn of_all_tiers(bytes: u64) -> MemoryPlan {
         let part = parts(bytes);
         MemoryPlan {
+            process: bytes,
             working_sets: part(55),
             page_cache: part(10),
             block_cache: part(8),
@@ -114,6 +123,7 @@ impl MemoryPlan {
     #[must_use]
     pub fn of_worker(bytes: u64) -> MemoryPlan {
         MemoryPlan {
+            process: bytes,
             working_sets: parts(bytes)(75),
             page_cache: 0,
             block_cache: 0,
@@ -126,6 +136,7 @@ impl MemoryPlan {
     pub fn of_state_node(bytes: u64) -> MemoryPlan {
         let part = parts(bytes);
         MemoryPlan {
+            process: bytes,
             working_sets: 0,
             page_cache: part(30),
             block_cache: part(25),
@@ -133,10 +144,13 @@ impl MemoryPlan {
         }
     }
 
-    /// The pool of working sets, and where what it has no room for goes. On a runtime.
+    /// The pool of working sets, and where what it has no room for goes. On a runtime, where its bound is
+    /// moved by what all else takes.
     #[must_use]
     pub fn pool(&self, scratch: &ScratchPlan) -> Arc<MemoryPool> {
-        MemoryPool::with_scratch(self.working_sets, scratch.open())
+        let pool = MemoryPool::with_scratch(self.working_sets, scratch.open());
+        arbiter::watch(&pool, self, &Handle::current());
+        pool
     }
 
     /// Bounds a state node, but for its pages.
