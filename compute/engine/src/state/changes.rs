@@ -121,12 +121,15 @@ impl Changes {
             self.frozen.is_none(),
             "an epoch is frozen only after the one before is taken"
         );
+        let changed = std::mem::take(&mut self.changed);
+        let mut rows = std::mem::take(&mut self.deleted);
+        rows.reserve(changed.len());
         self.frozen = Some(Frozen {
             epoch,
             mark: self.mark,
-            changed: std::mem::take(&mut self.changed),
+            changed,
             next: 0,
-            rows: std::mem::take(&mut self.deleted),
+            rows,
         });
         self.mark = self
             .mark

@@ -3,26 +3,54 @@
 use proto::types::{Epoch, KeyGroup, KeyGroupCount, TableId};
 use state_client::{
     Block, Changes, StagedOutput,
-    page::{RowRef, RunBuilder},
+    page::{RowRef, write_run},
 };
+
+/// Bytes of rows that are kept in one piece: a list of many rows is never copied to grow, and its memory
+/// comes from what lists before it gave back.
+const CHUNK_BYTES: usize = 256 << 10;
+/// A chunk takes no more rows when less than this is free; longer rows make it longer.
+const CHUNK_REST: usize = 1 << 10;
 
 /// Rows in the order in which they were encoded.
 #[derive(Clone, Debug, Default)]
 pub struct FrozenRows {
-    bytes: Vec<u8>,
+    chunks: Vec<Vec<u8>>,
     rows: Vec<FrozenRow>,
 }
 
+/// A row: its identity, then its value, in a chunk.
 #[derive(Clone, Copy, Debug)]
 struct FrozenRow {
     hash: u64,
-    start: usize,
-    identity_end: usize,
-    end: usize,
+    chunk: u32,
+    start: u32,
+    identity_end: u32,
+    end: u32,
     deleted: bool,
 }
 
 impl FrozenRows {
+    /// The last chunk if it takes another row, or a new one.
+    fn chunk(&mut self) -> &mut Vec<u8> {
+        let has_room = |chunk: &Vec<u8>| {
+            chunk.len() + CHUNK_REST < CHUNK_BYTES || chunk.capacity() - chunk.len() >= CHUNK_REST
+        };
+        if !self.chunks.last().is_some_and(has_room) {
+            // A list of few rows takes what it needs.
+            let first = self.chunks.is_empty();
+            let capacity = if first { 0 } else { CHUNK_BYTES };
+            self.chunks.push(Vec::with_capacity(capacity));
+        }
+        let last = self.chunks.len() - 1;
+        &mut self.chunks[last]
+    }
+
+    /// So many rows will be added.
+    pub fn reserve(&mut self, rows: usize) {
+        self.rows.reserve_exact(rows);
+    }
+
     /// Adds a row: `identity` and `value` append their bytes.
     pub fn push(
         &mut self,
@@ -30,18 +58,21 @@ impl FrozenRows {
         identity: impl FnOnce(&mut Vec<u8>),
         value: Option<impl FnOnce(&mut Vec<u8>)>,
     ) {
-        let start = self.bytes.len();
-        identity(&mut self.bytes);
-        let identity_end = self.bytes.len();
+        let bytes = self.chunk();
+        let start = bytes.len() as u32;
+        identity(bytes);
+        let identity_end = bytes.len() as u32;
         let deleted = value.is_none();
         if let Some(value) = value {
-            value(&mut self.bytes);
+            value(bytes);
         }
+        let end = bytes.len() as u32;
         self.rows.push(FrozenRow {
             hash,
+            chunk: (self.chunks.len() - 1) as u32,
             start,
             identity_end,
-            end: self.bytes.len(),
+            end,
             deleted,
         });
     }
@@ -54,23 +85,23 @@ impl FrozenRows {
 
     /// Adds the rows of another list.
     pub fn append(&mut self, other: FrozenRows) {
-        let at = self.bytes.len();
-        self.bytes.extend_from_slice(&other.bytes);
-        self.rows
-            .extend(other.rows.into_iter().map(|row| FrozenRow {
-                start: row.start + at,
-                identity_end: row.identity_end + at,
-                end: row.end + at,
-                ..row
-            }));
+        if self.rows.is_empty() {
+            *self = other;
+            return;
+        }
+        let before = self.chunks.len() as u32;
+        self.chunks.extend(other.chunks);
+        let moved = other.rows.into_iter().map(|row| FrozenRow {
+            chunk: row.chunk + before,
+            ..row
+        });
+        self.rows.extend(moved);
     }
 
     /// The values of the rows; `None`: it is deleted.
     #[cfg(test)]
     pub(super) fn values(&self) -> Vec<Option<&[u8]>> {
-        let value =
-            |row: &FrozenRow| (!row.deleted).then(|| &self.bytes[row.identity_end..row.end]);
-        self.rows.iter().map(value).collect()
+        self.rows.iter().map(|row| self.value(row)).collect()
     }
 
     /// The hashes of the rows' keys.
@@ -81,7 +112,8 @@ impl FrozenRows {
     /// Bytes of memory.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.bytes.len() + self.rows.len() * size_of::<FrozenRow>()
+        let bytes: usize = self.chunks.iter().map(Vec::capacity).sum();
+        bytes + self.rows.capacity() * size_of::<FrozenRow>()
     }
 
     /// Rows.
@@ -98,11 +130,8 @@ impl FrozenRows {
 
     /// Hash, identity and value of rows that are not deleted, by (hash, identity).
     pub(crate) fn sorted_values(&self) -> impl Iterator<Item = (u64, (&[u8], &[u8]))> {
-        let live = self.sorted().into_iter().filter(|row| !row.deleted);
-        live.map(|row| {
-            let value = &self.bytes[row.identity_end..row.end];
-            (row.hash, (self.identity(row), value))
-        })
+        let rows = self.sorted().into_iter();
+        rows.filter_map(|row| Some((row.hash, (self.identity(row), self.value(row)?))))
     }
 
     /// Rows by (hash, identity), each once. A row deleted and made again in one epoch is there
@@ -133,7 +162,13 @@ impl FrozenRows {
     }
 
     fn identity(&self, row: &FrozenRow) -> &[u8] {
-        &self.bytes[row.start..row.identity_end]
+        &self.chunks[row.chunk as usize][row.start as usize..row.identity_end as usize]
+    }
+
+    /// `None`: it is deleted.
+    fn value(&self, row: &FrozenRow) -> Option<&[u8]> {
+        let chunk = &self.chunks[row.chunk as usize];
+        (!row.deleted).then(|| &chunk[row.identity_end as usize..row.end as usize])
     }
 }
 
@@ -177,22 +212,20 @@ impl StateDelta {
             for group in
                 order.chunk_by(|a, b| key_groups.of_hash(a.hash) == key_groups.of_hash(b.hash))
             {
-                let mut run = RunBuilder::default();
-                for row in group {
-                    let value = (!row.deleted).then(|| &rows.bytes[row.identity_end..row.end]);
-                    let identity = rows.identity(row);
-                    run.push(RowRef {
+                let run = write_run(
+                    epoch.0,
+                    group.iter().map(|row| RowRef {
                         hash: row.hash,
-                        identity,
+                        identity: rows.identity(row),
                         epoch: epoch.0,
-                        value,
-                    });
-                }
+                        value: rows.value(row),
+                    }),
+                );
                 blocks.push(Block {
                     table: delta.table,
                     key_group: key_groups.of_hash(group[0].hash),
                     namespace: delta.namespace,
-                    run: run.finish(),
+                    run,
                 });
             }
         }
