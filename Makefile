@@ -32,7 +32,7 @@ BUG_COUNT ?= 40
 SECONDS ?= 600
 SIZES ?= 100MB,1GB,5GB
 
-.PHONY: help deps tools build dev cluster test verify sim soak chaos fix bless load bench figures
+.PHONY: help deps tools build dev cluster test verify sim soak chaos fix bless load bench growth figures
 
 help: ## List the goals
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
@@ -149,6 +149,9 @@ load: build ## Run a load test: make load QUERY=q5, or with durable state: make 
 
 bench: build ## Run all queries of Nexmark, QUERIES=q4,q9 or all; the table goes to loadtest/results
 	$${CARGO_TARGET_DIR:-target}/release/loadtest bench --results loadtest/results $(if $(QUERIES),--queries $(QUERIES)) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+
+growth: build ## Run queries of Nexmark over more and more events; the table goes to loadtest/results
+	$${CARGO_TARGET_DIR:-target}/release/loadtest growth --results loadtest/results $(if $(QUERIES),--queries $(QUERIES)) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
 figures: build ## Measure what README has a table of: recovery, rescale, fork at SIZES=100MB,1GB,5GB, and the others
 	@for run in "recovery --state-bytes $(SIZES)" "rescale --state-bytes $(SIZES)" "fork --state-bytes $(SIZES)" checkpoint bigstate autoscale; do \

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     autoscale, bigstate, checkpoint, fork,
-    nexmark::{self, bench},
+    nexmark::{self, bench, growth},
     recovery, rescale, state,
 };
 
@@ -24,6 +24,9 @@ enum Workload {
     /// All queries of the Nexmark benchmark, in the public profile and in one in which windows open and
     /// close all the time, with all state in memory and with a fifth of it; writes a table.
     Bench(bench::Options),
+    /// Queries of the Nexmark benchmark over more and more events: whether an event costs more, the more
+    /// there have been; writes a table.
+    Growth(growth::Options),
     /// Changed rows through the state path: freeze, stage, epoch log, commit, flush, compaction.
     State(state::Options),
     /// Kills a worker under load: how long key groups of the dead worker and of the others pause, and
@@ -73,6 +76,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     match &arguments.workload {
         Workload::Nexmark(options) => nexmark::run(options).map(Outcome::of),
         Workload::Bench(options) => bench::run(options),
+        Workload::Growth(options) => growth::run(options),
         Workload::State(options) => state::run(options).map(Outcome::of),
         Workload::Recovery(options) => recovery::run(options),
         Workload::Rescale(options) => rescale::run(options),

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Event-time rate at which windows open and close all the time.
-const WINDOWS_RATE: u64 = 100_000;
+pub(super) const WINDOWS_RATE: u64 = 100_000;
 /// Working sets have memory for this part of the state, in percent.
 const LIMITED_SHARE: u64 = 20;
 

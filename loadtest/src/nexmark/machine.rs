@@ -38,6 +38,15 @@ impl Machine {
             day: said("date", &["-u", "+%Y-%m-%d"]),
         }
     }
+
+    /// The same for people.
+    pub(super) fn line(&self) -> String {
+        let gibibytes = self.memory_bytes as f64 / f64::from(1 << 30);
+        format!(
+            "{}, commit {}, {} cores ({}), {gibibytes:.0} GiB, {}.",
+            self.day, self.commit, self.cores, self.processor, self.system,
+        )
+    }
 }
 
 fn commit() -> String {

@@ -10,13 +10,12 @@ use super::{
 
 /// All figures: a section per profile and kind of memory.
 pub(super) fn table(machine: &Machine, measured: &[Measured]) -> String {
-    let gibibytes = machine.memory_bytes as f64 / f64::from(1 << 30);
     let mut text = format!(
-        "# Nexmark\n\n{}, commit {}, {} cores ({}), {gibibytes:.0} GiB, {}.\n\n\
+        "# Nexmark\n\n{}\n\n\
          CPU seconds are of the whole process, generation and checkpoints included. Exactly-once checkpoints go \
          to a local directory. *Aim*: CPU seconds per million events that a query should take at most; \
          *Flink*: what Flink 2.3 takes with state on the heap.\n",
-        machine.day, machine.commit, machine.cores, machine.processor, machine.system,
+        machine.line(),
     );
     let mut sections: Vec<(Profile, Memory)> = Vec::new();
     for one in measured {
