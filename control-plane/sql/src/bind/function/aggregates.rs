@@ -91,7 +91,7 @@ pub(crate) fn aggregate_result(
             scale: (*scale).max(6),
         }),
         (F::Sum | F::Avg, [t]) if t.is_numeric() => of((*t).clone()),
-        (F::Sum | F::Avg, [t]) if t.is_interval() => of((*t).clone()),
+        (F::Sum, [t]) if t.is_interval() => of((*t).clone()),
         (F::StddevPop | F::VarPop, [t]) if t.is_numeric() => of((*t).clone()),
         // One row has no sample variance.
         (F::StddevSamp | F::VarSamp, [t]) if t.is_numeric() => (*t).clone().nullable(),

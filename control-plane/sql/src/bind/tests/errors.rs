@@ -84,6 +84,10 @@ fn types() {
         "line 1, column 8: cannot apply `UPPER` to (INT) (it takes UPPER(STRING))",
     );
     check(
+        "SELECT AVG(INTERVAL '1' DAY) FROM orders",
+        "line 1, column 8: cannot apply `AVG` to (INTERVAL DAY TO SECOND) (it takes one number)",
+    );
+    check(
         "SELECT * FROM orders WHERE gift > bought",
         "line 1, column 28: cannot apply `>` to BOOLEAN and DATE (cast one side to the other's type)",
     );
