@@ -249,3 +249,20 @@ fn four_tasks_with_crashes() {
 fn four_tasks_with_crashes_over_a_state_node() {
     check_all(&crashes(Store::Embedded));
 }
+
+/// DISTINCT aggregates in two steps, of values of one expression and of two, with changes taken back
+/// and without.
+#[test]
+fn distinct_values_in_buckets() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let events = write_events(folder.path());
+    for query in ["q15", "q16"] {
+        let script = format!(
+            "SET 'table.optimizer.distinct-agg.split.enabled' = 'true';\n\
+             SET 'table.optimizer.distinct-agg.split.bucket-num' = '7';\n{}",
+            script(query, &events)
+        );
+        let output = run(&script, &crashes(Store::Memory)).expect("it runs");
+        compare(query, &output.text).unwrap_or_else(|error| panic!("{query}: {error}"));
+    }
+}

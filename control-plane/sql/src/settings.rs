@@ -3,7 +3,7 @@
 mod autoscale;
 mod restart;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZero};
 
 use proto::policy::{AutoscalePolicy, RestartStrategy};
 
@@ -49,7 +49,17 @@ const KEYS: &[&str] = &[
     "table.exec.source.idle-timeout",
     "table.exec.state.ttl",
     "table.local-time-zone",
+    DISTINCT_BUCKETS,
+    SPLIT_DISTINCT,
 ];
+
+const SPLIT_DISTINCT: &str = "table.optimizer.distinct-agg.split.enabled";
+const DISTINCT_BUCKETS: &str = "table.optimizer.distinct-agg.split.bucket-num";
+
+/// Buckets that are made if nothing is said, as in Flink.
+const DISTINCT_BUCKETS_DEFAULT: NonZero<u32> = NonZero::new(1024).expect("more than none");
+/// More buckets than key groups spread nothing further.
+const DISTINCT_BUCKETS_MAX: u32 = 1 << 15;
 
 /// Keys of older releases of Flink that mean the same as newer ones.
 const RENAMED: &[(&str, &str)] = &[
@@ -218,6 +228,15 @@ impl Settings {
         Some(enforcer.eq_ignore_ascii_case("drop"))
     }
 
+    /// `table.optimizer.distinct-agg.split.*`: buckets of DISTINCT aggregates, if they are split.
+    #[must_use]
+    pub fn distinct_buckets(&self) -> Option<NonZero<u32>> {
+        let enabled = self.get(SPLIT_DISTINCT)?;
+        let buckets = || self.get(DISTINCT_BUCKETS)?.parse().ok();
+        (enabled.eq_ignore_ascii_case("true"))
+            .then(|| buckets().unwrap_or(DISTINCT_BUCKETS_DEFAULT))
+    }
+
     /// `pipeline.name`: the name of jobs.
     #[must_use]
     pub fn pipeline_name(&self) -> Option<&str> {
@@ -317,12 +336,17 @@ fn check(key: &str, value: &str, parallelism_max: u32) -> Result<(), String> {
             .parse()
             .is_ok_and(|kept| (1..=RETAINED_MAX).contains(&kept))
     };
+    let buckets = || {
+        value
+            .parse()
+            .is_ok_and(|buckets| (1..=DISTINCT_BUCKETS_MAX).contains(&buckets))
+    };
     let (valid, expected) = match newest(key) {
         "execution.checkpointing.num-retained" => (retained(), "a whole number, 1 to 64"),
         "execution.checkpointing.unaligned.enabled"
-        | "execution.state-recovery.ignore-unclaimed-state" => {
-            (word(&["true", "false"]), "'true' or 'false'")
-        }
+        | "execution.state-recovery.ignore-unclaimed-state"
+        | SPLIT_DISTINCT => (word(&["true", "false"]), "'true' or 'false'"),
+        DISTINCT_BUCKETS => (buckets(), "a whole number, 1 to 32768"),
         STATE_PATH => (
             !value.is_empty(),
             "'job_1/savepoints/a', 'job_1/checkpoints/17' or 'job_1', its newest checkpoint",
@@ -442,6 +466,8 @@ mod tests {
             "x",
             "'ERROR' or 'DROP'",
         );
+        check(SPLIT_DISTINCT, "on", "'true' or 'false'");
+        check(DISTINCT_BUCKETS, "0", "a whole number, 1 to 32768");
         check("execution.runtime-mode", "batch", "the only mode");
         check(
             "restart-strategy.type",

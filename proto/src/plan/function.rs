@@ -263,6 +263,8 @@ pub enum ScalarFunction {
     Sha512,
     /// (s, bits).
     Sha2,
+    /// (x, BIGINT n): a number below n that depends on x alone, NULL included; for plans, not for users.
+    HashBucket,
     /// (s[, list separator[, key separator]]).
     StrToMap,
     /// `UUID`.

@@ -188,6 +188,7 @@ static FAMILIES: &[(Family, &[F])] = &[
             F::Encode,
             F::Decode,
             F::Md5,
+            F::HashBucket,
             F::Sha1,
             F::Sha224,
             F::Sha256,

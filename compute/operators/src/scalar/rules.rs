@@ -47,6 +47,7 @@ pub(crate) fn is_strict(function: ScalarFunction) -> bool {
             | F::JsonExists
             | F::Printf
             | F::Elt
+            | F::HashBucket
     )
 }
 
@@ -122,6 +123,7 @@ static TOTAL: &[ScalarFunction] = {
         F::ElementAt,
         F::SplitIndex,
         F::CountChar,
+        F::HashBucket,
     ]
 };
 

@@ -3,10 +3,11 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, BinaryBuilder, StringBuilder},
+    array::{ArrayRef, BinaryBuilder, Int32Array, StringBuilder},
     datatypes::{Int8Type, Int16Type, Int32Type, Int64Type},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use engine::{key::KeyEncoder, schema::arrow_type};
 use md5::{Digest, Md5};
 use proto::{plan::ScalarFunction, types::LogicalType};
 use sha1::Sha1;
@@ -45,6 +46,7 @@ pub(super) fn build(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
         (F::Sha384, 1) => digest(signature, write_digest::<Sha384>)?,
         (F::Sha512, 1) => digest(signature, write_digest::<Sha512>)?,
         (F::Sha2, 2) => Box::new(sha2),
+        (F::HashBucket, 2) => hash_bucket(signature)?,
         (F::Uuid, 0) => Box::new(uuid),
         _ => return Err(signature.unsupported()),
     })
@@ -135,6 +137,24 @@ fn sha2(args: &Args<'_>) -> Result<ArrayRef, EvalError> {
         }
         Ok(true)
     })
+}
+
+/// By the hash of keys, so that values that are one key are in one bucket.
+fn hash_bucket(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
+    let types = vec![arrow_type(&signature.args[0].logical)];
+    let encoder = KeyEncoder::new(vec![0], types).map_err(|_| signature.unsupported())?;
+    Ok(Box::new(move |args| {
+        let values = args.value(0).clone().into_array(args.rows)?;
+        let keys = encoder.encode_arrays(&[values], args.rows)?;
+        let buckets = args.numbers::<Int64Type>(1);
+        let bucket = |(row, hash): (usize, &u64)| {
+            // The top bits of a key's hash are its key group.
+            let count = u64::try_from(buckets.at(row)).unwrap_or(1);
+            ((hash & u64::from(u32::MAX)) * count >> 32) as i32
+        };
+        let numbers: Int32Array = keys.hashes.iter().enumerate().map(bucket).collect();
+        Ok(Arc::new(numbers))
+    }))
 }
 
 fn hex(signature: &Signature<'_>) -> Result<Kernel, ExprError> {

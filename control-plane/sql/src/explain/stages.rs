@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::error::SqlError;
-use crate::optimize::optimize;
-use crate::stream::{PlanOptions, SinkQuery, plan_optimized};
+use crate::stream::{PlanOptions, SinkQuery, optimized, plan_optimized};
 
 use super::logical::query_tree;
 use super::stream::explain_plan;
@@ -14,15 +13,7 @@ use super::stream::explain_plan;
 /// # Errors
 /// When a query has no streaming plan.
 pub fn explain(queries: &[SinkQuery], options: &PlanOptions) -> Result<String, SqlError> {
-    let optimized = queries
-        .iter()
-        .map(|query| {
-            Ok(SinkQuery {
-                plan: optimize(query.plan.clone())?,
-                sink: query.sink.clone(),
-            })
-        })
-        .collect::<Result<Vec<_>, SqlError>>()?;
+    let optimized = optimized(queries.to_vec(), options)?;
     let plan = plan_optimized(&optimized, options)?;
     let mut text = String::from("== Logical ==\n");
     for query in queries {

@@ -14,7 +14,9 @@ mod push_filter;
 mod rules;
 mod set_operation;
 pub(crate) mod simplify;
+mod split_distinct;
 mod subquery;
 
 pub(crate) use merge_project::may_merge;
 pub use rules::optimize;
+pub(crate) use split_distinct::split_distinct;

@@ -62,7 +62,7 @@ fn distinct(input: LogicalPlan) -> LogicalPlan {
     }
 }
 
-fn union_all(left: LogicalPlan, right: LogicalPlan, schema: Schema) -> LogicalPlan {
+pub(super) fn union_all(left: LogicalPlan, right: LogicalPlan, schema: Schema) -> LogicalPlan {
     LogicalPlan::SetOperation {
         op: SetOp::Union,
         all: true,

@@ -252,6 +252,7 @@ impl Session {
         if let Some(drop) = self.settings.drop_sink_nulls() {
             options.drop_sink_nulls = drop;
         }
+        options.distinct_buckets = self.settings.distinct_buckets();
         options
     }
 

@@ -1,6 +1,6 @@
 //! A job: its queries, the options it is planned with, and the steps of planning.
 
-use std::sync::Arc;
+use std::{num::NonZero, sync::Arc};
 
 use proto::plan::Plan;
 
@@ -8,7 +8,7 @@ use crate::catalog::Table;
 use crate::error::SqlError;
 use crate::lint;
 use crate::logical::LogicalPlan;
-use crate::optimize::optimize;
+use crate::optimize::{optimize, split_distinct};
 
 use super::{changelog, emit, fragment, source, stable_id, state_ttl, translate, volatile};
 
@@ -49,6 +49,9 @@ pub struct PlanOptions {
     /// Rows with a NULL for a NOT NULL column of a sink are left out instead of failing the job
     /// (`table.exec.sink.not-null-enforcer`).
     pub drop_sink_nulls: bool,
+    /// Buckets of DISTINCT aggregates in two steps (`table.optimizer.distinct-agg.split.*`); `None`: they
+    /// are computed in one.
+    pub distinct_buckets: Option<NonZero<u32>>,
 }
 
 impl Default for PlanOptions {
@@ -61,6 +64,7 @@ impl Default for PlanOptions {
             idle_timeout_ms: 0,
             sink_slots: 8,
             drop_sink_nulls: false,
+            distinct_buckets: None,
         }
     }
 }
@@ -70,16 +74,23 @@ impl Default for PlanOptions {
 /// # Errors
 /// When a query has no streaming plan; the text names the construct.
 pub fn plan_job(queries: Vec<SinkQuery>, options: &PlanOptions) -> Result<Plan, SqlError> {
-    let queries = queries
-        .into_iter()
-        .map(|query| {
-            Ok(SinkQuery {
-                plan: optimize(query.plan)?,
-                sink: query.sink,
-            })
-        })
-        .collect::<Result<Vec<_>, SqlError>>()?;
-    plan_optimized(&queries, options)
+    plan_optimized(&optimized(queries, options)?, options)
+}
+
+/// Queries as they are planned.
+pub(crate) fn optimized(
+    queries: Vec<SinkQuery>,
+    options: &PlanOptions,
+) -> Result<Vec<SinkQuery>, SqlError> {
+    let optimized = |query: SinkQuery| {
+        let plan = optimize(query.plan)?;
+        let plan = match options.distinct_buckets {
+            Some(buckets) => split_distinct(plan, buckets.get())?,
+            None => plan,
+        };
+        Ok(SinkQuery { plan, ..query })
+    };
+    queries.into_iter().map(optimized).collect()
 }
 
 /// [`plan_job`] of queries that are optimised already.

@@ -29,7 +29,7 @@ mod volatile;
 mod window;
 
 pub(crate) use describe::expression as describe_expression;
-pub(crate) use job::plan_optimized;
 pub use job::{PlanOptions, SinkQuery, SinkTarget, plan_job};
+pub(crate) use job::{optimized, plan_optimized};
 pub(crate) use sink::accepts;
 pub use state_ttl::duration;

@@ -6,3 +6,9 @@ SELECT c, COUNT(*) AS n FROM (SELECT customer, COUNT(*) AS c FROM orders GROUP B
 SELECT product, customer, GROUPING_ID(product, customer) AS g, SUM(qty) AS s FROM orders GROUP BY CUBE (product, customer);
 SELECT DISTINCT product FROM orders;
 SELECT DISTINCT city FROM customers;
+SET 'table.optimizer.distinct-agg.split.enabled' = 'true';
+SELECT product, COUNT(DISTINCT customer) AS u, COUNT(*) AS c, SUM(qty) AS s FROM orders GROUP BY product;
+SELECT product, COUNT(DISTINCT customer) AS u, COUNT(DISTINCT qty) FILTER (WHERE qty > 1) AS q, COUNT(*) AS c, MAX(qty) AS m FROM orders GROUP BY product;
+SELECT COUNT(DISTINCT customer) AS u, SUM(qty) AS s FROM orders;
+SELECT product, window_start, window_end, COUNT(DISTINCT customer) AS u FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY product, window_start, window_end;
+SELECT product, AVG(qty) AS a, COUNT(DISTINCT customer) AS u FROM orders GROUP BY product;
