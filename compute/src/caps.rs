@@ -18,6 +18,8 @@ pub(crate) const YIELD_MAX: Duration = Duration::from_secs(1);
 pub(crate) const DEAD_LETTERS_WAITING_MAX: usize = 1000;
 /// Output that a job may owe before its sources wait: in sinks, staged, and not yet published.
 pub(crate) const OUTPUT_BYTES_MAX: u64 = 128 << 20;
+/// Memory of the rows of one table that is looked up; twice as much while it is read again.
+pub(crate) const LOOKUP_BYTES_MAX: usize = 1 << 30;
 /// Pause after the first failed attempt to publish; doubles with each.
 pub(crate) const PUBLISH_BACKOFF_MS: u64 = 50;
 /// Longest pause between attempts to publish.

@@ -198,6 +198,39 @@ fn q23_joins_bids_with_bidders_and_their_auctions() {
     });
 }
 
+/// Each bid meets the rows of its auction's rest, which the file has once, twice or not at all.
+#[test]
+fn q13_looks_each_bid_up_in_a_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let side_input = folder.path().join("side_input.csv");
+    let rows = |key: u64| match key % 3 {
+        0 => vec![format!("once {key}")],
+        1 => vec![format!("a {key}"), format!("b {key}")],
+        _ => Vec::new(),
+    };
+    let line = |key: u64| {
+        rows(key)
+            .into_iter()
+            .map(move |row| format!("{key},{row}\n"))
+    };
+    let lines: String = (0..10_000).flat_map(line).collect();
+    fs::write(&side_input, lines).expect("written");
+    let [tables, _] = insert("q13", "'connector' = 'blackhole'");
+    let tables = tables.replace("{SIDE_INPUT}", &side_input.display().to_string());
+    let around = |select: &str| format!("{tables}\n{select}");
+    check("q13", &around, &|events| {
+        let mut joined = Vec::new();
+        for bid in &events.bids {
+            let own = cells(bid, &["auction", "bidder", "price", "dateTime"]);
+            let auction = bid["auction"].as_u64().expect("a number");
+            let found = rows(auction % 10_000).into_iter();
+            joined.extend(found.map(|row| format!("{own}\t{row}")));
+        }
+        assert!(joined.len() > 1000, "{} rows", joined.len());
+        joined
+    });
+}
+
 /// Files by day and minute hold each bid once, in the folder that its time says.
 #[test]
 fn q10_logs_each_bid_once_by_its_minute() {

@@ -24,4 +24,4 @@ mod value;
 pub use collect::CollectTarget;
 pub use context::{LineWriter, SinkContext, SourceContext};
 pub use engine::clock::Timer;
-pub use open::{open_sink, open_source};
+pub use open::{open_lookup, open_sink, open_source};

@@ -1,8 +1,9 @@
-//! From a plan's connector to a source or sink.
+//! From a plan's connector to a source, a table to look up, or a sink.
 
 use std::sync::Arc;
 
 use engine::{
+    lookup::LookupSource,
     sink::{Sink, SinkError},
     source::{Source, SourceError},
 };
@@ -16,7 +17,7 @@ use crate::{
     collect::CollectSink,
     context::{SinkContext, SourceContext},
     datagen::DatagenSource,
-    filesystem::{FileSink, FileSource},
+    filesystem::{FileLookup, FileSink, FileSource},
     nexmark::NexmarkSource,
     print::PrintSink,
 };
@@ -49,6 +50,22 @@ pub fn open_source(
         Some(Connector::Collect(_)) => Err(unsupported("collect")),
         None => Err(SourceError::Unsupported(
             "the source's connector is not set".to_owned(),
+        )),
+    }
+}
+
+/// The table of `spec` to be looked up, of which the columns `produced` are read, found by name.
+///
+/// # Errors
+/// When the connector's tables cannot be looked up, or not as the plan asks.
+pub fn open_lookup(
+    spec: &ConnectorSpec,
+    produced: &[Field],
+) -> Result<Arc<dyn LookupSource>, SourceError> {
+    match &spec.connector {
+        Some(Connector::Filesystem(spec)) => Ok(Arc::new(FileLookup::new(spec, produced)?)),
+        _ => Err(SourceError::Unsupported(
+            "tables of this connector cannot be looked up".to_owned(),
         )),
     }
 }

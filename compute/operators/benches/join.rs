@@ -1,6 +1,6 @@
 //! The updating join: what an inserted row and a match cost. Nexmark's shapes: bids of about 100
 //! bytes meet auctions by a BIGINT (q20), with a condition on times (q4, q9), persons meet
-//! auctions (q3).
+//! auctions (q3). And what looking up a row in a table of 10,000 costs (q13).
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use engine::{
     schema::arrow_schema,
     state::StateTtl,
 };
-use operators::JoinOperator;
+use operators::{JoinOperator, LookupJoinOperator, LookupReader, LookupTable};
 use proto::{
     plan::{self, Changelog, Expr, JoinType, ScalarFunction},
     types::{DataType, Epoch, Field, KeyGroupCount, LogicalType, TableId},
@@ -110,8 +110,13 @@ impl Run {
             &StateTtl::NEVER,
             &scope,
         );
+        Run::of(operator.expect("a join"))
+    }
+
+    fn of(operator: Box<dyn Operator>) -> Self {
+        let scope = scope();
         Run {
-            operator: operator.expect("a join"),
+            operator,
             out: Outbox::default(),
             clock: ManualClock::default(),
             scope,
@@ -216,6 +221,50 @@ fn matches_of_hot_keys(bencher: Bencher<'_, '_>) {
             let mut run = Run::new(JoinType::Inner, None);
             run.feed(1, &right);
             run
+        })
+        .bench_local_values(|mut run| {
+            run.feed(0, &left);
+            assert_eq!(run.rows_out, ROWS);
+            run
+        });
+}
+
+/// q13: each bid finds its row of a table.
+#[divan::bench(sample_count = 5)]
+fn lookups(bencher: Bencher<'_, '_>) {
+    const SIDE_ROWS: usize = 10_000;
+    let side = columns("r");
+    let row = plan::row_type(&side);
+    let read = side.iter().enumerate();
+    let read = read.map(|(i, field)| Expr::column(i, &field.data_type));
+    let spec = plan::LookupJoin {
+        r#type: JoinType::Inner.into(),
+        left_keys: vec![0],
+        right_keys: vec![0],
+        table: Some(plan::LookupTable {
+            produced: Some(row.clone()),
+            calc: Some(plan::Calc {
+                condition: None,
+                projections: read.collect(),
+            }),
+            columns: Some(row),
+            ..plan::LookupTable::default()
+        }),
+        ..plan::LookupJoin::default()
+    };
+    let mut reader = LookupReader::new(&spec, usize::MAX).expect("a table");
+    for batch in batches("r", SIDE_ROWS, |i| i as i64) {
+        reader.add(batch.rows).expect("rows");
+    }
+    let table = LookupTable::new(reader.finish().expect("rows"));
+    let key = |i: usize| (i.wrapping_mul(2_654_435_761) % SIDE_ROWS) as i64;
+    let left = batches("l", ROWS, key);
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(|| {
+            let table = table.clone();
+            let operator = LookupJoinOperator::build(&spec, &columns("l"), table, &scope());
+            Run::of(operator.expect("a join"))
         })
         .bench_local_values(|mut run| {
             run.feed(0, &left);

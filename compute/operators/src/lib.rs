@@ -27,7 +27,10 @@ pub mod window;
 pub use drop_update_before::DropUpdateBeforeOperator;
 pub use expand::ExpandOperator;
 pub use expr::{CompiledExpr, EvalContext, EvalError, ExprError, format};
-pub use join::{IntervalJoinOperator, JoinOperator, TemporalJoinOperator, WindowJoinOperator};
+pub use join::{
+    IntervalJoinOperator, JoinOperator, LookupIndex, LookupJoinOperator, LookupReader, LookupTable,
+    TemporalJoinOperator, WindowJoinOperator,
+};
 pub use latest::{ChangelogNormalizeOperator, DeduplicateOperator};
 pub use over::OverOperator;
 pub use rank::RankOperator;

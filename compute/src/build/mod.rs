@@ -2,6 +2,7 @@
 
 mod error;
 mod fragment;
+mod lookup;
 mod node;
 mod operator;
 mod plan;

@@ -4,7 +4,7 @@ use engine::{
     operator::{Operator, OperatorError, SourceOperator, TaskScope},
     state::{StateTtl, TimeDomain},
 };
-use operators::{SinkOperator, SplitSource, ValuesSource};
+use operators::{LookupTable, SinkOperator, SplitSource, ValuesSource};
 use proto::{
     control::Deployment,
     plan::{self, Fragment, Node, PlanError, node},
@@ -108,6 +108,15 @@ impl NodeBuilder<'_> {
     fn values(&self, spec: &plan::Values) -> Result<BuiltNode, OperatorError> {
         let source = ValuesSource::build(spec, &self.output()?, &self.tables()?, self.scope)?;
         Ok(BuiltNode::Source(source))
+    }
+
+    /// The table that the node looks up, as it was read.
+    pub(super) fn lookup_table(&self) -> Result<LookupTable, OperatorError> {
+        let opened = self.connected.lookups.get(&(self.fragment.id, self.index));
+        let opened = opened.ok_or(PlanError::Missing("table"));
+        opened
+            .map(|opened| opened.table.clone())
+            .map_err(plan_error)
     }
 
     /// State tables of the node.

@@ -3,8 +3,8 @@
 use engine::operator::{Operator, OperatorError};
 use operators::{
     ChangelogNormalizeOperator, DeduplicateOperator, DropUpdateBeforeOperator, ExpandOperator,
-    IntervalJoinOperator, JoinOperator, OverOperator, RankOperator, SortOperator,
-    TemporalJoinOperator, UnionOperator, UnnestOperator, WindowJoinOperator,
+    IntervalJoinOperator, JoinOperator, LookupJoinOperator, OverOperator, RankOperator,
+    SortOperator, TemporalJoinOperator, UnionOperator, UnnestOperator, WindowJoinOperator,
     aggregate::{GroupAggregateOperator, LocalAggregateOperator},
     calc::{CalcOperator, Projector},
     window::{WindowAggregateOperator, WindowAssignOperator},
@@ -62,6 +62,9 @@ impl NodeBuilder<'_> {
             Op::TemporalJoin(spec) => {
                 let inputs = self.two_inputs()?;
                 TemporalJoinOperator::build(spec, &[&inputs[0], &inputs[1]], &tables, scope)
+            }
+            Op::LookupJoin(spec) => {
+                LookupJoinOperator::build(spec, &self.input(0)?, self.lookup_table()?, scope)
             }
             other => self.one_input_operator(other),
         }

@@ -1,5 +1,5 @@
-//! Opens what a plan's tasks share (sources with their splits, sinks with their publishers) and
-//! builds every task.
+//! Opens what a plan's tasks share (sources with their splits, tables to look up, sinks with their
+//! publishers) and builds every task.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -21,6 +21,7 @@ use proto::{
 use super::{
     error::BuildError,
     fragment::{BuiltTask, build_task, output_fields},
+    lookup::OpenLookup,
 };
 use crate::{caps::OUTPUT_BYTES_MAX, spawn::RuntimeTimer, wiring::Wiring, worker::WorkerConfig};
 
@@ -41,9 +42,10 @@ pub(crate) struct OpenPublisher {
     pub(crate) publisher: Box<dyn Publisher>,
 }
 
-/// Sources and sinks by (fragment, node), as far as tasks here need them.
+/// Sources, tables and sinks by (fragment, node), as far as tasks here need them.
 pub(crate) struct Connected {
     pub(crate) sources: BTreeMap<(u32, usize), OpenSource>,
+    pub(crate) lookups: BTreeMap<(u32, usize), OpenLookup>,
     pub(crate) sinks: BTreeMap<(u32, usize), (SinkId, Arc<dyn Sink>)>,
     /// What the sinks may owe.
     pub(crate) output: OutputBudget,
@@ -53,6 +55,7 @@ impl Default for Connected {
     fn default() -> Self {
         Connected {
             sources: BTreeMap::new(),
+            lookups: BTreeMap::new(),
             sinks: BTreeMap::new(),
             output: OutputBudget::new(OUTPUT_BYTES_MAX),
         }
@@ -103,6 +106,11 @@ impl<'a> Builder<'a> {
                     Some(Operator::Source(source)) if is_wanted => {
                         if let Entry::Vacant(vacant) = connected.sources.entry(place) {
                             vacant.insert(self.open_source((node, source), place, count).await?);
+                        }
+                    }
+                    Some(Operator::LookupJoin(spec)) if is_wanted => {
+                        if let Entry::Vacant(vacant) = connected.lookups.entry(place) {
+                            vacant.insert(OpenLookup::open(&node.id, spec).await?);
                         }
                     }
                     Some(Operator::Sink(sink)) => {

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use proto::plan::{
-    Changelog, Expr, Fragment, Node, OverAggregate, OverOrder, Plan, Source, WindowAggregate,
-    data_type, expr::Kind, input, node::Operator, partitioning, state_bound,
+    Changelog, Expr, Fragment, LookupJoin, Node, OverAggregate, OverOrder, Plan, RowType, Source,
+    WindowAggregate, data_type, expr::Kind, input, node::Operator, partitioning, state_bound,
     window_aggregate::Windowing,
 };
 
@@ -188,6 +188,7 @@ impl Lint<'_> {
                 | Operator::IntervalJoin(_)
                 | Operator::Sort(_)
                 | Operator::OverAggregate(_)
+                | Operator::LookupJoin(_)
                 | Operator::Deduplicate(_),
             ) => self.require(append, "it takes inserts only"),
             // Old rows of the right side say nothing.
@@ -248,6 +249,7 @@ impl Lint<'_> {
                 | Operator::IntervalJoin(_)
                 | Operator::TemporalJoin(_),
             ) => self.join(node, inputs),
+            Some(Operator::LookupJoin(op)) => self.lookup_join(op, input, own),
             Some(Operator::Rank(op)) => {
                 self.columns(&op.partition_by, input);
                 let order: Vec<u32> = op.order_by.iter().map(|key| key.column).collect();
@@ -298,6 +300,34 @@ impl Lint<'_> {
             _ => return,
         };
         self.exprs(condition.iter(), left + right);
+    }
+
+    fn lookup_join(&mut self, op: &LookupJoin, left: usize, own: usize) {
+        let Some(table) = &op.table else {
+            return self.problem("it looks nothing up");
+        };
+        let width = |row: &Option<RowType>| row.as_ref().map_or(0, |row| row.fields.len());
+        let (made, right) = (width(&table.produced), width(&table.columns));
+        self.require(made > 0, "it reads no column");
+        let calc = table.calc.iter();
+        self.exprs(
+            calc.flat_map(|c| c.projections.iter().chain(&c.condition)),
+            made,
+        );
+        let projected = table.calc.as_ref().map_or(0, |c| c.projections.len());
+        self.require(
+            projected == right,
+            "its table has another number of columns",
+        );
+        self.require(left + right == own, "its width is wrong");
+        let count = op.left_keys.len();
+        self.require(
+            count == op.right_keys.len() && count == op.null_safe.len(),
+            "its keys are not pairs",
+        );
+        self.columns(&op.left_keys, left);
+        self.columns(&op.right_keys, right);
+        self.exprs(op.condition.iter(), left + right);
     }
 
     fn source(&mut self, op: &Source, own: usize) {

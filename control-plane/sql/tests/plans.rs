@@ -113,3 +113,8 @@ fn interval_joins() {
 fn temporal_joins() {
     check("temporal_join");
 }
+
+#[test]
+fn lookup_joins() {
+    check("lookup_join");
+}

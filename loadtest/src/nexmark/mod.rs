@@ -28,6 +28,9 @@ use crate::{
 /// Event-time rate of the public benchmark's profile, in events per second.
 const PUBLIC_RATE: u64 = 10_000_000;
 
+/// q13 takes the numbers of auctions modulo this.
+const SIDE_INPUT_ROWS: u64 = 10_000;
+
 const DDL: &str = include_str!("../../nexmark/ddl.sql");
 
 /// Queries by name.
@@ -45,6 +48,7 @@ const QUERIES: &[(&str, &str)] = &[
     ("q10", include_str!("../../nexmark/q10.sql")),
     ("q11", include_str!("../../nexmark/q11.sql")),
     ("q12", include_str!("../../nexmark/q12.sql")),
+    ("q13", include_str!("../../nexmark/q13.sql")),
     ("q14", include_str!("../../nexmark/q14.sql")),
     ("q15", include_str!("../../nexmark/q15.sql")),
     ("q16", include_str!("../../nexmark/q16.sql")),
@@ -228,6 +232,18 @@ fn sql(options: &Options, folder: &Path) -> anyhow::Result<String> {
         ),
         _ => "'connector' = 'blackhole'".to_owned(),
     };
-    let query = query.replace("{WITH}", &sink);
+    let mut query = query.replace("{WITH}", &sink);
+    if query.contains("{SIDE_INPUT}") {
+        let file = folder.join("side_input.csv");
+        fs::write(&file, side_input()).context("failed to write the side input")?;
+        query = query.replace("{SIDE_INPUT}", &file.display().to_string());
+    }
     Ok(format!("{ddl}\n{query}"))
+}
+
+/// The public benchmark's side input: a row for each rest that the number of an auction has.
+fn side_input() -> String {
+    (0..SIDE_INPUT_ROWS)
+        .map(|key| format!("{key},{key}\n"))
+        .collect()
 }

@@ -1,11 +1,13 @@
 //! Files of records: a path that is a file, or a directory with all files below it.
 //!
+//! Looking up: all files are read, one after the other.
 //! Reading: a split is a file, or a range of bytes of a large one; an offset is a position in it.
 //! Writing: rows are staged as encoded lines and become files under names fixed by job,
 //! epoch, generation, sink and slot, so that publishing twice changes nothing and nobody else has
 //! the name.
 
 mod list;
+mod lookup;
 mod partition;
 mod publish;
 mod reader;
@@ -18,6 +20,7 @@ mod stage;
 #[cfg(test)]
 mod filesystem_test;
 
+pub(crate) use lookup::FileLookup;
 pub(crate) use sink::FileSink;
 pub(crate) use source::FileSource;
 

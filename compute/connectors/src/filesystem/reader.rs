@@ -6,7 +6,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use engine::source::{DeadLetter, SourceError, Split, SplitEvent, SplitReader};
+use engine::{
+    ChangeBatch,
+    source::{DeadLetter, SourceError, Split, SplitEvent, SplitReader},
+};
 use proto::{plan::FilesystemSpec, types::Field};
 
 use super::{
@@ -126,6 +129,33 @@ impl FileReader {
         }
         Ok(true)
     }
+
+    /// The next rows, at most about `max_rows`; `None` at the split's end.
+    pub(super) fn read(&mut self, max_rows: usize) -> Result<Option<ChangeBatch>, SourceError> {
+        // A round may have read nothing but records that are left out.
+        while self.fill(max_rows)? && self.rows.len() == 0 {}
+        match self.rows.len() {
+            0 => Ok(None),
+            _ => self.take_rows().map(Some),
+        }
+    }
+
+    /// How many records were left out since the last call.
+    pub(super) fn take_skipped(&mut self) -> u64 {
+        let letters = self.dead_letters.take();
+        letters.iter().map(|letter| letter.count).sum()
+    }
+
+    fn take_rows(&mut self) -> Result<ChangeBatch, SourceError> {
+        let batch = self.rows.finish().and_then(|batch| match &self.partition {
+            Some(partition) => partition.add(batch),
+            None => Ok(batch),
+        });
+        batch.map_err(|error| SourceError::Refused {
+            what: format!("`{}`", self.split.path),
+            cause: error.to_string(),
+        })
+    }
 }
 
 impl SplitReader for FileReader {
@@ -143,15 +173,7 @@ impl SplitReader for FileReader {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let batch = self.rows.finish().and_then(|batch| match &self.partition {
-            Some(partition) => partition.add(batch),
-            None => Ok(batch),
-        });
-        let batch = batch.map_err(|error| SourceError::Refused {
-            what: format!("`{}`", self.split.path),
-            cause: error.to_string(),
-        })?;
-        Poll::Ready(Ok(SplitEvent::Batch(batch)))
+        Poll::Ready(self.take_rows().map(SplitEvent::Batch))
     }
 
     fn offset(&self) -> Vec<u8> {

@@ -47,7 +47,15 @@ impl FileSource {
         })
     }
 
-    fn list(&self) -> Result<Vec<Split>, SourceError> {
+    pub(super) fn open_file(
+        &self,
+        split: &Split,
+        offset: Option<&[u8]>,
+    ) -> Result<FileReader, SourceError> {
+        FileReader::open(&self.spec, &self.fields, split, offset)
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<Split>, SourceError> {
         let files = data_files(&self.root)
             .map_err(|(path, error)| failed(format!("`{}`", path.display()), &error))?;
         let mut splits = Vec::new();
@@ -91,7 +99,6 @@ impl Source for FileSource {
         split: &Split,
         offset: Option<&[u8]>,
     ) -> Result<Box<dyn SplitReader>, SourceError> {
-        let reader = FileReader::open(&self.spec, &self.fields, split, offset)?;
-        Ok(Box::new(reader))
+        Ok(Box::new(self.open_file(split, offset)?))
     }
 }

@@ -82,7 +82,33 @@ impl JoinCondition {
                 });
             }
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(own.len()));
+        self.of_pairs(arrays, own.len(), eval)
+    }
+
+    /// For each pair whether the condition is TRUE. Pair i is row `rows[side][i]` of the columns of each
+    /// side.
+    pub(super) fn evaluate_columns(
+        &self,
+        columns: [&[ArrayRef]; 2],
+        rows: [&UInt32Array; 2],
+        eval: &EvalContext,
+    ) -> Result<BooleanArray, OperatorError> {
+        let mut arrays = Vec::with_capacity(self.schema.fields().len());
+        for of in [LEFT, RIGHT] {
+            for column in &self.columns[of] {
+                arrays.push(take(&columns[of][*column], rows[of], None)?);
+            }
+        }
+        self.of_pairs(arrays, rows[LEFT].len(), eval)
+    }
+
+    fn of_pairs(
+        &self,
+        arrays: Vec<ArrayRef>,
+        count: usize,
+        eval: &EvalContext,
+    ) -> Result<BooleanArray, OperatorError> {
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
         let pairs = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?;
         self.predicate
             .evaluate_predicate(&pairs, eval)

@@ -1,5 +1,5 @@
-//! Joins: the updating one, the one of windows, the one with a version of the other side, and the one
-//! of rows whose times are near.
+//! Joins: the updating one, the one of windows, the one with a version of the other side, the one of
+//! rows whose times are near, and the one with a table that is looked up.
 //!
 //! ```text
 //! shape      what is fixed: keys, condition, which rows are put out
@@ -13,12 +13,14 @@
 //! versions   rows of one side by key and time
 //! temporal   the operator that joins with the version of a time
 //! interval   the operator that joins within an interval of time
+//! lookup     the operator that joins with what a table outside holds
 //! ```
 
 mod condition;
 mod degree;
 mod expire;
 mod interval;
+mod lookup;
 mod probe;
 mod shape;
 mod state;
@@ -34,6 +36,7 @@ mod window;
 mod window_test;
 
 pub use interval::IntervalJoinOperator;
+pub use lookup::{LookupIndex, LookupJoinOperator, LookupReader, LookupTable};
 pub use temporal::TemporalJoinOperator;
 pub use updating::JoinOperator;
 pub use window::WindowJoinOperator;

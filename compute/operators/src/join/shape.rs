@@ -136,13 +136,7 @@ impl JoinShape {
 
     /// As [`JoinShape::null_keys`], of the key columns alone.
     pub(super) fn null_key_columns(&self, keys: &[ArrayRef]) -> Option<BooleanBuffer> {
-        let mut valid: Option<NullBuffer> = None;
-        for (key, _) in keys.iter().zip(&self.strict).filter(|(_, strict)| **strict) {
-            valid = NullBuffer::union(valid.as_ref(), key.logical_nulls().as_ref());
-        }
-        valid
-            .filter(|valid| valid.null_count() > 0)
-            .map(|valid| !valid.inner())
+        null_rows(keys, &self.strict)
     }
 
     /// Which of the pairs (row `own[i]` of `columns`, which are those of `side`; row `other[i]`)
@@ -164,7 +158,22 @@ impl JoinShape {
     }
 }
 
-fn key_types(keys: &[u32], fields: &[Field]) -> Result<(Vec<usize>, Vec<DataType>), OperatorError> {
+/// Rows with a NULL in a key that is `strict`; `None`: there are none.
+pub(super) fn null_rows(keys: &[ArrayRef], strict: &[bool]) -> Option<BooleanBuffer> {
+    let mut valid: Option<NullBuffer> = None;
+    for (key, _) in keys.iter().zip(strict).filter(|(_, strict)| **strict) {
+        valid = NullBuffer::union(valid.as_ref(), key.logical_nulls().as_ref());
+    }
+    valid
+        .filter(|valid| valid.null_count() > 0)
+        .map(|valid| !valid.inner())
+}
+
+/// Key columns and their types.
+pub(super) fn key_types(
+    keys: &[u32],
+    fields: &[Field],
+) -> Result<(Vec<usize>, Vec<DataType>), OperatorError> {
     let keys = columns(keys, fields)?;
     let types = arrow_types(fields);
     let types = keys.iter().map(|key| types[*key].clone()).collect();
@@ -172,7 +181,7 @@ fn key_types(keys: &[u32], fields: &[Field]) -> Result<(Vec<usize>, Vec<DataType
 }
 
 /// Keys are compared as they lie in memory, so both sides must lie there alike.
-fn check_keys(left: &[DataType], right: &[DataType]) -> Result<(), OperatorError> {
+pub(super) fn check_keys(left: &[DataType], right: &[DataType]) -> Result<(), OperatorError> {
     let alike = |(left, right): (&DataType, &DataType)| match (left, right) {
         (DataType::Decimal128(_, left), DataType::Decimal128(_, right)) => left == right,
         (DataType::Timestamp(left, _), DataType::Timestamp(right, _)) => left == right,

@@ -1,4 +1,4 @@
-//! Joins: kinds, ON, USING, NATURAL, FOR SYSTEM_TIME AS OF.
+//! Joins: kinds, ON, USING, NATURAL.
 
 use proto::plan::ScalarFunction as F;
 use sqlparser::ast::{self, JoinConstraint, JoinOperator, Spanned as _, TableFactor};
@@ -6,13 +6,13 @@ use sqlparser::tokenizer::Span;
 
 use super::Binder;
 use super::expr::ExprBinder;
-use super::from::{Source, aliased, refuse_extras};
+use super::from::Source;
 use super::operator::boolean_of;
 use super::refuse::{refuse_all, unsupported};
 use super::scope::{Env, Merged, Scope, column};
 use super::types::least_restrictive;
 use crate::error::SqlError;
-use crate::logical::{Expr, JoinKind, LogicalField, LogicalPlan, Schema, TimeAttribute};
+use crate::logical::{Expr, JoinKind, LogicalField, LogicalPlan, Schema};
 
 impl Binder<'_> {
     /// `left JOIN …`.
@@ -153,82 +153,6 @@ impl Binder<'_> {
             },
             scope,
         }
-    }
-
-    fn temporal_join(
-        &self,
-        left: Source,
-        relation: &TableFactor,
-        version: &ast::TableVersion,
-        kind: JoinKind,
-        constraint: Option<&JoinConstraint>,
-        outer: Option<&Env<'_>>,
-    ) -> Result<Source, SqlError> {
-        let TableFactor::Table {
-            name, alias, args, ..
-        } = relation
-        else {
-            return Err(unsupported("FOR SYSTEM_TIME AS OF here", relation.span()));
-        };
-        refuse_extras(relation, relation.span())?;
-        refuse_all(
-            &[(args.is_some(), "FOR SYSTEM_TIME AS OF on a table function")],
-            name.span(),
-        )?;
-        let ast::TableVersion::ForSystemTimeAsOf(time) = version else {
-            return Err(unsupported(&format!("`{version}`"), name.span())
-                .hint("write FOR SYSTEM_TIME AS OF time"));
-        };
-        if !matches!(kind, JoinKind::Inner | JoinKind::Left) {
-            return Err(unsupported(
-                "a temporal join other than INNER and LEFT",
-                name.span(),
-            ));
-        }
-        let env = Env {
-            scope: &left.scope,
-            outer,
-        };
-        let binder = ExprBinder::new(self, &env, "FOR SYSTEM_TIME AS OF");
-        let time_expr = binder.bind(time)?;
-        let Some((time_column, attribute)) = binder.time_attribute(&time_expr) else {
-            return Err(SqlError::validate(
-                "FOR SYSTEM_TIME AS OF needs a time attribute of the left side",
-            )
-            .at_parser(time.span())
-            .hint("declare it with WATERMARK FOR column AS …"));
-        };
-        let right = self.named_table(name)?;
-        if let LogicalPlan::Scan { table, .. } = &right.plan
-            && attribute == TimeAttribute::Rowtime
-            && table.primary_key.is_none()
-        {
-            return Err(SqlError::validate(format!(
-                "the versioned table `{}` has no primary key",
-                table.name
-            ))
-            .at_parser(name.span())
-            .hint("declare PRIMARY KEY (…) NOT ENFORCED"));
-        }
-        let right = aliased(right, alias.as_ref())?;
-        let scope = combined(&left.scope, &right.scope, kind);
-        let Some(JoinConstraint::On(condition)) = constraint else {
-            return Err(SqlError::validate("a temporal join needs ON").at_parser(name.span()));
-        };
-        let env = Env {
-            scope: &scope,
-            outer,
-        };
-        let condition = ExprBinder::new(self, &env, "ON").bind_condition(condition)?;
-        let plan = LogicalPlan::TemporalJoin {
-            left: Box::new(left.plan),
-            right: Box::new(right.plan),
-            kind,
-            time_column,
-            condition,
-            schema: scope.fields.clone(),
-        };
-        Ok(Source { plan, scope })
     }
 }
 

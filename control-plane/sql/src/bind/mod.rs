@@ -31,6 +31,7 @@ mod special_json;
 mod special_time;
 mod state_ttl;
 mod table;
+mod temporal;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -11,8 +11,9 @@ mod options;
 mod print;
 mod units;
 
-use proto::plan::ConnectorSpec;
 use proto::plan::connector_spec::Connector;
+use proto::plan::format_spec::Format;
+use proto::plan::{ConnectorSpec, FilesystemSpec};
 use proto::types::Field;
 
 pub(crate) use hint::{physical_fields, with_hint};
@@ -111,6 +112,32 @@ pub(crate) fn check_sink(table: &Table) -> Result<(), SqlError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether single rows of the table can be asked for while a job runs.
+///
+/// # Errors
+/// For connectors that only stream, and for files of changes, which say what was, not what is.
+pub(crate) fn check_lookup(table: &Table) -> Result<(), SqlError> {
+    let refused = |hint: &str| {
+        Err(
+            SqlError::validate(format!("table `{}` cannot be looked up", table.name))
+                .hint(hint.to_owned()),
+        )
+    };
+    match &table.connector.connector {
+        Some(Connector::Filesystem(spec)) if is_changelog(spec) => {
+            refused("its format is one of changes; look up files of rows, in 'csv' or 'json'")
+        }
+        Some(Connector::Filesystem(_)) => Ok(()),
+        _ => refused("only tables of connector 'filesystem' can; join it as a stream instead"),
+    }
+}
+
+/// Whether the files hold changes of rows.
+pub(crate) fn is_changelog(spec: &FilesystemSpec) -> bool {
+    let format = spec.format.as_ref().and_then(|spec| spec.format.as_ref());
+    matches!(format, Some(Format::DebeziumJson(_)))
 }
 
 fn direction(table: &Table, verb: &str, role: &str) -> SqlError {

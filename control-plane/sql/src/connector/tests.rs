@@ -158,6 +158,45 @@ fn filesystem() {
 }
 
 #[test]
+fn files_that_are_looked_up() {
+    let csv = "connector=filesystem & path=/x & format=csv";
+    let check = |options: &str, expected: &str| {
+        check("a INT", &format!("{csv} & {options}"), expected);
+    };
+    let interval = "lookup.full-cache.periodic-reload.interval";
+    check("lookup.cache=full", "lookup_reload_ms: 0");
+    check(
+        &format!("lookup.full-cache.reload-strategy=PERIODIC & {interval}=10 min"),
+        "lookup_reload_ms: 600000",
+    );
+    check(&format!("{interval}=0 s"), "above 0");
+    check(
+        "lookup.full-cache.reload-strategy=PERIODIC",
+        "nothing says how often to reload (add 'lookup.full-cache.periodic-reload.interval'",
+    );
+    check(
+        "lookup.full-cache.reload-strategy=TIMED",
+        "reloading at a time of day is not supported",
+    );
+    for cache in ["NONE", "PARTIAL"] {
+        check(
+            &format!("lookup.cache={cache}"),
+            "files cannot be looked up row by row (leave it out, or write 'FULL'",
+        );
+    }
+    check("lookup.cache=ALL", "expected one of NONE, PARTIAL, FULL");
+    check(
+        "lookup.partial-cache.max-rows=10",
+        "option 'lookup.partial-cache.max-rows' is not supported (it would have no effect: leave it out)",
+    );
+    check(
+        "lookup.max-retries=3",
+        "'lookup.max-retries' is not supported",
+    );
+    check("lookup.cach=FULL", "did you mean 'lookup.cache'?");
+}
+
+#[test]
 fn other_formats() {
     check(
         "a INT; b STRING",

@@ -88,8 +88,17 @@ fn logical_node(plan: &LogicalPlan) -> String {
             kind, condition, ..
         } => join("Join", *kind, condition.as_ref(), &below),
         LogicalPlan::TemporalJoin {
-            kind, condition, ..
-        } => join("TemporalJoin", *kind, Some(condition), &below),
+            kind,
+            condition,
+            time_column,
+            ..
+        } => {
+            let name = match time_column {
+                Some(_) => "TemporalJoin",
+                None => "LookupJoin",
+            };
+            join(name, *kind, Some(condition), &below)
+        }
         LogicalPlan::Aggregate {
             keys,
             calls,

@@ -65,7 +65,8 @@ fn line(plan: &LogicalPlan) -> String {
             condition: on,
             ..
         } => {
-            format!("{kind:?}TemporalJoin as of ${time} on {on}")
+            let time = time.map_or_else(|| "now".to_owned(), |time| format!("${time}"));
+            format!("{kind:?}TemporalJoin as of {time} on {on}")
         }
         LogicalPlan::Aggregate {
             keys,

@@ -198,8 +198,9 @@ pub enum LogicalPlan {
         right: Box<LogicalPlan>,
         /// Inner or Left.
         kind: JoinKind,
-        /// Time attribute column of the left side.
-        time_column: usize,
+        /// Column of the left side that carries event time; `None`: the time is processing time, and
+        /// the right side is looked up.
+        time_column: Option<usize>,
         /// ON.
         condition: Expr,
         /// Left then right columns.

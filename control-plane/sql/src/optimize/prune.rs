@@ -228,7 +228,7 @@ fn prune_join(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
     narrow(joined, &output, required)
 }
 
-/// As a join, but time attributes stay though nobody reads them: rows are joined by them.
+/// As a join, but event times stay though nobody reads them: rows are joined by them.
 fn prune_temporal(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
     let LogicalPlan::TemporalJoin {
         left,
@@ -244,10 +244,13 @@ fn prune_temporal(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
     let width = left.schema().len();
     let mut needed = required.clone();
     collect_columns(&condition, &mut needed);
-    needed.insert(time_column);
-    let is_time = |i: &usize| right.schema()[*i].time.is_some();
-    needed.extend((0..right.schema().len()).filter(is_time).map(|i| i + width));
+    if let Some(time_column) = time_column {
+        needed.insert(time_column);
+        let is_time = |i: &usize| right.schema()[*i].time.is_some();
+        needed.extend((0..right.schema().len()).filter(is_time).map(|i| i + width));
+    }
     let left_needed: Columns = needed.range(..width).copied().collect();
+    let left_needed = at_least_one(&left_needed, left.schema());
     let right_needed = needed.range(width..).map(|i| i - width).collect();
     let right_needed = at_least_one(&right_needed, right.schema());
     let right_present = right_needed.iter().map(|i| i + width);
@@ -256,7 +259,7 @@ fn prune_temporal(tree: LogicalPlan, required: &Columns) -> LogicalPlan {
         left: Box::new(prune(*left, &left_needed)),
         right: Box::new(prune(*right, &right_needed)),
         kind,
-        time_column: rank_in(&left_needed, time_column),
+        time_column: time_column.map(|column| rank_in(&left_needed, column)),
         condition: renumber_one(condition, &present),
         schema: pick_fields(&schema, &present),
     };

@@ -160,6 +160,12 @@ fn select_hint(
             name @ Token::Word(_) if ADVICE.iter().any(|known| is_word(name, known)) => {
                 skip_arguments(&mut parser)?;
             }
+            name @ Token::Word(_) if is_word(name, "LOOKUP") => {
+                return Err(SqlError::parse("the hint LOOKUP is not supported").hint(
+                    "options of the table say how it is looked up, also after its name: \
+                     /*+ OPTIONS('lookup.…' = '…') */",
+                ));
+            }
             other => {
                 let known = ADVICE.join(", ");
                 return Err(

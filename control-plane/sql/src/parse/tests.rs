@@ -454,6 +454,10 @@ fn lifetimes_of_state() {
         "Parse: line 1, column 22: expected the name of a table in single quotes, found t",
     );
     check(
+        "SELECT /*+ LOOKUP('table' = 't', 'async' = 'true') */ a FROM t",
+        "Parse: line 1, column 8: the hint LOOKUP is not supported (options of the table say how it is looked up, also after its name: /*+ OPTIONS('lookup.…' = '…') */)",
+    );
+    check(
         "SELECT /*+ STATE_TTI('t' = '1 d') */ a FROM t",
         "Parse: line 1, column 8: the hint STATE_TTI is not supported (hints after SELECT are STATE_TTL, BROADCAST, MULTI_JOIN, NEST_LOOP, SHUFFLE_HASH, SHUFFLE_MERGE)",
     );

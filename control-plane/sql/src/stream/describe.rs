@@ -5,7 +5,7 @@ use proto::types::{Field, LogicalType};
 
 use crate::logical::{Expr, ExprKind, Literal};
 
-use super::node::{Graph, JoinOn, NodeId, Op, SourceOp};
+use super::node::{Graph, JoinOn, LookupTable, NodeId, Op, SourceOp};
 
 /// The expression in SQL's words; columns by the given names.
 pub(crate) fn expression(expr: &Expr, names: &[String]) -> String {
@@ -192,6 +192,7 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
         | Op::WindowJoin { .. }
         | Op::IntervalJoin { .. }
         | Op::TemporalJoin { .. } => join(&node.op, &inputs),
+        Op::LookupJoin { on, table } => lookup_join(on, table, input),
         Op::Union => format!("Union(fields=[{}])", own.join(", ")),
         Op::Unnest(op) => {
             let kind = if op.left { "LEFT" } else { "INNER" };
@@ -509,6 +510,17 @@ fn join(op: &Op, inputs: &[Vec<String>]) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// A lookup join, with what is read of the table.
+fn lookup_join(on: &JoinOn, table: &LookupTable, left: &[String]) -> String {
+    let right = field_names(&table.fields);
+    let mut more = format!(", table=[{}]", table.table.name);
+    if let Some(condition) = &table.condition {
+        let produced = field_names(&table.produced);
+        more.push_str(&format!(", filter=[{}]", expression(condition, &produced)));
+    }
+    joined_on("LookupJoin", on, (left, &right), &more)
 }
 
 type Sides<'a> = (&'a [String], &'a [String]);

@@ -8,7 +8,7 @@ use super::PlanOptions;
 use super::describe;
 use super::expression::to_wire;
 use super::fragment::Fragments;
-use super::node::{Bound, Distribution, Graph, JoinOn, Node, NodeId, Op, SourceOp};
+use super::node::{Bound, Distribution, Graph, JoinOn, LookupTable, Node, NodeId, Op, SourceOp};
 use super::rank::wire_columns;
 use super::state_ttl;
 
@@ -214,6 +214,7 @@ fn operator(graph: &Graph, node: &Node, options: &PlanOptions) -> Operator {
             left_time,
             right_time,
         } => temporal_join(on, *left_time, *right_time),
+        Op::LookupJoin { on, table } => lookup_join(on, table),
         Op::Union => Operator::Union(wire::Union {}),
         Op::Unnest(op) => Operator::Unnest(*op),
         Op::Expand(op) => Operator::Expand(op.clone()),
@@ -262,6 +263,26 @@ fn temporal_join(on: &JoinOn, left_time: usize, right_time: usize) -> Operator {
         condition: on.condition.as_ref().map(to_wire),
         left_time: left_time as u32,
         right_time: right_time as u32,
+    })
+}
+
+fn lookup_join(on: &JoinOn, table: &LookupTable) -> Operator {
+    Operator::LookupJoin(wire::LookupJoin {
+        r#type: on.kind as i32,
+        left_keys: wire_columns(&on.left_keys),
+        right_keys: wire_columns(&on.right_keys),
+        null_safe: on.null_safe.clone(),
+        condition: on.condition.as_ref().map(to_wire),
+        table: Some(wire::LookupTable {
+            table: table.table.name.clone(),
+            connector: Some(table.table.connector.clone()),
+            produced: Some(wire::row_type(&table.produced)),
+            calc: Some(wire::Calc {
+                condition: table.condition.as_ref().map(to_wire),
+                projections: table.projections.iter().map(to_wire).collect(),
+            }),
+            columns: Some(wire::row_type(&table.fields)),
+        }),
     })
 }
 

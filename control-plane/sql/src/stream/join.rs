@@ -315,7 +315,7 @@ pub(super) fn join_type(kind: JoinKind) -> JoinType {
 }
 
 /// Splits a condition into equalities between the sides and the rest.
-fn equi_pairs(all: Vec<Expr>, width: usize) -> (Vec<Pair>, Vec<Expr>) {
+pub(super) fn equi_pairs(all: Vec<Expr>, width: usize) -> (Vec<Pair>, Vec<Expr>) {
     let mut pairs = Vec::new();
     let mut residual = Vec::new();
     for condition in all {

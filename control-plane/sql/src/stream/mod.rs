@@ -16,6 +16,7 @@ mod interval;
 mod job;
 mod join;
 mod local;
+mod lookup;
 mod node;
 mod over;
 mod rank;

@@ -147,6 +147,18 @@ pub(crate) struct JoinOn {
     pub(crate) condition: Option<Expr>,
 }
 
+/// What is read of a table that is looked up.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct LookupTable {
+    pub(crate) table: Arc<Table>,
+    /// What the connector makes.
+    pub(crate) produced: Vec<Field>,
+    /// Over that: which rows count, and columns of what is joined.
+    pub(crate) condition: Option<Expr>,
+    pub(crate) projections: Vec<Expr>,
+    pub(crate) fields: Vec<Field>,
+}
+
 /// What a node does: the wire form where that is all there is to know, with logical expressions
 /// where they are still to be rewritten.
 #[derive(Clone, PartialEq, Debug)]
@@ -189,6 +201,11 @@ pub(crate) enum Op {
         on: JoinOn,
         left_time: usize,
         right_time: usize,
+    },
+    /// With what a table outside holds when a row comes.
+    LookupJoin {
+        on: JoinOn,
+        table: Box<LookupTable>,
     },
     Union,
     Unnest(wire::Unnest),

@@ -11,8 +11,9 @@ use proto::plan::{self as wire, ScalarFunction, connector_spec::Connector};
 use proto::types::{DataType, Field, LogicalType};
 
 use crate::catalog::{ColumnKind, Table};
+use crate::connector;
 use crate::logical::{Expr, ExprKind, Literal};
-use crate::optimize::expr::{and, as_column, children, transform};
+use crate::optimize::expr::{and, as_column, children, substitute, transform};
 use crate::optimize::simplify::simplify;
 
 use super::PlanOptions;
@@ -81,16 +82,7 @@ fn with_constants(expr: Expr, constants: &[(usize, Expr)]) -> Expr {
 
 /// Whether the source's rows may take others back.
 fn is_changelog(spec: &wire::ConnectorSpec) -> bool {
-    use wire::format_spec::Format;
-    matches!(
-        &spec.connector,
-        Some(Connector::Filesystem(wire::FilesystemSpec {
-            format: Some(wire::FormatSpec {
-                format: Some(Format::DebeziumJson(_))
-            }),
-            ..
-        }))
-    )
+    matches!(&spec.connector, Some(Connector::Filesystem(spec)) if connector::is_changelog(spec))
 }
 
 type PushedDown = (wire::ConnectorSpec, Vec<(usize, Expr)>, Vec<Expr>);
@@ -462,6 +454,29 @@ fn columns_of(table: &Table, used: &mut Used, constants: &[(usize, Expr)]) -> So
             .enumerate()
             .all(|(i, e)| as_column(e) == Some(i));
     (produced, (!identity).then_some(exprs), fields)
+}
+
+/// Expressions over a table's columns, over those alone that its connector must make for them.
+pub(super) fn over_produced(table: &Table, exprs: Vec<Expr>) -> (Vec<Field>, Vec<Expr>) {
+    let mut used = Used::new();
+    exprs.iter().for_each(|e| add_usage(e, &mut used));
+    if used.is_empty() {
+        used.entry(cheapest(table)).or_default().whole = true;
+    }
+    let (produced, calc, fields) = columns_of(table, &mut used, &[]);
+    let layout = Layout {
+        used: &used,
+        fields: &fields,
+    };
+    let placed = exprs.into_iter().map(|e| {
+        let e = layout.rewrite(e);
+        match &calc {
+            Some(calc) => simplify(substitute(e, calc)),
+            None => e,
+        }
+    });
+    let placed = placed.collect();
+    (produced, placed)
 }
 
 /// The physical column that costs least, for readers that only count rows.

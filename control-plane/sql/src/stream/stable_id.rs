@@ -81,7 +81,8 @@ fn seed(op: &Op) -> (&'static str, Vec<u8>) {
         Op::Join { .. }
         | Op::WindowJoin { .. }
         | Op::IntervalJoin { .. }
-        | Op::TemporalJoin { .. } => join_seed(op),
+        | Op::TemporalJoin { .. }
+        | Op::LookupJoin { .. } => join_seed(op),
         Op::Union | Op::DropUpdateBefore => Vec::new(),
         Op::Unnest(op) => op.encode_to_vec(),
         Op::Expand(op) => op.encode_to_vec(),
@@ -150,6 +151,17 @@ fn join_seed(op: &Op) -> Vec<u8> {
             bytes.extend(format!(" {left_time} {right_time}").into_bytes());
             bytes
         }
+        Op::LookupJoin { on, table } => {
+            let mut bytes = of_on(on);
+            let read: Vec<String> = table
+                .projections
+                .iter()
+                .chain(&table.condition)
+                .map(|e| expression(e, &[]))
+                .collect();
+            bytes.extend(format!(" {} {}", table.table.name, read.join("; ")).into_bytes());
+            bytes
+        }
         _ => Vec::new(),
     }
 }
@@ -184,6 +196,7 @@ fn name(op: &Op) -> &'static str {
         Op::WindowJoin { .. } => "window-join",
         Op::IntervalJoin { .. } => "interval-join",
         Op::TemporalJoin { .. } => "temporal-join",
+        Op::LookupJoin { .. } => "lookup-join",
         Op::Union => "union",
         Op::Unnest(_) => "unnest",
         Op::Expand(_) => "expand",

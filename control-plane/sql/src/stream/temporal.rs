@@ -37,6 +37,9 @@ impl Translator<'_> {
         else {
             return Err(SqlError::plan("a temporal join expected"));
         };
+        let Some(time_column) = time_column else {
+            return self.lookup_join((&**left, &**right), *kind, condition);
+        };
         let (l, r) = (left.schema().len(), right.schema().len());
         let time_name = &left.schema()[*time_column].name;
         let left = self.relation(left)?;

@@ -195,6 +195,22 @@ fn windows() {
         "SELECT * FROM orders o JOIN pays FOR SYSTEM_TIME AS OF o.ts AS p ON o.id = p.id",
         "line 1, column 29: the versioned table `pays` has no primary key (declare PRIMARY KEY (…) NOT ENFORCED)",
     );
+    check(
+        "SELECT * FROM clicks c JOIN names FOR SYSTEM_TIME AS OF c.pt AS n ON c.id < n.id",
+        "line 1, column 70: a lookup join needs an equality with a column of `names` (write ON left.column = table.column; other conditions may follow with AND)",
+    );
+    check(
+        "SELECT * FROM clicks c JOIN names FOR SYSTEM_TIME AS OF c.pt AS n ON c.id = n.id OR n.name = 'x'",
+        "line 1, column 70: a lookup join needs an equality with a column of `names` (write ON left.column = table.column; other conditions may follow with AND)",
+    );
+    check(
+        "SELECT * FROM clicks c JOIN pays FOR SYSTEM_TIME AS OF c.pt AS p ON c.id = p.id",
+        "line 1, column 29: table `pays` cannot be looked up (only tables of connector 'filesystem' can; join it as a stream instead)",
+    );
+    check(
+        "SELECT * FROM clicks c JOIN names FOR SYSTEM_TIME AS OF c.ms AS n ON c.id = n.id",
+        "line 1, column 57: FOR SYSTEM_TIME AS OF needs a time attribute of the left side (declare it with WATERMARK FOR column AS …, or select PROCTIME() AS column there)",
+    );
 }
 
 #[test]

