@@ -128,6 +128,7 @@ fn make_join(case: &JoinCase) -> impl Fn(&TaskScope) -> Made {
         condition: None,
         left_unique_key: key(case.sides[0]),
         right_unique_key: key(case.sides[1]),
+        ..plan::Join::default()
     };
     let changelogs = case.sides.map(|side| match side {
         Side::Append => Changelog::APPEND,

@@ -362,6 +362,7 @@ fn each_side_of_a_join_is_a_table() {
         condition: None,
         left_unique_key: None,
         right_unique_key: key(&[1]),
+        ..plan::Join::default()
     };
     let (left, right) = (["1, 5, 0.001, 2", "2, 6, 0, 1"], ["1, 5, 0.002"]);
     let events = [

@@ -96,6 +96,7 @@ pub(super) fn of_join(
 ) -> Result<Vec<InspectedTable>, OperatorError> {
     let keys = [&spec.left_keys, &spec.right_keys];
     let unique = [&spec.left_unique_key, &spec.right_unique_key];
+    let until = [&spec.left_until, &spec.right_until];
     let sides = node.tables.iter().zip(0..2);
     sides
         .map(|(table, side)| {
@@ -104,7 +105,10 @@ pub(super) fn of_join(
                 unique[side].is_some() && changelog.update_after && !changelog.update_before;
             let rows = Rows {
                 content: Content::Row(row_codec(input(node, side)?)?),
-                before: node.ttl.of_input(side).map_or(0, |_| STAMP_BYTES),
+                before: match node.ttl.of_input(side).is_some() || !until[side].is_empty() {
+                    true => STAMP_BYTES,
+                    false => 0,
+                },
                 after: 0,
                 is_counted: !changelog.is_append() && !by_key,
                 columns: None,

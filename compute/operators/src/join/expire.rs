@@ -19,6 +19,7 @@ use super::{
     degree::recount,
     shape::{LEFT, RIGHT},
     state::JoinState,
+    until::LOOKS,
     updating::JoinOperator,
 };
 
@@ -45,6 +46,11 @@ impl Ages {
             now: TIMESTAMP_MIN,
             slots: DueSlots::new(ms),
         }
+    }
+
+    /// What time it is.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
     }
 }
 
@@ -150,7 +156,8 @@ impl JoinState {
 impl JoinOperator {
     /// Takes away what has expired of the keys of a batch.
     pub(super) fn remove_expired(&mut self, keys: &KeyBatch) -> Result<(), OperatorError> {
-        if self.state.ages.is_none() {
+        // Rows with times of their own meet nothing new that is not late.
+        if self.state.ages.is_none() || self.goes_by_time() {
             return Ok(());
         }
         for (row, hash) in keys.hashes.iter().enumerate() {
@@ -176,6 +183,9 @@ impl JoinOperator {
 
 impl Expiring for JoinOperator {
     fn ttl(&self) -> Ttl {
+        if self.goes_by_time() {
+            return LOOKS;
+        }
         let ages = self.state.ages.as_ref();
         let ttl = ages.and_then(|ages| shortest(ages.ttl));
         ttl.expect("only what has a lifetime is asked for it")
@@ -190,9 +200,12 @@ impl Expiring for JoinOperator {
         keys_max: usize,
         _wanted: &mut Vec<KeyRequest>,
     ) -> Result<bool, OperatorError> {
+        if self.goes_by_time() {
+            // Pairs that are on their way name rows by their slots.
+            return Ok(self.probe.is_some() || self.let_go(keys_max));
+        }
         let mut due = Vec::new();
         let more = match &mut self.state.ages {
-            // Pairs that are on their way name rows by their slots.
             Some(ages) if self.probe.is_none() => ages.slots.take_due(ages.now, keys_max, &mut due),
             _ => return Ok(true),
         };

@@ -8,6 +8,7 @@
 //! probe      changed rows of one side -> output, a chunk at a time
 //! degree     counts matches anew after loading
 //! expire     rows that go by their age
+//! until      rows that go by times of their own
 //! updating   the operator that keeps both inputs
 //! window     the operator that joins window by window
 //! versions   rows of one side by key and time
@@ -27,6 +28,9 @@ mod state;
 mod temporal;
 #[cfg(test)]
 mod temporal_test;
+mod until;
+#[cfg(test)]
+mod until_test;
 mod updating;
 #[cfg(test)]
 mod updating_test;

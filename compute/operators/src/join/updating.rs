@@ -7,7 +7,7 @@ use arrow::{
     compute::concat,
 };
 use engine::{
-    ChangeBatch, Element, Timestamp,
+    ChangeBatch, Element, TIMESTAMP_MIN, Timestamp,
     codec::{ByteRows, RowCodec},
     key::KeyBatch,
     operator::{
@@ -31,6 +31,7 @@ use super::{
     probe::{Event, Probe},
     shape::{JoinShape, KeyColumns, LEFT, RIGHT},
     state::JoinState,
+    until::{Until, ages, lifetimes},
 };
 use crate::{
     EvalContext,
@@ -46,8 +47,10 @@ pub struct JoinOperator {
     pub(super) tables: [TableId; 2],
     pub(super) probe: Option<Probe>,
     pub(super) eval: EvalContext,
+    /// By side: when rows go, where they go by times of their own.
+    pub(super) until: [Option<Until>; 2],
     /// Key slots of hashes of which one side is loaded.
-    half_loaded: BTreeMap<u64, Vec<u32>>,
+    pub(super) half_loaded: BTreeMap<u64, Vec<u32>>,
 }
 
 impl JoinOperator {
@@ -83,7 +86,11 @@ impl JoinOperator {
             upsert_key(&spec.right_unique_key, right_log),
         ];
         let tables = [*left_table, *right_table];
-        let ttl = [LEFT, RIGHT].map(|side| ttl.of_input(side));
+        let until = [
+            Until::compile(&spec.left_until, inputs[LEFT])?,
+            Until::compile(&spec.right_until, inputs[RIGHT])?,
+        ];
+        let ttl = lifetimes(&until, append_only, ttl)?;
         let table = |side: usize| {
             let identity = match unique[side] {
                 _ if append_only[side] => Identity::Append {
@@ -97,7 +104,10 @@ impl JoinOperator {
         };
         let row_tables = [table(LEFT)?, table(RIGHT)?];
         let partial = scope.restored != Epoch::ZERO;
-        let state = JoinState::new(&shape, row_tables, append_only, ttl, scope, partial);
+        let mut state = JoinState::new(&shape, row_tables, append_only, ttl, scope, partial);
+        if let Some(ages) = ages(&until) {
+            state = state.aging(ages);
+        }
         let is_unique = [LEFT, RIGHT].map(|side| !append_only[side] && unique[side].is_some());
         Ok(Box::new(Keyed::new(JoinOperator {
             shape,
@@ -107,6 +117,7 @@ impl JoinOperator {
             tables,
             probe: None,
             eval: EvalContext::default(),
+            until,
             half_loaded: BTreeMap::new(),
         })))
     }
@@ -121,10 +132,20 @@ impl JoinOperator {
         let rows = batch.num_rows();
         let bytes = self.shape.codecs[side].encode(batch.rows.columns(), rows)?;
         let null_keys = self.shape.null_keys(side, batch.rows.columns());
+        let until = self.until_of(side, batch)?;
         let mut events = Vec::with_capacity(rows);
         for row in 0..rows {
             let (mut key_slot, mut own_slot) = (NO_SLOT, NO_SLOT);
-            if !null_keys.as_ref().is_some_and(|nulls| nulls.value(row)) {
+            let until = until.as_ref().map(|until| until[row]);
+            let is_void = until == Some(TIMESTAMP_MIN);
+            if is_void || null_keys.as_ref().is_some_and(|nulls| nulls.value(row)) {
+                // It matches nothing.
+            } else if until.is_some_and(|until| self.is_over(side, until, (keys, row))) {
+                key_slot = self.state.find(keys, row);
+            } else {
+                if let Some(until) = until {
+                    self.state.sides[side].rows.set_now(until);
+                }
                 key_slot = self.state.key_slot(keys, row);
                 let hash = keys.hashes[row];
                 own_slot = self.state.append(side, key_slot, hash, bytes.row(row));
@@ -333,6 +354,9 @@ impl KeyedLogic for JoinOperator {
         slots.dedup();
         for key_slot in slots {
             recount(&self.shape, &mut self.state, key_slot, &self.eval)?;
+            if self.goes_by_time() && key_slot != NO_SLOT {
+                self.queue_loaded(key_slot);
+            }
         }
         self.state.index.mark_loaded(request.hash);
         Ok(())
@@ -372,6 +396,7 @@ impl KeyedLogic for JoinOperator {
         context: &mut OperatorContext<'_>,
     ) -> Result<Step, OperatorError> {
         self.eval.watermark = Some(watermark);
+        while self.goes_by_time() && self.let_go(usize::MAX) {}
         context.out.element(Element::Watermark(watermark));
         Ok(Step::Done)
     }
@@ -386,6 +411,9 @@ impl KeyedLogic for JoinOperator {
 
     fn roll_back(&mut self, restored: Epoch) {
         self.state.roll_back(restored);
+        if self.goes_by_time() {
+            self.state.set_now(TIMESTAMP_MIN);
+        }
         self.half_loaded.clear();
         self.probe = None;
     }

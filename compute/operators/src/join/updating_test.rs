@@ -55,6 +55,7 @@ fn spec(case: &Case) -> plan::Join {
         condition: case.condition.then(condition),
         left_unique_key: key(case.inputs[0]),
         right_unique_key: key(case.inputs[1]),
+        ..plan::Join::default()
     }
 }
 

@@ -184,6 +184,7 @@ fn operator(graph: &Graph, node: &Node, options: &PlanOptions) -> Operator {
             condition: condition.as_ref().map(to_wire),
             left_unique_key: unique_key(graph, node.inputs[0]),
             right_unique_key: unique_key(graph, node.inputs[1]),
+            ..wire::Join::default()
         }),
         Op::WindowJoin {
             kind,
