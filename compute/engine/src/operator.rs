@@ -223,6 +223,10 @@ pub trait Operator: Send {
         Ok(Step::Done)
     }
 
+    /// All inputs are idle. Others' time goes on: what comes next may be late elsewhere, though the
+    /// watermark here has not passed it.
+    fn idle(&mut self) {}
+
     /// A barrier, aligned over all inputs: emit what is held back only for better batches, then
     /// the barrier.
     ///

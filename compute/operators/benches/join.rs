@@ -13,7 +13,9 @@ use engine::{
     schema::arrow_schema,
     state::StateTtl,
 };
-use operators::{JoinOperator, LookupJoinOperator, LookupReader, LookupTable};
+use operators::{
+    JoinOperator, LookupJoinOperator, LookupReader, LookupTable, window::TieFilterOperator,
+};
 use proto::{
     plan::{self, Changelog, Expr, JoinType, ScalarFunction},
     types::{DataType, Epoch, Field, KeyGroupCount, LogicalType, TableId},
@@ -91,38 +93,40 @@ struct Run {
 
 impl Run {
     fn new(join_type: JoinType, condition: Option<Expr>) -> Self {
-        let spec = plan::Join {
+        Run::of(&plan::Join {
             r#type: join_type.into(),
             left_keys: vec![0],
             right_keys: vec![0],
             condition,
             ..plan::Join::default()
-        };
-        let (left, right) = (columns("l"), columns("r"));
-        let tables = [TableId(1), TableId(2)];
-        let changelogs = [Changelog::APPEND; 2];
-        let scope = scope();
-        let operator = JoinOperator::build(
-            &spec,
-            &[&left, &right],
-            &tables,
-            &changelogs,
-            &StateTtl::NEVER,
-            &scope,
-        );
-        Run::of(operator.expect("a join"))
+        })
     }
 
-    fn of(operator: Box<dyn Operator>) -> Self {
-        let scope = scope();
+    /// Of any operator.
+    fn around(operator: Box<dyn Operator>) -> Self {
         Run {
             operator,
             out: Outbox::default(),
             clock: ManualClock::default(),
-            scope,
+            scope: scope(),
             counters: Counters::default(),
             rows_out: 0,
         }
+    }
+
+    fn of(spec: &plan::Join) -> Self {
+        let (left, right) = (columns("l"), columns("r"));
+        let tables = [TableId(1), TableId(2)];
+        let changelogs = [Changelog::APPEND; 2];
+        let operator = JoinOperator::build(
+            spec,
+            &[&left, &right],
+            &tables,
+            &changelogs,
+            &StateTtl::NEVER,
+            &scope(),
+        );
+        Run::around(operator.expect("a join"))
     }
 
     fn feed(&mut self, input: usize, batches: &[ChangeBatch]) {
@@ -145,6 +149,19 @@ impl Run {
                 while self.out.pop().is_some() {}
             }
         }
+    }
+
+    fn watermark(&mut self, time: i64) {
+        let mut context = OperatorContext {
+            out: &mut self.out,
+            clock: &self.clock,
+            scope: &self.scope,
+            counters: &mut self.counters,
+            dead_letters: &mut Vec::new(),
+        };
+        let step = self.operator.watermark(time, &mut context);
+        step.expect("the join goes on");
+        while self.out.pop().is_some() {}
     }
 
     /// A barrier, so that what has come so far is not changed state any more.
@@ -185,6 +202,66 @@ fn bids_meet_auctions_in_time(bencher: Bencher<'_, '_>) {
         bencher,
         Some(Expr::call(ScalarFunction::GreaterOrEqual, sides, &boolean)),
     );
+}
+
+/// q4, q9 with time going on: a bid goes after 400,000 others, as in four seconds of 100 a millisecond.
+#[divan::bench(sample_count = 5)]
+fn bids_go_in_time(bencher: Bencher<'_, '_>) {
+    let time = LogicalType::Timestamp(3).nullable();
+    let boolean: DataType = LogicalType::Boolean.nullable();
+    let sides = vec![Expr::column(5, &time), Expr::column(11, &time)];
+    let spec = plan::Join {
+        r#type: JoinType::Inner.into(),
+        left_keys: vec![0],
+        right_keys: vec![0],
+        condition: Some(Expr::call(ScalarFunction::GreaterOrEqual, sides, &boolean)),
+        left_until: vec![plan::RowTime {
+            time: Some(Expr::column(5, &time)),
+            plus_ms: 0,
+        }],
+        ..plan::Join::default()
+    };
+    let bids = batches("l", ROWS, |i| (i / 16) as i64);
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(|| Run::of(&spec))
+        .bench_local_values(|mut run| {
+            for (number, batch) in bids.iter().enumerate() {
+                run.feed(0, std::slice::from_ref(batch));
+                run.watermark((number * BATCH_ROWS) as i64 - 400_000);
+            }
+            run
+        });
+}
+
+/// q7: of bids in windows of 10,000 those that reach the highest price, as far as it is known.
+#[divan::bench(sample_count = 5)]
+fn bids_tie_with_the_highest(bencher: Bencher<'_, '_>) {
+    let spec = plan::TieFilter {
+        value: 2,
+        window: Some(plan::WindowSpec {
+            kind: plan::WindowKind::Tumble.into(),
+            time_column: 5,
+            size_ms: 10_000,
+            ..plan::WindowSpec::default()
+        }),
+        end_from_ms: 0,
+        end_to_ms: 10_000,
+        least: false,
+    };
+    let bids = batches("l", ROWS, |i| (i / 16) as i64);
+    let operator = || TieFilterOperator::build(&spec, &columns("l")).expect("a filter");
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(|| Run::around(operator()))
+        .bench_local_values(|mut run| {
+            for (number, batch) in bids.iter().enumerate() {
+                run.watermark((number * BATCH_ROWS) as i64 - 1);
+                run.feed(0, std::slice::from_ref(batch));
+            }
+            assert!(run.rows_out < ROWS / 100, "{}", run.rows_out);
+            run
+        });
 }
 
 fn with_auctions(bencher: Bencher<'_, '_>, condition: Option<Expr>) {
@@ -264,7 +341,7 @@ fn lookups(bencher: Bencher<'_, '_>) {
         .with_inputs(|| {
             let table = table.clone();
             let operator = LookupJoinOperator::build(&spec, &columns("l"), table, &scope());
-            Run::of(operator.expect("a join"))
+            Run::around(operator.expect("a join"))
         })
         .bench_local_values(|mut run| {
             run.feed(0, &left);

@@ -7,7 +7,7 @@ use operators::{
     SortOperator, TemporalJoinOperator, UnionOperator, UnnestOperator, WindowJoinOperator,
     aggregate::{GroupAggregateOperator, LocalAggregateOperator},
     calc::{CalcOperator, Projector},
-    window::{WindowAggregateOperator, WindowAssignOperator},
+    window::{TieFilterOperator, WindowAggregateOperator, WindowAssignOperator},
 };
 use proto::{
     plan::{self, node},
@@ -97,6 +97,7 @@ impl NodeBuilder<'_> {
             Op::ChangelogNormalize(spec) => {
                 ChangelogNormalizeOperator::build(spec, &input, &tables, &self.ttl()?, scope)
             }
+            Op::TieFilter(spec) => TieFilterOperator::build(spec, &input),
             Op::DropUpdateBefore(plan::DropUpdateBefore {}) => {
                 Ok(DropUpdateBeforeOperator::build())
             }

@@ -299,6 +299,9 @@ impl Node {
     fn fall_asleep(&mut self) {
         if self.idleness == Idleness::Due && self.step == Step::Done {
             self.idleness = Idleness::Told;
+            if let Kind::Operator(operator) = &mut self.kind {
+                operator.idle();
+            }
             self.outbox.element(Element::Idle);
         }
     }

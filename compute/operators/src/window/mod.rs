@@ -16,12 +16,16 @@ mod slice_column;
 mod slices;
 mod state;
 mod state_keys;
+mod tie_filter;
+#[cfg(test)]
+mod tie_filter_test;
 mod time_column;
 #[cfg(test)]
 mod window_test;
 
 pub use aggregate::WindowAggregateOperator;
 pub use assign::WindowAssignOperator;
+pub use tie_filter::TieFilterOperator;
 
 pub(crate) use slice_column::SliceColumn;
 pub(crate) use slices::Slices;

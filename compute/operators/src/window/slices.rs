@@ -81,17 +81,25 @@ impl Slices {
 
     /// The first window of a slice that ends after `after`.
     pub(crate) fn next_window(&self, slice: i64, after: i64) -> Option<i64> {
-        let step = match self.kind {
-            WindowKind::Cumulate => self.slice,
-            _ => self.slide,
-        };
+        let end = self.first_end(slice.max(after.saturating_add(1)));
+        (end <= self.last_window(slice)).then_some(end)
+    }
+
+    /// The first window that ends at `from` or later.
+    pub(crate) fn first_end(&self, from: i64) -> i64 {
         // Ends of windows are congruent to this.
         let base = self.offset.saturating_add(self.size);
-        let from = slice.max(after.saturating_add(1));
-        let end = floor(from.saturating_sub(1), base, step)
-            .saturating_add(step)
-            .saturating_add(base);
-        (end <= self.last_window(slice)).then_some(end)
+        floor(from.saturating_sub(1), base, self.step())
+            .saturating_add(self.step())
+            .saturating_add(base)
+    }
+
+    /// Time between the ends of windows.
+    pub(crate) fn step(&self) -> i64 {
+        match self.kind {
+            WindowKind::Cumulate => self.slice,
+            _ => self.slide,
+        }
     }
 
     /// Where a window starts.
