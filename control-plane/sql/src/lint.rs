@@ -189,6 +189,7 @@ impl Lint<'_> {
                 | Operator::Sort(_)
                 | Operator::OverAggregate(_)
                 | Operator::LookupJoin(_)
+                | Operator::TieFilter(_)
                 | Operator::Deduplicate(_),
             ) => self.require(append, "it takes inserts only"),
             // Old rows of the right side say nothing.
@@ -266,6 +267,11 @@ impl Lint<'_> {
                 self.columns(&op.partition_by, input);
             }
             Some(Operator::OverAggregate(op)) => self.over(op, input, own),
+            Some(Operator::TieFilter(op)) => {
+                let time = op.window.as_ref().map_or(0, |window| window.time_column);
+                self.columns(&[op.value, time], input);
+                self.require(input == own, "its width is wrong");
+            }
             Some(Operator::Union(_) | Operator::DropUpdateBefore(_) | Operator::Sink(_)) => {
                 let same = inputs.iter().all(|node| width(node) == own);
                 self.require(same, "its inputs have another number of columns");
@@ -279,6 +285,12 @@ impl Lint<'_> {
         let condition = match &node.operator {
             Some(Operator::Join(op)) => {
                 self.join_keys(&op.left_keys, &op.right_keys, &op.null_safe, inputs);
+                self.exprs(op.left_until.iter().flat_map(|until| &until.time), left);
+                self.exprs(op.right_until.iter().flat_map(|until| &until.time), right);
+                let goes = op.left_until.len() + op.right_until.len() > 0;
+                let append = |node: &&Node| node.changelog.unwrap_or_default().is_append();
+                let fits = !goes || inputs.iter().all(append);
+                self.require(fits, "its rows go by time though they may be taken back");
                 &op.condition
             }
             Some(Operator::WindowJoin(op)) => {

@@ -110,6 +110,11 @@ fn interval_joins() {
 }
 
 #[test]
+fn joins_whose_rows_go_by_their_own_times() {
+    check("until");
+}
+
+#[test]
 fn temporal_joins() {
     check("temporal_join");
 }

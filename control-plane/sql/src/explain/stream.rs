@@ -88,6 +88,7 @@ fn properties(node: &Node) -> String {
     let state = match node.state_bound.as_ref().and_then(|b| b.kind.as_ref()) {
         Some(state_bound::Kind::Window(_)) => Some(match &node.operator {
             Some(Operator::IntervalJoin(op)) => interval(op),
+            Some(Operator::Join(_)) => "until the watermark is at the times of its rows".to_owned(),
             _ => "until the window closes".to_owned(),
         }),
         Some(state_bound::Kind::Ttl(ttl)) => Some(lifetime(ttl)),

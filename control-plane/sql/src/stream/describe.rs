@@ -5,7 +5,8 @@ use proto::types::{Field, LogicalType};
 
 use crate::logical::{Expr, ExprKind, Literal};
 
-use super::node::{Graph, JoinOn, LookupTable, NodeId, Op, SourceOp};
+use super::describe_join::{join, lookup_join};
+use super::node::{Graph, NodeId, Op, SourceOp};
 
 /// The expression in SQL's words; columns by the given names.
 pub(crate) fn expression(expr: &Expr, names: &[String]) -> String {
@@ -137,7 +138,7 @@ fn literal_text(literal: &Literal, logical: &LogicalType) -> String {
     }
 }
 
-fn field_names(fields: &[Field]) -> Vec<String> {
+pub(super) fn field_names(fields: &[Field]) -> Vec<String> {
     fields.iter().map(|field| field.name.clone()).collect()
 }
 
@@ -214,8 +215,20 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
         Op::OverAggregate(op) => over(op, input),
         Op::Sort(op) => sort(op, input),
         Op::DropUpdateBefore => "DropUpdateBefore".to_owned(),
+        Op::TieFilter(op) => ties(op, input),
         Op::Sink(op) => sink_text(op, &own),
     }
+}
+
+fn ties(op: &wire::TieFilter, input: &[String]) -> String {
+    let best = if op.least { "MIN" } else { "MAX" };
+    let value = name_of(input, op.value);
+    let window = op.window.as_ref().map(|window| window_text(window, input));
+    let (from, to) = (op.end_from_ms, op.end_to_ms);
+    format!(
+        "TieFilter(value=[{best}({value})], window=[{}], ends=[{from} ms to {to} ms later])",
+        window.unwrap_or_default()
+    )
 }
 
 fn sink_text(sink: &wire::Sink, own: &[String]) -> String {
@@ -456,113 +469,6 @@ fn sort_text(keys: &[wire::SortKey], input: &[String]) -> String {
         })
         .collect();
     texts.join(", ")
-}
-
-/// A join, with what follows its condition.
-fn join(op: &Op, inputs: &[Vec<String>]) -> String {
-    let (left, right) = (&inputs[0], &inputs[1]);
-    match op {
-        Op::Join {
-            kind,
-            left_keys,
-            right_keys,
-            null_safe,
-            condition,
-        } => {
-            let keys = key_text((left_keys, left), (right_keys, right), null_safe);
-            join_text("Join", *kind, &keys, condition.as_ref(), (left, right), "")
-        }
-        Op::WindowJoin {
-            kind,
-            left_keys,
-            right_keys,
-            null_safe,
-            condition,
-            ..
-        } => {
-            let keys = key_text((left_keys, left), (right_keys, right), null_safe);
-            let condition = condition.as_ref();
-            join_text("WindowJoin", *kind, &keys, condition, (left, right), "")
-        }
-        Op::IntervalJoin {
-            on,
-            left_time,
-            right_time,
-            lower_ms,
-            upper_ms,
-        } => {
-            let (left_time, right_time) = (&left[*left_time], &right[*right_time]);
-            let interval = format!(
-                ", interval=[{right_time} - {left_time} BETWEEN {lower_ms} ms AND {upper_ms} ms]"
-            );
-            joined_on("IntervalJoin", on, (left, right), &interval)
-        }
-        Op::TemporalJoin {
-            on,
-            left_time,
-            right_time,
-        } => {
-            let times = format!(
-                ", asOf=[{}], versions=[{}]",
-                left[*left_time], right[*right_time]
-            );
-            joined_on("TemporalJoin", on, (left, right), &times)
-        }
-        _ => String::new(),
-    }
-}
-
-/// A lookup join, with what is read of the table.
-fn lookup_join(on: &JoinOn, table: &LookupTable, left: &[String]) -> String {
-    let right = field_names(&table.fields);
-    let mut more = format!(", table=[{}]", table.table.name);
-    if let Some(condition) = &table.condition {
-        let produced = field_names(&table.produced);
-        more.push_str(&format!(", filter=[{}]", expression(condition, &produced)));
-    }
-    joined_on("LookupJoin", on, (left, &right), &more)
-}
-
-type Sides<'a> = (&'a [String], &'a [String]);
-
-fn joined_on(name: &str, on: &JoinOn, (left, right): Sides<'_>, more: &str) -> String {
-    let keys = key_text(
-        (&on.left_keys, left),
-        (&on.right_keys, right),
-        &on.null_safe,
-    );
-    let condition = on.condition.as_ref();
-    join_text(name, on.kind, &keys, condition, (left, right), more)
-}
-
-fn key_text(left: (&[usize], &[String]), right: (&[usize], &[String]), safe: &[bool]) -> String {
-    let pairs = left.0.iter().zip(right.0).zip(safe);
-    let texts: Vec<String> = pairs
-        .map(|((l, r), null_safe)| {
-            let equal = match null_safe {
-                true => "IS NOT DISTINCT FROM",
-                false => "=",
-            };
-            format!("{} {equal} {}", left.1[*l], right.1[*r])
-        })
-        .collect();
-    texts.join(" AND ")
-}
-
-fn join_text(
-    name: &str,
-    kind: wire::JoinType,
-    keys: &str,
-    condition: Option<&Expr>,
-    (left, right): Sides<'_>,
-    more: &str,
-) -> String {
-    let mut text = format!("{name}(type=[{}], on=[{keys}]", kind.as_str_name());
-    if let Some(condition) = condition {
-        let names: Vec<String> = left.iter().chain(right).cloned().collect();
-        text.push_str(&format!(", where=[{}]", expression(condition, &names)));
-    }
-    format!("{text}{more})")
 }
 
 /// The first operator below that turns inserts into updates, for error messages.

@@ -11,6 +11,7 @@ use super::fragment::Fragments;
 use super::node::{Bound, Distribution, Graph, JoinOn, LookupTable, Node, NodeId, Op, SourceOp};
 use super::rank::wire_columns;
 use super::state_ttl;
+use super::until::RowTime;
 
 /// Version of the key hash function that plans are made for.
 const HASH_VERSION: u32 = 1;
@@ -170,22 +171,9 @@ fn operator(graph: &Graph, node: &Node, options: &PlanOptions) -> Operator {
             window: Some(spec.clone()),
         }),
         Op::WindowAggregate(op) => Operator::WindowAggregate(op.clone()),
-        Op::Join {
-            kind,
-            left_keys,
-            right_keys,
-            null_safe,
-            condition,
-        } => Operator::Join(wire::Join {
-            r#type: *kind as i32,
-            left_keys: wire_columns(left_keys),
-            right_keys: wire_columns(right_keys),
-            null_safe: null_safe.clone(),
-            condition: condition.as_ref().map(to_wire),
-            left_unique_key: unique_key(graph, node.inputs[0]),
-            right_unique_key: unique_key(graph, node.inputs[1]),
-            ..wire::Join::default()
-        }),
+        Op::Join { .. } => Operator::Join(join(&node.op, |input| {
+            unique_key(graph, node.inputs[input])
+        })),
         Op::WindowJoin {
             kind,
             left_keys,
@@ -224,6 +212,7 @@ fn operator(graph: &Graph, node: &Node, options: &PlanOptions) -> Operator {
         Op::OverAggregate(op) => Operator::OverAggregate(op.clone()),
         Op::Sort(op) => Operator::Sort(op.clone()),
         Op::DropUpdateBefore => Operator::DropUpdateBefore(wire::DropUpdateBefore {}),
+        Op::TieFilter(op) => Operator::TieFilter(op.clone()),
         Op::Sink(op) => Operator::Sink(op.clone()),
     }
 }
@@ -234,6 +223,39 @@ fn values(rows: &[Vec<Expr>]) -> wire::Values {
     };
     wire::Values {
         rows: rows.iter().map(row).collect(),
+    }
+}
+
+/// An updating join; `unique` gives the unique key of an input.
+fn join(op: &Op, unique: impl Fn(usize) -> Option<wire::ColumnSet>) -> wire::Join {
+    let Op::Join {
+        kind,
+        left_keys,
+        right_keys,
+        null_safe,
+        condition,
+        until: [left_until, right_until],
+    } = op
+    else {
+        return wire::Join::default();
+    };
+    wire::Join {
+        r#type: *kind as i32,
+        left_keys: wire_columns(left_keys),
+        right_keys: wire_columns(right_keys),
+        null_safe: null_safe.clone(),
+        condition: condition.as_ref().map(to_wire),
+        left_unique_key: unique(0),
+        right_unique_key: unique(1),
+        left_until: left_until.iter().map(row_time).collect(),
+        right_until: right_until.iter().map(row_time).collect(),
+    }
+}
+
+fn row_time(time: &RowTime) -> wire::RowTime {
+    wire::RowTime {
+        time: Some(to_wire(&time.time)),
+        plus_ms: time.plus_ms,
     }
 }
 

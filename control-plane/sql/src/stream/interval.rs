@@ -27,18 +27,19 @@ pub(super) struct Interval {
 
 /// A sum of times and constants.
 #[derive(Clone, Debug, Default)]
-struct Sum {
+pub(super) struct Sum {
     /// Columns and how often each is in it.
-    times: Vec<(usize, i64)>,
-    ms: i64,
+    pub(super) times: Vec<(usize, i64)>,
+    pub(super) ms: i64,
 }
 
-/// What a condition says about the distance of two times.
-struct Comparison {
-    left: usize,
-    right: usize,
-    lower_ms: Option<i64>,
-    upper_ms: Option<i64>,
+/// What a condition says about the distance of two times: that of the right one from the left one.
+pub(super) struct Comparison {
+    /// Columns of both sides.
+    pub(super) left: usize,
+    pub(super) right: usize,
+    pub(super) lower_ms: Option<i64>,
+    pub(super) upper_ms: Option<i64>,
     /// The condition says nothing else.
     is_range: bool,
 }
@@ -205,7 +206,7 @@ fn pairs_of_keys(left: &Node, right: &Node) -> Vec<Vec<usize>> {
 }
 
 /// Whether times of this type have no parts of a millisecond.
-fn is_in_ms(logical: &LogicalType) -> bool {
+pub(super) fn is_in_ms(logical: &LogicalType) -> bool {
     matches!(
         logical,
         LogicalType::Timestamp(0..=3) | LogicalType::TimestampLtz(0..=3)
@@ -213,7 +214,7 @@ fn is_in_ms(logical: &LogicalType) -> bool {
 }
 
 /// What a comparison says about the distance of a time of the right side from one of the left side.
-fn comparison(
+pub(super) fn comparison(
     condition: &Expr,
     width: usize,
     is_time: &dyn Fn(usize) -> bool,
@@ -262,10 +263,10 @@ fn comparison(
 }
 
 /// Longer intervals are as good as none, and sums of them with a time would not fit.
-const DISTANCE_MS_MAX: u64 = 1 << 60;
+pub(super) const DISTANCE_MS_MAX: u64 = 1 << 60;
 
 /// The comparison with its sides exchanged.
-fn mirrored(function: F) -> F {
+pub(super) fn mirrored(function: F) -> F {
     match function {
         F::Less => F::Greater,
         F::LessOrEqual => F::GreaterOrEqual,
@@ -275,7 +276,7 @@ fn mirrored(function: F) -> F {
     }
 }
 
-fn negated(function: F) -> Option<F> {
+pub(super) fn negated(function: F) -> Option<F> {
     match function {
         F::Less => Some(F::GreaterOrEqual),
         F::LessOrEqual => Some(F::Greater),
@@ -286,7 +287,7 @@ fn negated(function: F) -> Option<F> {
 }
 
 /// An expression of times and constant intervals as a sum.
-fn sum(expr: &Expr, is_time: &dyn Fn(usize) -> bool) -> Option<Sum> {
+pub(super) fn sum(expr: &Expr, is_time: &dyn Fn(usize) -> bool) -> Option<Sum> {
     let is_constant = expr.data_type.logical == LogicalType::IntervalDayTime;
     match &expr.kind {
         ExprKind::Column(column) if is_time(*column) => Some(Sum {

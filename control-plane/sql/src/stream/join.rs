@@ -46,6 +46,7 @@ impl Translator<'_> {
         let left = self.relation(left)?;
         let right = self.relation(right)?;
         let all = condition.clone().map(conjuncts).unwrap_or_default();
+        let [left, right] = self.without_lesser(&all, [left, right], *kind);
         let (mut pairs, mut residual) = equi_pairs(all.clone(), l);
         let window = self.common_window(left, right, &mut pairs);
         let interval = match window {
@@ -56,6 +57,7 @@ impl Translator<'_> {
             (pairs, residual) = equi_pairs(rest, l);
             interval
         });
+        let until = self.until(&all, [left, right]);
         let (left, left_keys) = self.key_columns(left, pairs.iter().map(|p| &p.left));
         let (right, right_keys) = self.key_columns(right, pairs.iter().map(|p| &p.right));
         let mut keys = Keys {
@@ -76,6 +78,7 @@ impl Translator<'_> {
         };
         if ages {
             node.ttl_ms = ttl_ms.to_vec();
+            self.bound_by_time(&mut node, until);
         } else if ttl_ms.iter().any(Option::is_some) {
             self.warn_of_window();
         }
@@ -231,6 +234,7 @@ fn operator(
             right_keys,
             null_safe,
             condition,
+            until: Default::default(),
         },
         Some((left, right)) => Op::WindowJoin {
             kind,

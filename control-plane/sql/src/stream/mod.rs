@@ -9,6 +9,7 @@ mod calc;
 mod changelog;
 mod columns;
 mod describe;
+mod describe_join;
 mod emit;
 mod expression;
 mod fragment;
@@ -25,7 +26,9 @@ mod source;
 mod stable_id;
 mod state_ttl;
 mod temporal;
+mod ties;
 mod translate;
+mod until;
 mod volatile;
 mod window;
 

@@ -9,6 +9,8 @@ use proto::types::Field;
 use crate::catalog::Table;
 use crate::logical::Expr;
 
+use super::until::RowTime;
+
 /// Position in [`Graph::nodes`]. Inputs come before their consumers.
 pub(crate) type NodeId = usize;
 
@@ -76,6 +78,11 @@ impl Windowed {
     pub(crate) fn same_windows(&self, other: &Windowed) -> bool {
         let spec = |w: &Windowed| (w.kind, w.size_ms, w.step_ms, w.offset_ms);
         spec(self) == spec(other)
+    }
+
+    /// Whether no window is longer than `size_ms`.
+    pub(crate) fn has_size(&self) -> bool {
+        self.kind != wire::WindowKind::Session
     }
 
     /// These windows, where only what is not before the event time in `column` still carries event
@@ -179,6 +186,8 @@ pub(crate) enum Op {
         right_keys: Vec<usize>,
         null_safe: Vec<bool>,
         condition: Option<Expr>,
+        /// Per side: a row goes when the watermark is at the least of these; none: it stays.
+        until: [Vec<RowTime>; 2],
     },
     WindowJoin {
         kind: wire::JoinType,
@@ -215,6 +224,7 @@ pub(crate) enum Op {
     OverAggregate(wire::OverAggregate),
     Sort(wire::Sort),
     DropUpdateBefore,
+    TieFilter(wire::TieFilter),
     Sink(wire::Sink),
 }
 

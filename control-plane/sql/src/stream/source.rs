@@ -523,6 +523,7 @@ fn waits_for_watermark(graph: &Graph, id: NodeId, live: &[bool], options: &PlanO
             | Op::IntervalJoin { .. }
             | Op::TemporalJoin { .. }
             | Op::Sort(_) => true,
+            Op::Join { until, .. } => until.iter().any(|times| !times.is_empty()),
             _ => false,
         };
         let asks = matches!(&node.op, Op::Calc { condition, projections }

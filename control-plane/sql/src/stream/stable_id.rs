@@ -8,6 +8,7 @@ use proto::plan as wire;
 
 use super::describe::expression;
 use super::node::{Graph, JoinOn, Op};
+use super::until::RowTime;
 use crate::logical::Expr;
 
 /// The id of every node. What differs only by pruning has the same id, so that a second reader
@@ -89,6 +90,7 @@ fn seed(op: &Op) -> (&'static str, Vec<u8>) {
         Op::Rank(op) => op.encode_to_vec(),
         Op::Deduplicate(op) => op.encode_to_vec(),
         Op::Sort(op) => op.encode_to_vec(),
+        Op::TieFilter(op) => op.encode_to_vec(),
     };
     (name(op), bytes)
 }
@@ -115,7 +117,16 @@ fn join_seed(op: &Op) -> Vec<u8> {
             right_keys,
             null_safe,
             condition,
-        } => keyed(kind, [left_keys, right_keys], null_safe, condition),
+            until,
+        } => {
+            let mut bytes = keyed(kind, [left_keys, right_keys], null_safe, condition);
+            let time = |time: &RowTime| format!("{} {}", expression(&time.time, &[]), time.plus_ms);
+            for (side, times) in until.iter().enumerate().filter(|(_, t)| !t.is_empty()) {
+                let times: Vec<String> = times.iter().map(time).collect();
+                bytes.extend(format!(" until {side} {}", times.join("; ")).into_bytes());
+            }
+            bytes
+        }
         Op::WindowJoin {
             kind,
             left_keys,
@@ -205,6 +216,7 @@ fn name(op: &Op) -> &'static str {
         Op::OverAggregate(_) => "over-aggregate",
         Op::Sort(_) => "sort",
         Op::DropUpdateBefore => "drop-update-before",
+        Op::TieFilter(_) => "tie-filter",
         Op::Sink(_) => "sink",
     }
 }

@@ -44,7 +44,7 @@ fn read_exactly(graph: &Graph, live: &[bool]) -> Vec<bool> {
                 .connector
                 .as_ref()
                 .is_none_or(|spec| accepts(spec) != Accepts::Upsert),
-            Op::Calc { .. } | Op::Union | Op::DropUpdateBefore => exact[id],
+            Op::Calc { .. } | Op::Union | Op::DropUpdateBefore | Op::TieFilter(_) => exact[id],
             _ => true,
         };
         node.inputs.iter().for_each(|input| exact[*input] |= asks);

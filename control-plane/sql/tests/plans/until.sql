@@ -1,0 +1,13 @@
+CREATE TABLE offers (id BIGINT, order_id BIGINT, due TIMESTAMP(3), fine TIMESTAMP(6), said STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'filesystem', 'path' = '/data/offers', 'format' = 'json');
+SELECT o.id, f.id AS offer FROM orders o JOIN offers f ON o.id = f.order_id AND o.ts BETWEEN f.ts AND f.due;
+SELECT o.id, f.id AS offer FROM offers f FULL JOIN orders o ON o.id = f.order_id AND NOT (o.ts > f.due) AND f.ts + INTERVAL '5' SECOND < o.ts;
+SELECT o.id FROM orders o WHERE NOT EXISTS (SELECT 1 FROM offers f WHERE f.order_id = o.id AND o.ts >= f.ts AND o.ts < f.fine);
+SELECT o.id FROM orders o LEFT JOIN offers f ON o.id = f.order_id AND o.ts - INTERVAL '1' SECOND < LEAST(f.due, f.ts + INTERVAL '1' MONTH) AND o.ts <= f.due;
+SELECT o.id FROM orders o JOIN offers f ON o.id = f.order_id AND o.ts >= f.ts;
+SELECT o.id FROM orders o JOIN offers f ON o.id = f.order_id AND o.ts = f.due;
+SELECT w.id, w.window_end FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) w JOIN offers f ON w.id = f.order_id AND f.ts <= w.window_end AND w.window_start <= f.due;
+SELECT b.top, f.id FROM (SELECT COUNT(*) AS top, window_end AS e FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end) b JOIN offers f ON b.top = f.id AND b.e - INTERVAL '1' MINUTE <= f.due;
+SELECT /*+ STATE_TTL('o' = '1 d') */ o.id FROM orders o JOIN offers f ON o.id = f.order_id AND o.ts BETWEEN f.ts AND f.due;
+SELECT o.id FROM orders o JOIN offers f ON o.id = f.order_id AND o.ts <= CAST(f.said AS TIMESTAMP(3));
+SELECT c.id FROM customers c JOIN offers f ON c.id = f.order_id AND f.ts <= c.ts;
+SELECT o.id FROM orders o JOIN offers f ON o.id = f.order_id AND f.due <= o.ts;
