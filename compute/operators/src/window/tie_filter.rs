@@ -164,7 +164,7 @@ impl TieFilterOperator {
         };
         let mut kept = 0;
         for (row, time) in times.iter().enumerate() {
-            if *time < known.from || *time >= known.to {
+            if !(known.from..known.to).contains(time) {
                 known = self.threshold(*time);
             }
             let ties = match (values.of(row), known.value) {
