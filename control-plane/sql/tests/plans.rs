@@ -123,3 +123,8 @@ fn temporal_joins() {
 fn lookup_joins() {
     check("lookup_join");
 }
+
+#[test]
+fn ties() {
+    check("ties");
+}

@@ -8,7 +8,7 @@
 //! in Data Stream Systems", PODS 2004; "punctuations" of Tucker et al., TKDE 2003.)
 
 use engine::{
-    ChangeBatch, TIMESTAMP_MIN, Timestamp,
+    ChangeBatch, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp,
     key::KeyBatch,
     operator::OperatorError,
     state::{NO_SLOT, StateTtl, TimeDomain, Ttl},
@@ -215,6 +215,10 @@ impl JoinOperator {
             return false;
         };
         let (now, mut due) = (ages.now(), Vec::new());
+        // With the end of the input all would go, row by row, when the state is as good as gone already.
+        if now == TIMESTAMP_MAX {
+            return false;
+        }
         let more = ages.slots.take_due(now, keys_max, &mut due);
         for key_slot in due {
             if !self.state.index.holds(key_slot) {

@@ -202,7 +202,7 @@ proptest! {
                 _ => {}
             }
         }
-        events.extend([Event::Watermark(i64::MAX), Event::Barrier, Event::End]);
+        events.extend([Event::Watermark(i64::MAX - 1), Event::Barrier, Event::End]);
         let spec = spec(&case);
         let folded = crash_at_each_barrier(&make(&spec), &events, &Fold::Retract);
         prop_assert_eq!(folded, naive(&case, &rows[0], &rows[1]));
@@ -259,6 +259,12 @@ fn rows_go_when_none_can_come_that_meets_them() {
     assert_eq!(left_at(9_000), 3);
     assert_eq!(left_at(10_000), 1);
     assert_eq!(left_at(21_000), 0);
+    // The end of the input lets nothing go: it would be work for nothing.
+    let last = [
+        insert(0, &columns, "1, 1, 5000, 20000"),
+        Event::Watermark(i64::MAX),
+    ];
+    assert_eq!(rows(&last), 1);
 }
 
 #[test]

@@ -1,0 +1,11 @@
+CREATE VIEW lowest AS SELECT MIN(qty) AS low, window_start AS s, window_end AS e FROM TABLE(HOP(TABLE orders, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND)) GROUP BY window_start, window_end;
+SELECT o.id FROM orders o JOIN lowest m ON o.qty = m.low AND o.ts >= m.s AND o.ts < m.e;
+SELECT o.id FROM lowest m LEFT JOIN orders o ON o.qty = m.low AND o.id > 7 AND o.ts BETWEEN m.s AND m.e;
+SELECT o.id FROM orders o WHERE EXISTS (SELECT 1 FROM lowest m WHERE o.qty = m.low AND o.ts BETWEEN m.e - INTERVAL '3' SECOND AND m.e);
+SELECT o.id FROM orders o LEFT JOIN lowest m ON o.qty = m.low AND o.ts BETWEEN m.s AND m.e;
+SELECT o.id FROM orders o JOIN lowest m ON o.qty = m.low AND o.ts >= m.s;
+SELECT o.id FROM orders o JOIN lowest m ON o.customer = m.low AND o.ts BETWEEN m.s AND m.e;
+SELECT o.id FROM orders o JOIN (SELECT MAX(qty) AS top, customer, window_end AS e FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY customer, window_start, window_end) m ON o.qty = m.top AND o.customer = m.customer AND o.ts BETWEEN m.e - INTERVAL '10' SECOND AND m.e;
+CREATE VIEW big_orders AS SELECT * FROM orders WHERE id + 1 > 7;
+SELECT o.id FROM orders o JOIN (SELECT MAX(qty) AS top, window_end AS e FROM TABLE(TUMBLE(TABLE big_orders, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end) m ON o.qty = m.top AND o.ts BETWEEN m.e - INTERVAL '10' SECOND AND m.e;
+SELECT o.id FROM big_orders o JOIN (SELECT MAX(qty) AS top, window_end AS e FROM TABLE(TUMBLE(TABLE big_orders, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end) m ON o.qty = m.top AND o.ts BETWEEN m.e - INTERVAL '10' SECOND AND m.e;
