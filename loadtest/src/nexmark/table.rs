@@ -47,7 +47,10 @@ fn section<'a>(
     );
     for one in measured {
         let figures = &one.figures;
-        let known = |figure: Option<f64>| figure.map_or_else(|| "–".to_owned(), |f| f.to_string());
+        let known = |figure: Option<f64>| match figure {
+            Some(figure) => ((figure * 100.0).round() / 100.0).to_string(),
+            None => "–".to_owned(),
+        };
         let flink = targets::of(&figures.query).and_then(|aim| aim.flink);
         let mega = |bytes: u64| bytes as f64 / 1e6;
         let _ = writeln!(
