@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_process_takes_what_it_may_whatever_all_else_takes() {
         for other in [150, 300, 600, 700] {
-            let bursts = |look: usize| (other + if look % 4 == 0 { 40 } else { 0 }) * MIB;
+            let bursts = |look: usize| (other + if look.is_multiple_of(4) { 40 } else { 0 }) * MIB;
             let (taken, bounds) = run(4 << 30, bursts);
             let most = taken.iter().max().expect("some") >> 20;
             assert!((900..=1024).contains(&most), "{most} MiB with {other}");

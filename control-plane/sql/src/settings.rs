@@ -466,8 +466,6 @@ mod tests {
             "x",
             "'ERROR' or 'DROP'",
         );
-        check(SPLIT_DISTINCT, "on", "'true' or 'false'");
-        check(DISTINCT_BUCKETS, "0", "a whole number, 1 to 32768");
         check("execution.runtime-mode", "batch", "the only mode");
         check(
             "restart-strategy.type",
@@ -495,6 +493,17 @@ mod tests {
             "15 min",
             "is ignored: windows are of seconds",
         );
+    }
+
+    #[test]
+    fn how_distinct_aggregates_are_split_can_be_set() {
+        check(SPLIT_DISTINCT, "on", "'true' or 'false'");
+        check(DISTINCT_BUCKETS, "0", "a whole number, 1 to 32768");
+        let mut settings = Settings::default();
+        let mut set = |key, value| settings.set((key, value), NOWHERE, 256).expect("valid");
+        set(DISTINCT_BUCKETS, "8");
+        set(SPLIT_DISTINCT, "TRUE");
+        assert_eq!(settings.distinct_buckets(), NonZero::new(8));
     }
 
     #[test]

@@ -150,7 +150,7 @@ fn hash_bucket(signature: &Signature<'_>) -> Result<Kernel, ExprError> {
         let bucket = |(row, hash): (usize, &u64)| {
             // The top bits of a key's hash are its key group.
             let count = u64::try_from(buckets.at(row)).unwrap_or(1);
-            ((hash & u64::from(u32::MAX)) * count >> 32) as i32
+            (((hash & u64::from(u32::MAX)) * count) >> 32) as i32
         };
         let numbers: Int32Array = keys.hashes.iter().enumerate().map(bucket).collect();
         Ok(Arc::new(numbers))

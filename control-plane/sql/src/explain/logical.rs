@@ -1,8 +1,8 @@
 //! Bound and optimised queries as trees.
 
 use crate::logical::{
-    AggregateCall, Expr, JoinKind, LogicalPlan, OverCall, OverFunction, Schema, SetOp, SortKey,
-    WindowFunction,
+    AggregateCall, Expr, GroupingSet, JoinKind, LogicalPlan, OverCall, OverFunction, Schema, SetOp,
+    SortKey, WindowFunction,
 };
 use crate::optimize::plan as walk;
 use crate::stream::{SinkQuery, SinkTarget, describe_expression};
@@ -93,10 +93,7 @@ fn logical_node(plan: &LogicalPlan) -> String {
             time_column,
             ..
         } => {
-            let name = match time_column {
-                Some(_) => "TemporalJoin",
-                None => "LookupJoin",
-            };
+            let name = time_column.map_or("LookupJoin", |_| "TemporalJoin");
             join(name, *kind, Some(condition), &below)
         }
         LogicalPlan::Aggregate {
@@ -104,18 +101,7 @@ fn logical_node(plan: &LogicalPlan) -> String {
             calls,
             grouping_sets,
             ..
-        } => {
-            let calls: Vec<String> = calls.iter().map(|c| aggregate_call(c, &below)).collect();
-            let sets = grouping_sets
-                .as_ref()
-                .map(|sets| format!(", sets=[{sets:?}]"))
-                .unwrap_or_default();
-            format!(
-                "Aggregate(groupBy=[{}]{sets}, select=[{}])",
-                list(keys, &below),
-                calls.join(", ")
-            )
-        }
+        } => aggregate(keys, calls, grouping_sets.as_deref(), &below),
         LogicalPlan::Window { function, .. } => window(function, &below),
         LogicalPlan::Over { calls, .. } => {
             let calls: Vec<String> = calls.iter().map(|call| over_call(call, &below)).collect();
@@ -153,6 +139,23 @@ fn logical_node(plan: &LogicalPlan) -> String {
             )
         }
     }
+}
+
+fn aggregate(
+    keys: &[Expr],
+    calls: &[AggregateCall],
+    grouping_sets: Option<&[GroupingSet]>,
+    below: &[String],
+) -> String {
+    let calls: Vec<String> = calls.iter().map(|c| aggregate_call(c, below)).collect();
+    let sets = grouping_sets
+        .map(|sets| format!(", sets=[{sets:?}]"))
+        .unwrap_or_default();
+    format!(
+        "Aggregate(groupBy=[{}]{sets}, select=[{}])",
+        list(keys, below),
+        calls.join(", ")
+    )
 }
 
 fn project(exprs: &[Expr], schema: &Schema, below: &[String]) -> String {

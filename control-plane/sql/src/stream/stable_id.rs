@@ -7,7 +7,7 @@ use prost::Message as _;
 use proto::plan as wire;
 
 use super::describe::expression;
-use super::node::{Graph, JoinOn, Op};
+use super::node::{Graph, JoinOn, LookupTable, Op};
 use super::until::RowTime;
 use crate::logical::Expr;
 
@@ -120,11 +120,7 @@ fn join_seed(op: &Op) -> Vec<u8> {
             until,
         } => {
             let mut bytes = keyed(kind, [left_keys, right_keys], null_safe, condition);
-            let time = |time: &RowTime| format!("{} {}", expression(&time.time, &[]), time.plus_ms);
-            for (side, times) in until.iter().enumerate().filter(|(_, t)| !t.is_empty()) {
-                let times: Vec<String> = times.iter().map(time).collect();
-                bytes.extend(format!(" until {side} {}", times.join("; ")).into_bytes());
-            }
+            bytes.extend(until_seed(until).into_bytes());
             bytes
         }
         Op::WindowJoin {
@@ -164,17 +160,28 @@ fn join_seed(op: &Op) -> Vec<u8> {
         }
         Op::LookupJoin { on, table } => {
             let mut bytes = of_on(on);
-            let read: Vec<String> = table
-                .projections
-                .iter()
-                .chain(&table.condition)
-                .map(|e| expression(e, &[]))
-                .collect();
-            bytes.extend(format!(" {} {}", table.table.name, read.join("; ")).into_bytes());
+            bytes.extend(what_is_read(table).into_bytes());
             bytes
         }
         _ => Vec::new(),
     }
+}
+
+/// Nothing where rows stay, so that such joins have the ids that they had before rows went.
+fn until_seed(until: &[Vec<RowTime>; 2]) -> String {
+    let time = |time: &RowTime| format!("{} {}", expression(&time.time, &[]), time.plus_ms);
+    let sides = until.iter().enumerate().filter(|(_, t)| !t.is_empty());
+    let sides = sides.map(|(side, times)| {
+        let times: Vec<String> = times.iter().map(time).collect();
+        format!(" until {side} {}", times.join("; "))
+    });
+    sides.collect()
+}
+
+fn what_is_read(table: &LookupTable) -> String {
+    let read = table.projections.iter().chain(&table.condition);
+    let read: Vec<String> = read.map(|e| expression(e, &[])).collect();
+    format!(" {} {}", table.table.name, read.join("; "))
 }
 
 /// What a call computes, whatever the query calls it.
