@@ -148,7 +148,7 @@ fn codecs() {
     check("HASH_BUCKET('abc', 1024::BIGINT)::INT", "10");
     check("HASH_BUCKET(7::BIGINT, 1024::BIGINT)::INT", "356");
     check("HASH_BUCKET(7::BIGINT, 1::BIGINT)::INT", "0");
-    check("HASH_BUCKET(NULL::BIGINT, 1024::BIGINT)::INT", "?");
+    check("HASH_BUCKET(NULL::BIGINT, 1024::BIGINT)::INT", "894");
     check("TO_BASE64('hello')::STRING", "aGVsbG8=");
     check("FROM_BASE64('aGVsbG8=')::STRING", "hello");
     check("HEX(-1::BIGINT)::STRING", "FFFFFFFFFFFFFFFF");
