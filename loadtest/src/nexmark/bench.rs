@@ -8,10 +8,11 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Figures, PUBLIC_RATE, QUERIES, machine::Machine, measure, table, targets};
+use super::{
+    Figures, PUBLIC_RATE, QUERIES, each::EachRun, machine::Machine, measure, table, targets,
+};
 use crate::{
     bigstate::memory_for,
-    place::PlaceArgs,
     target::{Target, outcome},
     workload::Outcome,
 };
@@ -84,21 +85,11 @@ pub(crate) struct Options {
     /// Runs of each; the one with the median CPU time counts.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=99))]
     repeat: u64,
-    /// Tasks per operator.
-    #[arg(long, default_value_t = 2)]
-    parallelism: u32,
-    /// Time between checkpoints.
-    #[arg(long, default_value = "1s")]
-    checkpoint_interval: String,
+    #[command(flatten)]
+    each: EachRun,
     /// Where the table and the figures go, as `nexmark.md` and `nexmark.json`; nowhere if not given.
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
-    /// The `millstream` binary; by default the one beside this program.
-    #[arg(long, value_name = "FILE")]
-    binary: Option<PathBuf>,
-    /// Keep state in new directories within this one [default: that for temporary files].
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
     /// End with failure if a target is missed.
     #[arg(long)]
     check: bool,
@@ -200,17 +191,7 @@ fn median(
     query: &str,
     memory: Option<u64>,
 ) -> anyhow::Result<Figures> {
-    let run = super::Options {
-        query: query.to_owned(),
-        events: options.events,
-        parallelism: options.parallelism,
-        rate: profile.rate(),
-        checkpoint_interval: options.checkpoint_interval.clone(),
-        batch_rows: None,
-        memory,
-        binary: options.binary.clone(),
-        place: PlaceArgs::within(options.data_dir.clone()),
-    };
+    let run = (options.each).of(query, options.events, profile.rate(), memory);
     let runs = (0..options.repeat).map(|_| measure(&run));
     let mut runs = runs
         .collect::<anyhow::Result<Vec<Figures>>>()

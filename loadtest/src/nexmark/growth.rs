@@ -8,9 +8,8 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde_json::json;
 
-use super::{Figures, bench::WINDOWS_RATE, machine::Machine, measure};
+use super::{Figures, bench::WINDOWS_RATE, each::EachRun, machine::Machine, measure};
 use crate::{
-    place::PlaceArgs,
     target::{Target, outcome},
     workload::Outcome,
 };
@@ -38,21 +37,11 @@ pub(crate) struct Options {
     /// Events to generate, from few to many.
     #[arg(long, value_delimiter = ',', value_name = "COUNT,…", default_values_t = [1_000_000, 10_000_000, 40_000_000])]
     events: Vec<u64>,
-    /// Tasks per operator.
-    #[arg(long, default_value_t = 2)]
-    parallelism: u32,
-    /// Time between checkpoints.
-    #[arg(long, default_value = "1s")]
-    checkpoint_interval: String,
+    #[command(flatten)]
+    each: EachRun,
     /// Where the table goes, as `growth.md`; nowhere if not given.
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
-    /// The `millstream` binary; by default the one beside this program.
-    #[arg(long, value_name = "FILE")]
-    binary: Option<PathBuf>,
-    /// Keep state in new directories within this one [default: that for temporary files].
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
     /// End with failure if a target is missed.
     #[arg(long)]
     check: bool,
@@ -89,7 +78,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut grown = Vec::new();
     for (query, factor) in FACTORS.iter().filter(|(query, _)| wanted(query)) {
         let figures = options.events.iter().map(|events| {
-            let figures = measure(&run_of(options, query, *events));
+            let figures = measure(&options.each.of(query, *events, WINDOWS_RATE, None));
             figures.with_context(|| format!("{query}, {events} events"))
         });
         let one = Grown {
@@ -114,20 +103,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let measured: Vec<&Figures> = grown.iter().flat_map(|one| &one.figures).collect();
     let figures = json!({"workload": "growth", "machine": machine, "measured": measured});
     Ok(outcome(figures, &targets, options.check))
-}
-
-fn run_of(options: &Options, query: &str, events: u64) -> super::Options {
-    super::Options {
-        query: query.to_owned(),
-        events,
-        parallelism: options.parallelism,
-        rate: WINDOWS_RATE,
-        checkpoint_interval: options.checkpoint_interval.clone(),
-        batch_rows: None,
-        memory: None,
-        binary: options.binary.clone(),
-        place: PlaceArgs::within(options.data_dir.clone()),
-    }
 }
 
 fn table(options: &Options, machine: &Machine, grown: &[Grown]) -> String {

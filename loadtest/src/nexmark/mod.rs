@@ -1,6 +1,7 @@
 //! The Nexmark benchmark: queries as users write them, `loadtest/nexmark/*.sql`.
 
 pub(crate) mod bench;
+mod each;
 pub(crate) mod growth;
 mod machine;
 mod table;
