@@ -54,12 +54,7 @@ impl OpenLookup {
                 source,
             },
         })?;
-        let table = LookupTable::new(rows);
-        let reload = reading.source.reload_ms().map(|ms| {
-            let reload = reading.reload(table.clone(), Duration::from_millis(ms));
-            tokio::spawn(reload).abort_handle()
-        });
-        Ok(OpenLookup { table, reload })
+        Ok(reading.keep(rows))
     }
 }
 
@@ -86,6 +81,16 @@ impl Reading {
                 Err(OperatorError::Evaluate(what))
             }
         }
+    }
+
+    /// The rows that were read, and more of them as often as the table says.
+    fn keep(self, rows: LookupIndex) -> OpenLookup {
+        let table = LookupTable::new(rows);
+        let reload = self.source.reload_ms().map(|ms| {
+            let reload = self.reload(table.clone(), Duration::from_millis(ms));
+            tokio::spawn(reload).abort_handle()
+        });
+        OpenLookup { table, reload }
     }
 
     /// Reads it again and again. What cannot be read now may be half written; as with Flink's reloads,
@@ -142,8 +147,14 @@ fn read_all(
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::{
+        fs,
+        path::Path,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
+    use arrow::array::RecordBatch;
+    use engine::source::SourceError;
     use proto::plan::{
         self, Calc, ConnectorSpec, Expr, FilesystemSpec, FormatSpec, JoinType, JsonFormat,
         connector_spec::Connector, format_spec::Format,
@@ -184,15 +195,35 @@ mod tests {
         }
     }
 
-    /// Waits until the table has so many rows.
-    async fn has_rows(table: &LookupTable, rows: usize) {
+    /// A table that counts how often it was read.
+    struct Counted {
+        source: Arc<dyn LookupSource>,
+        reads: AtomicUsize,
+    }
+
+    impl LookupSource for Counted {
+        fn read(
+            &self,
+            take: &mut dyn FnMut(RecordBatch) -> ControlFlow<()>,
+        ) -> Result<u64, SourceError> {
+            let read = self.source.read(take);
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            read
+        }
+
+        fn reload_ms(&self) -> Option<u64> {
+            self.source.reload_ms()
+        }
+    }
+
+    async fn until(holds: impl Fn() -> bool) {
         let waits = async {
-            while table.current().num_rows() != rows {
+            while !holds() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
         let waited = tokio::time::timeout(Duration::from_secs(20), waits).await;
-        waited.expect("it is read again");
+        waited.expect("in time");
     }
 
     #[tokio::test]
@@ -200,22 +231,43 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let file = root.path().join("side.json");
         fs::write(&file, "{\"k\":1}\n{\"k\":null}\n").expect("written");
-        let opened = OpenLookup::open("n", &spec(&file, 5)).await.expect("read");
-        assert_eq!(opened.table.current().num_rows(), 1);
-        fs::write(root.path().join("next"), "{\"k\":1}\n{\"k\":2}\n").expect("written");
-        fs::rename(root.path().join("next"), &file).expect("replaced");
-        has_rows(&opened.table, 2).await;
+        let spec = spec(&file, 5);
+        let table = spec.table.as_ref().expect("a table");
+        let (connector, produced) = (table.connector.as_ref(), table.produced.as_ref());
+        let columns = fields(produced.expect("columns")).expect("columns");
+        let source = open_lookup(connector.expect("files"), &columns).expect("files");
+        let counted = Arc::new(Counted {
+            source,
+            reads: AtomicUsize::new(0),
+        });
+        let reading = Reading {
+            table: table.table.clone(),
+            source: counted.clone(),
+            spec: Arc::new(spec.clone()),
+        };
+        let rows = reading.read().await.expect("read");
+        let opened = reading.keep(rows);
+        let rows = || opened.table.current().num_rows();
+        assert_eq!(rows(), 1);
+        // At once: of a file that is being written a part would be read.
+        let replace = |text: &str| {
+            let next = root.path().join("next");
+            fs::write(&next, text).expect("written");
+            fs::rename(next, &file).expect("replaced");
+        };
+        replace("{\"k\":1}\n{\"k\":2}\n");
+        until(|| rows() == 2).await;
         // What cannot be read leaves what there was, until it can be.
-        fs::write(&file, "nonsense\n").expect("written");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(opened.table.current().num_rows(), 2);
-        fs::write(&file, "{\"k\":1}\n{\"k\":2}\n{\"k\":3}\n").expect("written");
-        has_rows(&opened.table, 3).await;
-        let table = opened.table.clone();
+        replace("nonsense\n");
+        let reads = counted.reads.load(Ordering::SeqCst);
+        // The first of them may have begun before, and the last one's outcome may be on its way.
+        until(|| counted.reads.load(Ordering::SeqCst) >= reads + 3).await;
+        assert_eq!(rows(), 2);
+        replace("{\"k\":1}\n{\"k\":2}\n{\"k\":3}\n");
+        until(|| rows() == 3).await;
         drop(opened);
-        fs::write(&file, "").expect("written");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(table.current().num_rows(), 3, "nobody reads it any more");
+        // Nobody is left who reads it.
+        until(|| Arc::strong_count(&counted) == 1).await;
     }
 
     #[tokio::test]
