@@ -3,7 +3,8 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use arrow::{
-    array::{Int64Array, RecordBatch, RecordBatchOptions},
+    array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array},
+    compute::take,
     datatypes::SchemaRef,
 };
 use engine::{
@@ -52,6 +53,16 @@ const UNTOUCHED: u32 = u32::MAX;
 struct Touched {
     key_slot: u32,
     before: std::ops::Range<usize>,
+}
+
+/// What one batch does.
+#[derive(Default)]
+struct Turn {
+    touched: Vec<Touched>,
+    /// Tops before.
+    before: Vec<u32>,
+    /// Rows that have gone, whose slots are given back in the end.
+    fallen: Vec<u32>,
 }
 
 /// Changes on their way out.
@@ -114,36 +125,80 @@ impl RankOperator {
         batch: &ChangeBatch,
         keys: &KeyBatch,
     ) -> Result<Option<ChangeBatch>, OperatorError> {
+        if self.append_only {
+            return self.append(batch, keys);
+        }
         let columns = batch.rows.columns();
         let prepared = Prepared::new(&self.shape, columns, batch.num_rows())?;
         let ids = self.ranking.rows.ids(&prepared.bytes, columns)?;
-        let rows_max = self.shape.rows_max();
-        let mut touched = Vec::new();
-        let mut before = Vec::new();
-        let mut fallen = Vec::new();
+        let mut turn = Turn::default();
         for row in 0..batch.num_rows() {
             let (hash, bytes) = (keys.hashes[row], prepared.bytes.row(row));
             let order = prepared.orders.row(row);
-            if self.append_only {
+            if batch.kind(row).is_add() {
                 let key_slot = self.ranking.key_slot(keys, row);
-                if self.ranking.is_beyond(key_slot, order, rows_max) {
-                    continue;
-                }
-                self.touch(key_slot, &mut touched, &mut before);
-                fallen.extend(self.ranking.append(key_slot, hash, bytes, order, rows_max));
-            } else if batch.kind(row).is_add() {
-                let key_slot = self.ranking.key_slot(keys, row);
-                self.touch(key_slot, &mut touched, &mut before);
+                self.touch(key_slot, &mut turn);
                 self.ranking.add(key_slot, hash, &ids, row, bytes, order);
             } else {
                 let slot = self.ranking.rows.find(hash, &ids, row, bytes);
                 if slot != NO_SLOT {
                     let key_slot = self.ranking.index.find_row(&keys.keys, row, hash);
-                    self.touch(key_slot, &mut touched, &mut before);
-                    fallen.extend(self.ranking.take_back(key_slot, slot));
+                    self.touch(key_slot, &mut turn);
+                    turn.fallen.extend(self.ranking.take_back(key_slot, slot));
                 }
             }
         }
+        self.finish(turn)
+    }
+
+    /// Rows of an input that only appends. Most are beyond the places that count once there are enough
+    /// rows, so that of a row its order is looked at first.
+    fn append(
+        &mut self,
+        batch: &ChangeBatch,
+        keys: &KeyBatch,
+    ) -> Result<Option<ChangeBatch>, OperatorError> {
+        let (columns, rows) = (batch.rows.columns(), batch.num_rows());
+        let orders = self.shape.order_keys(columns)?;
+        let rows_max = self.shape.rows_max();
+        let mut wanted: Vec<(u32, u32)> = Vec::new();
+        for row in 0..rows {
+            let key_slot = self.ranking.key_slot(keys, row);
+            if !self.ranking.is_beyond(key_slot, orders.row(row), rows_max) {
+                wanted.push((row as u32, key_slot));
+            }
+        }
+        let is_few = wanted.len() < rows / 2;
+        let bytes = match is_few {
+            true => self
+                .shape
+                .codec
+                .encode(&take_rows(columns, &wanted)?, wanted.len())?,
+            false => self.shape.codec.encode(columns, rows)?,
+        };
+        let mut turn = Turn::default();
+        for (place, (row, key_slot)) in wanted.into_iter().enumerate() {
+            let order = orders.row(row as usize);
+            // Rows of the same batch may have taken the places.
+            if self.ranking.is_beyond(key_slot, order, rows_max) {
+                continue;
+            }
+            self.touch(key_slot, &mut turn);
+            let bytes = bytes.row(if is_few { place } else { row as usize });
+            let hash = keys.hashes[row as usize];
+            let fallen = self.ranking.append(key_slot, hash, bytes, order, rows_max);
+            turn.fallen.extend(fallen);
+        }
+        self.finish(turn)
+    }
+
+    /// What a batch has changed at the top.
+    fn finish(&mut self, turn: Turn) -> Result<Option<ChangeBatch>, OperatorError> {
+        let Turn {
+            touched,
+            before,
+            fallen,
+        } = turn;
         let changes = self.changes(&touched, &before);
         let batch = self.gather(changes)?;
         for touched in touched {
@@ -155,7 +210,10 @@ impl RankOperator {
     }
 
     /// Remembers the top of a partition before its first change.
-    fn touch(&mut self, key_slot: u32, touched: &mut Vec<Touched>, before: &mut Vec<u32>) {
+    fn touch(&mut self, key_slot: u32, turn: &mut Turn) {
+        let Turn {
+            touched, before, ..
+        } = turn;
         if self.places.len() <= key_slot as usize {
             self.places.resize(key_slot as usize + 1, UNTOUCHED);
         }
@@ -249,6 +307,17 @@ impl RankOperator {
         let kinds = (!kinds.iter().all(is_insert)).then(|| Kinds::from_bytes(kinds));
         Ok(Some(ChangeBatch::changes(rows, kinds)))
     }
+}
+
+/// The rows of columns that are wanted, each with its partition.
+fn take_rows(columns: &[ArrayRef], wanted: &[(u32, u32)]) -> Result<Vec<ArrayRef>, OperatorError> {
+    let rows: UInt32Array = wanted
+        .iter()
+        .map(|(row, _)| *row)
+        .collect::<Vec<_>>()
+        .into();
+    let taken = columns.iter().map(|column| take(column, &rows, None));
+    Ok(taken.collect::<Result<_, _>>()?)
 }
 
 /// Columns of the output.
