@@ -16,7 +16,7 @@ use arrow::{
         Array, ArrayData, ArrayRef, AsArray as _, BooleanArray, GenericByteArray, ListArray,
         MapArray, NullArray, make_array,
     },
-    buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer},
+    buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer},
     datatypes::{
         ArrowNativeType, BinaryType, ByteArrayType, DataType, Field, Float32Type, Float64Type,
         Utf8Type,
@@ -217,10 +217,10 @@ impl RowCodec {
                 Ok(Arc::new(BooleanArray::new(values, nulls)))
             }
             ColumnKind::Fixed(width) => {
-                let mut values = Vec::with_capacity(rows.len() * width);
+                let mut values = MutableBuffer::with_capacity(rows.len() * width);
                 rows.iter()
                     .for_each(|row| values.extend_from_slice(&row[at..at + width]));
-                fixed_array(&column.data_type, values, rows.len(), nulls)
+                fixed_array(&column.data_type, values.into(), rows.len(), nulls)
             }
             ColumnKind::Text => self.decode_bytes::<Utf8Type>(column, rows, nulls),
             ColumnKind::Binary => self.decode_bytes::<BinaryType>(column, rows, nulls),
@@ -257,14 +257,17 @@ impl RowCodec {
         rows: &[&[u8]],
         nulls: Option<NullBuffer>,
     ) -> Result<ArrayRef, ArrowError> {
-        let mut values = Vec::new();
         let mut offsets = Vec::with_capacity(rows.len() + 1);
         offsets.push(0_i32);
+        let mut bytes = 0;
+        for row in rows {
+            bytes += self.tail(column, row)?.len();
+            let end = i32::try_from(bytes).map_err(|_| ArrowError::OffsetOverflowError(bytes))?;
+            offsets.push(end);
+        }
+        let mut values = Vec::with_capacity(bytes);
         for row in rows {
             values.extend_from_slice(self.tail(column, row)?);
-            let end = i32::try_from(values.len())
-                .map_err(|_| ArrowError::OffsetOverflowError(values.len()))?;
-            offsets.push(end);
         }
         let offsets = OffsetBuffer::new(offsets.into());
         let array = GenericByteArray::<T>::try_new(offsets, Buffer::from_vec(values), nulls)?;
@@ -417,19 +420,16 @@ pub(crate) fn canonical_floats(array: &ArrayRef) -> ArrayRef {
     }
 }
 
-/// An array of a fixed-width type from its values' bytes.
+/// An array of a fixed-width type from its values' bytes, which lie as wider integers must.
 pub(crate) fn fixed_array(
     data_type: &DataType,
-    values: Vec<u8>,
+    values: Buffer,
     len: usize,
     nulls: Option<NullBuffer>,
 ) -> Result<ArrayRef, ArrowError> {
-    // `Buffer::from_vec` of bytes may not be aligned for wider integers: copy into one that is.
-    let mut aligned = arrow::buffer::MutableBuffer::with_capacity(values.len());
-    aligned.extend_from_slice(&values);
     let data = ArrayData::builder(data_type.clone())
         .len(len)
-        .add_buffer(aligned.into())
+        .add_buffer(values)
         .nulls(nulls)
         .build()?;
     Ok(make_array(data))

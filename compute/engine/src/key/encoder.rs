@@ -4,7 +4,7 @@
 
 use arrow::{
     array::{Array, ArrayRef, AsArray as _, RecordBatch},
-    buffer::{BooleanBuffer, NullBuffer},
+    buffer::{BooleanBuffer, MutableBuffer, NullBuffer},
     datatypes::DataType,
     error::ArrowError,
 };
@@ -242,11 +242,13 @@ impl KeyEncoder {
         for (word, data_type) in self.types.iter().enumerate() {
             let is_null = |row: usize| keys[row][2] >> word & 1 == 1;
             if bit_width(data_type) == Some(128) {
-                let bytes = keys
-                    .iter()
-                    .flat_map(|key| key[0].to_le_bytes().into_iter().chain(key[1].to_le_bytes()));
+                let mut bytes = MutableBuffer::with_capacity(keys.len() * 16);
+                for key in keys {
+                    bytes.extend_from_slice(&key[0].to_le_bytes());
+                    bytes.extend_from_slice(&key[1].to_le_bytes());
+                }
                 let nulls = null_buffer(keys.len(), is_null);
-                columns.push(fixed_array(data_type, bytes.collect(), keys.len(), nulls)?);
+                columns.push(fixed_array(data_type, bytes.into(), keys.len(), nulls)?);
             } else {
                 columns.push(unpacked(
                     data_type,
@@ -363,9 +365,9 @@ fn unpacked(
         )));
     }
     let width = data_type.primitive_width().unwrap_or(8);
-    let mut bytes = Vec::with_capacity(rows * width);
+    let mut bytes = MutableBuffer::with_capacity(rows * width);
     (0..rows).for_each(|row| bytes.extend_from_slice(&value(row).to_le_bytes()[..width]));
-    fixed_array(data_type, bytes, rows, nulls)
+    fixed_array(data_type, bytes.into(), rows, nulls)
 }
 
 fn null_buffer(rows: usize, is_null: impl Fn(usize) -> bool) -> Option<NullBuffer> {
