@@ -122,12 +122,15 @@ verify: ## All checks; changes nothing
 	$(CARGO) test --workspace --locked
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 
+# Of the whole workspace though one test is run: what other packages want of a library is built anyway, and
+# with less wanted it would be built again.
+ONE_TEST := $(CARGO) test --workspace --locked
 # Simulations are long: their code is worth optimising a little.
-SOAK := CARGO_PROFILE_DEV_OPT_LEVEL=1 $(CARGO) test --locked -p sim --features planted --test sim --
+SOAK := CARGO_PROFILE_DEV_OPT_LEVEL=1 $(ONE_TEST) --features sim/planted --test sim --
 
 sim: deps ## Run one simulated cluster again, by its seed: make sim SEED=7, and with a planted bug BUG=name
 	@[ -n "$(SEED)" ] || { echo "error: which one? make sim SEED=7" >&2; exit 1; }
-	$(CARGO) test --locked -p sim $(if $(BUG),--features planted) --test sim -- --seed $(SEED) $(if $(BUG),--bug $(BUG)) $(if $(LOG),--log $(LOG)) $(if $(KEEP),--keep $(KEEP))
+	$(ONE_TEST) $(if $(BUG),--features sim/planted) --test sim -- --seed $(SEED) $(if $(BUG),--bug $(BUG)) $(if $(LOG),--log $(LOG)) $(if $(KEEP),--keep $(KEEP))
 
 soak: deps ## Run COUNT=1000 simulated clusters, then plant bugs and tell how many are caught
 	$(SOAK) --from $(FROM) --count $(COUNT)
@@ -135,7 +138,7 @@ soak: deps ## Run COUNT=1000 simulated clusters, then plant bugs and tell how ma
 
 chaos: tools ## Disturb a cluster of real processes for SECONDS=600, over a real store; SEED=7 draws the same again
 	MILLSTREAM_CHAOS_SECONDS=$(SECONDS) MILLSTREAM_CHAOS_SEED=$(SEED) \
-	  $(CARGO) test --locked -p tests --test e2e -- cluster::chaos --nocapture
+	  $(ONE_TEST) --test e2e -- cluster::chaos --nocapture
 
 fix: ## Format, and apply what clippy can
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
