@@ -14,7 +14,8 @@ use engine::{
     state::StateTtl,
 };
 use operators::{
-    JoinOperator, LookupJoinOperator, LookupReader, LookupTable, window::TieFilterOperator,
+    JoinOperator, LookupJoinOperator, LookupReader, LookupTable, RankOperator,
+    window::TieFilterOperator,
 };
 use proto::{
     plan::{self, Changelog, Expr, JoinType, ScalarFunction},
@@ -92,16 +93,6 @@ struct Run {
 }
 
 impl Run {
-    fn new(join_type: JoinType, condition: Option<Expr>) -> Self {
-        Run::of(&plan::Join {
-            r#type: join_type.into(),
-            left_keys: vec![0],
-            right_keys: vec![0],
-            condition,
-            ..plan::Join::default()
-        })
-    }
-
     /// Of any operator.
     fn around(operator: Box<dyn Operator>) -> Self {
         Run {
@@ -179,7 +170,7 @@ fn insert_without_match(bencher: Bencher<'_, '_>) {
     let rows = batches("l", ROWS, |i| i as i64 / 4);
     bencher
         .counter(ItemsCount::new(ROWS))
-        .with_inputs(|| Run::new(JoinType::Inner, None))
+        .with_inputs(|| Run::of(&inner(None)))
         .bench_local_values(|mut run| {
             run.feed(0, &rows);
             run
@@ -189,7 +180,52 @@ fn insert_without_match(bencher: Bencher<'_, '_>) {
 /// q20: each bid finds its auction, most of them recent ones.
 #[divan::bench(sample_count = 5)]
 fn bids_meet_auctions(bencher: Bencher<'_, '_>) {
-    with_auctions(bencher, None);
+    with_auctions(bencher, inner(None), 2);
+}
+
+/// q9: of the bids of each auction only the highest is wanted.
+#[divan::bench(sample_count = 5)]
+fn bids_meet_auctions_for_the_highest(bencher: Bencher<'_, '_>) {
+    let spec = plan::Join {
+        best_pair: Some(plan::BestPair {
+            per_right: true,
+            order_by: vec![highest_price()],
+        }),
+        ..inner(None)
+    };
+    with_auctions(bencher, spec, 64);
+}
+
+/// q9 after its join: most bids are beyond the highest one of their auction.
+#[divan::bench(sample_count = 5)]
+fn bids_rank_below_the_highest(bencher: Bencher<'_, '_>) {
+    let spec = plan::Rank {
+        partition_by: vec![0],
+        order_by: vec![highest_price()],
+        limit: 1,
+        ..plan::Rank::default()
+    };
+    let columns = columns("l");
+    let operator = || {
+        let (tables, never) = ([TableId(1)], StateTtl::NEVER);
+        RankOperator::build(
+            &spec,
+            &columns,
+            &tables,
+            &Changelog::APPEND,
+            &never,
+            &scope(),
+        )
+    };
+    let bids = batches("l", ROWS, |i| (i / 64) as i64);
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(|| Run::around(operator().expect("a ranking")))
+        .bench_local_values(|mut run| {
+            run.feed(0, &bids);
+            assert!(run.rows_out < ROWS / 2, "{}", run.rows_out);
+            run
+        });
 }
 
 /// q4, q9: the bid's time must be before the auction's.
@@ -198,10 +234,8 @@ fn bids_meet_auctions_in_time(bencher: Bencher<'_, '_>) {
     let time = LogicalType::Timestamp(3).nullable();
     let boolean: DataType = LogicalType::Boolean.nullable();
     let sides = vec![Expr::column(5, &time), Expr::column(11, &time)];
-    with_auctions(
-        bencher,
-        Some(Expr::call(ScalarFunction::GreaterOrEqual, sides, &boolean)),
-    );
+    let in_time = Expr::call(ScalarFunction::GreaterOrEqual, sides, &boolean);
+    with_auctions(bencher, inner(Some(in_time)), 2);
 }
 
 /// q4, q9 with time going on: a bid goes after 400,000 others, as in four seconds of 100 a millisecond.
@@ -264,7 +298,26 @@ fn bids_tie_with_the_highest(bencher: Bencher<'_, '_>) {
         });
 }
 
-fn with_auctions(bencher: Bencher<'_, '_>, condition: Option<Expr>) {
+fn inner(condition: Option<Expr>) -> plan::Join {
+    plan::Join {
+        r#type: JoinType::Inner.into(),
+        left_keys: vec![0],
+        right_keys: vec![0],
+        condition,
+        ..plan::Join::default()
+    }
+}
+
+fn highest_price() -> plan::SortKey {
+    plan::SortKey {
+        column: 2,
+        descending: true,
+        nulls_last: true,
+    }
+}
+
+/// At least one bid in `few` comes out.
+fn with_auctions(bencher: Bencher<'_, '_>, spec: plan::Join, few: usize) {
     let auctions = ROWS / 16;
     let right = batches("r", auctions, |i| i as i64);
     let left = batches("l", ROWS, |i| {
@@ -275,14 +328,14 @@ fn with_auctions(bencher: Bencher<'_, '_>, condition: Option<Expr>) {
     bencher
         .counter(ItemsCount::new(ROWS))
         .with_inputs(|| {
-            let mut run = Run::new(JoinType::Inner, condition.clone());
+            let mut run = Run::of(&spec);
             run.feed(1, &right);
             run.checkpoint(1);
             run
         })
         .bench_local_values(|mut run| {
             run.feed(0, &left);
-            assert!(run.rows_out > ROWS / 2);
+            assert!(run.rows_out > ROWS / few, "{}", run.rows_out);
             run
         });
 }
@@ -295,7 +348,7 @@ fn matches_of_hot_keys(bencher: Bencher<'_, '_>) {
     bencher
         .counter(ItemsCount::new(ROWS))
         .with_inputs(|| {
-            let mut run = Run::new(JoinType::Inner, None);
+            let mut run = Run::of(&inner(None));
             run.feed(1, &right);
             run
         })
@@ -358,7 +411,10 @@ fn left_join(bencher: Bencher<'_, '_>) {
     bencher
         .counter(ItemsCount::new(ROWS))
         .with_inputs(|| {
-            let mut run = Run::new(JoinType::Left, None);
+            let mut run = Run::of(&plan::Join {
+                r#type: JoinType::Left.into(),
+                ..inner(None)
+            });
             run.feed(1, &right);
             run
         })

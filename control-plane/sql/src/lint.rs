@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use proto::plan::{
-    Changelog, Expr, Fragment, LookupJoin, Node, OverAggregate, OverOrder, Plan, RowType, Source,
-    WindowAggregate, data_type, expr::Kind, input, node::Operator, partitioning, state_bound,
-    window_aggregate::Windowing,
+    Changelog, Expr, Fragment, JoinType, LookupJoin, Node, OverAggregate, OverOrder, Plan, RowType,
+    Source, WindowAggregate, data_type, expr::Kind, input, node::Operator, partitioning,
+    state_bound, window_aggregate::Windowing,
 };
 
 /// What is wrong with the plan; empty for a sound one.
@@ -291,6 +291,13 @@ impl Lint<'_> {
                 let append = |node: &&Node| node.changelog.unwrap_or_default().is_append();
                 let fits = !goes || inputs.iter().all(append);
                 self.require(fits, "its rows go by time though they may be taken back");
+                if let Some(best) = &op.best_pair {
+                    let other = if best.per_right { left } else { right };
+                    let order: Vec<u32> = best.order_by.iter().map(|key| key.column).collect();
+                    self.columns(&order, other);
+                    let fits = inputs.iter().all(append) && op.r#type() == JoinType::Inner;
+                    self.require(fits, "it leaves out pairs though they may be taken back");
+                }
                 &op.condition
             }
             Some(Operator::WindowJoin(op)) => {

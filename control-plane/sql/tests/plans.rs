@@ -125,6 +125,11 @@ fn lookup_joins() {
 }
 
 #[test]
+fn best_pairs() {
+    check("best");
+}
+
+#[test]
 fn ties() {
     check("ties");
 }

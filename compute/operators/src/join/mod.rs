@@ -4,6 +4,7 @@
 //! ```text
 //! shape      what is fixed: keys, condition, which rows are put out
 //! condition  the condition beyond the keys, over gathered columns
+//! best       which pairs are left out where only the best are wanted
 //! state      rows of both sides, linked by key
 //! probe      changed rows of one side -> output, a chunk at a time
 //! degree     counts matches anew after loading
@@ -17,6 +18,9 @@
 //! lookup     the operator that joins with what a table outside holds
 //! ```
 
+mod best;
+#[cfg(test)]
+mod best_test;
 mod condition;
 mod degree;
 mod expire;

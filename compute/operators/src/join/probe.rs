@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::{
     array::{Array as _, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array},
     compute::take,
+    row::Rows,
 };
 use engine::{
     ChangeBatch, Kinds,
@@ -18,6 +19,7 @@ use engine::{
 use proto::types::RowKind;
 
 use super::{
+    best::improving,
     shape::{JoinShape, LEFT, RIGHT},
     state::JoinState,
 };
@@ -62,6 +64,8 @@ pub(super) struct Probe {
     /// The other row's first match came, or its last one went, with this event.
     is_turn: bool,
     pairs: Pairs,
+    /// The order of its rows, where only the best pairs of the other side's are wanted.
+    orders: Option<Rows>,
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +118,7 @@ impl Probe {
             matched: 0,
             is_turn: false,
             pairs: Pairs::default(),
+            orders: None,
         }
     }
 
@@ -155,6 +160,7 @@ impl Probe {
                 .collect();
             shape.matches(self.side, &self.columns, &self.pairs.rows, &others, eval)?
         };
+        let mask = self.best(shape, state, mask)?;
         let output = if shape.emits_pairs && !shape.tracks(LEFT) && !shape.tracks(RIGHT) {
             self.inner_output(mask.as_ref())
         } else {
@@ -164,6 +170,46 @@ impl Probe {
             out.batch(self.gather(shape, state, output)?);
         }
         Ok(())
+    }
+
+    /// Which of the pairs that match are put out.
+    fn best(
+        &mut self,
+        shape: &JoinShape,
+        state: &mut JoinState,
+        matched: Option<BooleanArray>,
+    ) -> Result<Option<BooleanArray>, OperatorError> {
+        let Some(wanted) = shape.best.as_ref().filter(|_| !self.pairs.rows.is_empty()) else {
+            return Ok(matched);
+        };
+        let other = 1 - self.side;
+        let of_pair;
+        let orders = if wanted.per == other {
+            match &mut self.orders {
+                Some(orders) => &*orders,
+                orders => orders.insert(wanted.orders(&self.columns)?),
+            }
+        } else {
+            let rows = &state.sides[other].rows;
+            let slots = self.pairs.slots.iter();
+            let rows: Vec<&[u8]> = slots.map(|slot| rows.row(*slot)).collect();
+            of_pair = wanted.orders_of(&shape.codecs[other], &rows)?;
+            &of_pair
+        };
+        let Some(best) = &mut state.sides[wanted.per].best else {
+            return Ok(matched);
+        };
+        let pairs = &self.pairs;
+        let mask = if wanted.per == other {
+            let orders_at = pairs.rows.iter().map(|row| *row as usize);
+            let each = pairs.slots.iter().copied().zip(orders_at);
+            improving(best, matched.as_ref(), orders, each)
+        } else {
+            let slot = |event: &u32| self.events[*event as usize].own_slot;
+            let each = pairs.events.iter().map(slot).zip(0..);
+            improving(best, matched.as_ref(), orders, each)
+        };
+        Ok(Some(mask))
     }
 
     /// Collects the next pairs.

@@ -11,7 +11,7 @@ use proto::{
     types::Field,
 };
 
-use super::condition::JoinCondition;
+use super::{best::BestShape, condition::JoinCondition};
 use crate::{
     EvalContext,
     rows::{arrow_types, columns, row_codec},
@@ -45,6 +45,8 @@ pub(crate) struct JoinShape {
     /// Per side: the bytes of a row of NULLs.
     pub(super) null_rows: [Vec<u8>; 2],
     pub(super) condition: Option<JoinCondition>,
+    /// Where only the best pairs are wanted.
+    pub(super) best: Option<BestShape>,
     /// Of the output.
     pub(super) schema: SchemaRef,
     pub(super) batch_rows: usize,
@@ -100,9 +102,16 @@ impl JoinShape {
             codecs,
             null_rows,
             condition,
+            best: None,
             schema: arrow_schema(&output),
             batch_rows: batch_rows.max(1),
         })
+    }
+
+    /// Of whose pairs only the best are wanted.
+    pub(super) fn of_best(mut self, best: Option<BestShape>) -> JoinShape {
+        self.best = best;
+        self
     }
 
     /// Whether what is put out for rows of a side depends on whether they have matches.

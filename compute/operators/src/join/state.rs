@@ -13,6 +13,7 @@ use proto::types::Epoch;
 use state_client::LoadedRow;
 
 use super::{
+    best::BestPairs,
     expire::Ages,
     shape::{JoinShape, LEFT, RIGHT},
 };
@@ -38,6 +39,8 @@ pub(super) struct Side {
     previous: Option<Vec<u32>>,
     /// Matching (distinct) rows of the other side, where the join asks for it.
     pub(super) degrees: Option<Vec<u32>>,
+    /// What was put out for each row, where only its best pair is wanted.
+    pub(super) best: Option<BestPairs>,
 }
 
 impl JoinState {
@@ -56,6 +59,9 @@ impl JoinState {
             next: Vec::new(),
             previous: (!append_only[side] || ttl[side].is_some()).then(Vec::new),
             degrees: shape.tracks(side).then(Vec::new),
+            best: (shape.best.as_ref())
+                .filter(|best| best.per == side)
+                .map(|_| BestPairs::default()),
         };
         JoinState {
             index: KeyIndex::new(
@@ -237,6 +243,8 @@ impl JoinState {
         let is_dirty = |hash: u64| dirty.contains(&hash);
         for side in &mut self.sides {
             side.rows.forget_left(&is_dirty);
+            // What was put out after that does not count, though its row may be clean.
+            side.best.iter_mut().for_each(BestPairs::forget_all);
         }
         let keys: Vec<u32> = self.index.iter().collect();
         for key in keys {
@@ -357,6 +365,9 @@ impl Side {
         if let Some(degrees) = &mut self.degrees {
             set(degrees, slot, 0);
         }
+        if let Some(best) = &mut self.best {
+            best.begin(slot);
+        }
     }
 
     pub(super) fn unlink(&mut self, slot: u32, head: &mut u32) {
@@ -375,7 +386,8 @@ impl Side {
 
     fn memory(&self) -> usize {
         let column = |column: &Option<Vec<u32>>| column.as_ref().map_or(0, |c| c.len() * 4);
-        self.next.len() * 4 + column(&self.previous) + column(&self.degrees)
+        let best = self.best.as_ref().map_or(0, BestPairs::memory);
+        self.next.len() * 4 + column(&self.previous) + column(&self.degrees) + best
     }
 }
 

@@ -27,6 +27,7 @@ use proto::{
 use state_client::{KeyRequest, LoadedRow, ScanReply};
 
 use super::{
+    best::BestShape,
     degree::recount,
     probe::{Event, Probe},
     shape::{JoinShape, KeyColumns, LEFT, RIGHT},
@@ -81,6 +82,7 @@ impl JoinOperator {
         let condition = spec.condition.as_ref();
         let shape = JoinShape::new(spec.r#type(), &keys, condition, inputs, scope.batch_rows)?;
         let append_only = [left_log.is_append(), right_log.is_append()];
+        let shape = shape.of_best(BestShape::compile(spec, inputs, append_only)?);
         let unique = [
             upsert_key(&spec.left_unique_key, left_log),
             upsert_key(&spec.right_unique_key, right_log),

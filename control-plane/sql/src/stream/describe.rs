@@ -454,7 +454,7 @@ fn attached(w: &wire::AttachedWindow, input: &[String]) -> String {
     )
 }
 
-fn sort_text(keys: &[wire::SortKey], input: &[String]) -> String {
+pub(super) fn sort_text(keys: &[wire::SortKey], input: &[String]) -> String {
     let texts: Vec<String> = keys
         .iter()
         .map(|key| {

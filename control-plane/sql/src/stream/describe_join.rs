@@ -4,7 +4,7 @@ use proto::plan as wire;
 
 use crate::logical::Expr;
 
-use super::describe::{expression, field_names};
+use super::describe::{expression, field_names, sort_text};
 use super::node::{JoinOn, LookupTable, Op};
 use super::until::RowTime;
 
@@ -19,10 +19,23 @@ pub(super) fn join(op: &Op, inputs: &[Vec<String>]) -> String {
             null_safe,
             condition,
             until,
+            best,
         } => {
             let keys = key_text((left_keys, left), (right_keys, right), null_safe);
-            let (condition, until) = (condition.as_ref(), until_text(until, (left, right)));
-            join_text("Join", *kind, &keys, condition, (left, right), &until)
+            let mut more = until_text(until, (left, right));
+            more.push_str(
+                &best
+                    .as_ref()
+                    .map_or_else(String::new, |best| best_text(best, (left, right))),
+            );
+            join_text(
+                "Join",
+                *kind,
+                &keys,
+                condition.as_ref(),
+                (left, right),
+                &more,
+            )
         }
         Op::WindowJoin {
             kind,
@@ -103,6 +116,18 @@ fn until_text(until: &[Vec<RowTime>; 2], (left, right): Sides<'_>) -> String {
         said if said.is_empty() => String::new(),
         said => format!(", until=[{}]", said.join("; ")),
     }
+}
+
+/// Which pairs are wanted of each row of a side.
+fn best_text(best: &wire::BestPair, (left, right): Sides<'_>) -> String {
+    let (per, others) = match best.per_right {
+        true => ("right", left),
+        false => ("left", right),
+    };
+    format!(
+        ", best=[per {per} row: {}]",
+        sort_text(&best.order_by, others)
+    )
 }
 
 fn joined_on(name: &str, on: &JoinOn, (left, right): Sides<'_>, more: &str) -> String {

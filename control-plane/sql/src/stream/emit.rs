@@ -235,6 +235,7 @@ fn join(op: &Op, unique: impl Fn(usize) -> Option<wire::ColumnSet>) -> wire::Joi
         null_safe,
         condition,
         until: [left_until, right_until],
+        best,
     } = op
     else {
         return wire::Join::default();
@@ -249,6 +250,7 @@ fn join(op: &Op, unique: impl Fn(usize) -> Option<wire::ColumnSet>) -> wire::Joi
         right_unique_key: unique(1),
         left_until: left_until.iter().map(row_time).collect(),
         right_until: right_until.iter().map(row_time).collect(),
+        best_pair: best.clone(),
     }
 }
 

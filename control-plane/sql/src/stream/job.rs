@@ -10,7 +10,7 @@ use crate::lint;
 use crate::logical::LogicalPlan;
 use crate::optimize::{optimize, split_distinct};
 
-use super::{changelog, emit, fragment, source, stable_id, state_ttl, translate, volatile};
+use super::{best, changelog, emit, fragment, source, stable_id, state_ttl, translate, volatile};
 
 /// Where a query's rows go.
 #[derive(Clone, PartialEq, Debug)]
@@ -106,6 +106,7 @@ pub(crate) fn plan_optimized(
     // Before pruning, so that the readers of a scan do not change each other's ids.
     let ids = stable_id::stable_ids(&graph);
     source::prune(&mut graph, options);
+    best::mark(&mut graph, options);
     let changelogs = changelog::infer(&mut graph);
     state_ttl::check(&graph, options)?;
     volatile::check(&graph, &changelogs)?;

@@ -235,6 +235,7 @@ fn operator(
             null_safe,
             condition,
             until: Default::default(),
+            best: None,
         },
         Some((left, right)) => Op::WindowJoin {
             kind,

@@ -5,6 +5,7 @@
 //! placed and fragments cut ([`fragment`]), and the wire form written ([`emit`]).
 
 mod aggregate;
+mod best;
 mod calc;
 mod changelog;
 mod columns;

@@ -188,6 +188,8 @@ pub(crate) enum Op {
         condition: Option<Expr>,
         /// Per side: a row goes when the watermark is at the least of these; none: it stays.
         until: [Vec<RowTime>; 2],
+        /// Which pairs are enough, where only the best of each row are wanted.
+        best: Option<wire::BestPair>,
     },
     WindowJoin {
         kind: wire::JoinType,

@@ -118,6 +118,8 @@ fn join_seed(op: &Op) -> Vec<u8> {
             null_safe,
             condition,
             until,
+            // What is left out depends on who reads.
+            best: _,
         } => {
             let mut bytes = keyed(kind, [left_keys, right_keys], null_safe, condition);
             bytes.extend(until_seed(until).into_bytes());

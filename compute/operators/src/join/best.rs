@@ -1,0 +1,154 @@
+//! Where whoever reads a join keeps the best pair of each row of one side only, pairs that are surely
+//! not the best are left out before they are made: those that do not come before one that was put out.
+//!
+//! What has been put out is remembered in memory alone. Whatever is forgotten (rows that went to the
+//! store and came back, a failure) costs a pair more that its reader would have dropped, never one less.
+
+use arrow::{
+    array::{ArrayRef, BooleanArray},
+    compute::SortOptions,
+    row::{RowConverter, Rows, SortField},
+};
+use engine::{
+    codec::RowCodec,
+    operator::OperatorError,
+    state::{NO_SLOT, RowArena},
+};
+use proto::{
+    plan::{self, JoinType},
+    types::Field,
+};
+
+use super::shape::{LEFT, RIGHT};
+use crate::rows::{arrow_types, column};
+
+/// Of which pairs the best is wanted, and which of two is better.
+#[derive(Debug)]
+pub(super) struct BestShape {
+    /// The side of whose rows each has a best pair.
+    pub(super) per: usize,
+    /// Of the other side.
+    columns: Vec<usize>,
+    /// Makes bytes of them that compare like their order.
+    converter: RowConverter,
+}
+
+impl BestShape {
+    /// What the plan says of a join of `inputs`.
+    ///
+    /// # Errors
+    /// When the plan cannot be run.
+    pub(super) fn compile(
+        spec: &plan::Join,
+        inputs: [&[Field]; 2],
+        append_only: [bool; 2],
+    ) -> Result<Option<Self>, OperatorError> {
+        let Some(best) = &spec.best_pair else {
+            return Ok(None);
+        };
+        if spec.r#type() != JoinType::Inner || append_only != [true; 2] {
+            let message = "the best pairs are wanted of a join whose pairs may be taken back";
+            return Err(OperatorError::Plan(message.to_owned()));
+        }
+        let per = if best.per_right { RIGHT } else { LEFT };
+        let other = inputs[1 - per];
+        let types = arrow_types(other);
+        let mut columns = Vec::with_capacity(best.order_by.len());
+        let mut fields = Vec::with_capacity(best.order_by.len());
+        for key in &best.order_by {
+            let at = column(key.column, other)?;
+            let options = SortOptions {
+                descending: key.descending,
+                nulls_first: !key.nulls_last,
+            };
+            columns.push(at);
+            fields.push(SortField::new_with_options(types[at].clone(), options));
+        }
+        let converter = RowConverter::new(fields)?;
+        Ok(Some(BestShape {
+            per,
+            columns,
+            converter,
+        }))
+    }
+
+    /// The order of rows of the other side.
+    pub(super) fn orders(&self, columns: &[ArrayRef]) -> Result<Rows, OperatorError> {
+        let columns: Vec<ArrayRef> = self.columns.iter().map(|c| columns[*c].clone()).collect();
+        Ok(self.converter.convert_columns(&columns)?)
+    }
+
+    /// The same, of rows as bytes.
+    pub(super) fn orders_of(
+        &self,
+        codec: &RowCodec,
+        rows: &[&[u8]],
+    ) -> Result<Rows, OperatorError> {
+        let columns = self.columns.iter();
+        let columns: Result<Vec<ArrayRef>, _> =
+            columns.map(|c| codec.decode_column(*c, rows)).collect();
+        Ok(self.converter.convert_columns(&columns?)?)
+    }
+}
+
+/// Per row of a side the order of the best pair that was put out.
+#[derive(Debug, Default)]
+pub(super) struct BestPairs {
+    /// Per slot: where its order is, or [`NO_SLOT`].
+    places: Vec<u32>,
+    orders: RowArena,
+}
+
+impl BestPairs {
+    /// Nothing was put out for the row of a slot, which is at most one past the last one.
+    pub(super) fn begin(&mut self, slot: u32) {
+        match self.places.get_mut(slot as usize) {
+            None => self.places.push(NO_SLOT),
+            Some(place) if *place == NO_SLOT => {}
+            Some(place) => self.orders.remove(std::mem::replace(place, NO_SLOT)),
+        }
+    }
+
+    /// Whether a pair comes before all that were put out for the row of a slot; then it is put out.
+    #[inline]
+    pub(super) fn improve(&mut self, slot: u32, order: &[u8]) -> bool {
+        let place = &mut self.places[slot as usize];
+        if *place == NO_SLOT {
+            *place = self.orders.insert(order);
+            return true;
+        }
+        let is_better = order < self.orders.row(*place);
+        if is_better {
+            self.orders.replace(*place, order);
+        }
+        is_better
+    }
+
+    /// Nothing was put out for any row.
+    pub(super) fn forget_all(&mut self) {
+        self.places.fill(NO_SLOT);
+        self.orders = RowArena::default();
+    }
+
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> usize {
+        self.places.len() * 4 + self.orders.memory()
+    }
+}
+
+/// Which pairs are put out: pair `i` is of the row of slot `slots(i)`, [`NO_SLOT`] if that is not kept,
+/// and has the order of row `order(i)`. `matched`: those that meet the condition.
+pub(super) fn improving(
+    best: &mut BestPairs,
+    matched: Option<&BooleanArray>,
+    orders: &Rows,
+    pairs: impl Iterator<Item = (u32, usize)>,
+) -> BooleanArray {
+    let mut put_out = Vec::with_capacity(pairs.size_hint().0);
+    for (pair, (slot, order)) in pairs.enumerate() {
+        let matches = matched.is_none_or(|matched| matched.value(pair));
+        let order = orders.row(order);
+        put_out.push(matches && (slot == NO_SLOT || best.improve(slot, order.data())));
+    }
+    put_out.into()
+}

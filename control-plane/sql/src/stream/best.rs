@@ -1,0 +1,190 @@
+//! Joins of which only the best pair of each row is wanted: what reads them keeps one row per group,
+//! the first by an order (a Top-1) or the greatest or least value (MAX, MIN), where the group is of
+//! columns of one input and the order of columns of the other. Such a join may leave out pairs that are
+//! not better than one that it has put out, before it makes rows of them.
+
+use proto::plan::{self as wire, AggregateFunction};
+use proto::types::LogicalType;
+
+use crate::optimize::expr::as_column;
+
+use super::PlanOptions;
+use super::node::{Graph, NodeId, Op};
+use super::state_ttl;
+
+/// Who keeps one row per group of what it reads.
+struct Keeper {
+    input: NodeId,
+    group: Vec<usize>,
+    order_by: Vec<wire::SortKey>,
+}
+
+/// Says so in every join that it is true of.
+pub(super) fn mark(graph: &mut Graph, options: &PlanOptions) {
+    let live = graph.live();
+    let mut readers = vec![0_usize; graph.nodes.len()];
+    for id in (0..graph.nodes.len()).filter(|id| live[*id]) {
+        for input in &graph.node(id).inputs {
+            readers[*input] += 1;
+        }
+    }
+    for id in (0..graph.nodes.len()).filter(|id| live[*id]) {
+        let keeper = keeper(graph, id, &readers, options);
+        let Some((join, pair)) = keeper.and_then(|keeper| wanted(graph, keeper, &readers)) else {
+            continue;
+        };
+        if let Op::Join { best, .. } = &mut graph.nodes[join].op {
+            *best = Some(pair);
+        }
+    }
+}
+
+/// A node that keeps one row per group, for ever: a group that expires begins anew with any row.
+fn keeper(graph: &Graph, id: NodeId, readers: &[usize], options: &PlanOptions) -> Option<Keeper> {
+    let node = graph.node(id);
+    if state_ttl::of(node, options).is_some() {
+        return None;
+    }
+    match &node.op {
+        Op::Rank(op) if (op.offset, op.limit) == (0, 1) && op.window.is_none() => Some(Keeper {
+            input: node.inputs[0],
+            group: places(&op.partition_by),
+            order_by: op.order_by.clone(),
+        }),
+        Op::GroupAggregate(op) => {
+            let below = graph.node(node.inputs[0]);
+            let (input, keys, calls) = match &below.op {
+                Op::LocalAggregate(local) if op.from_partial && readers[node.inputs[0]] == 1 => {
+                    (below.inputs[0], &local.keys, &local.calls)
+                }
+                _ if op.from_partial => return None,
+                _ => (node.inputs[0], &op.keys, &op.calls),
+            };
+            let [call] = calls.as_slice() else {
+                return None;
+            };
+            let descending = match call.function.parse() {
+                Ok(AggregateFunction::Max) => true,
+                Ok(AggregateFunction::Min) => false,
+                _ => return None,
+            };
+            let [value] = call.args[..] else { return None };
+            let logical = &graph.node(input).fields[value as usize].data_type.logical;
+            if call.filter.is_some() || !compares_alike(logical) {
+                return None;
+            }
+            Some(Keeper {
+                input,
+                group: places(keys),
+                order_by: vec![wire::SortKey {
+                    column: value,
+                    descending,
+                    nulls_last: true,
+                }],
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Types whose values MAX and MIN compare as a sort does.
+fn compares_alike(logical: &LogicalType) -> bool {
+    use LogicalType::{Date, Time};
+    logical.is_exact_numeric() || logical.is_timestamp() || matches!(logical, Date | Time(_))
+}
+
+/// The join that a keeper reads, alone and all of it, and which pairs of it are the best.
+fn wanted(graph: &Graph, keeper: Keeper, readers: &[usize]) -> Option<(NodeId, wire::BestPair)> {
+    let Keeper {
+        mut input,
+        mut group,
+        mut order_by,
+    } = keeper;
+    loop {
+        let node = graph.node(input);
+        if readers[input] != 1 || !node.changes.is_append() {
+            return None;
+        }
+        match &node.op {
+            Op::Calc {
+                condition: None,
+                projections,
+            } => {
+                for column in &mut group {
+                    *column = as_column(projections.get(*column)?)?;
+                }
+                for key in &mut order_by {
+                    key.column = as_column(projections.get(key.column as usize)?)? as u32;
+                }
+                input = node.inputs[0];
+            }
+            Op::Join {
+                kind: wire::JoinType::Inner,
+                left_keys,
+                right_keys,
+                ..
+            } => {
+                let inputs = [0, 1].map(|side| graph.node(node.inputs[side]));
+                let width = inputs[0].fields.len();
+                if !inputs.iter().all(|input| input.changes.is_append()) {
+                    return None;
+                }
+                let sides = Sides {
+                    width,
+                    keys: [left_keys, right_keys],
+                };
+                let pair = sides.best_pair(&group, &order_by)?;
+                return Some((input, pair));
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// Columns of a join's output.
+struct Sides<'a> {
+    /// Of the left input.
+    width: usize,
+    keys: [&'a [usize]; 2],
+}
+
+impl Sides<'_> {
+    /// The side and the column of it.
+    fn place(&self, column: usize) -> (usize, usize) {
+        match column.checked_sub(self.width) {
+            None => (0, column),
+            Some(column) => (1, column),
+        }
+    }
+
+    /// Whether a column has one value in all pairs of a row of `side`.
+    fn is_fixed(&self, column: usize, side: usize) -> bool {
+        let (of, column) = self.place(column);
+        of == side || self.keys[of].contains(&column)
+    }
+
+    fn best_pair(&self, group: &[usize], order_by: &[wire::SortKey]) -> Option<wire::BestPair> {
+        [0, 1].into_iter().find_map(|per| {
+            if !group.iter().all(|column| self.is_fixed(*column, per)) {
+                return None;
+            }
+            // What is fixed does not tell the pairs of a row apart.
+            let order_by: Vec<wire::SortKey> = order_by
+                .iter()
+                .filter(|key| !self.is_fixed(key.column as usize, per))
+                .map(|key| wire::SortKey {
+                    column: self.place(key.column as usize).1 as u32,
+                    ..*key
+                })
+                .collect();
+            (!order_by.is_empty()).then_some(wire::BestPair {
+                per_right: per == 1,
+                order_by,
+            })
+        })
+    }
+}
+
+fn places(columns: &[u32]) -> Vec<usize> {
+    columns.iter().map(|column| *column as usize).collect()
+}

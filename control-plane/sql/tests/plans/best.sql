@@ -1,0 +1,14 @@
+SELECT o.id, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id, o.customer;
+SELECT p.order_id, MIN(o.ts) AS earliest FROM payments p JOIN orders o ON o.id = p.order_id GROUP BY p.order_id, p.id;
+SELECT id, customer, paid FROM (SELECT o.id, o.customer, p.paid, ROW_NUMBER() OVER (PARTITION BY o.id ORDER BY p.paid DESC, o.qty, p.epoch_ms) AS n FROM orders o JOIN payments p ON o.id = p.order_id AND p.tax < o.amount) WHERE n = 1;
+SELECT id, customer, paid FROM (SELECT o.id, o.customer, p.paid, ROW_NUMBER() OVER (PARTITION BY o.id ORDER BY p.paid DESC) AS n FROM orders o JOIN payments p ON o.id = p.order_id) WHERE n <= 2;
+SELECT o.id, MAX(p.paid) AS most, COUNT(*) AS n FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id;
+SELECT o.id, MAX(p.paid) AS most FROM orders o LEFT JOIN payments p ON o.id = p.order_id GROUP BY o.id;
+SELECT c.id, MAX(o.qty) AS most FROM customers c JOIN orders o ON o.customer = c.id GROUP BY c.id;
+SELECT o.customer, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.customer;
+SELECT o.id, MAX(o.qty + p.id) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id;
+SELECT o.id, MAX(o.product) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id;
+SELECT /*+ STATE_TTL('o' = '0 s', 'p' = '0 s') */ o.id, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id;
+SELECT id, most FROM (SELECT o.id, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id) UNION ALL SELECT id, least FROM (SELECT o.id, MIN(p.paid) AS least FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id);
+SET 'table.exec.state.ttl' = '1 d';
+SELECT o.id, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id;
