@@ -23,4 +23,5 @@ mod savepoints;
 mod state;
 mod telemetry;
 mod transfers;
+mod until;
 mod upgrades;

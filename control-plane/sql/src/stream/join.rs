@@ -166,8 +166,8 @@ impl Translator<'_> {
         let shift = |columns: &[usize]| columns.iter().map(|c| c + width).collect::<Vec<_>>();
         let windowed = window.and_then(|(lw, rw)| match kind {
             JoinKind::Full => None,
-            JoinKind::Right => Some(rw.shifted(width)),
-            _ => Some(lw),
+            JoinKind::Right => Some(rw.shifted(width).closed()),
+            _ => Some(lw.closed()),
         });
         let append = l.changes.union(r.changes).is_append();
         let changes = changes(window.is_some(), append, kind);
@@ -177,11 +177,7 @@ impl Translator<'_> {
             (JoinKind::Right, _) => Distribution::Hash(shift(&keys.right)),
             (_, spread) => spread,
         };
-        let rowtime = match (window.is_some(), kind) {
-            (false, _) | (_, JoinKind::Full) => Vec::new(),
-            (true, JoinKind::Right) => shift(&r.rowtime),
-            (true, _) => l.rowtime.clone(),
-        };
+        let rowtime = windowed.map_or_else(Vec::new, Windowed::closed_times);
         let bound = if window.is_some() {
             Bound::Window
         } else {

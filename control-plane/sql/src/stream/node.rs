@@ -92,6 +92,17 @@ impl Windowed {
         holds.then_some(self)
     }
 
+    /// These windows, of rows that leave when their window is over: their own event time is behind the
+    /// watermark by then.
+    pub(crate) fn closed(self) -> Windowed {
+        Windowed { by: None, ..self }
+    }
+
+    /// Columns that carry event time of such rows: the window's own alone.
+    pub(crate) fn closed_times(self) -> Vec<usize> {
+        self.time.into_iter().collect()
+    }
+
     /// The same, of columns that stand `by` places further on.
     pub(crate) fn shifted(self, by: usize) -> Windowed {
         let place = |column: usize| column + by;

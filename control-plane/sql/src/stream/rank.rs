@@ -13,7 +13,7 @@ use crate::logical::{
 use crate::optimize::expr::{and, as_column, columns, conjuncts};
 
 use super::calc;
-use super::node::{Bound, Changes, Distribution, Node, NodeId, Op, tidy_keys};
+use super::node::{Bound, Changes, Distribution, Node, NodeId, Op, Windowed, tidy_keys};
 use super::translate::{Translator, bigint};
 
 /// Which ranks stay, both ends inclusive, from 1.
@@ -165,6 +165,7 @@ impl Translator<'_> {
     ) -> NodeId {
         let (keys, window) = self.window_of(input, partition);
         let below = self.graph.node(input);
+        let windowed = below.windowed.filter(|_| window.is_some());
         // The first row by arrival is never replaced; the first by event time may be.
         let final_at_once = window.is_some() || (!keep_last && time_column.is_none());
         let node = Node {
@@ -181,8 +182,8 @@ impl Translator<'_> {
                     .chain(below.keys.clone())
                     .collect(),
             ),
-            rowtime: below.rowtime.clone(),
-            windowed: below.windowed,
+            rowtime: windowed.map_or_else(|| below.rowtime.clone(), Windowed::closed_times),
+            windowed: windowed.map(Windowed::closed).or(below.windowed),
             bound: if window.is_some() {
                 Bound::Window
             } else {
@@ -217,6 +218,7 @@ impl Translator<'_> {
             self.require_append(input, "a window Top-N")?;
         }
         let below = self.graph.node(input);
+        let windowed = below.windowed.filter(|_| window.is_some());
         let mut fields = below.fields.clone();
         let mut unique = below.keys.clone();
         if range.first == range.last {
@@ -235,12 +237,8 @@ impl Translator<'_> {
             distribution: distribution(&keys),
             required: vec![distribution(&keys)],
             keys: tidy_keys(unique),
-            rowtime: if window.is_some() {
-                below.rowtime.clone()
-            } else {
-                Vec::new()
-            },
-            windowed: below.windowed.filter(|_| window.is_some()),
+            rowtime: windowed.map_or_else(Vec::new, Windowed::closed_times),
+            windowed: windowed.map(Windowed::closed),
             bound: if window.is_some() {
                 Bound::Window
             } else if keys.is_empty() && below.changes.is_append() {

@@ -100,7 +100,11 @@ impl Translator<'_> {
             "column `{}` no longer carries event time here, so it has no windows",
             field.name
         ))
-        .hint("a join without windows and most aggregates lose the time attribute; assign windows before them"))
+        .hint(
+            "a join without windows and most aggregates lose the time attribute, and of rows that come when \
+             their window is over (Top-N, a window join) only window_time carries it; assign windows before \
+             them, or by window_time",
+        ))
     }
 }
 

@@ -11,3 +11,6 @@ SELECT /*+ STATE_TTL('o' = '1 d') */ o.id FROM orders o JOIN offers f ON o.id = 
 SELECT o.id FROM orders o JOIN offers f ON o.id = f.order_id AND o.ts <= CAST(f.said AS TIMESTAMP(3));
 SELECT c.id FROM customers c JOIN offers f ON c.id = f.order_id AND f.ts <= c.ts;
 SELECT o.id FROM orders o JOIN offers f ON o.id = f.order_id AND f.due <= o.ts;
+CREATE VIEW best AS SELECT id, ts, window_time FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY qty DESC) AS rn FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' MINUTE))) WHERE rn <= 3;
+SELECT t.id FROM best t JOIN offers f ON t.id = f.order_id AND t.ts BETWEEN f.ts AND f.due;
+SELECT t.id FROM best t JOIN offers f ON t.id = f.order_id AND t.window_time BETWEEN f.ts AND f.due;
