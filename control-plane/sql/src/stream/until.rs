@@ -213,10 +213,17 @@ fn is_total(expr: &Expr) -> bool {
             (LogicalType::Date, LogicalType::Timestamp(to)) => *to <= 6,
             _ => false,
         },
+        // A sum of nanoseconds may lie beyond what is counted.
+        ExprKind::Call {
+            function: F::AddInterval,
+            ..
+        } => matches!(
+            expr.data_type.logical,
+            LogicalType::Date | LogicalType::Timestamp(0..=6) | LogicalType::TimestampLtz(0..=6)
+        ),
         ExprKind::Call { function, .. } => matches!(
             function,
-            F::AddInterval
-                | F::Coalesce
+            F::Coalesce
                 | F::NullIf
                 | F::Greatest
                 | F::Least

@@ -14,3 +14,6 @@ SELECT o.id FROM orders o JOIN offers f ON o.id = f.order_id AND f.due <= o.ts;
 CREATE VIEW best AS SELECT id, ts, window_time FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY qty DESC) AS rn FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' MINUTE))) WHERE rn <= 3;
 SELECT t.id FROM best t JOIN offers f ON t.id = f.order_id AND t.ts BETWEEN f.ts AND f.due;
 SELECT t.id FROM best t JOIN offers f ON t.id = f.order_id AND t.window_time BETWEEN f.ts AND f.due;
+CREATE TABLE exact_offers (order_id BIGINT, due TIMESTAMP(9)) WITH ('connector' = 'filesystem', 'path' = '/data/exact', 'format' = 'json');
+SELECT o.id FROM orders o JOIN exact_offers f ON o.id = f.order_id AND CAST(o.ts AS TIMESTAMP(9)) < f.due;
+SELECT o.id FROM orders o JOIN exact_offers f ON o.id = f.order_id AND CAST(o.ts AS TIMESTAMP(9)) < f.due + INTERVAL '1' MONTH;
