@@ -61,7 +61,7 @@ pub(crate) fn check(graph: &Graph, options: &PlanOptions) -> Result<(), SqlError
 }
 
 /// A table without a watermark that a node reads, directly or not.
-fn timeless(graph: &Graph, id: NodeId) -> Option<&str> {
+pub(super) fn timeless(graph: &Graph, id: NodeId) -> Option<&str> {
     let node = graph.node(id);
     if let Op::Source(source) = &node.op
         && source.table.watermark.is_none()

@@ -1,7 +1,7 @@
 //! How long a join needs a row: finds the conditions by which nothing meets it any more whose event
 //! time is after a time that the row has itself, so that it can go when the watermark is there.
 
-use proto::plan::ScalarFunction as F;
+use proto::plan::{self as wire, ScalarFunction as F};
 use proto::types::LogicalType;
 
 use crate::logical::{Expr, ExprKind};
@@ -142,16 +142,40 @@ impl Translator<'_> {
         if state_ttl::of(node, self.options).is_some() {
             return;
         }
+        let Op::Join {
+            kind, until: own, ..
+        } = &mut node.op
+        else {
+            return;
+        };
         let per = match [&until[0], &until[1]].map(|times| times.is_empty()) {
             [true, true] => return,
             [false, false] => None,
-            [true, false] => Some("row of the left input"),
-            [false, true] => Some("row of the right input"),
+            // Rows that others count as met stay with them.
+            [true, false] if is_counting(*kind, 0) => Some("row of both inputs".to_owned()),
+            [false, true] if is_counting(*kind, 1) => Some("row of both inputs".to_owned()),
+            [true, false] => Some("row of the left input".to_owned()),
+            [false, true] => Some("row of the right input".to_owned()),
         };
-        if let Op::Join { until: own, .. } = &mut node.op {
-            *own = until;
-            node.bound = per.map_or(Bound::Window, |per| Bound::Unbounded(per.to_owned()));
-        }
+        *own = until;
+        // Time passes with the slower input, and one without watermark has none before its end.
+        let timeless = |input: &NodeId| state_ttl::timeless(&self.graph, *input);
+        let per = match node.inputs.iter().find_map(timeless) {
+            Some(table) => Some(format!(
+                "row of both inputs, as long as table `{table}` goes on, which has no watermark"
+            )),
+            None => per,
+        };
+        node.bound = per.map_or(Bound::Window, Bound::Unbounded);
+    }
+}
+
+/// Whether it matters to rows of a side whether they have met others.
+fn is_counting(kind: wire::JoinType, side: usize) -> bool {
+    use wire::JoinType as J;
+    match side {
+        0 => matches!(kind, J::Left | J::Full | J::Semi | J::Anti),
+        _ => matches!(kind, J::Right | J::Full),
     }
 }
 

@@ -17,3 +17,5 @@ SELECT t.id FROM best t JOIN offers f ON t.id = f.order_id AND t.window_time BET
 CREATE TABLE exact_offers (order_id BIGINT, due TIMESTAMP(9)) WITH ('connector' = 'filesystem', 'path' = '/data/exact', 'format' = 'json');
 SELECT o.id FROM orders o JOIN exact_offers f ON o.id = f.order_id AND CAST(o.ts AS TIMESTAMP(9)) < f.due;
 SELECT o.id FROM orders o JOIN exact_offers f ON o.id = f.order_id AND CAST(o.ts AS TIMESTAMP(9)) < f.due + INTERVAL '1' MONTH;
+CREATE TABLE promises (order_id BIGINT, due TIMESTAMP(3)) WITH ('connector' = 'filesystem', 'path' = '/data/promises', 'format' = 'json');
+SELECT o.id FROM orders o JOIN promises p ON o.id = p.order_id AND o.ts <= p.due;
