@@ -12,7 +12,7 @@ use super::join::pair;
 use super::node::{Bound, Node, NodeId, Op};
 use super::translate::Translator;
 
-/// More windows than this are not looked at for a row.
+/// More windows than this are not looked at for a row, be it that they count it or that it meets them.
 const WINDOWS_PER_ROW_MAX: u64 = 16;
 
 /// An aggregate over whole windows of a relation.
@@ -106,7 +106,8 @@ impl Translator<'_> {
             _ => best.spec.step_ms,
         };
         let span_ms = u64::try_from(to_ms.checked_sub(from_ms)?).ok()?;
-        if step_ms == 0 || span_ms / step_ms > WINDOWS_PER_ROW_MAX {
+        let longest_ms = span_ms.max(best.spec.size_ms);
+        if step_ms == 0 || longest_ms / step_ms > WINDOWS_PER_ROW_MAX {
             return None;
         }
         Some(wire::TieFilter {

@@ -9,3 +9,4 @@ SELECT o.id FROM orders o JOIN (SELECT MAX(qty) AS top, customer, window_end AS 
 CREATE VIEW big_orders AS SELECT * FROM orders WHERE id + 1 > 7;
 SELECT o.id FROM orders o JOIN (SELECT MAX(qty) AS top, window_end AS e FROM TABLE(TUMBLE(TABLE big_orders, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end) m ON o.qty = m.top AND o.ts BETWEEN m.e - INTERVAL '10' SECOND AND m.e;
 SELECT o.id FROM big_orders o JOIN (SELECT MAX(qty) AS top, window_end AS e FROM TABLE(TUMBLE(TABLE big_orders, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end) m ON o.qty = m.top AND o.ts BETWEEN m.e - INTERVAL '10' SECOND AND m.e;
+SELECT o.id FROM orders o JOIN (SELECT MAX(qty) AS top, window_end AS e FROM TABLE(HOP(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '1' HOUR)) GROUP BY window_start, window_end) m ON o.qty = m.top AND o.ts BETWEEN m.e - INTERVAL '10' SECOND AND m.e;
