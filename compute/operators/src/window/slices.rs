@@ -82,7 +82,8 @@ impl Slices {
     /// The first window of a slice that ends after `after`.
     pub(crate) fn next_window(&self, slice: i64, after: i64) -> Option<i64> {
         let end = self.first_end(slice.max(after.saturating_add(1)));
-        (end <= self.last_window(slice)).then_some(end)
+        // At the end of time there is none after it.
+        (end > after && end <= self.last_window(slice)).then_some(end)
     }
 
     /// The first window that ends at `from` or later.
@@ -162,7 +163,7 @@ mod tests {
     fn windows(slices: &Slices, time: Timestamp) -> impl Iterator<Item = i64> + '_ {
         let slice = slices.of_time(time);
         let next = move |window: &i64| slices.next_window(slice, *window);
-        std::iter::successors(next(&i64::MIN), next)
+        std::iter::successors(next(&i64::MIN), next).take(9)
     }
 
     fn check(slices: Slices, time: i64, expected: &[(i64, i64)]) {
@@ -239,6 +240,9 @@ mod tests {
                 let slice = slices.of_time(time);
                 let _ = (slices.last_window(slice), slices.open_from(time));
                 let _ = slices.next_window(slice, time);
+            }
+            for time in i64::MAX - 40..=i64::MAX {
+                assert!(windows(&slices, time).count() <= 3, "{slices:?} {time}");
             }
         }
     }

@@ -135,14 +135,14 @@ impl TieFilterOperator {
         let first = self.slices.first_end(time.saturating_add(from_ms));
         let until = time.saturating_add(to_ms);
         let mut least: Option<i64> = None;
-        let mut end = first;
-        while end <= until {
+        let mut last = first.saturating_sub(step);
+        // The ends of time are no window's.
+        while let Some(end) = last.checked_add(step).filter(|end| *end <= until) {
             let reached = self.reached.get(&end).copied().unwrap_or(i64::MIN);
             least = Some(least.map_or(reached, |least| least.min(reached)));
-            end = end.saturating_add(step);
+            last = end;
         }
         // From where on no end that is met is left behind, until where none more is met.
-        let last = end.saturating_sub(step);
         let (enters, leaves) = (first.saturating_sub(from_ms), last.saturating_sub(to_ms));
         Threshold {
             from: leaves.max(enters.saturating_sub(step).saturating_add(1)),

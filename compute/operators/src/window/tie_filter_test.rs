@@ -213,6 +213,26 @@ fn what_may_be_late_elsewhere_raises_nothing() {
 }
 
 #[test]
+fn rows_at_the_ends_of_time_hold_nothing_up() {
+    use WindowKind::{Cumulate, Hop, Tumble};
+    for (kind, size, step) in [(Tumble, 10, 0), (Hop, 10, 4), (Cumulate, 15, 5)] {
+        for (from, to) in [(0, 15), (-15, 0), (-3, 3)] {
+            let spec = spec(window(kind, size, step, 1), (from, to), false);
+            let times = (0..40).flat_map(|i| [i64::MAX - i, i64::MIN + 1 + i]);
+            let lines: Vec<String> = times.map(|time| format!("5, {time}\n4, {time}")).collect();
+            let events = [
+                Event::Watermark(0),
+                insert(0, &columns(), &lines.join("\n")),
+                insert(0, &columns(), "5, 3\n4, 4"),
+            ];
+            let batches = crate::testing::batches(&drive(&make(&spec), &events));
+            let rows: usize = batches.iter().map(engine::ChangeBatch::num_rows).sum();
+            assert!(rows > 0, "{spec:?}");
+        }
+    }
+}
+
+#[test]
 fn values_that_are_no_numbers_are_refused() {
     let spec = spec(window(WindowKind::Tumble, 10, 0, 0), (0, 10), false);
     let columns = fields(&[("v", "STRING"), ("t", "TIMESTAMP(3)")]);
