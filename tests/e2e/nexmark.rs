@@ -266,3 +266,16 @@ fn distinct_values_in_buckets() {
         compare(query, &output.text).unwrap_or_else(|error| panic!("{query}: {error}"));
     }
 }
+
+/// What is random has one value per row, whose bucket is its own.
+#[test]
+fn random_values_are_in_one_bucket_each() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = format!(
+        "SET 'table.optimizer.distinct-agg.split.enabled' = 'true';\n{}\n\
+         SELECT COUNT(DISTINCT RAND_INTEGER(3)) AS u FROM bid;",
+        event_tables(&write_events(folder.path()))
+    );
+    let output = run(&script, &RunConfig::default()).expect("it runs");
+    assert_eq!(rows::sorted_rows(&output.text, 1), ["3"]);
+}

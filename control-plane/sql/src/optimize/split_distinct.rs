@@ -11,7 +11,7 @@ use proto::types::{DataType, LogicalType};
 use crate::error::SqlError;
 use crate::logical::{AggregateCall, Expr, LogicalPlan, Schema};
 
-use super::expr::{bigint, null, truth};
+use super::expr::{bigint, is_deterministic, null, truth};
 use super::plan;
 use super::set_operation::union_all;
 
@@ -31,6 +31,7 @@ pub(crate) fn split_distinct(tree: LogicalPlan, buckets: u32) -> Result<LogicalP
 fn values_to_split(tree: &LogicalPlan) -> Option<Vec<Expr>> {
     let LogicalPlan::Aggregate {
         input,
+        keys,
         grouping_sets: None,
         calls,
         ..
@@ -45,7 +46,13 @@ fn values_to_split(tree: &LogicalPlan) -> Option<Vec<Expr>> {
         }
     }
     let windows = window(input);
+    // The bucket is computed beside the value, and each copy of a row has its own group and filters.
+    let mut read: Vec<&Expr> = values.iter().collect();
+    if values.len() > 1 {
+        read.extend(keys.iter().chain(calls.iter().flat_map(|c| &c.filter)));
+    }
     let possible = calls.iter().all(is_mergeable)
+        && read.into_iter().all(is_deterministic)
         && match values.len() {
             0 => false,
             1 => windows != Windows::OfGroups,
@@ -134,14 +141,21 @@ fn distinct_value(call: &AggregateCall) -> Option<&Expr> {
     call.args.first().filter(|_| counts)
 }
 
+/// Digits that a DECIMAL sum has beyond its values: sums of so many of them are no NULL for their size.
+const SUM_DIGITS: u8 = 10;
+
 /// Whether results over parts of a group give the result over all of it. Sums of approximate numbers
-/// do not, once parts change.
+/// do not, once parts change, and a part whose sum has too many digits is NULL, where the sum of all may
+/// have less.
 fn is_mergeable(call: &AggregateCall) -> bool {
     use AggregateFunction as A;
     match call.function {
         A::Count => call.args.len() <= 1,
         A::Min | A::Max => true,
-        A::Sum => !call.data_type.logical.is_approximate_numeric(),
+        A::Sum => match call.args.first().map(|arg| &arg.data_type.logical) {
+            Some(LogicalType::Decimal { precision, .. }) => precision + SUM_DIGITS <= 38,
+            _ => !call.data_type.logical.is_approximate_numeric(),
+        },
         _ => false,
     }
 }

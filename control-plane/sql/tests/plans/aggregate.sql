@@ -12,3 +12,8 @@ SELECT product, COUNT(DISTINCT customer) AS u, COUNT(DISTINCT qty) FILTER (WHERE
 SELECT COUNT(DISTINCT customer) AS u, SUM(qty) AS s FROM orders;
 SELECT product, window_start, window_end, COUNT(DISTINCT customer) AS u FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY product, window_start, window_end;
 SELECT product, AVG(qty) AS a, COUNT(DISTINCT customer) AS u FROM orders GROUP BY product;
+SELECT product, COUNT(DISTINCT customer) AS u, SUM(amount) AS s FROM orders GROUP BY product;
+SELECT product, COUNT(DISTINCT customer) AS u, SUM(CAST(amount AS DECIMAL(30, 2))) AS s FROM orders GROUP BY product;
+SELECT product, COUNT(DISTINCT RAND_INTEGER(5)) AS u FROM orders GROUP BY product;
+SELECT product, COUNT(DISTINCT customer) AS u, COUNT(DISTINCT qty) FILTER (WHERE RAND() < 0.5) AS q FROM orders GROUP BY product;
+SELECT window_start, window_end, COUNT(DISTINCT customer) AS u, COUNT(DISTINCT n) AS c FROM (SELECT window_start, window_end, customer, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY customer, window_start, window_end) GROUP BY window_start, window_end;
