@@ -9,6 +9,7 @@ mod figures;
 mod files;
 mod fsck;
 mod kept_state;
+mod lifetime;
 mod lookup;
 mod nexmark;
 mod nexmark_batch;

@@ -274,3 +274,27 @@ fn one_side_of_a_join_may_be_kept_for_ever() {
     let (rows, _) = left_behind(&make, &end, 1, |_| true, &TABLES);
     assert_eq!(rows.len(), 2, "the left side's");
 }
+
+#[test]
+fn a_row_that_comes_again_as_it_is_lives_on() {
+    let case = JoinCase {
+        kind: JoinType::Inner,
+        sides: [Side::Upsert, Side::Append],
+        ttl_ms: [TTL_MS; 2],
+    };
+    let columns = join_columns();
+    let script = [
+        insert(0, &columns, "1, 10"),
+        Event::Passes(TTL_MS / 2),
+        insert(0, &columns, "+U 1, 10"),
+        Event::Barrier,
+        Event::Passes(TTL_MS / 2),
+        insert(1, &columns, "1, 20"),
+    ];
+    let make = make_join(&case);
+    for crashes in [false, true] {
+        let (output, _) = drive_with_seed(&make, &script, 1, |_| crashes);
+        assert_eq!(changelog(&output), "barrier 1\n+I 1, 10, 1, 20\n");
+    }
+    nothing_stays(&make, &script, 1);
+}

@@ -464,3 +464,26 @@ watermark 5400
     let (rows, size) = left_behind(&make, &end, 1, |_| false, &TABLES[..3]);
     assert_eq!((rows.len(), size.rows), (0, 0));
 }
+
+#[test]
+fn what_changes_no_result_keeps_who_follows_alive() {
+    let columns = columns();
+    let calls = [call("MAX", &[1], false, "INT")];
+    let script = [
+        insert(0, &columns, "1, 5, 1"),
+        Event::Passes(TTL_MS - 1),
+        insert(0, &columns, "1, 3, 2"),
+    ];
+    let with_ttl = changelog(&drive(&aggregate(false, false, &calls), &script));
+    assert_eq!(with_ttl, "+I 1, 5\n-U 1, 5\n+U 1, 5\n");
+    // SELECT DISTINCT has nothing to say again.
+    let distinct = changelog(&drive(&aggregate(false, false, &[]), &script));
+    assert_eq!(distinct, "+I 1\n");
+    let numbered = numbered_columns();
+    let script = [
+        insert(0, &numbered, "1, 5, 1, 0"),
+        insert(0, &numbered, "1, 3, 2, 0"),
+    ];
+    let without = changelog(&drive(&aggregate(true, false, &calls), &script));
+    assert_eq!(without, "+I 1, 0, 5\n");
+}

@@ -136,10 +136,14 @@ impl GroupAggregateOperator {
 
     /// What the groups of the batch become: (kind, index in `changed`, old or new result).
     fn outcomes(&self, old: Option<&[ArrayRef]>, new: &[ArrayRef]) -> Outcomes {
-        let same = old
-            .filter(|_| !self.plan.always_changes())
-            .map(|old| unchanged(old, new, self.changed.len()));
         let values = &self.store.main.values;
+        // Who follows lives as long as the group does only if it hears of what changes nothing, as in Flink:
+        // else it would have forgotten what a later change takes back. A group without results never
+        // changes.
+        let tells_all = values.ttl().is_some() && !self.plan.outputs.is_empty();
+        let same = old
+            .filter(|_| !self.plan.always_changes() && !tells_all)
+            .map(|old| unchanged(old, new, self.changed.len()));
         let mut outcomes = Outcomes::default();
         for (index, slot) in self.changed.iter().enumerate() {
             match (values.is_new(*slot), values.has_rows(*slot)) {

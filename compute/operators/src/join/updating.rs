@@ -260,6 +260,10 @@ impl Change<'_> {
             return;
         }
         if self.state.sides[self.side].rows.row(slot) == bytes {
+            // It lives on, though nothing is put out.
+            if self.state.ages.is_some() {
+                self.state.sides[self.side].rows.touch(slot);
+            }
             return;
         }
         let old = self.keep_old(slot);
