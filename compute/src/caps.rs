@@ -18,8 +18,11 @@ pub(crate) const YIELD_MAX: Duration = Duration::from_secs(1);
 pub(crate) const DEAD_LETTERS_WAITING_MAX: usize = 1000;
 /// Output that a job may owe before its sources wait: in sinks, staged, and not yet published.
 pub(crate) const OUTPUT_BYTES_MAX: u64 = 128 << 20;
-/// Memory of the rows of one table that is looked up; twice as much while it is read again.
+/// Memory of the rows of one table that is looked up, and of their index; three times as much for a moment
+/// when it is read again.
 pub(crate) const LOOKUP_BYTES_MAX: usize = 1 << 30;
+/// How long a table that is looked up may take to be read.
+pub(crate) const LOOKUP_READ_MAX: Duration = Duration::from_secs(600);
 /// Pause after the first failed attempt to publish; doubles with each.
 pub(crate) const PUBLISH_BACKOFF_MS: u64 = 50;
 /// Longest pause between attempts to publish.

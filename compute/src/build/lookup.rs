@@ -1,16 +1,26 @@
 //! Tables that are looked up: read before the tasks start, once for all of them here, and read again
 //! beside them while they run.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use connectors::open_lookup;
-use engine::{lookup::LookupSource, operator::OperatorError};
+use engine::{lookup::LookupSource, operator::OperatorError, source::SourceError};
 use operators::{LookupIndex, LookupReader, LookupTable};
 use proto::plan::{LookupJoin, PlanError, fields};
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::{
+    task::{AbortHandle, JoinError, JoinHandle, spawn_blocking},
+    time::timeout,
+};
 
 use super::error::BuildError;
-use crate::caps::LOOKUP_BYTES_MAX;
+use crate::caps::{LOOKUP_BYTES_MAX, LOOKUP_READ_MAX};
 
 /// A table that was read. It is read again, where it is to be, until this is dropped.
 pub(crate) struct OpenLookup {
@@ -46,6 +56,7 @@ impl OpenLookup {
             table: table.table.clone(),
             source,
             spec: Arc::new(spec.clone()),
+            time_max: LOOKUP_READ_MAX,
         };
         let rows = reading.read().await.map_err(|error| match error {
             OperatorError::Source { table, source } => BuildError::Source { table, source },
@@ -63,23 +74,73 @@ struct Reading {
     table: String,
     source: Arc<dyn LookupSource>,
     spec: Arc<LookupJoin>,
+    /// How long it may take.
+    time_max: Duration,
+}
+
+/// A reading that goes on, on a thread that may wait for disks. A thread cannot be stopped: it is told that
+/// nobody waits any more, which it sees between two batches, and one that hangs in a disk holds nobody up.
+struct Attempt {
+    rows: JoinHandle<Result<LookupIndex, OperatorError>>,
+    is_given_up: Arc<AtomicBool>,
+}
+
+impl Attempt {
+    fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.give_up();
+    }
 }
 
 impl Reading {
-    /// Reads all of it, on a thread that may wait for disks.
-    async fn read(&self) -> Result<LookupIndex, OperatorError> {
+    fn begin(&self) -> Attempt {
         let (source, spec, table) = (
             Arc::clone(&self.source),
             Arc::clone(&self.spec),
             self.table.clone(),
         );
-        let read = spawn_blocking(move || read_all(&*source, &spec, &table));
-        match read.await {
-            Ok(rows) => rows,
-            Err(error) => {
-                let what = format!("table `{}`: reading it broke off: {error}", self.table);
-                Err(OperatorError::Evaluate(what))
-            }
+        let is_given_up = Arc::new(AtomicBool::new(false));
+        let given_up = Arc::clone(&is_given_up);
+        let rows = spawn_blocking(move || read_all(&*source, &spec, &table, &given_up));
+        Attempt { rows, is_given_up }
+    }
+
+    /// Reads all of it, in time.
+    async fn read(&self) -> Result<LookupIndex, OperatorError> {
+        let mut attempt = self.begin();
+        match timeout(self.time_max, &mut attempt.rows).await {
+            Ok(read) => self.ended(read),
+            Err(_) => Err(self.too_slow()),
+        }
+    }
+
+    fn ended(
+        &self,
+        read: Result<Result<LookupIndex, OperatorError>, JoinError>,
+    ) -> Result<LookupIndex, OperatorError> {
+        read.unwrap_or_else(|error| {
+            let what = format!("table `{}`: reading it broke off: {error}", self.table);
+            Err(OperatorError::Evaluate(what))
+        })
+    }
+
+    fn too_slow(&self) -> OperatorError {
+        let cause = format!(
+            "that has taken {} s, and no more are waited for; see whether its disk answers and whether there \
+             is more of it than can be looked up",
+            self.time_max.as_secs_f64()
+        );
+        OperatorError::Source {
+            table: self.table.clone(),
+            source: SourceError::Io {
+                what: "all that is looked up".to_owned(),
+                cause,
+            },
         }
     }
 
@@ -93,18 +154,35 @@ impl Reading {
         OpenLookup { table, reload }
     }
 
-    /// Reads it again and again. What cannot be read now may be half written; as with Flink's reloads,
-    /// what was read before stays.
+    /// Reads it again and again, never twice at once: each reading has a thread and memory of its own. What
+    /// cannot be read now may be half written, so that what was read before stays, where Flink fails the
+    /// job.
     async fn reload(self, table: LookupTable, pause: Duration) {
         loop {
             tokio::time::sleep(pause).await;
-            match self.read().await {
-                Ok(rows) => table.replace(rows),
-                Err(error) => {
-                    tracing::warn!(%error, "a table that is looked up keeps its old rows");
+            let mut attempt = self.begin();
+            let mut is_late = false;
+            let read = loop {
+                match timeout(self.time_max, &mut attempt.rows).await {
+                    Ok(read) => break self.ended(read),
+                    Err(_) => {
+                        is_late = true;
+                        attempt.give_up();
+                        self.warn(&self.too_slow());
+                    }
                 }
+            };
+            match read {
+                Ok(rows) => table.replace(rows),
+                // Said already.
+                Err(_) if is_late => {}
+                Err(error) => self.warn(&error),
             }
         }
+    }
+
+    fn warn(&self, error: &OperatorError) {
+        tracing::warn!(table = self.table, %error, "a table that is looked up keeps its old rows");
     }
 }
 
@@ -112,10 +190,17 @@ fn read_all(
     source: &dyn LookupSource,
     spec: &LookupJoin,
     table: &str,
+    is_given_up: &AtomicBool,
 ) -> Result<LookupIndex, OperatorError> {
     let mut reader = LookupReader::new(spec, LOOKUP_BYTES_MAX)?;
     let mut refused = None;
-    let read = source.read(&mut |rows| match reader.add(rows) {
+    let mut add = |rows| match is_given_up.load(Ordering::Relaxed) {
+        true => Err(OperatorError::Evaluate(
+            "nobody waits for the table any more".to_owned(),
+        )),
+        false => reader.add(rows),
+    };
+    let read = source.read(&mut |rows| match add(rows) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             refused = Some(error);
@@ -147,14 +232,10 @@ fn read_all(
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        path::Path,
-        sync::atomic::{AtomicUsize, Ordering},
-    };
+    use std::{fs, path::Path, sync::atomic::AtomicUsize};
 
-    use arrow::array::RecordBatch;
-    use engine::source::SourceError;
+    use arrow::array::{Int64Array, RecordBatch};
+    use engine::schema::arrow_schema;
     use proto::plan::{
         self, Calc, ConnectorSpec, Expr, FilesystemSpec, FormatSpec, JoinType, JsonFormat,
         connector_spec::Connector, format_spec::Format,
@@ -244,6 +325,7 @@ mod tests {
             table: table.table.clone(),
             source: counted.clone(),
             spec: Arc::new(spec.clone()),
+            time_max: LOOKUP_READ_MAX,
         };
         let rows = reading.read().await.expect("read");
         let opened = reading.keep(rows);
@@ -278,5 +360,96 @@ mod tests {
         let text = error.to_string();
         assert!(text.starts_with("table `side`: failed to read `"), "{text}");
         assert_eq!(error.retry(), proto::control::Retry::Never);
+    }
+
+    /// A table of as many rows as it was read before, of which some readings never end by themselves.
+    #[derive(Default)]
+    struct Endless {
+        reads: AtomicUsize,
+        under_way: AtomicUsize,
+        overlaps: AtomicUsize,
+        endless: Vec<usize>,
+    }
+
+    impl LookupSource for Endless {
+        fn read(
+            &self,
+            take: &mut dyn FnMut(RecordBatch) -> ControlFlow<()>,
+        ) -> Result<u64, SourceError> {
+            let read = self.reads.fetch_add(1, Ordering::SeqCst);
+            let others = self.under_way.fetch_add(1, Ordering::SeqCst);
+            self.overlaps.fetch_add(others, Ordering::SeqCst);
+            let schema = arrow_schema(&[Field::new("k", LogicalType::BigInt.nullable())]);
+            let count = i64::try_from(read).expect("few") + 1;
+            let rows = Int64Array::from_iter_values(0..count);
+            let rows = RecordBatch::try_new(schema.clone(), vec![Arc::new(rows)]).expect("rows");
+            let mut more = take(rows).is_continue();
+            while more && self.endless.contains(&read) {
+                more = take(RecordBatch::new_empty(schema.clone())).is_continue();
+            }
+            self.under_way.fetch_sub(1, Ordering::SeqCst);
+            Ok(0)
+        }
+
+        fn reload_ms(&self) -> Option<u64> {
+            Some(1)
+        }
+    }
+
+    fn reading(source: &Arc<Endless>, time_max_ms: u64) -> Reading {
+        Reading {
+            table: "side".to_owned(),
+            source: source.clone(),
+            spec: Arc::new(spec(Path::new("/"), 1)),
+            time_max: Duration::from_millis(time_max_ms),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_table_that_takes_too_long_is_given_up_and_refused() {
+        let source = Arc::new(Endless {
+            endless: vec![0],
+            ..Endless::default()
+        });
+        let error = reading(&source, 20).read().await.err().expect("no end");
+        let expected = "table `side`: failed to read all that is looked up: that has taken 0.02 s";
+        assert!(error.to_string().starts_with(expected), "{error}");
+        // Where it has worked before, it may again.
+        assert_eq!(error.retry(), proto::control::Retry::IfItRan);
+        until(|| source.under_way.load(Ordering::SeqCst) == 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_reload_that_takes_too_long_leaves_what_there_was_and_the_next_one_counts() {
+        let source = Arc::new(Endless {
+            endless: vec![1, 2],
+            ..Endless::default()
+        });
+        let rows = reading(&source, 60_000).read().await.expect("read");
+        let reading = reading(&source, 20);
+        let opened = reading.keep(rows);
+        let rows = || opened.table.current().num_rows();
+        // Neither the second nor the third reading has an end, and both had rows already.
+        until(|| {
+            let count = rows();
+            assert!(count == 1 || count > 3, "{count}");
+            count > 3
+        })
+        .await;
+        assert_eq!(source.overlaps.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_reads_for_a_job_that_has_gone() {
+        let source = Arc::new(Endless {
+            endless: vec![1],
+            ..Endless::default()
+        });
+        let reading = reading(&source, 60_000);
+        let rows = reading.read().await.expect("read");
+        let opened = reading.keep(rows);
+        until(|| source.reads.load(Ordering::SeqCst) == 2).await;
+        drop(opened);
+        until(|| Arc::strong_count(&source) == 1).await;
     }
 }
