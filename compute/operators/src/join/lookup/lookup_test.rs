@@ -250,3 +250,19 @@ fn a_table_that_is_too_large_is_refused() {
     assert!(refused, "{error}");
     assert!(error.to_string().contains("table `side`"), "{error}");
 }
+
+#[test]
+fn what_finds_rows_counts_as_memory_too() {
+    let spec = spec(JoinType::Inner, &[0], false, false);
+    let lines: Vec<String> = (0..1_000).map(|k| format!("{k}, x, 1, true")).collect();
+    let side = rows(&produced(), &lines.join("\n")).rows;
+    let columns = side.project(&[0, 1, 2]).expect("columns");
+    let index_bytes = 30 * side.num_rows();
+    for (bytes_max, fits) in [
+        (columns.get_array_memory_size() + index_bytes, false),
+        (2 * columns.get_array_memory_size() + 2 * index_bytes, true),
+    ] {
+        let mut reader = LookupReader::new(&spec, bytes_max).expect("a plan");
+        assert_eq!(reader.add(side.clone()).is_ok(), fits, "{bytes_max}");
+    }
+}

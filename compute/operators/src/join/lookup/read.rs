@@ -11,6 +11,9 @@ use proto::plan;
 use super::{LookupIndex, LookupKeys, columns_of, lookup_table};
 use crate::{EvalContext, calc::Projector, join::shape::null_rows};
 
+/// What finding a row by its key takes beside the row: its hash, its key and where it is.
+const INDEX_ROW_BYTES: usize = 32;
+
 /// Takes the rows of a table, one batch after the other, and keeps those that can be found.
 pub struct LookupReader {
     table: String,
@@ -66,7 +69,7 @@ impl LookupReader {
         if let Some(lost) = null_rows(&keys, &self.keys.strict) {
             rows = filter_record_batch(&rows, &BooleanArray::new(!&lost, None))?;
         }
-        self.bytes += rows.get_array_memory_size();
+        self.bytes += rows.get_array_memory_size() + rows.num_rows() * INDEX_ROW_BYTES;
         if self.bytes > self.bytes_max {
             return Err(OperatorError::Source {
                 table: self.table.clone(),
@@ -93,6 +96,8 @@ impl LookupReader {
             Some(first) => concat_batches(&first.schema(), &self.batches)?,
             None => RecordBatch::new_empty(self.schema),
         };
+        // They are put into another order next, which takes their memory again.
+        drop(self.batches);
         let keys = self.keys.encoder.encode(&rows)?;
         LookupIndex::new(&rows, &keys)
     }
