@@ -2,7 +2,7 @@
 //! runs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -205,6 +205,40 @@ impl JobTask {
     }
 }
 
+/// Commands in their order.
+struct Commands {
+    queue: mpsc::Receiver<WorkerCommand>,
+    /// Those that came while something else was under way.
+    held: VecDeque<WorkerCommand>,
+}
+
+impl Commands {
+    async fn next(&mut self) -> Option<WorkerCommand> {
+        match self.held.pop_front() {
+            Some(command) => Some(command),
+            None => self.queue.recv().await,
+        }
+    }
+
+    /// Waits until what was begun before is of no use: the job ends, or another generation of it begins.
+    async fn overruled(&mut self) {
+        while !self.held.iter().any(overrules) {
+            match self.queue.recv().await {
+                Some(command) => self.held.push_back(command),
+                None => return,
+            }
+        }
+    }
+}
+
+/// Whether what was begun before a command is of no use.
+fn overrules(command: &WorkerCommand) -> bool {
+    matches!(
+        command,
+        WorkerCommand::Stop { .. } | WorkerCommand::Deploy(_)
+    )
+}
+
 /// One job on this worker: at most one generation runs.
 struct JobLoop {
     job: JobId,
@@ -217,12 +251,20 @@ struct JobLoop {
 }
 
 impl JobLoop {
-    async fn run(mut self, mut commands: mpsc::Receiver<WorkerCommand>) {
-        while let Some(command) = commands.recv().await {
+    async fn run(mut self, commands: mpsc::Receiver<WorkerCommand>) {
+        let mut commands = Commands {
+            queue: commands,
+            held: VecDeque::new(),
+        };
+        while let Some(command) = commands.next().await {
             match command {
                 WorkerCommand::ListSplits(deployment) => self.list_splits(&deployment).await,
-                WorkerCommand::Deploy(deployment) => self.deploy(*deployment).await,
-                WorkerCommand::Prepare(deployment) => self.prepare(*deployment).await,
+                WorkerCommand::Deploy(deployment) => {
+                    self.deploy(*deployment, &mut commands).await;
+                }
+                WorkerCommand::Prepare(deployment) => {
+                    self.prepare(*deployment, &mut commands).await;
+                }
                 WorkerCommand::KeepRouting {
                     generation,
                     routing,
@@ -295,7 +337,7 @@ impl JobLoop {
         send(&self.events, self.job, deployment.generation, kind).await;
     }
 
-    async fn deploy(&mut self, deployment: Deployment) {
+    async fn deploy(&mut self, deployment: Deployment, commands: &mut Commands) {
         self.stop().await;
         let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
         let kept = std::mem::take(kept);
@@ -303,7 +345,13 @@ impl JobLoop {
         let span = info_span!("worker.deploy", job = %self.job, %generation);
         let span = span_with_parent(span, deployment.traceparent.as_deref());
         let start = RunningGeneration::start(&self.config, deployment, kept, &self.events);
-        match start.instrument(span).await {
+        // What is opened outside may hang, and a job that is to end must not hang with it.
+        let started = tokio::select! {
+            biased;
+            started = start.instrument(span) => started,
+            () = commands.overruled() => return,
+        };
+        match started {
             Ok(running) => {
                 self.figures.lock().insert(self.job, running.figures());
                 self.running = Some(running);
@@ -315,7 +363,7 @@ impl JobLoop {
     }
 
     /// Makes ready for another routing of the generation that runs, or that runs elsewhere.
-    async fn prepare(&mut self, deployment: Deployment) {
+    async fn prepare(&mut self, deployment: Deployment, commands: &mut Commands) {
         let (generation, routing) = (deployment.generation, deployment.routing);
         let span = info_span!("worker.prepare", job = %self.job, %generation, routing);
         let span = span_with_parent(span, deployment.traceparent.as_deref());
@@ -328,7 +376,12 @@ impl JobLoop {
         let Some(running) = self.of_generation(generation) else {
             return;
         };
-        let kind = match running.prepare(deployment).instrument(span).await {
+        let prepared = tokio::select! {
+            biased;
+            prepared = running.prepare(deployment).instrument(span) => prepared,
+            () = commands.overruled() => return,
+        };
+        let kind = match prepared {
             Ok(()) => WorkerEventKind::Prepared { routing },
             Err(error) => WorkerEventKind::NotPrepared {
                 routing,

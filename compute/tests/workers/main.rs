@@ -118,3 +118,40 @@ async fn stopping_waits_for_no_other_worker() {
         }
     }
 }
+
+/// A table that is looked up in a pipe into which nobody writes.
+#[test]
+fn a_job_that_hangs_as_it_starts_is_stopped_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("side.csv");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let query = format!(
+        "CREATE TABLE side (k BIGINT, name STRING)
+         WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv');
+         SELECT b.auction, s.name FROM (SELECT auction, PROCTIME() AS p FROM bid) AS b
+         JOIN side FOR SYSTEM_TIME AS OF b.p AS s ON b.auction = s.k",
+        pipe.display()
+    );
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let job = Job::new(&query, QUICK, 2, 64);
+        let mut cluster = Cluster::start(2, 5000).await;
+        // The second generation begins although the first one hangs, and ends although it hangs too.
+        cluster.begin(1, &job).await;
+        cluster.begin(2, &job).await;
+        cluster.tell_all(|| WorkerCommand::Stop { job: JOB }).await;
+        let mut stopped = BTreeSet::new();
+        while stopped.len() < 2 {
+            match cluster.any_event().await {
+                (worker, WorkerEventKind::Stopped) => {
+                    stopped.insert(worker);
+                }
+                (worker, WorkerEventKind::Failed { error, .. }) => panic!("{worker}: {error}"),
+                _ => {}
+            }
+        }
+    });
+    // Who reads the pipe never comes back.
+    runtime.shutdown_background();
+}
