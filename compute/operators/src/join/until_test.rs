@@ -121,13 +121,15 @@ fn line(row: &Row) -> String {
     text(row, |time| time.to_string())
 }
 
+fn matches(case: &Case, l: &Row, r: &Row) -> bool {
+    let in_time = !case.bounds[0] || l.3.is_some_and(|end| r.2 <= end);
+    let not_before = !case.bounds[1] || l.2 <= r.2 + EARLIER_MS;
+    let holds = !case.has_condition || l.1 < r.1;
+    l.0.is_some() && l.0 == r.0 && in_time && not_before && holds
+}
+
 fn naive(case: &Case, left: &[Row], right: &[Row]) -> Folded {
-    let matches = |l: &Row, r: &Row| {
-        let in_time = !case.bounds[0] || l.3.is_some_and(|end| r.2 <= end);
-        let not_before = !case.bounds[1] || l.2 <= r.2 + EARLIER_MS;
-        let holds = !case.has_condition || l.1 < r.1;
-        l.0.is_some() && l.0 == r.0 && in_time && not_before && holds
-    };
+    let matches = |l: &Row, r: &Row| matches(case, l, r);
     let text = |row: &Row| text(row, shown);
     let nulls = "NULL, NULL, NULL, NULL";
     let mut out = Folded::new();
@@ -218,6 +220,116 @@ proptest! {
             let (stored, size) = left_behind(&make(&spec), &events, 7, |_| false, &TABLES);
             prop_assert_eq!(stored, Vec::new());
             prop_assert_eq!(size.rows, 0);
+        }
+    }
+}
+
+/// A row that has come, with a number of its own, at which place, and whether it is late.
+struct Come {
+    row: Row,
+    at: usize,
+    is_late: bool,
+}
+
+/// Checks the output of a join of rows of which some are late: each pair that it has belongs together, and
+/// is there if the later one of them was in time; and what is said of a row that has met others, or none,
+/// fits its pairs.
+fn check_late(case: &Case, rows: &[Vec<Come>; 2], output: &Folded) -> Result<(), String> {
+    let texts = rows.each_ref().map(|rows| {
+        let text = |come: &Come| text(&come.row, shown);
+        rows.iter().map(text).collect::<Vec<String>>()
+    });
+    let nulls = "NULL, NULL, NULL, NULL";
+    let count = |text: &str| output.get(text).copied().unwrap_or(0);
+    let mut known = 0;
+    let mut met = rows.each_ref().map(|rows| vec![false; rows.len()]);
+    let mut must = met.clone();
+    let mut may = met.clone();
+    for (l, left) in rows[0].iter().enumerate() {
+        for (r, right) in rows[1].iter().enumerate() {
+            let pair = count(&format!("{}, {}", texts[0][l], texts[1][r]));
+            let fits = matches(case, &left.row, &right.row);
+            let last = if left.at > right.at { left } else { right };
+            let shows_pairs = !matches!(case.join_type, JoinType::Semi | JoinType::Anti);
+            if pair > i64::from(fits) || shows_pairs && fits && !last.is_late && pair == 0 {
+                return Err(format!("{pair} of {} and {}", texts[0][l], texts[1][r]));
+            }
+            known += pair;
+            for (side, row) in [(0, l), (1, r)] {
+                met[side][row] |= pair > 0;
+                must[side][row] |= fits && !last.is_late;
+                may[side][row] |= fits;
+            }
+        }
+    }
+    for (side, texts) in texts.iter().enumerate() {
+        for (row, text) in texts.iter().enumerate() {
+            let bare = match (case.join_type, side) {
+                (JoinType::Semi | JoinType::Anti, 0) => text.clone(),
+                (JoinType::Left | JoinType::Full, 0) => format!("{text}, {nulls}"),
+                (JoinType::Right | JoinType::Full, 1) => format!("{nulls}, {text}"),
+                _ => continue,
+            };
+            let bare = count(&bare);
+            let (least, most) = match case.join_type {
+                JoinType::Semi => (must[side][row], may[side][row]),
+                JoinType::Anti => (!may[side][row], !must[side][row]),
+                _ => (!met[side][row], !met[side][row]),
+            };
+            if !(i64::from(least)..=i64::from(most)).contains(&bare) {
+                return Err(format!("{bare} of {text} by itself"));
+            }
+            known += bare;
+        }
+    }
+    let all: i64 = output.values().sum();
+    (all == known)
+        .then_some(())
+        .ok_or_else(|| format!("{all} rows, {known} known"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(250))]
+    #[test]
+    fn late_rows_meet_what_is_there_and_nothing_contradicts_itself(
+        join_type in types(),
+        bounds in prop::sample::select(vec![[true, true], [true, false], [false, true]]),
+        steps in prop::collection::vec((0..2_usize, batches(), 0..7_u8, any::<bool>()), 1..25),
+        seed in 0..9_u64,
+    ) {
+        let case = Case { join_type, bounds, has_condition: false };
+        let mut rows: [Vec<Come>; 2] = [Vec::new(), Vec::new()];
+        let (mut events, mut watermark, mut came) = (Vec::new(), 10_000, 0);
+        for (side, batch, then, is_late) in steps {
+            let mut lines = Vec::new();
+            for (key, _, ahead, long) in batch {
+                let time = if is_late { watermark + 1 - ahead } else { watermark + ahead };
+                let end = match side {
+                    0 => long.map(|long| time + long),
+                    _ => Some(time + EARLIER_MS),
+                };
+                came += 1;
+                let row = Row(key, came, time, end);
+                lines.push(line(&row));
+                rows[side].push(Come { row, at: events.len(), is_late });
+            }
+            events.push(insert(side, &side_fields(), &lines.join("\n")));
+            match then {
+                0 | 1 => events.push(Event::Barrier),
+                2 | 3 => {
+                    watermark += 1_100 * i64::from(then);
+                    events.push(Event::Watermark(watermark));
+                }
+                4 => events.push(Event::Passes(3_000)),
+                _ => {}
+            }
+        }
+        events.extend([Event::Watermark(i64::MAX - 1), Event::Barrier, Event::End]);
+        let spec = spec(&case);
+        for crashes in [2, 1_000] {
+            let (output, _) = drive_with_seed(&make(&spec), &events, seed, |epoch| epoch.0.is_multiple_of(crashes));
+            let same = check_late(&case, &rows, &Fold::Retract.fold(&output));
+            prop_assert!(same.is_ok(), "{:?} of {events:?}", same);
         }
     }
 }
