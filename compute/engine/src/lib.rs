@@ -9,6 +9,7 @@ pub mod codec;
 mod element;
 pub mod flow;
 pub mod key;
+pub mod late;
 pub mod lookup;
 pub mod memory;
 pub mod operator;

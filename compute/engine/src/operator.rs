@@ -4,6 +4,8 @@
 //! that order. An operator gets its next element only when its outbox is empty and its last
 //! [`Step`] allows it, so a queue of its own is bounded by what one element can cause; one that
 //! would emit much stops early, answers [`Step::More`] and goes on in [`Operator::resume`].
+//! Rows that come too late leave beside the output ([`OperatorContext::drop_late`]), for whoever takes
+//! them; consumers of the output never see them.
 
 use std::collections::VecDeque;
 
@@ -17,6 +19,7 @@ use state_client::{ReadReply, ReadRequest, ScanReply, ScanRequest, StateError};
 use crate::{
     ChangeBatch, Element, Timestamp,
     clock::Clock,
+    late::LateRows,
     source::DeadLetter,
     spill::Evicted,
     state::{ScanJob, StateDelta},
@@ -40,6 +43,10 @@ pub enum Step {
 #[derive(Debug, Default)]
 pub struct Outbox {
     elements: VecDeque<Element>,
+    /// Rows that came too late, by the input that they came from. They leave before the elements.
+    late: VecDeque<(usize, ChangeBatch)>,
+    /// Of which inputs somebody takes late rows.
+    late_inputs: Vec<usize>,
     reads: Vec<(u64, ReadRequest)>,
     scans: Vec<(u64, ScanRequest)>,
 }
@@ -72,10 +79,31 @@ impl Outbox {
         self.elements.pop_front()
     }
 
+    /// Has late rows of an input put out, too: nobody takes them otherwise, and they are only counted.
+    pub fn take_late_rows_of(&mut self, input: usize) {
+        self.late_inputs.push(input);
+    }
+
+    /// The oldest late rows and the input that they came from; see [`LateRows::batch`] for their
+    /// columns.
+    pub fn pop_late(&mut self) -> Option<(usize, ChangeBatch)> {
+        self.late.pop_front()
+    }
+
+    /// The input of the oldest late rows.
+    pub(crate) fn next_late(&self) -> Option<usize> {
+        self.late.front().map(|(input, _)| *input)
+    }
+
+    /// The oldest element.
+    pub(crate) fn front(&self) -> Option<&Element> {
+        self.elements.front()
+    }
+
     /// Whether nothing waits to be taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.elements.is_empty()
+        self.elements.is_empty() && self.late.is_empty()
     }
 
     /// Takes the read requests.
@@ -181,10 +209,34 @@ pub struct OperatorContext<'a> {
     pub dead_letters: &'a mut Vec<DeadLetter>,
 }
 
+impl OperatorContext<'_> {
+    /// These rows of `batch`, which came by `input`, are dropped because they came too late. They are
+    /// counted, and put out beside the output where somebody takes them.
+    ///
+    /// # Errors
+    /// When there are rows in `late` that the batch does not have.
+    pub fn drop_late(
+        &mut self,
+        input: usize,
+        batch: &ChangeBatch,
+        late: &LateRows,
+    ) -> Result<(), OperatorError> {
+        if late.is_empty() {
+            return Ok(());
+        }
+        self.counters.late_rows += late.len() as u64;
+        if self.out.late_inputs.contains(&input) {
+            let rows = late.batch(batch)?;
+            self.out.late.push_back((input, rows));
+        }
+        Ok(())
+    }
+}
+
 /// What an operator counts beside rows and time, which its task counts.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Counters {
-    /// Rows dropped because their window had closed.
+    /// Rows dropped because they came too late.
     pub late_rows: u64,
     /// Rows that had to wait for a state read.
     pub state_misses: u64,

@@ -15,7 +15,7 @@ use state_client::ScanReply;
 use super::{
     asked::{Asked, Reply},
     metrics::NodeMetrics,
-    node::{Idleness, Kind, Moved, Node, NodeError},
+    node::{Idleness, Kind, LateEdge, Moved, Node, NodeError},
 };
 use crate::{
     Barrier, Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp,
@@ -109,6 +109,14 @@ impl GraphBuilder {
             assert!(node < to, "nodes are added in topological order");
         }
         self.nodes[node].consumers.push(consumer);
+    }
+
+    /// Sends rows that come too late by input `of` of a node to another one, as its only input, with the
+    /// node's time. It is the only one that gets them.
+    pub fn connect_late(&mut self, node: usize, of: usize, to: usize) {
+        assert!(node < to, "nodes are added in topological order");
+        self.nodes[node].late.push(LateEdge { of, node: to });
+        self.nodes[node].outbox.take_late_rows_of(of);
     }
 
     /// The graph.
@@ -247,7 +255,20 @@ impl Graph {
             } = self;
             return nodes[index].go_on(clock, dead_letters);
         }
-        for consumer in &self.nodes[index].consumers {
+        let node = &self.nodes[index];
+        if node.outbox.next_late().is_some() {
+            return self.move_late(index, clock);
+        }
+        // Late rows are there alone; time is for who takes them too.
+        let is_time = !matches!(node.outbox.front(), Some(Element::Batch(_)));
+        let late = match is_time {
+            true => node.late.as_slice(),
+            false => &[],
+        };
+        if !late.iter().all(|edge| self.nodes[edge.node].accepts()) {
+            return Ok(Moved::Nothing);
+        }
+        for consumer in &node.consumers {
             match *consumer {
                 Consumer::Node { node, .. } if !self.nodes[node].accepts() => {
                     return Ok(Moved::Nothing);
@@ -264,6 +285,11 @@ impl Graph {
             return Ok(Moved::Something);
         }
         self.nodes[index].note_sent(&element);
+        if is_time {
+            for edge in self.nodes[index].late.clone() {
+                self.push(edge.node, 0, element.clone(), clock)?;
+            }
+        }
         let consumers = self.nodes[index].consumers.clone();
         for consumer in consumers {
             let element = element.clone();
@@ -278,6 +304,21 @@ impl Graph {
                     self.ports[port].send(element).map_err(error)?;
                 }
             }
+        }
+        Ok(Moved::Something)
+    }
+
+    /// Moves the oldest late rows of a node's outbox.
+    fn move_late(&mut self, index: usize, clock: &dyn Clock) -> Result<Moved, NodeError> {
+        let node = &self.nodes[index];
+        let of = node.outbox.next_late();
+        let edge = node.late.iter().find(|edge| Some(edge.of) == of).copied();
+        if edge.is_some_and(|edge| !self.nodes[edge.node].accepts()) {
+            return Ok(Moved::Nothing);
+        }
+        let late = self.nodes[index].outbox.pop_late();
+        if let (Some(edge), Some((_, rows))) = (edge, late) {
+            self.push(edge.node, 0, Element::Batch(rows), clock)?;
         }
         Ok(Moved::Something)
     }

@@ -19,6 +19,8 @@ mod asked;
 mod checkpoint;
 mod graph;
 mod hydrate;
+#[cfg(test)]
+mod late_test;
 mod metrics;
 mod node;
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub(super) struct Node {
     pub(super) idleness: Idleness,
     pub(super) ended: bool,
     pub(super) consumers: Vec<Consumer>,
+    /// Nodes that take its late rows, each those of one of its inputs, and its time with them.
+    pub(super) late: Vec<LateEdge>,
     /// Answers that came while the operator had other things to finish.
     pub(super) replies: VecDeque<(u64, Reply)>,
     pub(super) counters: Counters,
@@ -67,6 +69,15 @@ impl Kind {
             Kind::Source(source) => Some(source.state()),
         }
     }
+}
+
+/// Who takes the late rows of an input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LateEdge {
+    /// The input that they came from.
+    pub(super) of: usize,
+    /// Index of the node, whose only input they are.
+    pub(super) node: usize,
 }
 
 /// What consumers are told of a node's idleness.
@@ -128,6 +139,7 @@ impl Node {
             idleness: Idleness::Awake,
             ended: false,
             consumers: Vec::new(),
+            late: Vec::new(),
             replies: VecDeque::new(),
             counters: Counters::default(),
             metrics: NodeMetrics::default(),
