@@ -6,40 +6,21 @@ use std::{
 };
 
 use engine::{
-    ChangeBatch, Element, Timestamp,
+    ChangeBatch, Element,
     clock::{Clock as _, ManualClock},
-    operator::{
-        Counters, Operator, OperatorContext, OperatorError, Outbox, StateSize, Step, TaskScope,
-    },
+    operator::{Counters, Operator, OperatorContext, OperatorError, Outbox, Step, TaskScope},
     source::DeadLetter,
     spill::{Evicted, MemoryScratch, Spill},
     state::ScanJob,
 };
 use futures::{executor::block_on, future::BoxFuture};
-use proto::types::{Epoch, Generation, JobId, KeyGroupCount, TableId, TaskId};
+use proto::types::{Epoch, Generation, JobId, TaskId};
 use state_client::{
-    Cut, EpochDelta, Incarnation, LoadedRow, MemoryStore, ReadReply, ReadRequest, ScanRequest,
-    Section, StateControl as _, StateError, StateStore as _,
+    Cut, EpochDelta, Incarnation, MemoryStore, ReadReply, ReadRequest, ScanRequest, Section,
+    StateControl as _, StateError, StateStore as _,
 };
 
-use super::{Fold, Folded};
-
-/// One thing that happens to an operator.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// Rows of an input.
-    Batch(usize, ChangeBatch),
-    /// The watermark of all inputs.
-    Watermark(Timestamp),
-    /// A barrier; epochs count from 1.
-    Barrier,
-    /// So many milliseconds pass, with all that was asked for answered before.
-    Passes(u64),
-    /// Right after a barrier: a task elsewhere goes on, whose clock is behind by so many milliseconds.
-    Moves(u64),
-    /// The end of all inputs.
-    End,
-}
+use super::script::{Event, MakeOperator, scope};
 
 /// Scratch files have room for a few records, and there is room for a few files.
 const SCRATCH_FILE_BYTES: u64 = (1 << 20) + 512;
@@ -47,145 +28,6 @@ const SCRATCH_FILES: usize = 6;
 
 /// Time passes in steps of this.
 const SLICE_MS: u64 = 500;
-
-/// Makes the operator under test.
-pub type MakeOperator<'a> = dyn Fn(&TaskScope) -> Result<Box<dyn Operator>, OperatorError> + 'a;
-
-/// The one task of a job, owning all key groups.
-#[must_use]
-pub fn scope(restored: Epoch) -> TaskScope {
-    let key_groups = KeyGroupCount::new(8).expect("a power of two");
-    TaskScope {
-        index: 0,
-        parallelism: 1,
-        owned: proto::types::KeyGroupSet::all(key_groups),
-        key_groups,
-        batch_rows: 7,
-        restored,
-        came: None,
-    }
-}
-
-/// All that the operator puts out for a script without a crash.
-///
-/// # Panics
-/// When the operator fails or breaks its contract.
-#[must_use]
-pub fn drive(make: &MakeOperator<'_>, events: &[Event]) -> Vec<Element> {
-    drive_with_seed(make, events, 0, |_| false).0
-}
-
-/// Runs a script; the operator crashes after every barrier for whose epoch `crashes` says so, and
-/// goes on from it. `seed` decides when reads are answered. Also the last operator's counters.
-///
-/// # Panics
-/// When the operator fails or breaks its contract.
-#[must_use]
-pub fn drive_with_seed(
-    make: &MakeOperator<'_>,
-    events: &[Event],
-    seed: u64,
-    crashes: impl Fn(Epoch) -> bool,
-) -> (Vec<Element>, Counters) {
-    let mut run = Run::new(make, seed);
-    run.script(events, crashes);
-    (run.output, run.counters)
-}
-
-/// Runs a script of which `until` events come before a crash; in the minute after that the operator has
-/// nothing to do, and it keeps all that it has. What it has counted since the crash.
-///
-/// # Panics
-/// When the operator fails or breaks its contract.
-#[must_use]
-pub fn after_a_minute_of_rest(make: &MakeOperator<'_>, events: &[Event], until: usize) -> Counters {
-    let mut run = Run::new(make, 1);
-    run.is_calm = true;
-    let (before, after) = events.split_at(until);
-    run.script(before, |_| false);
-    run.give(&Event::Barrier);
-    run.drain_reads();
-    run.commit();
-    run.restart();
-    run.give(&Event::Passes(60_000));
-    run.script(after, |_| false);
-    run.counters
-}
-
-/// Runs a script; what is left of it in the state tables in the end, and in memory.
-///
-/// # Panics
-/// When the operator fails or breaks its contract.
-#[must_use]
-pub fn left_behind(
-    make: &MakeOperator<'_>,
-    events: &[Event],
-    seed: u64,
-    crashes: impl Fn(Epoch) -> bool,
-    tables: &[TableId],
-) -> (Vec<LoadedRow>, StateSize) {
-    let mut run = Run::new(make, seed);
-    run.script(events, crashes);
-    let mut rows = Vec::new();
-    for (table, key_group) in tables.iter().flat_map(|table| {
-        run.scope
-            .key_groups
-            .iter()
-            .map(move |group| (*table, group))
-    }) {
-        let request = ScanRequest {
-            min_epoch: run.committed,
-            table,
-            key_group,
-            namespace: None,
-            cursor: None,
-            bytes_max: usize::MAX,
-        };
-        let reply = block_on(run.store.scan(run.who, request)).expect("a scan");
-        rows.extend(reply.rows);
-    }
-    let size = run.operator.state().map(|state| state.size());
-    (rows, size.unwrap_or_default())
-}
-
-/// Runs a script without a crash, with one at each barrier, and with one at all of them; demands
-/// that all amount to the same.
-///
-/// # Panics
-/// When they do not, or the operator fails.
-#[must_use]
-pub fn crash_at_each_barrier(make: &MakeOperator<'_>, events: &[Event], fold: &Fold) -> Folded {
-    let expected = fold.fold(&drive(make, events));
-    let barriers = events
-        .iter()
-        .filter(|event| matches!(event, Event::Barrier))
-        .count() as u64;
-    for crash in 1..=barriers {
-        let (output, _) = drive_with_seed(make, events, crash, |epoch| epoch.0 == crash);
-        assert_eq!(
-            fold.fold(&output),
-            expected,
-            "with a crash at barrier {crash}"
-        );
-    }
-    let (output, _) = drive_with_seed(make, events, 99, |_| true);
-    assert_eq!(
-        fold.fold(&output),
-        expected,
-        "with a crash at every barrier"
-    );
-    expected
-}
-
-/// The batches among elements.
-#[must_use]
-pub fn batches(elements: &[Element]) -> Vec<ChangeBatch> {
-    let batch = |element: &Element| match element {
-        Element::Batch(batch) => Some(batch.clone()),
-        _ => None,
-    };
-    elements.iter().filter_map(batch).collect()
-}
 
 /// A read under way: as of this epoch at least.
 type Asked = (Epoch, Question);
@@ -196,35 +38,39 @@ enum Question {
     Spilled(BoxFuture<'static, Result<ReadReply, StateError>>),
 }
 
-struct Run<'a> {
+pub(super) struct Run<'a> {
     make: &'a MakeOperator<'a>,
-    store: MemoryStore,
-    who: Incarnation,
-    scope: TaskScope,
-    operator: Box<dyn Operator>,
+    pub(super) store: MemoryStore,
+    pub(super) who: Incarnation,
+    pub(super) scope: TaskScope,
+    pub(super) operator: Box<dyn Operator>,
     out: Outbox,
     clock: ManualClock,
-    counters: Counters,
+    pub(super) counters: Counters,
     dead_letters: Vec<DeadLetter>,
     step: Step,
     reads: Vec<(u64, Asked)>,
     scratch: Arc<MemoryScratch>,
     spill: Spill,
     scans: Vec<(u64, ScanRequest)>,
-    output: Vec<Element>,
+    pub(super) output: Vec<Element>,
+    /// What leaves beside the output.
+    pub(super) late: Vec<(usize, ChangeBatch)>,
+    /// Of which inputs late rows are taken.
+    pub(super) late_of: Vec<usize>,
     epoch: Epoch,
-    committed: Epoch,
+    pub(super) committed: Epoch,
     /// Frozen, and not yet committed.
     freezing: bool,
     random: u64,
     /// Which half of the key groups moves.
     half: u16,
     /// No key groups move, memory is never short, and after a crash nothing is left.
-    is_calm: bool,
+    pub(super) is_calm: bool,
 }
 
 impl<'a> Run<'a> {
-    fn new(make: &'a MakeOperator<'a>, seed: u64) -> Self {
+    pub(super) fn new(make: &'a MakeOperator<'a>, seed: u64) -> Self {
         let scope = scope(Epoch::ZERO);
         let who = Incarnation {
             job: JobId(1),
@@ -249,6 +95,8 @@ impl<'a> Run<'a> {
             scratch,
             scans: Vec::new(),
             output: Vec::new(),
+            late: Vec::new(),
+            late_of: Vec::new(),
             epoch: Epoch::ZERO,
             committed: Epoch::ZERO,
             freezing: false,
@@ -258,7 +106,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn script(&mut self, events: &[Event], crashes: impl Fn(Epoch) -> bool) {
+    pub(super) fn script(&mut self, events: &[Event], crashes: impl Fn(Epoch) -> bool) {
+        self.take_late_rows();
         let mut index = 0;
         while index < events.len() {
             self.give(&events[index]);
@@ -266,7 +115,7 @@ impl<'a> Run<'a> {
             if matches!(events[index - 1], Event::Barrier) && crashes(self.epoch) {
                 // It goes on for a while before it dies; what it does then is lost.
                 self.drain_reads();
-                let kept = self.output.len();
+                let kept = (self.output.len(), self.late.len());
                 let zombie_events = events[index..]
                     .iter()
                     .take_while(|event| !matches!(event, Event::Barrier | Event::End));
@@ -276,12 +125,18 @@ impl<'a> Run<'a> {
                     self.give(event);
                 }
                 self.commit();
-                self.output.truncate(kept);
+                self.output.truncate(kept.0);
+                self.late.truncate(kept.1);
                 self.restart();
             }
         }
         self.drain_reads();
         self.commit();
+    }
+
+    fn take_late_rows(&mut self) {
+        let inputs = self.late_of.iter();
+        inputs.for_each(|input| self.out.take_late_rows_of(*input));
     }
 
     fn random(&mut self, below: usize) -> usize {
@@ -335,6 +190,9 @@ impl<'a> Run<'a> {
             self.reads.push((ticket, (min_epoch, question)));
         }
         self.scans.extend(self.out.take_scans());
+        while let Some(late) = self.out.pop_late() {
+            self.late.push(late);
+        }
         while let Some(element) = self.out.pop() {
             if let Element::Barrier(barrier) = &element {
                 let epoch = barrier.epoch;
@@ -355,7 +213,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn give(&mut self, event: &Event) {
+    pub(super) fn give(&mut self, event: &Event) {
         while !self.reads.is_empty() && (self.step == Step::Blocked || self.random(3) == 0) {
             self.answer_one();
         }
@@ -450,7 +308,7 @@ impl<'a> Run<'a> {
         self.evict();
     }
 
-    fn drain_reads(&mut self) {
+    pub(super) fn drain_reads(&mut self) {
         while !self.reads.is_empty() || !self.scans.is_empty() {
             match self.reads.is_empty() {
                 true => self.answer_scan(),
@@ -485,7 +343,7 @@ impl<'a> Run<'a> {
     }
 
     /// Encodes the rest of the frozen epoch and commits it.
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         if self.committed == self.epoch {
             return;
         }
@@ -547,13 +405,14 @@ impl<'a> Run<'a> {
     }
 
     /// Goes on from the last commit: with what it has, as far as that still counts, or anew.
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.who.generation = self.who.generation.next();
         let begun = block_on(self.store.begin(self.who)).expect("a generation");
         let committed = begun.restored;
         assert_eq!(committed, self.epoch, "the epoch was committed");
         self.scope = scope(committed);
         self.out = Outbox::default();
+        self.take_late_rows();
         self.reads.clear();
         self.scans.clear();
         self.step = Step::Done;

@@ -11,11 +11,12 @@
 
 mod drive;
 mod fold;
+mod script;
 mod text;
 
-pub use drive::{
-    Event, MakeOperator, after_a_minute_of_rest, batches, crash_at_each_barrier, drive,
+pub use fold::{Fold, Folded};
+pub use script::{
+    Event, MakeOperator, after_a_minute_of_rest, batches, crash_at_each_barrier, drive, drive_late,
     drive_with_seed, left_behind, scope,
 };
-pub use fold::{Fold, Folded};
 pub use text::{changelog, fields, insert, rows};
