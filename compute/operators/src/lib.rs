@@ -7,6 +7,8 @@ mod expand;
 mod expr;
 pub mod inspect;
 mod join;
+#[cfg(test)]
+mod late_test;
 mod latest;
 mod over;
 mod rank;

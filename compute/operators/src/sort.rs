@@ -15,6 +15,7 @@ use engine::{
     ChangeBatch, Element, TIMESTAMP_MIN, Timestamp,
     codec::RowCodec,
     key::KeyEncoder,
+    late::LateRows,
     operator::{
         Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
         TaskScope,
@@ -226,6 +227,7 @@ impl Operator for SortOperator {
             None => None,
         };
         let is_even = self.fired.is_even();
+        let mut late = LateRows::default();
         for (row, time) in times.iter().enumerate() {
             let hash = hashes.as_ref().map_or(HASH, |hashes| hashes[row]);
             let fired = match is_even {
@@ -233,12 +235,13 @@ impl Operator for SortOperator {
                 false => self.fired.of(self.scope.key_groups.of_hash(hash)),
             };
             if *time <= fired {
-                context.counters.late_rows += 1;
+                late.push(row, fired);
                 continue;
             }
             let slot = self.rows.append(hash, bytes.row(row));
             self.waiting.entry(*time).or_default().push(slot);
         }
+        context.drop_late(0, &batch, &late)?;
         Ok(Step::Done)
     }
 

@@ -13,6 +13,7 @@ use arrow::{
 use engine::{
     ChangeBatch, Element, TIMESTAMP_MIN, Timestamp,
     key::KeyBatch,
+    late::LateRows,
     operator::{
         Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
         TaskScope,
@@ -53,6 +54,7 @@ pub struct TemporalJoinOperator {
     waiting: BTreeMap<Timestamp, Vec<u32>>,
     versions: Versions,
     watermark: Timestamp,
+    left_schema: SchemaRef,
     /// Of rows that are due: left columns, then the slot.
     due_schema: SchemaRef,
     eval: EvalContext,
@@ -110,6 +112,7 @@ impl TemporalJoinOperator {
             waiting: BTreeMap::new(),
             versions,
             watermark: TIMESTAMP_MIN,
+            left_schema: arrow_schema(left),
             due_schema: with_slot(&arrow_schema(left)),
             eval: EvalContext::default(),
             shape,
@@ -138,7 +141,6 @@ impl TemporalJoinOperator {
                 continue;
             }
             // As in Flink a late row is joined all the same, with what is still known of its time.
-            context.counters.late_rows += u64::from(*time <= self.watermark);
             let slot = self.lefts.append(keys.hashes[row], bytes.row(row));
             self.waiting.entry(*time).or_default().push(slot);
         }
@@ -163,6 +165,7 @@ impl TemporalJoinOperator {
         let mut versions: Vec<u32> = (0..batch.num_rows())
             .map(|row| self.versions.at(keys, row, times[row]))
             .collect();
+        self.drop_late(columns, &times, &versions, context)?;
         self.eval.now_ms = context.clock.wall_ms();
         self.judge(columns, &mut versions)?;
         let is_out = |row: &u32| self.is_outer || versions[*row as usize] != NO_SLOT;
@@ -174,6 +177,31 @@ impl TemporalJoinOperator {
         let slots = slots.as_primitive::<UInt32Type>().values();
         slots.iter().for_each(|slot| self.lefts.remove(*slot));
         Ok(())
+    }
+
+    /// Late rows of an inner join for whose time no version is known, any more or at all.
+    fn drop_late(
+        &self,
+        columns: &[ArrayRef],
+        times: &[Timestamp],
+        versions: &[u32],
+        context: &mut OperatorContext<'_>,
+    ) -> Result<(), OperatorError> {
+        if self.is_outer {
+            return Ok(());
+        }
+        let mut late = LateRows::default();
+        // The watermark that they wait for is not the operator's own yet.
+        let is_late = |row: usize| times[row] <= self.watermark && versions[row] == NO_SLOT;
+        for row in (0..times.len()).filter(|row| is_late(*row)) {
+            late.push(row, self.watermark);
+        }
+        if late.is_empty() {
+            return Ok(());
+        }
+        let schema = Arc::clone(&self.left_schema);
+        let rows = RecordBatch::try_new(schema, columns.to_vec())?;
+        context.drop_late(LEFT, &ChangeBatch::inserts(rows), &late)
     }
 
     /// Takes versions for none that do not meet the condition.
@@ -319,7 +347,7 @@ impl KeyedLogic for TemporalJoinOperator {
                     .shape
                     .unmatchable(RIGHT, batch.rows.columns(), self.right_time);
                 let late = self.versions.take_in(&batch, &keys, void.as_ref())?;
-                context.counters.late_rows += late;
+                context.drop_late(RIGHT, &batch, &late)?;
             }
             _ => self.join(&batch, &keys, context)?,
         }

@@ -12,6 +12,7 @@ use engine::{
     ChangeBatch, TIMESTAMP_MIN, Timestamp,
     codec::RowCodec,
     key::{KeyBatch, KeyEncoder},
+    late::LateRows,
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
     spill::Evicted,
     state::{Evict, KeyIndex, NO_SLOT},
@@ -105,14 +106,14 @@ impl Versions {
         }
     }
 
-    /// Takes in changes of the table; `is_void` are rows without a key or a time. How many came when
-    /// a newer version had been passed by the watermark.
+    /// Takes in changes of the table; `is_void` are rows without a key or a time. Those that came
+    /// when a newer version had been passed by the watermark.
     pub(super) fn take_in(
         &mut self,
         batch: &ChangeBatch,
         keys: &KeyBatch,
         is_void: Option<&BooleanBuffer>,
-    ) -> Result<u64, OperatorError> {
+    ) -> Result<LateRows, OperatorError> {
         let columns = batch.rows.columns();
         let times = milliseconds(&columns[self.time_column])?;
         let mut stored = columns.to_vec();
@@ -120,7 +121,7 @@ impl Versions {
         stored.push(Arc::new(deleted.collect::<BooleanArray>()));
         let bytes = self.codec.encode(&stored, batch.num_rows())?;
         let ids = self.rows.ids(&bytes, &stored)?;
-        let mut late = 0;
+        let mut late = LateRows::default();
         for row in 0..batch.num_rows() {
             let kind = batch.kind(row);
             if kind == RowKind::UpdateBefore || is_void.is_some_and(|void| void.value(row)) {
@@ -129,7 +130,7 @@ impl Versions {
             let (hash, time) = (keys.hashes[row], times[row]);
             let key_slot = self.key_slot(keys, row);
             if time < self.passed_by(key_slot) {
-                late += 1;
+                late.push(row, self.watermark);
                 continue;
             }
             let known = self.rows.find(hash, &ids, row, bytes.row(row));

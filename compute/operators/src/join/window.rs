@@ -3,6 +3,7 @@
 
 use engine::{
     ChangeBatch, Element, Timestamp,
+    late::LateRows,
     operator::{
         Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
         TaskScope,
@@ -302,6 +303,7 @@ impl Operator for WindowJoinOperator {
         let keys = self.shape.keys[input].encode(&batch.rows)?;
         let null_keys = self.shape.null_keys(input, columns);
         let keeps_lonely = self.shape.bare_unmatched[input];
+        let mut late_rows = LateRows::default();
         let mut row = 0;
         while row < batch.num_rows() {
             let end = ends[row];
@@ -312,7 +314,9 @@ impl Operator for WindowJoinOperator {
                 })
                 .count();
             if late {
-                context.counters.late_rows += run as u64;
+                for row in row..row + run {
+                    late_rows.push(row, self.windows.passed(keys.hashes[row]));
+                }
                 row += run;
                 continue;
             }
@@ -337,6 +341,7 @@ impl Operator for WindowJoinOperator {
             }
             row += run;
         }
+        context.drop_late(input, &batch, &late_rows)?;
         Ok(Step::Done)
     }
 

@@ -9,6 +9,7 @@ use arrow::{
 };
 use engine::{
     ChangeBatch, Element, Timestamp,
+    late::LateRows,
     operator::{
         Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
         TaskScope,
@@ -204,9 +205,10 @@ impl Operator for WindowRankOperator {
         let keys = self.shape.keys.encode(&batch.rows)?;
         let prepared = Prepared::new(&self.shape, columns, batch.num_rows())?;
         let rows_max = self.shape.rows_max();
+        let mut late = LateRows::default();
         for (row, end) in ends.iter().enumerate() {
             if self.windows.is_late(*end, keys.hashes[row]) {
-                context.counters.late_rows += 1;
+                late.push(row, self.windows.passed(keys.hashes[row]));
                 continue;
             }
             let (shape, table, scope) = (&self.shape, self.table, &self.scope);
@@ -224,6 +226,7 @@ impl Operator for WindowRankOperator {
                 ranking.free(fallen);
             }
         }
+        context.drop_late(0, &batch, &late)?;
         Ok(Step::Done)
     }
 

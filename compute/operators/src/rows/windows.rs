@@ -71,6 +71,14 @@ impl<S: WindowState> Windows<S> {
             || self.is_late_elsewhere(end, hash)
     }
 
+    /// The time that has passed the windows that are over for keys of this hash.
+    pub(crate) fn passed(&self, hash: u64) -> Timestamp {
+        let ahead = self.ahead.get(&self.key_groups.of_hash(hash)).copied();
+        // A window that ends at 10 is over with a watermark of 9, and those that end from 11 on are open.
+        let closed = self.open_from.max(ahead.unwrap_or(i64::MIN));
+        self.watermark.max(closed.saturating_sub(2))
+    }
+
     fn is_late_elsewhere(&self, end: i64, hash: u64) -> bool {
         if self.ahead.is_empty() {
             return false;

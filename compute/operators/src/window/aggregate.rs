@@ -14,6 +14,7 @@ use arrow::{
 use engine::{
     ChangeBatch, Element, Timestamp,
     clock::Clock,
+    late::LateRows,
     operator::{Operator, OperatorContext, OperatorError, OperatorState, Step, TaskScope},
     schema::arrow_schema,
 };
@@ -244,17 +245,19 @@ impl WindowAggregateOperator {
             None => self.fired.upto(),
         };
         let mut rows_of: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        let mut late = LateRows::default();
         for (row, end) in ends.iter().enumerate() {
             let last = self.windowing.last_window(*end);
             if last < *end {
                 continue;
             }
             if last <= fired(row) {
-                context.counters.late_rows += 1;
+                late.push(row, fired(row).saturating_sub(1));
                 continue;
             }
             rows_of.entry(*end).or_default().push(row as u32);
         }
+        context.drop_late(0, batch, &late)?;
         for (slice, rows) in rows_of {
             self.update(slice, &batch.take(&UInt32Array::from(rows))?)?;
         }

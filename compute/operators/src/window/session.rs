@@ -15,6 +15,7 @@ use engine::{
     ChangeBatch, Element, Timestamp,
     clock::Clock,
     key::KeyBatch,
+    late::LateRows,
     operator::{Operator, OperatorContext, OperatorError, OperatorState, Step, TaskScope},
     schema::arrow_schema,
 };
@@ -158,10 +159,13 @@ impl SessionAggregateOperator {
             true => Vec::new(),
             false => by_key.hashes.iter().map(|hash| fired(*hash)).collect(),
         };
+        let upto = self.fired.upto();
+        let fired_of = |row: usize| fired.get(row).copied().unwrap_or(upto);
         let whole = self.encoder.encode_whole(by_key.hashes, &columns)?;
         let (mut rows, mut sessions) = (Vec::new(), Vec::new());
         let mut joined = BTreeMap::new();
         let mut touching = Vec::new();
+        let mut late = LateRows::default();
         for (row, time) in times.into_iter().enumerate() {
             let to = time.saturating_add(self.gap);
             let (values, gap) = (&self.store.main.values, self.gap);
@@ -177,8 +181,8 @@ impl SessionAggregateOperator {
                     }
                     *session
                 }
-                None if to <= *fired.get(row).unwrap_or(&self.fired.upto()) => {
-                    context.counters.late_rows += 1;
+                None if to <= fired_of(row) => {
+                    late.push(row, fired_of(row).saturating_sub(1));
                     continue;
                 }
                 None if !batch.kind(row).is_add() => continue,
@@ -188,6 +192,7 @@ impl SessionAggregateOperator {
             sessions.push(session);
         }
         self.index.forget_idle(&numbers);
+        context.drop_late(0, batch, &late)?;
         for session in &mut sessions {
             while let Some(into) = joined.get(session) {
                 *session = *into;

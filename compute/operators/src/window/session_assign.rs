@@ -14,6 +14,7 @@ use engine::{
     ChangeBatch, Element, Timestamp,
     codec::RowCodec,
     key::KeyEncoder,
+    late::LateRows,
     operator::{
         Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
         TaskScope,
@@ -306,12 +307,13 @@ impl Operator for SessionAssignOperator {
         let mut numbers = Vec::new();
         self.index.keys(&keys, &mut numbers);
         let mut touching = Vec::new();
+        let mut late = LateRows::default();
         for (row, time) in times.into_iter().enumerate() {
             let (number, hash) = (numbers[row], keys.hashes[row]);
             self.touching(number, time, &mut touching);
             let fired = self.fired.of(self.scope.key_groups.of_hash(hash));
             if touching.is_empty() && time.saturating_add(self.gap) <= fired {
-                context.counters.late_rows += 1;
+                late.push(row, fired.saturating_sub(1));
                 continue;
             }
             let session = self.session(&touching, number, hash, time);
@@ -319,6 +321,7 @@ impl Operator for SessionAssignOperator {
             self.sessions.get_mut(session).rows.push((time, slot));
         }
         self.index.forget_idle(&numbers);
+        context.drop_late(0, &batch, &late)?;
         Ok(Step::Done)
     }
 

@@ -10,6 +10,7 @@ use arrow::{
 use engine::{
     ChangeBatch, Element, TIMESTAMP_MIN, Timestamp,
     key::KeyBatch,
+    late::LateRows,
     operator::{
         Operator, OperatorContext, OperatorError, OperatorState, Reassigned, StateSize, Step,
         TaskScope,
@@ -49,6 +50,8 @@ pub struct IntervalJoinOperator {
     kept: JoinState,
     waiting: WaitingRows,
     probe: Option<IntervalProbe>,
+    /// The rows of the probe, if there are late ones among them.
+    with_late: Option<ChangeBatch>,
     /// What to send once all that is due is out.
     pending_watermark: Option<Timestamp>,
     watermark: Timestamp,
@@ -99,6 +102,7 @@ impl IntervalJoinOperator {
             types: inputs.map(arrow_types),
             tables: kept,
             probe: None,
+            with_late: None,
             pending_watermark: None,
             watermark: TIMESTAMP_MIN,
             half_loaded: BTreeSet::new(),
@@ -117,7 +121,6 @@ impl IntervalJoinOperator {
         side: usize,
         batch: &ChangeBatch,
         keys: KeyBatch,
-        context: &mut OperatorContext<'_>,
     ) -> Result<(), OperatorError> {
         let columns = batch.rows.columns();
         let times = milliseconds(&columns[self.bounds.columns[side]])?;
@@ -132,7 +135,7 @@ impl IntervalJoinOperator {
             if !void.as_ref().is_some_and(|void| void.value(row)) {
                 next.range = self.live_range(side, time);
                 next.is_open = time.saturating_add(self.bounds.life(side)) > self.watermark;
-                context.counters.late_rows += u64::from(time <= self.watermark && !next.is_open);
+                next.is_late = time <= self.watermark && !next.is_open;
                 next.keys[WAITING] = self.waiting.find(&keys, row);
                 if next.is_open && stays {
                     next.is_open = false;
@@ -153,6 +156,8 @@ impl IntervalJoinOperator {
         let other = 1 - side;
         let settles = [self.is_once(other), self.waiting.has(other)];
         let columns = columns.to_vec();
+        let has_late = rows.iter().any(|row| row.is_late);
+        self.with_late = has_late.then(|| batch.clone());
         let probe = IntervalProbe::new(side, columns, keys, bytes, rows, settles);
         self.probe = Some(probe);
         Ok(())
@@ -281,8 +286,13 @@ impl IntervalJoinOperator {
         let side = probe.side;
         let (is_outer, is_once) = (self.waiting.has(side), self.is_once(side));
         let mut alone = Vec::new();
+        let mut late = LateRows::default();
         for row in &probe.rows {
             let at = row.row as usize;
+            // One that has met others, or comes out alone, is not lost.
+            if row.is_late && !row.has_met && !is_outer {
+                late.push(at, self.watermark);
+            }
             let (hash, bytes) = (probe.keys.hashes[at], probe.bytes.row(at));
             match row.has_met {
                 true if is_once && self.shape.bare_matched[side] => alone.push(row.row),
@@ -297,6 +307,9 @@ impl IntervalJoinOperator {
                 }
                 _ => {}
             }
+        }
+        if let Some(batch) = self.with_late.take() {
+            context.drop_late(side, &batch, &late)?;
         }
         if alone.is_empty() {
             return Ok(());
@@ -439,7 +452,7 @@ impl KeyedLogic for IntervalJoinOperator {
             let message = "an input of an interval join takes rows back";
             return Err(OperatorError::Plan(message.to_owned()));
         }
-        self.begin(input, &batch, keys, context)?;
+        self.begin(input, &batch, keys)?;
         self.go_on(context)
     }
 

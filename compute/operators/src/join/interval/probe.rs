@@ -43,6 +43,8 @@ pub(super) struct Row {
     pub(super) is_open: bool,
     /// It has met another.
     pub(super) has_met: bool,
+    /// The watermark has passed it, and nothing that comes can meet it.
+    pub(super) is_late: bool,
 }
 
 impl Row {
@@ -55,6 +57,7 @@ impl Row {
             range: (Timestamp::MAX, Timestamp::MIN),
             is_open: false,
             has_met: false,
+            is_late: false,
         }
     }
 }
