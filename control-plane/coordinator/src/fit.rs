@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::plan::{Exchange, Node, Partitioning, Plan, input, node::Operator, state_bound::Kind};
+use proto::plan::{
+    AggregateCall, Exchange, Node, Partitioning, Plan, WindowAggregate, WindowSpec, input,
+    node::Operator, state_bound::Kind, window_aggregate::Windowing,
+};
 
 use crate::meta::JobSpec;
 
@@ -198,7 +201,8 @@ impl Place<'_> {
             return (was.connector != is.connector).then_some("its table is read otherwise");
         }
         if self.node.operator != other.node.operator {
-            return Some("it does something else with its columns");
+            let is_same = self.singleton == other.singleton && aggregates_alike(self, other);
+            return (!is_same).then_some("it does something else with its columns");
         }
         if expiring(self.node) != expiring(other.node) {
             return Some(
@@ -225,6 +229,68 @@ impl Place<'_> {
             }
         }
         None
+    }
+}
+
+/// Whether two operators of one id aggregate the same windows by the same keys, the one rows and the other
+/// their partial results: the accumulators are the same then.
+fn aggregates_alike(was: &Place<'_>, is: &Place<'_>) -> bool {
+    let (Some(Operator::WindowAggregate(one)), Some(Operator::WindowAggregate(other))) =
+        (&was.node.operator, &is.node.operator)
+    else {
+        return false;
+    };
+    let key_types = |place: &Place<'_>, keys: &[u32]| -> Option<Vec<String>> {
+        let (input, _) = place.inputs.first()?;
+        let columns = &input.output.as_ref()?.fields;
+        let types = keys.iter().map(|key| columns.get(*key as usize));
+        types.map(|field| Some(field?.r#type.clone())).collect()
+    };
+    // Of rows, calls that are the same are computed once.
+    let is_repeated = |aggregate: &WindowAggregate| {
+        let calls = aggregate.calls.iter().enumerate();
+        let mut calls = calls.map(|(at, call)| (&aggregate.calls[..at], call));
+        !aggregate.from_partial
+            && calls
+                .any(|(before, call)| before.iter().any(|other| unnamed(other) == unnamed(call)))
+    };
+    one.from_partial != other.from_partial
+        && whatever_it_reads(one) == whatever_it_reads(other)
+        && key_types(was, &one.keys) == key_types(is, &other.keys)
+        && !is_repeated(one)
+        && !is_repeated(other)
+}
+
+fn unnamed(call: &AggregateCall) -> AggregateCall {
+    AggregateCall {
+        name: String::new(),
+        ..call.clone()
+    }
+}
+
+/// A window aggregate but for the columns of its input.
+fn whatever_it_reads(aggregate: &WindowAggregate) -> WindowAggregate {
+    let call = |call: &AggregateCall| AggregateCall {
+        args: Vec::new(),
+        filter: None,
+        ..unnamed(call)
+    };
+    let windowing = aggregate
+        .windowing
+        .clone()
+        .map(|windowing| match windowing {
+            Windowing::Window(window) => Windowing::Window(WindowSpec {
+                time_column: 0,
+                ..window
+            }),
+            Windowing::Attached(window) => Windowing::Attached(window),
+        });
+    WindowAggregate {
+        keys: (0..).take(aggregate.keys.len()).collect(),
+        calls: aggregate.calls.iter().map(call).collect(),
+        windowing,
+        properties: aggregate.properties.clone(),
+        from_partial: false,
     }
 }
 
@@ -400,6 +466,52 @@ mod tests {
         let third = spec(source(1, &["INT"]), vec![aggregate("a", 2, vec![0])]);
         let third = fit(&fitted, third, true).expect("it fits");
         assert_eq!(numbers(&third), [1, 8, 9]);
+    }
+
+    /// A window aggregate of rows, whose keys are the second column, or of their partial results.
+    fn windowed(from_partial: bool, size_ms: u64, repeated: bool) -> JobSpec {
+        let call = |args: Vec<u32>, name: &str| AggregateCall {
+            function: "SUM".into(),
+            args,
+            name: name.into(),
+            ..AggregateCall::default()
+        };
+        let calls = match (from_partial, repeated) {
+            (true, _) => vec![call(vec![1], "a"), call(vec![2], "b")],
+            (false, false) => vec![call(vec![0], "a"), call(vec![2], "b")],
+            (false, true) => vec![call(vec![0], "a"), call(vec![0], "b")],
+        };
+        let mut node = aggregate("a", 2, Vec::new());
+        node.operator = Some(Operator::WindowAggregate(WindowAggregate {
+            keys: vec![u32::from(!from_partial)],
+            calls,
+            windowing: Some(Windowing::Window(WindowSpec {
+                size_ms,
+                time_column: if from_partial { 3 } else { 2 },
+                ..WindowSpec::default()
+            })),
+            from_partial,
+            ..WindowAggregate::default()
+        }));
+        let columns = match from_partial {
+            true => ["INT", "BIGINT", "BIGINT"],
+            false => ["BIGINT", "INT", "TIMESTAMP(3)"],
+        };
+        spec(source(1, &columns), vec![node])
+    }
+
+    #[test]
+    fn windows_of_rows_go_on_with_those_of_partial_results() {
+        let (rows, partials) = (windowed(false, 5, false), windowed(true, 5, false));
+        assert!(fit(&rows, partials.clone(), false).is_ok());
+        assert!(fit(&partials, rows.clone(), false).is_ok());
+        for other in [windowed(false, 6, false), windowed(false, 5, true)] {
+            let error = fit(&partials, other, false).expect_err("it does not fit");
+            assert_eq!(
+                error.to_string(),
+                "Aggregate(a) cannot use its state: it does something else with its columns"
+            );
+        }
     }
 
     #[test]
