@@ -126,16 +126,19 @@ pub(crate) fn build_task(
             BuiltNode::Source(source) => graph.source(&node.id, source, scope.clone()),
         };
         for (input, from) in node.inputs.iter().enumerate() {
-            match from.from {
-                Some(From::Node(upstream)) => {
+            match (from.from, &node.operator) {
+                (Some(From::Node(upstream)), Some(Operator::LateRows(late))) => {
+                    graph.connect_late(upstream as usize, late.of as usize, at);
+                }
+                (Some(From::Node(upstream)), _) => {
                     graph.connect(upstream as usize, Consumer::Node { node: at, input });
                 }
-                Some(From::Exchange(exchange)) => {
+                (Some(From::Exchange(exchange)), _) => {
                     inputs.push(wiring.take_receivers(exchange, spec.index));
                     entries.push(vec![(at, input)]);
                     keys.push(exchange_keys(deployment, exchange)?);
                 }
-                None => return Err(PlanError::Missing("input.from").into()),
+                (None, _) => return Err(PlanError::Missing("input.from").into()),
             }
         }
     }

@@ -79,7 +79,10 @@ impl NodeBuilder<'_> {
         let input = self.input(0)?;
         let scope = self.scope;
         match operator {
-            Op::Union(plan::Union {}) => Ok(UnionOperator::build(&self.output()?)),
+            // Late rows come as they are to leave.
+            Op::Union(plan::Union {}) | Op::LateRows(_) => {
+                Ok(UnionOperator::build(&self.output()?))
+            }
             Op::Unnest(spec) => UnnestOperator::build(spec, &input, scope.batch_rows),
             Op::Expand(spec) => ExpandOperator::build(spec, &input),
             Op::Rank(spec) => {

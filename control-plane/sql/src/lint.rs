@@ -138,6 +138,31 @@ impl Lint<'_> {
         self.changelog(node, &inputs);
         self.operator(node, &inputs, width);
         self.routing(fragment, node);
+        if let Some(Operator::LateRows(op)) = &node.operator {
+            self.late_rows(fragment, node, op.of as usize);
+        }
+    }
+
+    /// Late rows of an input have its columns, and leave where they are found.
+    fn late_rows(&mut self, fragment: &Fragment, node: &Node, of: usize) {
+        let Some(input::From::Node(at)) = node.inputs.first().and_then(|input| input.from) else {
+            return self.problem("it takes late rows from another fragment");
+        };
+        let dropper = fragment.nodes.get(at as usize);
+        let from = dropper.and_then(|dropper| {
+            let input = dropper.inputs.get(of)?;
+            resolve(self.plan, fragment, at as usize, input)
+        });
+        let Some(from) = from else {
+            return self.problem("it takes late rows of an input that does not exist");
+        };
+        let fits = width(from) + 2 == width(node);
+        self.require(fits, "its columns are not those of late rows");
+        let others = fragment.nodes.iter().filter(|other| {
+            matches!(&other.operator, Some(Operator::LateRows(op)) if op.of as usize == of)
+                && other.inputs == node.inputs
+        });
+        self.require(others.count() == 1, "others take the same late rows");
     }
 
     fn bound(&mut self, node: &Node) {

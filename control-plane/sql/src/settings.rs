@@ -40,6 +40,7 @@ const KEYS: &[&str] = &[
     "execution.savepoint.path",
     "execution.state-recovery.ignore-unclaimed-state",
     "execution.state-recovery.path",
+    LATE_ROWS_TABLE,
     "millstream.state.ttl.time-domain",
     "parallelism.default",
     "pipeline.name",
@@ -52,6 +53,8 @@ const KEYS: &[&str] = &[
     DISTINCT_BUCKETS,
     SPLIT_DISTINCT,
 ];
+
+const LATE_ROWS_TABLE: &str = "millstream.late-rows.table";
 
 const SPLIT_DISTINCT: &str = "table.optimizer.distinct-agg.split.enabled";
 const DISTINCT_BUCKETS: &str = "table.optimizer.distinct-agg.split.bucket-num";
@@ -215,6 +218,12 @@ impl Settings {
         Some(domain.eq_ignore_ascii_case("event-time"))
     }
 
+    /// `millstream.late-rows.table`: the table that rows go to which come too late.
+    #[must_use]
+    pub fn late_rows_table(&self) -> Option<&str> {
+        self.get(LATE_ROWS_TABLE)
+    }
+
     /// `table.exec.source.idle-timeout`
     #[must_use]
     pub fn idle_timeout_ms(&self) -> Option<u64> {
@@ -359,6 +368,7 @@ fn check(key: &str, value: &str, parallelism_max: u32) -> Result<(), String> {
         ),
         "table.exec.sink.not-null-enforcer" => (word(&["error", "drop"]), "'ERROR' or 'DROP'"),
         "pipeline.name" => (!value.is_empty(), "a name"),
+        LATE_ROWS_TABLE => (!value.is_empty(), "the name of a table"),
         "millstream.state.ttl.time-domain" => (
             word(&["processing-time", "event-time"]),
             "'processing-time' or 'event-time'",

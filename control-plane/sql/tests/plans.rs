@@ -133,3 +133,58 @@ fn best_pairs() {
 fn ties() {
     check("ties");
 }
+
+#[test]
+fn late_rows() {
+    check("late_rows");
+}
+
+/// Whoever has late rows written goes on with the state of a job that has not, and the other way round.
+#[test]
+fn late_rows_change_the_ids_of_no_state() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).expect("readable");
+    let plans = |late: bool| {
+        let mut session = Session::new(PlanOptions::default());
+        let mut script = read("tables.ddl");
+        if late {
+            script.push_str(
+                "CREATE TABLE late (late_row STRING) WITH ('connector' = 'blackhole');
+                 SET 'millstream.late-rows.table' = 'late';",
+            );
+        }
+        let areas = [
+            "window",
+            "over",
+            "interval_join",
+            "temporal_join",
+            "nexmark",
+            "until",
+        ];
+        script.extend(areas.map(|area| read(&format!("{area}.sql"))));
+        let statements = parse_script(&script).expect("statements");
+        let outcomes = statements
+            .iter()
+            .map(|statement| session.execute(statement));
+        let plans = outcomes.filter_map(|outcome| match outcome {
+            Ok(Outcome::Job { plan, .. }) => Some(plan),
+            _ => None,
+        });
+        plans.collect::<Vec<_>>()
+    };
+    let stateful = |plan: &proto::plan::Plan| -> Vec<(String, usize)> {
+        let nodes = plan.fragments.iter().flat_map(|fragment| &fragment.nodes);
+        let nodes = nodes.filter(|node| !node.tables.is_empty());
+        let mut ids: Vec<_> = nodes
+            .map(|node| (node.id.clone(), node.tables.len()))
+            .collect();
+        ids.sort();
+        ids
+    };
+    let (with, without) = (plans(true), plans(false));
+    assert!(without.len() > 50, "{}", without.len());
+    assert_eq!(with.len(), without.len());
+    for (with, without) in with.iter().zip(&without) {
+        assert_eq!(stateful(with), stateful(without));
+    }
+}

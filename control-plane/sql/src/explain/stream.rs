@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use proto::plan::{
-    Changelog, IntervalJoin, Node, Plan, TtlBound, input, node::Operator, partitioning, state_bound,
+    Changelog, Fragment, IntervalJoin, Node, Plan, TtlBound, input, node::Operator, partitioning,
+    state_bound,
 };
 
 use super::stages::line;
@@ -13,12 +14,17 @@ use crate::stream::duration;
 #[must_use]
 pub fn explain_plan(plan: &Plan) -> String {
     let mut text = String::from("== Stream plan ==\n");
-    for (f, fragment) in plan.fragments.iter().enumerate() {
-        for (n, node) in fragment.nodes.iter().enumerate() {
-            if matches!(node.operator, Some(Operator::Sink(_))) {
-                stream_tree(&mut text, plan, (f, n), 0);
-            }
-        }
+    let fragments_of = plan.fragments.iter().enumerate();
+    let nodes = fragments_of.flat_map(|(f, fragment)| {
+        let nodes = fragment.nodes.iter().enumerate();
+        nodes.map(move |(n, node)| (f, n, node))
+    });
+    let sinks = nodes.filter(|(_, _, node)| matches!(node.operator, Some(Operator::Sink(_))));
+    // What the queries put out comes before what they drop.
+    let (late, asked): (Vec<_>, Vec<_>) =
+        sinks.partition(|(f, _, node)| ends_late_rows(&plan.fragments[*f], node));
+    for (f, n, _) in asked.into_iter().chain(late) {
+        stream_tree(&mut text, plan, (f, n), 0);
     }
     text.push_str("\n== Fragments ==\n");
     fragments(&mut text, plan);
@@ -42,6 +48,12 @@ fn stream_tree(text: &mut String, plan: &Plan, (f, n): (usize, usize), depth: us
     );
     for input in &node.inputs {
         match input.from {
+            // Not its output: what that is made of is shown where it is read.
+            Some(input::From::Node(below)) if is_beside(node) => {
+                let dropper = plan.fragments[f].nodes.get(below as usize);
+                let description = dropper.map_or("?", |dropper| &dropper.description);
+                line(text, depth + 1, description);
+            }
             Some(input::From::Node(below)) => {
                 stream_tree(text, plan, (f, below as usize), depth + 1);
             }
@@ -60,6 +72,22 @@ fn stream_tree(text: &mut String, plan: &Plan, (f, n): (usize, usize), depth: us
             None => {}
         }
     }
+}
+
+/// Whether a sink writes late rows: these come from nodes of its own fragment alone.
+fn ends_late_rows(fragment: &Fragment, sink: &Node) -> bool {
+    let below = |node: &Node| match node.inputs.first()?.from? {
+        input::From::Node(n) => fragment.nodes.get(n as usize),
+        input::From::Exchange(_) => None,
+    };
+    let mut chain = std::iter::successors(Some(sink), |node| {
+        below(node).filter(|_| !is_beside(node) && node.inputs.len() == 1)
+    });
+    chain.any(is_beside)
+}
+
+fn is_beside(node: &Node) -> bool {
+    matches!(node.operator, Some(Operator::LateRows(_)))
 }
 
 fn properties(node: &Node) -> String {

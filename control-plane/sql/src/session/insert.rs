@@ -11,7 +11,7 @@ use crate::connector;
 use crate::error::SqlError;
 use crate::logical::LogicalPlan;
 use crate::parse::{Insert, TableHints};
-use crate::stream::{SinkQuery, SinkTarget};
+use crate::stream::{SinkQuery, SinkTarget, check_late_rows_table};
 use crate::suggest::nearest;
 
 impl Session {
@@ -46,6 +46,29 @@ impl Session {
             plan,
             sink: SinkTarget::Table(table),
         })
+    }
+}
+
+impl Session {
+    /// The table that late rows go to.
+    pub(super) fn late_rows_table(&self, name: &str) -> Result<Arc<Table>, SqlError> {
+        let table = match self.catalog.get(name) {
+            Some(Relation::Table(table)) => table,
+            other => {
+                let what = match other {
+                    Some(_) => "is a view",
+                    None => "does not exist",
+                };
+                let message = format!("the table of late rows `{name}` {what}");
+                return Err(SqlError::validate(message).hint(
+                    "create it as a table, or RESET 'millstream.late-rows.table': late rows are only \
+                     counted then",
+                ));
+            }
+        };
+        connector::check_sink(table)?;
+        check_late_rows_table(table)?;
+        Ok(table.clone())
     }
 }
 

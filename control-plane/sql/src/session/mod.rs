@@ -153,7 +153,7 @@ impl Session {
             }
             Statement::Explain { format, statement } => {
                 let queries = self.queries(statement, hints)?;
-                let options = self.plan_options();
+                let options = self.plan_options()?;
                 Ok(Outcome::Ok(match format {
                     ExplainFormat::Text => explain(&queries, &options)?,
                     ExplainFormat::Json => plan_job(queries, &options)?.to_json(),
@@ -195,7 +195,7 @@ impl Session {
             ] => Some(fields(plan)),
             _ => None,
         };
-        let plan = plan_job(queries, &self.plan_options())?;
+        let plan = plan_job(queries, &self.plan_options()?)?;
         let kind = match columns {
             Some(columns) => JobKind::Select {
                 columns,
@@ -235,7 +235,7 @@ impl Session {
         bind::bind_query(query, &self.catalog, &BindContext { hints })
     }
 
-    fn plan_options(&self) -> PlanOptions {
+    fn plan_options(&self) -> Result<PlanOptions, SqlError> {
         let mut options = self.options.clone();
         if let Some(parallelism) = self.settings.parallelism() {
             options.parallelism_hint = Some(parallelism);
@@ -253,7 +253,10 @@ impl Session {
             options.drop_sink_nulls = drop;
         }
         options.distinct_buckets = self.settings.distinct_buckets();
-        options
+        if let Some(name) = self.settings.late_rows_table() {
+            options.late_rows = Some(self.late_rows_table(name)?);
+        }
+        Ok(options)
     }
 
     fn create_table(

@@ -14,6 +14,7 @@ use crate::optimize::expr::{as_column, columns, substitute};
 
 use super::calc;
 use super::columns::Columns;
+use super::local::Local;
 use super::node::{Bound, Changes, Distribution, Node, NodeId, Op, Windowed, tidy_keys};
 use super::rank::{distribution, wire_columns};
 use super::translate::{Translator, bigint};
@@ -396,6 +397,31 @@ impl Translator<'_> {
         // By the clock, rows have no window before they are here.
         let by_clock = function.is_some_and(|function| function.processing_time);
         let local = self.local_aggregate(prepared, function.filter(|_| !by_clock));
+        let Some(local) = local else {
+            return self.window_aggregate_of(grouping, prepared, None);
+        };
+        let of_partials = self.window_aggregate_of(grouping, prepared, Some(local));
+        if self.options.late_rows.is_none() {
+            return of_partials;
+        }
+        // Of a partial result that is late nobody knows the rows: they go to the aggregate one by one.
+        let of_rows = self.window_aggregate_of(grouping, prepared, None);
+        self.graph.nodes[of_rows].known_as = Some(of_partials);
+        of_rows
+    }
+
+    /// A window aggregate of rows, or of their partial results.
+    fn window_aggregate_of(
+        &mut self,
+        grouping: &Grouping,
+        prepared: &Prepared,
+        local: Option<Local>,
+    ) -> NodeId {
+        let function = match &grouping.windowing {
+            Windowing::Assigned(function) => Some(function),
+            _ => None,
+        };
+        let by_clock = function.is_some_and(|function| function.processing_time);
         let (input, keys, calls, from_partial, time) = match local {
             Some(local) => (local.node, local.keys, local.calls, true, local.slice_end),
             None => (
@@ -413,7 +439,7 @@ impl Translator<'_> {
         for (name, data_type) in names.iter().zip(&grouping.window_types) {
             fields.push(Field::new(*name, data_type.clone()));
         }
-        let Some((windowed, windowing)) = windowing(
+        let Some((windowed, windowing)) = window::of_aggregate(
             function,
             prepared.attached,
             time.unwrap_or_default(),
@@ -508,34 +534,6 @@ fn is_partition<'e>(function: &WindowFunction, keys: impl Iterator<Item = &'e Ex
 /// State tables of a GroupAggregate: accumulators, distinct values, values of retracted MIN, MAX
 /// and the like, and expiry.
 const GROUP_TABLES: &[&str] = &["accumulators", "distinct", "values", "timers"];
-
-/// The output's windows, whose columns begin at `width`, and how the operator gets them.
-fn windowing(
-    function: Option<&WindowFunction>,
-    attached: Option<Windowed>,
-    time: usize,
-    keys: &[usize],
-    width: usize,
-) -> Option<(Windowed, wire::window_aggregate::Windowing)> {
-    use wire::window_aggregate::Windowing as Wire;
-    if let Some(function) = function {
-        // Sessions are kept apart by the keys of the aggregate.
-        let session = function.kind == wire::WindowKind::Session;
-        let partition: &[usize] = if session { keys } else { &[] };
-        let spec = window::spec(function, time, partition);
-        let windowed = window::windowed(function, width, width + 1, Some(width + 2));
-        return Some((windowed, Wire::Window(spec)));
-    }
-    let attached = attached?;
-    let windowed = Windowed {
-        start: width,
-        end: width + 1,
-        time: Some(width + 2),
-        by: None,
-        ..attached
-    };
-    Some((windowed, Wire::Attached(attached.attached())))
-}
 
 fn output_fields(
     input: &[Field],

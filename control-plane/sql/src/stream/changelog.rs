@@ -73,7 +73,7 @@ fn needs_old_rows(consumer: &Node, asked: bool, input: &Node) -> bool {
             ..
         } => asked || !is_on_key(condition, &input.keys),
         Op::Calc { .. } | Op::Union => asked,
-        Op::DropUpdateBefore => false,
+        Op::DropUpdateBefore | Op::LateRows(_) => false,
         Op::Sink(sink) => sink
             .connector
             .as_ref()

@@ -216,6 +216,7 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
         Op::Sort(op) => sort(op, input),
         Op::DropUpdateBefore => "DropUpdateBefore".to_owned(),
         Op::TieFilter(op) => ties(op, input),
+        Op::LateRows(op) => late_rows(*op, graph.node(node.inputs[0]).inputs.len(), &own),
         Op::Sink(op) => sink_text(op, &own),
     }
 }
@@ -229,6 +230,15 @@ fn ties(op: &wire::TieFilter, input: &[String]) -> String {
         "TieFilter(value=[{best}({value})], window=[{}], ends=[{from} ms to {to} ms later])",
         window.unwrap_or_default()
     )
+}
+
+fn late_rows(op: wire::LateRows, inputs: usize, own: &[String]) -> String {
+    let of = match (inputs, op.of) {
+        (2, 0) => "of=[left], ",
+        (2, _) => "of=[right], ",
+        _ => "",
+    };
+    format!("LateRows({of}fields=[{}])", own.join(", "))
 }
 
 fn sink_text(sink: &wire::Sink, own: &[String]) -> String {

@@ -213,6 +213,7 @@ fn operator(graph: &Graph, node: &Node, options: &PlanOptions) -> Operator {
         Op::Sort(op) => Operator::Sort(op.clone()),
         Op::DropUpdateBefore => Operator::DropUpdateBefore(wire::DropUpdateBefore {}),
         Op::TieFilter(op) => Operator::TieFilter(op.clone()),
+        Op::LateRows(op) => Operator::LateRows(*op),
         Op::Sink(op) => Operator::Sink(op.clone()),
     }
 }

@@ -52,6 +52,8 @@ pub struct PlanOptions {
     /// Buckets of DISTINCT aggregates in two steps (`table.optimizer.distinct-agg.split.*`); `None`: they
     /// are computed in one.
     pub distinct_buckets: Option<NonZero<u32>>,
+    /// Where rows go that come too late (`millstream.late-rows.table`); `None`: they are only counted.
+    pub late_rows: Option<Arc<Table>>,
 }
 
 impl Default for PlanOptions {
@@ -65,6 +67,7 @@ impl Default for PlanOptions {
             sink_slots: 8,
             drop_sink_nulls: false,
             distinct_buckets: None,
+            late_rows: None,
         }
     }
 }
@@ -101,6 +104,9 @@ pub(crate) fn plan_optimized(
     let mut translator = translate::Translator::new(options);
     for query in queries {
         translator.sink(query)?;
+    }
+    if let Some(table) = &options.late_rows {
+        translator.write_late_rows(table);
     }
     let (mut graph, warnings) = translator.finish();
     // Before pruning, so that the readers of a scan do not change each other's ids.

@@ -238,6 +238,8 @@ pub(crate) enum Op {
     Sort(wire::Sort),
     DropUpdateBefore,
     TieFilter(wire::TieFilter),
+    /// What its input drops of one of its own inputs, because it comes too late.
+    LateRows(wire::LateRows),
     Sink(wire::Sink),
 }
 
@@ -262,6 +264,9 @@ pub(crate) struct Node {
     pub(crate) ttl_ms: Vec<Option<u64>>,
     /// Names of the state tables that the operator uses, in the order of its contract.
     pub(crate) tables: &'static [&'static str],
+    /// A node that computes the same from the same, by other means, whose id this one has: either goes on
+    /// with the state of the other. Only one of them is in a plan.
+    pub(crate) known_as: Option<NodeId>,
 }
 
 impl Node {
@@ -280,6 +285,7 @@ impl Node {
             bound: Bound::Stateless,
             ttl_ms: Vec::new(),
             tables: &[],
+            known_as: None,
         }
     }
 }

@@ -113,6 +113,7 @@ impl Translator<'_> {
             required: vec![super::node::Distribution::Any],
             bound: super::node::Bound::Stateless,
             tables: &[],
+            known_as: None,
             ..below.clone()
         };
         self.graph.add(node)

@@ -17,6 +17,10 @@ pub(crate) fn stable_ids(graph: &Graph) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
     let mut taken: BTreeMap<String, usize> = BTreeMap::new();
     for node in &graph.nodes {
+        if let Some(known_as) = node.known_as {
+            ids.push(ids[known_as].clone());
+            continue;
+        }
         let (name, own) = seed(&node.op);
         let mut hash = Fnv::new();
         hash.write(&own);
@@ -91,6 +95,7 @@ fn seed(op: &Op) -> (&'static str, Vec<u8>) {
         Op::Deduplicate(op) => op.encode_to_vec(),
         Op::Sort(op) => op.encode_to_vec(),
         Op::TieFilter(op) => op.encode_to_vec(),
+        Op::LateRows(op) => op.encode_to_vec(),
     };
     (name(op), bytes)
 }
@@ -226,6 +231,7 @@ fn name(op: &Op) -> &'static str {
         Op::Sort(_) => "sort",
         Op::DropUpdateBefore => "drop-update-before",
         Op::TieFilter(_) => "tie-filter",
+        Op::LateRows(_) => "late-rows",
         Op::Sink(_) => "sink",
     }
 }

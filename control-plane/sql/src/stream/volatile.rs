@@ -45,6 +45,8 @@ fn read_exactly(graph: &Graph, live: &[bool]) -> Vec<bool> {
                 .as_ref()
                 .is_none_or(|spec| accepts(spec) != Accepts::Upsert),
             Op::Calc { .. } | Op::Union | Op::DropUpdateBefore | Op::TieFilter(_) => exact[id],
+            // It does not read its input's output.
+            Op::LateRows(_) => false,
             _ => true,
         };
         node.inputs.iter().for_each(|input| exact[*input] |= asks);

@@ -127,6 +127,34 @@ pub(crate) fn spec(
     }
 }
 
+/// The output's windows, whose columns begin at `width`, and how the operator gets them.
+pub(crate) fn of_aggregate(
+    function: Option<&WindowFunction>,
+    attached: Option<Windowed>,
+    time: usize,
+    keys: &[usize],
+    width: usize,
+) -> Option<(Windowed, wire::window_aggregate::Windowing)> {
+    use wire::window_aggregate::Windowing as Wire;
+    if let Some(function) = function {
+        // Sessions are kept apart by the keys of the aggregate.
+        let session = function.kind == wire::WindowKind::Session;
+        let partition: &[usize] = if session { keys } else { &[] };
+        let spec = spec(function, time, partition);
+        let windowed = windowed(function, width, width + 1, Some(width + 2));
+        return Some((windowed, Wire::Window(spec)));
+    }
+    let attached = attached?;
+    let windowed = Windowed {
+        start: width,
+        end: width + 1,
+        time: Some(width + 2),
+        by: None,
+        ..attached
+    };
+    Some((windowed, Wire::Attached(attached.attached())))
+}
+
 /// The property of having these windows in these columns.
 pub(crate) fn windowed(
     function: &WindowFunction,

@@ -1,0 +1,45 @@
+CREATE TABLE late_rows (late_row STRING, operator STRING, watermark TIMESTAMP(3), event_time TIMESTAMP(3), row_kind STRING) WITH ('connector' = 'filesystem', 'path' = '/late', 'format' = 'json');
+CREATE TABLE only_rows (late_row STRING NOT NULL, begins AS SUBSTRING(late_row, 1, 10)) WITH ('connector' = 'print');
+CREATE TABLE strict (event_time TIMESTAMP(3) NOT NULL, watermark TIMESTAMP(3) NOT NULL, late_row STRING) WITH ('connector' = 'blackhole');
+CREATE TABLE no_rows (operator STRING) WITH ('connector' = 'print');
+CREATE TABLE other_rows (late_row STRING, reason STRING) WITH ('connector' = 'print');
+CREATE TABLE wrong_time (late_row STRING, event_time STRING) WITH ('connector' = 'print');
+CREATE TABLE generated (late_row STRING) WITH ('connector' = 'datagen');
+CREATE VIEW a_view AS SELECT 'x' AS late_row;
+
+SET 'millstream.late-rows.table' = 'late_rows';
+INSERT INTO printed SELECT product, COUNT(*) FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY product, window_start, window_end;
+SELECT customer, COUNT(*) FROM TABLE(SESSION(TABLE orders PARTITION BY customer, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY customer, window_start, window_end;
+SELECT id, SUM(id) OVER (PARTITION BY customer ORDER BY ts) FROM orders;
+SELECT * FROM (SELECT id, window_end, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, customer ORDER BY amount DESC) AS n FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' HOUR))) WHERE n <= 3;
+SELECT o.id, p.id FROM (SELECT id, window_start, window_end FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' HOUR))) o JOIN (SELECT order_id, id, window_start, window_end FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(ts), INTERVAL '1' HOUR))) p ON o.id = p.order_id AND o.window_start = p.window_start AND o.window_end = p.window_end;
+SELECT * FROM (SELECT id, ts FROM orders) o JOIN (SELECT id, ts FROM orders) p ON o.id = p.id AND p.ts BETWEEN o.ts AND o.ts + INTERVAL '1' HOUR ORDER BY o.ts;
+SELECT id, paid FROM payments ORDER BY ts;
+SELECT o.id, p.id FROM (SELECT id, customer, ts FROM orders) o LEFT JOIN (SELECT id, ts AS t FROM orders) p ON o.id = p.id AND p.t BETWEEN o.ts AND o.ts + INTERVAL '1' HOUR;
+SELECT o.id, c.name FROM orders o JOIN customers FOR SYSTEM_TIME AS OF o.ts AS c ON o.customer = c.id;
+SELECT product, COUNT(*) FROM orders GROUP BY product;
+SELECT a.id, b.bidder FROM auction a JOIN bid b ON a.id = b.auction AND b.dateTime BETWEEN a.dateTime AND a.expires;
+BEGIN STATEMENT SET;
+INSERT INTO printed SELECT product, COUNT(*) FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY product, window_start, window_end;
+INSERT INTO changes SELECT product, COUNT(*) FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY product, window_start, window_end;
+END;
+
+SET 'millstream.late-rows.table' = 'only_rows';
+SELECT id, ts FROM orders ORDER BY ts;
+SET 'millstream.late-rows.table' = 'strict';
+SELECT id, ts FROM orders ORDER BY ts;
+
+SET 'millstream.late-rows.table' = 'no_rows';
+SELECT id, ts FROM orders ORDER BY ts;
+SET 'millstream.late-rows.table' = 'other_rows';
+SELECT id, ts FROM orders ORDER BY ts;
+SET 'millstream.late-rows.table' = 'wrong_time';
+SELECT id, ts FROM orders ORDER BY ts;
+SET 'millstream.late-rows.table' = 'generated';
+SELECT id, ts FROM orders ORDER BY ts;
+SET 'millstream.late-rows.table' = 'a_view';
+SELECT id, ts FROM orders ORDER BY ts;
+SET 'millstream.late-rows.table' = 'nothing';
+SELECT id FROM orders;
+RESET 'millstream.late-rows.table';
+SELECT id FROM orders;
