@@ -9,6 +9,7 @@ mod figures;
 mod files;
 mod fsck;
 mod kept_state;
+mod late_rows;
 mod lifetime;
 mod lookup;
 mod nexmark;

@@ -33,17 +33,16 @@ static COLUMNS: [(&str, LogicalType); 5] = [
     (LATE_ROW, LogicalType::STRING),
 ];
 
-/// Says of an error what a table of late rows is.
+/// Says what a table of late rows is.
 fn hint() -> String {
-    let column = |(name, logical): &(&str, LogicalType)| match logical {
-        LogicalType::Timestamp(_) => format!("{name} {logical}"),
-        _ => format!("{name} STRING"),
-    };
-    let columns: Vec<String> = COLUMNS.iter().map(column).collect();
+    let others = COLUMNS.iter().filter(|(name, _)| *name != LATE_ROW);
+    let others: Vec<String> = others
+        .map(|(name, logical)| format!("{name} {logical}"))
+        .collect();
     format!(
-        "a table of late rows has the column {LATE_ROW} STRING and any others of {}; or RESET \
-         'millstream.late-rows.table'",
-        columns.join(", ")
+        "a table of late rows has the column {LATE_ROW} STRING, and any of {}; RESET \
+         'millstream.late-rows.table' to have late rows counted only",
+        others.join(", ")
     )
 }
 
