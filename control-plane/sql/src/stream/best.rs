@@ -22,14 +22,20 @@ struct Keeper {
 /// Says so in every join that it is true of.
 pub(super) fn mark(graph: &mut Graph, options: &PlanOptions) {
     let live = graph.live();
+    let lives = |id: &usize| live[*id];
+    // A pair that changes no result keeps alive what follows, where that has a lifetime.
+    let mut nodes = (0..graph.nodes.len()).filter(lives);
+    if nodes.any(|id| state_ttl::of(graph.node(id), options).is_some()) {
+        return;
+    }
     let mut readers = vec![0_usize; graph.nodes.len()];
-    for id in (0..graph.nodes.len()).filter(|id| live[*id]) {
+    for id in (0..graph.nodes.len()).filter(lives) {
         for input in &graph.node(id).inputs {
             readers[*input] += 1;
         }
     }
-    for id in (0..graph.nodes.len()).filter(|id| live[*id]) {
-        let keeper = keeper(graph, id, &readers, options);
+    for id in (0..graph.nodes.len()).filter(lives) {
+        let keeper = keeper(graph, id, &readers);
         let Some((join, pair)) = keeper.and_then(|keeper| wanted(graph, keeper, &readers)) else {
             continue;
         };
@@ -39,12 +45,9 @@ pub(super) fn mark(graph: &mut Graph, options: &PlanOptions) {
     }
 }
 
-/// A node that keeps one row per group, for ever: a group that expires begins anew with any row.
-fn keeper(graph: &Graph, id: NodeId, readers: &[usize], options: &PlanOptions) -> Option<Keeper> {
+/// A node that keeps one row per group.
+fn keeper(graph: &Graph, id: NodeId, readers: &[usize]) -> Option<Keeper> {
     let node = graph.node(id);
-    if state_ttl::of(node, options).is_some() {
-        return None;
-    }
     match &node.op {
         Op::Rank(op) if (op.offset, op.limit) == (0, 1) && op.window.is_none() => Some(Keeper {
             input: node.inputs[0],

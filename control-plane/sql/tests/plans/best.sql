@@ -10,5 +10,6 @@ SELECT o.id, MAX(o.qty + p.id) AS most FROM orders o JOIN payments p ON o.id = p
 SELECT o.id, MAX(o.product) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id;
 SELECT /*+ STATE_TTL('o' = '0 s', 'p' = '0 s') */ o.id, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id;
 SELECT id, most FROM (SELECT o.id, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id) UNION ALL SELECT id, least FROM (SELECT o.id, MIN(p.paid) AS least FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id);
+SELECT /*+ STATE_TTL('q' = '1 d') */ q.customer, SUM(most) AS s FROM (SELECT o.id, o.customer, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id, o.customer) AS q GROUP BY q.customer;
 SET 'table.exec.state.ttl' = '1 d';
 SELECT o.id, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id;
