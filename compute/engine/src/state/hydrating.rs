@@ -1,11 +1,9 @@
 //! What an index knows while a key group is read back as a whole: what may be taken from the scan, and what
 //! is elsewhere when it has ended.
 
-use std::collections::HashSet;
-
 use proto::types::{Epoch, KeyGroup};
 
-use super::index::KeyIndex;
+use super::{hashed::HashedSet, index::KeyIndex};
 
 /// A key group that is being read as a whole.
 #[derive(Debug)]
@@ -13,7 +11,7 @@ pub(super) struct Hydrating {
     pub(super) group: KeyGroup,
     /// Hashes that are not taken from the scan: their keys have gone from memory since it began, or are on
     /// their way there.
-    left_out: HashSet<u64>,
+    left_out: HashedSet<u64>,
 }
 
 impl KeyIndex {
@@ -45,7 +43,7 @@ impl KeyIndex {
     pub(super) fn begin_hydration(&mut self, group: KeyGroup) -> Epoch {
         self.hydrating = Some(Hydrating {
             group,
-            left_out: HashSet::new(),
+            left_out: HashedSet::default(),
         });
         self.recency.committed_epoch()
     }

@@ -5,14 +5,14 @@
 //! those that were evicted or rolled back, or any where a task began with what others had stored. All
 //! keys of one hash are in memory, or none.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use hashbrown::HashTable;
 use proto::types::{Epoch, KeyGroup, KeyGroupCount, KeyGroupSet};
 
 use super::{
-    elsewhere::Elsewhere, hydrating::Hydrating, key_store::KeyStore, leaving::Leaving,
-    recency::Recency,
+    elsewhere::Elsewhere, hashed::HashedMap, hydrating::Hydrating, key_store::KeyStore,
+    leaving::Leaving, recency::Recency,
 };
 use crate::key::{KeyBatch, KeyWidth, Keys};
 
@@ -36,7 +36,7 @@ pub struct KeyIndex {
     pub(super) recency: Recency,
     /// Hashes without keys, in memory and in the store, and the epoch in which that was found out.
     /// Only of key groups that are not resident, or might not be before that epoch is committed.
-    pub(super) absent: HashMap<u64, u32>,
+    pub(super) absent: HashedMap<u32>,
     /// Number of groups that are not resident: the fast path asks only this.
     partial_groups: usize,
     /// Of them, those of which nothing is known.
@@ -89,7 +89,7 @@ impl KeyIndex {
             leaving: Leaving::default(),
             live: 0,
             recency: Recency::default(),
-            absent: HashMap::new(),
+            absent: HashedMap::default(),
             partial_groups: if partial { owned.len() } else { 0 },
             unread_groups: if partial { owned.len() } else { 0 },
             hydrating: None,

@@ -5,13 +5,14 @@
 //! with them. Watermarks and barriers are fences: they pass only when all rows before them are
 //! done. With everything in memory a batch costs one test more than without all this.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use arrow::array::UInt32Array;
 use proto::types::{Epoch, TableId};
 use state_client::{KeyRequest, LoadedRow, ReadReply, ReadRequest, ScanReply};
 
 use super::{
+    hashed::HashedSet,
     hydrator::{Hydrated, Hydrator},
     index::KeyIndex,
     sweep::{Expiring, Sweep},
@@ -164,7 +165,7 @@ pub struct Keyed<L> {
     /// Rows to be looked at again after a reply, by input.
     readmitted: VecDeque<(usize, ChangeBatch)>,
     in_flight: BTreeMap<u64, Vec<KeyRequest>>,
-    requested: HashSet<KeyRequest>,
+    requested: HashedSet<KeyRequest>,
     next_ticket: u64,
     fence: Option<Fence>,
     sweep: Sweep,
@@ -193,7 +194,7 @@ impl<L: KeyedLogic> Keyed<L> {
             waiting: WaitingRows::default(),
             readmitted: VecDeque::new(),
             in_flight: BTreeMap::new(),
-            requested: HashSet::new(),
+            requested: HashedSet::default(),
             next_ticket: 0,
             fence: None,
         }

@@ -2,10 +2,11 @@
 //! looks at no others, however many wait. Later rows of such a key wait behind them, so that the order
 //! per key is kept. (One of the five parts of Flink's asynchronous state access, FLIP-425.)
 
-use std::collections::{BTreeMap, HashMap, hash_map::Entry};
+use std::collections::{BTreeMap, hash_map::Entry};
 
 use arrow::error::ArrowError;
 
+use super::hashed::HashedMap;
 use crate::ChangeBatch;
 
 /// Rows of batches, by number of the batch and row.
@@ -16,7 +17,7 @@ type Places = Vec<(u64, u32)>;
 pub(super) struct WaitingRows {
     batches: BTreeMap<u64, Waiting>,
     next: u64,
-    keys: HashMap<u64, Key>,
+    keys: HashedMap<Key>,
     /// Whose reads are answered.
     ready: Places,
     /// In all batches, those that do not wait any more included: they take memory.
