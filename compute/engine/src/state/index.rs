@@ -225,9 +225,9 @@ impl KeyIndex {
             found.extend(self.slots_of_hash(hash));
             let together = &mut found[start..];
             together.sort_unstable();
-            // The first of them that is found stands for all.
-            let first = together.iter().find(|slot| recency.is_old(**slot));
-            if first != Some(&slot) || !together.iter().all(|slot| recency.may_go(*slot)) {
+            // The first of them stands for all.
+            if together.first() != Some(&slot) || !together.iter().all(|slot| recency.is_old(*slot))
+            {
                 found.truncate(start);
             }
         }
