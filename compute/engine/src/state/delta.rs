@@ -1,5 +1,6 @@
 //! What an operator changed in one epoch, on its way into a section.
 
+use bytes::Bytes;
 use proto::types::{Epoch, KeyGroup, KeyGroupCount, TableId};
 use state_client::{
     Block, Changes, StagedOutput,
@@ -8,13 +9,31 @@ use state_client::{
 
 /// Bytes of rows that are kept in one piece: a list of many rows is never copied to grow, and its memory
 /// comes from what lists before it gave back.
-const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 64 << 10;
 /// A chunk takes no more rows when less than this is free; longer rows make it longer.
 const CHUNK_REST: usize = 1 << 10;
 
+/// Rows are kept apart by the upper bits of their hash, so that each part is sorted, and written, by
+/// itself, and its memory is free before the next one's turn.
+const PARTS: usize = 16;
+const PART_BITS: u32 = PARTS.ilog2();
+/// There is no such part yet.
+const NO_PART: u8 = u8::MAX;
+
 /// Rows in the order in which they were encoded.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct FrozenRows {
+    /// Those that have rows, as they came.
+    parts: Vec<Part>,
+    /// By the upper bits of the hash, which of these.
+    part_of: [u8; PARTS],
+    /// Rows that a part is expected to get.
+    expected: usize,
+}
+
+/// Rows whose hashes have the same upper bits.
+#[derive(Clone, Debug, Default)]
+struct Part {
     chunks: Vec<Vec<u8>>,
     rows: Vec<FrozenRow>,
 }
@@ -30,7 +49,120 @@ struct FrozenRow {
     deleted: bool,
 }
 
+impl Default for FrozenRows {
+    fn default() -> Self {
+        FrozenRows {
+            parts: Vec::new(),
+            part_of: [NO_PART; PARTS],
+            expected: 0,
+        }
+    }
+}
+
 impl FrozenRows {
+    fn part(&mut self, prefix: usize) -> &mut Part {
+        let part = &mut self.part_of[prefix];
+        if *part == NO_PART {
+            *part = self.parts.len() as u8;
+            self.parts.push(Part {
+                chunks: Vec::new(),
+                rows: Vec::with_capacity(self.expected),
+            });
+        }
+        &mut self.parts[usize::from(*part)]
+    }
+
+    /// Parts in the order of their hashes.
+    fn in_order(&self) -> impl Iterator<Item = &Part> {
+        let there = self.part_of.iter().filter(|part| **part != NO_PART);
+        there.map(|part| &self.parts[usize::from(*part)])
+    }
+
+    /// Parts with the least hash that each may have, in order.
+    fn into_parts(mut self) -> impl Iterator<Item = (u64, Part)> {
+        let parts = (0..).zip(self.part_of);
+        parts
+            .filter(|(_, part)| *part != NO_PART)
+            .map(move |(prefix, part): (u64, u8)| {
+                let least = prefix << (u64::BITS - PART_BITS);
+                (least, std::mem::take(&mut self.parts[usize::from(part)]))
+            })
+    }
+
+    /// About so many rows will be added.
+    pub fn reserve(&mut self, rows: usize) {
+        self.expected = rows / PARTS;
+    }
+
+    /// Adds a row: `identity` and `value` append their bytes.
+    pub fn push(
+        &mut self,
+        hash: u64,
+        identity: impl FnOnce(&mut Vec<u8>),
+        value: Option<impl FnOnce(&mut Vec<u8>)>,
+    ) {
+        let prefix = hash >> (u64::BITS - PART_BITS);
+        self.part(prefix as usize).push(hash, identity, value);
+    }
+
+    /// Adds a delete mark.
+    pub fn push_deleted(&mut self, hash: u64, identity: &[u8]) {
+        let write = |out: &mut Vec<u8>| out.extend_from_slice(identity);
+        self.push(hash, write, None::<fn(&mut Vec<u8>)>);
+    }
+
+    /// Adds the rows of another list.
+    pub fn append(&mut self, mut other: FrozenRows) {
+        for (prefix, part) in other.part_of.into_iter().enumerate() {
+            if part != NO_PART {
+                let part = std::mem::take(&mut other.parts[usize::from(part)]);
+                self.part(prefix).append(part);
+            }
+        }
+    }
+
+    /// The values of the rows; `None`: it is deleted.
+    #[cfg(test)]
+    pub(super) fn values(&self) -> Vec<Option<&[u8]>> {
+        let parts = self.in_order();
+        let values = parts.flat_map(|part| part.rows.iter().map(move |row| part.value(row)));
+        values.collect()
+    }
+
+    /// The hashes of the rows' keys.
+    pub fn hashes(&self) -> impl Iterator<Item = u64> + '_ {
+        let rows = self.parts.iter().flat_map(|part| &part.rows);
+        rows.map(|row| row.hash)
+    }
+
+    /// Bytes of memory.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.parts.iter().map(Part::memory).sum()
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.rows.len()).sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.iter().all(|part| part.rows.is_empty())
+    }
+
+    /// Hash, identity and value of rows that are not deleted, by (hash, identity).
+    pub(crate) fn sorted_values(&self) -> impl Iterator<Item = (u64, (&[u8], &[u8]))> {
+        self.in_order().flat_map(|part| {
+            let rows = part.sorted().into_iter();
+            rows.filter_map(move |row| Some((row.hash, (part.identity(row), part.value(row)?))))
+        })
+    }
+}
+
+impl Part {
     /// The last chunk if it takes another row, or a new one.
     fn chunk(&mut self) -> &mut Vec<u8> {
         let has_room = |chunk: &Vec<u8>| {
@@ -46,13 +178,7 @@ impl FrozenRows {
         &mut self.chunks[last]
     }
 
-    /// So many rows will be added.
-    pub fn reserve(&mut self, rows: usize) {
-        self.rows.reserve_exact(rows);
-    }
-
-    /// Adds a row: `identity` and `value` append their bytes.
-    pub fn push(
+    fn push(
         &mut self,
         hash: u64,
         identity: impl FnOnce(&mut Vec<u8>),
@@ -77,14 +203,7 @@ impl FrozenRows {
         });
     }
 
-    /// Adds a delete mark.
-    pub fn push_deleted(&mut self, hash: u64, identity: &[u8]) {
-        let write = |out: &mut Vec<u8>| out.extend_from_slice(identity);
-        self.push(hash, write, None::<fn(&mut Vec<u8>)>);
-    }
-
-    /// Adds the rows of another list.
-    pub fn append(&mut self, other: FrozenRows) {
+    fn append(&mut self, other: Part) {
         if self.rows.is_empty() {
             *self = other;
             return;
@@ -98,40 +217,9 @@ impl FrozenRows {
         self.rows.extend(moved);
     }
 
-    /// The values of the rows; `None`: it is deleted.
-    #[cfg(test)]
-    pub(super) fn values(&self) -> Vec<Option<&[u8]>> {
-        self.rows.iter().map(|row| self.value(row)).collect()
-    }
-
-    /// The hashes of the rows' keys.
-    pub fn hashes(&self) -> impl Iterator<Item = u64> + '_ {
-        self.rows.iter().map(|row| row.hash)
-    }
-
-    /// Bytes of memory.
-    #[must_use]
-    pub fn memory(&self) -> usize {
+    fn memory(&self) -> usize {
         let bytes: usize = self.chunks.iter().map(Vec::capacity).sum();
         bytes + self.rows.capacity() * size_of::<FrozenRow>()
-    }
-
-    /// Rows.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// Hash, identity and value of rows that are not deleted, by (hash, identity).
-    pub(crate) fn sorted_values(&self) -> impl Iterator<Item = (u64, (&[u8], &[u8]))> {
-        let rows = self.sorted().into_iter();
-        rows.filter_map(|row| Some((row.hash, (self.identity(row), self.value(row)?))))
     }
 
     /// Rows by (hash, identity), each once. A row deleted and made again in one epoch is there
@@ -159,6 +247,26 @@ impl FrozenRows {
         }
         order.dedup_by(|b, a| a.hash == b.hash && self.identity(a) == self.identity(b));
         order
+    }
+
+    /// Calls with the rows of each key group.
+    fn write_runs(
+        &self,
+        epoch: Epoch,
+        key_groups: KeyGroupCount,
+        mut write: impl FnMut(KeyGroup, Bytes),
+    ) {
+        let order = self.sorted();
+        let group_of = |row: &&FrozenRow| key_groups.of_hash(row.hash);
+        for group in order.chunk_by(|a, b| group_of(a) == group_of(b)) {
+            let rows = group.iter().map(|row| RowRef {
+                hash: row.hash,
+                identity: self.identity(row),
+                epoch: epoch.0,
+                value: self.value(row),
+            });
+            write(key_groups.of_hash(group[0].hash), write_run(epoch.0, rows));
+        }
     }
 
     fn identity(&self, row: &FrozenRow) -> &[u8] {
@@ -206,26 +314,22 @@ impl StateDelta {
     #[must_use]
     pub fn into_changes(self, epoch: Epoch, key_groups: KeyGroupCount) -> Changes {
         let mut blocks = Vec::new();
-        for delta in &self.tables {
-            let rows = &delta.rows;
-            let order = rows.sorted();
-            for group in
-                order.chunk_by(|a, b| key_groups.of_hash(a.hash) == key_groups.of_hash(b.hash))
-            {
-                let run = write_run(
-                    epoch.0,
-                    group.iter().map(|row| RowRef {
-                        hash: row.hash,
-                        identity: rows.identity(row),
-                        epoch: epoch.0,
-                        value: rows.value(row),
-                    }),
-                );
-                blocks.push(Block {
-                    table: delta.table,
-                    key_group: key_groups.of_hash(group[0].hash),
-                    namespace: delta.namespace,
-                    run,
+        for delta in self.tables {
+            let mut parts = delta.rows.into_parts().peekable();
+            while let Some((least, mut part)) = parts.next() {
+                // Where there are few key groups, one is in several parts.
+                let group = key_groups.of_hash(least);
+                let is_same = |(least, _): &(u64, Part)| key_groups.of_hash(*least) == group;
+                while let Some((_, more)) = parts.next_if(is_same) {
+                    part.append(more);
+                }
+                part.write_runs(epoch, key_groups, |key_group, run| {
+                    blocks.push(Block {
+                        table: delta.table,
+                        key_group,
+                        namespace: delta.namespace,
+                        run,
+                    });
                 });
             }
         }
@@ -272,5 +376,42 @@ mod tests {
         assert_eq!(rows, [(&b"a"[..], Some(&b"1"[..])), (&b"b"[..], None)]);
         assert_eq!(blocks[1].key_group, KeyGroup(255));
         assert_eq!(Run::open(blocks[1].run.clone()).expect("a run").len(), 1);
+    }
+
+    #[test]
+    fn each_key_group_is_one_block_in_order_however_many_there_are() {
+        let mut rows = FrozenRows::default();
+        rows.reserve(1_000);
+        let mut hashes: Vec<u64> = (0..1_000_u64)
+            .map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            .collect();
+        for hash in &hashes {
+            let value = |out: &mut Vec<u8>| out.extend_from_slice(&hash.to_le_bytes());
+            rows.push(*hash, |out| out.push(1), Some(value));
+        }
+        hashes.sort_unstable();
+        let mut twice = rows.clone();
+        twice.append(rows.clone());
+        for (rows, groups) in [(&rows, 1), (&rows, 4), (&rows, 16), (&twice, 64)] {
+            assert!(rows.sorted_values().map(|(hash, _)| hash).is_sorted());
+            let key_groups = KeyGroupCount::new(groups).expect("a power of two");
+            let delta = StateDelta {
+                tables: vec![TableDelta {
+                    table: TableId(1),
+                    namespace: 0,
+                    rows: rows.clone(),
+                }],
+                ..StateDelta::default()
+            };
+            let blocks = delta.into_changes(Epoch(3), key_groups).blocks;
+            let of = |block: &Block| block.key_group;
+            assert!(blocks.is_sorted_by(|a, b| of(a) < of(b)), "{groups}");
+            assert_eq!(blocks.len(), groups as usize);
+            let runs = blocks
+                .iter()
+                .map(|block| Run::open(block.run.clone()).expect("a run"));
+            let written = runs.flat_map(|run| run.iter().map(|row| row.hash).collect::<Vec<_>>());
+            assert_eq!(written.collect::<Vec<u64>>(), hashes);
+        }
     }
 }
