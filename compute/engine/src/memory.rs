@@ -1,7 +1,10 @@
 //! The arbiter of a process's memory for working sets.
 //!
 //! Tasks report what they hold. When that comes near the bound, they take out of memory what the store
-//! has; when it reaches it, sources wait until an epoch is committed, after which more may go.
+//! has; when it reaches it, sources wait until an epoch is committed, after which more may go. What one
+//! epoch changes is bounded by a part of that, for on their way to the store its rows take as much again:
+//! sources wait when the open epoch has so much, until it ends, and when much of those before has not
+//! arrived. Or epochs would be as large as there is time for.
 
 use std::{
     sync::{
@@ -19,12 +22,40 @@ use crate::{
 /// Memory is short when so much of it is held, and then as much goes as leaves it a little below.
 const SHORT_PERCENT: u64 = 90;
 const ENOUGH_PERCENT: u64 = 85;
+/// So much may have been changed in the open epoch.
+const CHANGED_PERCENT: u64 = 20;
+/// So much may be held and on its way together.
+const SENT_PERCENT: u128 = 115;
+
+/// What a task holds, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Held {
+    /// State, with what finds the rest of it.
+    pub state: u64,
+    /// Of it, what was changed in the open epoch.
+    pub changed: u64,
+    /// Rows that are on their way to the store.
+    pub sent: u64,
+}
+
+impl Held {
+    /// State of which nothing was changed.
+    #[must_use]
+    pub fn clean(state: u64) -> Held {
+        Held {
+            state,
+            ..Held::default()
+        }
+    }
+}
 
 /// A bound on the bytes of working sets.
 #[derive(Debug)]
 pub struct MemoryPool {
     bytes_max: AtomicU64,
     held: AtomicU64,
+    changed: AtomicU64,
+    sent: AtomicU64,
     /// Sources wait.
     closed: AtomicBool,
     waiters: Waiters,
@@ -46,6 +77,8 @@ impl MemoryPool {
         Arc::new(MemoryPool {
             bytes_max: AtomicU64::new(bytes_max),
             held: AtomicU64::new(0),
+            changed: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             waiters: Waiters::default(),
             scratch,
@@ -74,9 +107,18 @@ impl MemoryPool {
     /// go on if it leaves room.
     pub fn set_bytes_max(&self, bytes_max: u64) {
         self.bytes_max.store(bytes_max, Ordering::SeqCst);
-        if self.held() < bytes_max {
+        if self.has_room() {
             self.open();
         }
+    }
+
+    fn has_room(&self) -> bool {
+        let of = |bytes: &AtomicU64| bytes.load(Ordering::SeqCst);
+        let (held, sent) = (self.held(), of(&self.sent));
+        let most = u128::from(self.bytes_max()) * SENT_PERCENT / 100;
+        held < self.bytes_max()
+            && u128::from(held) + u128::from(sent) < most
+            && of(&self.changed) <= self.percent(CHANGED_PERCENT)
     }
 
     fn percent(&self, percent: u64) -> u64 {
@@ -98,7 +140,7 @@ impl MemoryPool {
 #[derive(Debug)]
 pub struct MemoryShare {
     pool: Arc<MemoryPool>,
-    bytes: u64,
+    held: Held,
 }
 
 impl MemoryShare {
@@ -107,22 +149,27 @@ impl MemoryShare {
     pub fn of(pool: &Arc<MemoryPool>) -> MemoryShare {
         MemoryShare {
             pool: Arc::clone(pool),
-            bytes: 0,
+            held: Held::default(),
         }
     }
 
-    /// The task holds `bytes` now.
-    pub fn hold(&mut self, bytes: u64) {
-        let before = std::mem::replace(&mut self.bytes, bytes);
-        let change = bytes.wrapping_sub(before);
-        let held = self.pool.held.fetch_add(change, Ordering::SeqCst);
-        if held.wrapping_add(change) >= self.pool.bytes_max() {
+    /// The task holds this now.
+    pub fn hold(&mut self, now: Held) {
+        let before = std::mem::replace(&mut self.held, now);
+        let change = |of: &AtomicU64, now: u64, before: u64| {
+            of.fetch_add(now.wrapping_sub(before), Ordering::SeqCst);
+        };
+        change(&self.pool.held, now.state, before.state);
+        change(&self.pool.changed, now.changed, before.changed);
+        change(&self.pool.sent, now.sent, before.sent);
+        let is_less = now.state < before.state || now.changed < before.changed;
+        if !self.pool.has_room() {
             self.pool.closed.store(true, Ordering::SeqCst);
             // Somebody may have made room in between, and found nothing to open.
-            if self.pool.held() < self.pool.bytes_max() {
+            if self.pool.has_room() {
                 self.pool.open();
             }
-        } else if bytes < before {
+        } else if is_less || now.sent < before.sent {
             self.pool.open();
         }
     }
@@ -141,7 +188,8 @@ impl MemoryShare {
             return 0;
         }
         let excess = u128::from(held - self.pool.percent(ENOUGH_PERCENT));
-        u64::try_from(excess * u128::from(self.bytes) / u128::from(held.max(1))).unwrap_or(u64::MAX)
+        u64::try_from(excess * u128::from(self.held.state) / u128::from(held.max(1)))
+            .unwrap_or(u64::MAX)
     }
 
     /// Where what there is no room for goes.
@@ -170,7 +218,7 @@ impl MemoryShare {
 
 impl Drop for MemoryShare {
     fn drop(&mut self) {
-        self.hold(0);
+        self.hold(Held::default());
     }
 }
 
@@ -186,18 +234,18 @@ mod tests {
         let mut cx = Context::from_waker(&waker);
         let pool = MemoryPool::new(100);
         let (mut first, mut second) = (MemoryShare::of(&pool), MemoryShare::of(&pool));
-        first.hold(60);
+        first.hold(Held::clean(60));
         assert!(!second.is_short() && first.excess() == 0);
-        second.hold(30);
+        second.hold(Held::clean(30));
         assert!(first.is_short());
         assert_eq!((first.excess(), second.excess()), (3, 1));
         assert!(first.poll_open(&mut cx).is_ready());
-        second.hold(40);
+        second.hold(Held::clean(40));
         assert!(first.poll_open(&mut cx).is_pending());
         assert!(first.should_tell() && !second.should_tell());
-        second.hold(35);
+        second.hold(Held::clean(35));
         assert!(first.poll_open(&mut cx).is_ready());
-        second.hold(50);
+        second.hold(Held::clean(50));
         assert!(second.poll_open(&mut cx).is_pending());
         assert!(second.should_tell());
         second.committed();
@@ -214,16 +262,63 @@ mod tests {
         let mut cx = Context::from_waker(&waker);
         let pool = MemoryPool::new(1000);
         let mut share = MemoryShare::of(&pool);
-        share.hold(800);
+        share.hold(Held::clean(800));
         assert!(!share.is_short());
         pool.set_bytes_max(600);
         assert!(share.is_short());
         assert_eq!(share.excess(), 290);
         // Nothing more comes in before some of it has gone, or there is room again.
-        share.hold(810);
+        share.hold(Held::clean(810));
         assert!(share.poll_open(&mut cx).is_pending());
         pool.set_bytes_max(1000);
         assert!(share.poll_open(&mut cx).is_ready());
         assert!(!share.is_short());
+    }
+
+    #[test]
+    fn sources_wait_while_much_is_on_its_way_to_the_store() {
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        let pool = MemoryPool::new(100);
+        let mut share = MemoryShare::of(&pool);
+        let sent = |state: u64, sent: u64| Held {
+            sent,
+            ..Held::clean(state)
+        };
+        share.hold(sent(80, 30));
+        assert!(share.poll_open(&mut cx).is_ready());
+        share.hold(sent(80, 40));
+        assert!(share.poll_open(&mut cx).is_pending());
+        assert!(share.should_tell());
+        // Nothing goes from memory for it.
+        assert!(!share.is_short() && share.excess() == 0);
+        share.hold(Held::clean(80));
+        assert!(share.poll_open(&mut cx).is_ready());
+        share.hold(sent(10, 120));
+        assert!(share.poll_open(&mut cx).is_pending());
+        share.committed();
+        assert!(share.poll_open(&mut cx).is_ready());
+    }
+
+    #[test]
+    fn sources_wait_for_the_end_of_an_epoch_that_has_changed_much() {
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        let pool = MemoryPool::new(1000);
+        let (mut one, mut other) = (MemoryShare::of(&pool), MemoryShare::of(&pool));
+        let changed = |changed: u64| Held {
+            changed,
+            ..Held::clean(300)
+        };
+        one.hold(changed(120));
+        assert!(one.poll_open(&mut cx).is_ready());
+        other.hold(changed(90));
+        assert!(one.poll_open(&mut cx).is_pending());
+        assert!(one.should_tell());
+        // One after the other they begin another one.
+        one.hold(changed(0));
+        assert!(one.poll_open(&mut cx).is_ready());
+        other.hold(changed(0));
+        assert!(other.poll_open(&mut cx).is_ready());
     }
 }

@@ -452,6 +452,8 @@ pub struct StateSize {
     pub bytes: u64,
     /// Bytes of it that are free for new rows.
     pub free_bytes: u64,
+    /// About what the rows take that were changed in the open epoch, of tables that may be large.
+    pub changed_bytes: u64,
 }
 
 impl StateSize {

@@ -160,9 +160,8 @@ impl OperatorState for SinkOperator {
 
     fn size(&self) -> StateSize {
         StateSize {
-            rows: 0,
             bytes: self.writer.buffered_bytes() as u64,
-            free_bytes: 0,
+            ..StateSize::default()
         }
     }
 }

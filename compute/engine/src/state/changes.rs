@@ -203,6 +203,12 @@ impl Changes {
         self.mark = CLEAN + 1;
     }
 
+    /// Slots that were changed in the open epoch, those excepted whose rows are gone.
+    #[must_use]
+    pub fn open_len(&self) -> usize {
+        self.changed.len()
+    }
+
     /// Bytes of memory.
     #[must_use]
     pub fn memory(&self) -> usize {

@@ -271,10 +271,13 @@ impl<V: Values> MapTable<V> {
         let bytes = self.index.memory() + self.changes.memory() + self.values.memory();
         let free_slots = self.index.slots() - self.index.len();
         let free = self.index.free_memory() + free_slots * 4 + self.values.free_memory(free_slots);
+        let used = bytes.saturating_sub(free);
+        let per_row = used / self.index.len().max(1);
         StateSize {
             rows: self.index.len() as u64,
             bytes: bytes as u64,
             free_bytes: free as u64,
+            changed_bytes: (self.changes.open_len() * per_row) as u64,
         }
     }
 }

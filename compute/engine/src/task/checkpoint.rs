@@ -60,7 +60,8 @@ pub(super) struct Checkpointer {
     encoded: Option<(Epoch, StateDelta)>,
     /// Whether the last delta has rows that its barrier had overtaken: the next one closes them.
     has_overtaken: bool,
-    staging: VecDeque<Staging>,
+    /// With the bytes of each.
+    staging: VecDeque<(u64, Staging)>,
 }
 
 impl Checkpointer {
@@ -167,6 +168,8 @@ impl Checkpointer {
             let open = overtaken::namespace(epoch);
             delta.low_water_marks.push((overtaken::TABLE, group, open));
         }
+        let tables = delta.tables.iter();
+        let bytes: usize = tables.map(|table| table.rows.memory()).sum();
         let stage = Stage {
             store: Arc::clone(&self.store),
             who: self.who,
@@ -186,12 +189,17 @@ impl Checkpointer {
                 drop(future);
                 handle
             });
-        self.staging.push_back(handle);
+        self.staging.push_back((bytes as u64, handle));
+    }
+
+    /// Bytes of rows on their way to the store.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.staging.iter().map(|(bytes, _)| *bytes).sum()
     }
 
     /// The oldest delta that has been staged since the last call.
     pub(super) fn poll_staged(&mut self, cx: &mut Context<'_>) -> Poll<Result<Staged, TaskError>> {
-        let Some(handle) = self.staging.front_mut() else {
+        let Some((_, handle)) = self.staging.front_mut() else {
             return Poll::Pending;
         };
         let staged = std::task::ready!(Pin::new(handle).poll(cx));

@@ -21,6 +21,7 @@ use crate::{
     Barrier, Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp,
     clock::Clock,
     flow::{ChannelSender, OutputPort},
+    memory::Held,
     operator::{Counters, Operator, OperatorState, SourceOperator, Step, TaskScope},
     source::DeadLetter,
     spill::Scratch,
@@ -474,6 +475,19 @@ impl Graph {
     /// Bytes of memory that the operators' state takes, with what finds it in scratch files.
     pub(super) fn memory(&mut self) -> u64 {
         self.nodes.iter_mut().map(Node::memory).sum()
+    }
+
+    /// What the task holds, of which `sent` bytes are on their way to the store.
+    pub(super) fn held(&mut self, sent: u64) -> Held {
+        let mut held = Held {
+            sent,
+            ..Held::default()
+        };
+        for node in &mut self.nodes {
+            held.state += node.memory();
+            held.changed += node.changed_bytes();
+        }
+        held
     }
 
     /// Makes room in the operators, in each as much as it has of all; see [`OperatorState::evict`].

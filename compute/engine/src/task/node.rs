@@ -156,6 +156,12 @@ impl Node {
         state + self.spill.as_ref().map_or(0, Spill::memory)
     }
 
+    /// Bytes of state that were changed in the open epoch.
+    pub(super) fn changed_bytes(&mut self) -> u64 {
+        let state = self.kind.state();
+        state.map_or(0, |state| state.size().changed_bytes)
+    }
+
     /// Takes about so many bytes of state out of memory. What is on its way to scratch files is in memory
     /// until it is there, but as good as gone; when that is much, nothing follows it until some has
     /// arrived: what the files do not take is read from the store, which costs far more than to wait.

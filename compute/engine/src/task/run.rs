@@ -216,6 +216,7 @@ impl Task {
     }
 
     fn tell_staged(&mut self, cx: &mut Context<'_>) -> Result<(), TaskError> {
+        let sent = self.checkpointer.sent_bytes();
         while let Poll::Ready(staged) = self.checkpointer.poll_staged(cx) {
             let Staged {
                 epoch,
@@ -227,6 +228,11 @@ impl Task {
                 objects,
                 overtaken_bytes,
             });
+        }
+        if self.checkpointer.sent_bytes() < sent {
+            // Sources may wait for that.
+            self.rounds = 0;
+            self.settle_memory();
         }
         Ok(())
     }
@@ -314,11 +320,12 @@ impl Task {
         self.rounds = self.rounds.wrapping_add(1);
         let TaskParts { graph, memory, .. } = &mut self.parts;
         if due || memory.is_short() {
-            memory.hold(graph.memory());
+            let sent = self.checkpointer.sent_bytes();
+            memory.hold(graph.held(sent));
             let excess = memory.excess();
             if excess > 0 {
                 graph.evict(excess, memory.scratch());
-                memory.hold(graph.memory());
+                memory.hold(graph.held(sent));
             }
         }
     }
@@ -381,6 +388,8 @@ impl Task {
         }
         self.last_barrier = epoch;
         self.checkpointer.freeze(&mut self.parts.graph, epoch);
+        // Sources may wait for it.
+        self.rounds = 0;
         self.parts.graph.send_barrier(barrier)?;
         (self.parts.events)(TaskEvent::Frozen(epoch));
         self.phase = Phase::Running;

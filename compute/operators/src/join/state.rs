@@ -296,9 +296,9 @@ impl JoinState {
     /// Live rows and bytes.
     pub(super) fn size(&self) -> StateSize {
         let mut size = StateSize {
-            rows: 0,
             bytes: (self.index.memory() + self.heads.len() * 8) as u64,
             free_bytes: self.index.free_memory() as u64,
+            ..StateSize::default()
         };
         if let Some(ages) = &self.ages {
             size.bytes += ages.slots.memory() as u64;
@@ -308,6 +308,7 @@ impl JoinState {
             size.rows += rows.rows;
             size.bytes += rows.bytes + side.memory() as u64;
             size.free_bytes += rows.free_bytes;
+            size.changed_bytes += rows.changed_bytes;
         }
         size
     }

@@ -474,6 +474,7 @@ impl OperatorState for TemporalJoinOperator {
             rows: lefts.rows + versions.rows,
             bytes: lefts.bytes + versions.bytes,
             free_bytes: lefts.free_bytes + versions.free_bytes,
+            changed_bytes: lefts.changed_bytes + versions.changed_bytes,
         }
     }
 

@@ -322,6 +322,7 @@ impl Evict for Versions {
             rows: rows.rows,
             bytes: rows.bytes + (self.index.memory() + columns) as u64,
             free_bytes: rows.free_bytes + self.index.free_memory() as u64,
+            changed_bytes: rows.changed_bytes,
         }
     }
 

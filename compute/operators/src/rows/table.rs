@@ -457,12 +457,15 @@ impl RowTable {
         let bytes =
             rows.arena.memory() + columns + self.changes.memory() + self.lookup.allocation_size();
         let slots = rows.arena.slots();
-        let per_slot = (columns / slots.max(1)) as u64;
-        let free_slots = (slots - rows.arena.len()) as u64;
+        let per_slot = columns / slots.max(1);
+        let free_slots = slots - rows.arena.len();
+        let free = rows.arena.free_memory() + free_slots * per_slot;
+        let per_row = bytes.saturating_sub(free) / rows.arena.len().max(1);
         StateSize {
             rows: rows.arena.len() as u64,
             bytes: bytes as u64,
-            free_bytes: rows.arena.free_memory() as u64 + free_slots * per_slot,
+            free_bytes: free as u64,
+            changed_bytes: (self.changes.open_len() * per_row) as u64,
         }
     }
 

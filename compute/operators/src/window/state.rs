@@ -171,6 +171,7 @@ impl OperatorState for WindowAggregateOperator {
                     rows: sum.rows + size.rows,
                     bytes: sum.bytes + size.bytes,
                     free_bytes: sum.free_bytes + size.free_bytes,
+                    changed_bytes: sum.changed_bytes + size.changed_bytes,
                 }
             })
     }

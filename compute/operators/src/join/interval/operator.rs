@@ -573,6 +573,7 @@ impl OperatorState for IntervalJoinOperator {
             rows: kept.rows + waiting.rows,
             bytes: kept.bytes + waiting.bytes,
             free_bytes: kept.free_bytes + waiting.free_bytes,
+            changed_bytes: kept.changed_bytes + waiting.changed_bytes,
         }
     }
 
