@@ -93,7 +93,8 @@ impl RowArena {
     /// Bytes of it that new rows can take.
     #[must_use]
     pub fn free_memory(&self) -> usize {
-        self.heap.memory().1
+        let per_slot = size_of::<Place>() + size_of::<u32>();
+        self.heap.memory().1 + self.free.len() * per_slot
     }
 
     fn free_bytes(&mut self, place: Place) {
