@@ -55,18 +55,18 @@ impl Spill {
     pub fn put(&mut self, evicted: &Evicted) {
         let tables: Vec<Sorted<'_>> = evicted.tables.iter().map(sorted).collect();
         let mut at = vec![0; tables.len()];
+        let mut record: Vec<(TableId, &[(u64, Row<'_>)])> = Vec::with_capacity(tables.len());
         loop {
             let next = tables.iter().zip(&at);
             let next = next.filter_map(|((_, rows), at)| rows.get(*at).map(|(hash, _)| *hash));
             let Some(hash) = next.min() else { return };
-            let mut record: Vec<(TableId, Vec<Row<'_>>)> = Vec::with_capacity(tables.len());
+            record.clear();
             for ((table, rows), at) in tables.iter().zip(&mut at) {
                 let start = *at;
                 while rows.get(*at).is_some_and(|(other, _)| *other == hash) {
                     *at += 1;
                 }
-                let rows = rows[start..*at].iter().map(|(_, row)| *row).collect();
-                record.push((*table, rows));
+                record.push((*table, &rows[start..*at]));
             }
             if self.make_room().is_none() {
                 return;

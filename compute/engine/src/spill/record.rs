@@ -26,10 +26,11 @@ pub(super) type Row<'a> = (&'a [u8], &'a [u8]);
 /// Rows by table, sorted by identity.
 pub(super) type Tables = Vec<(TableId, Vec<LoadedRow>)>;
 
-/// Appends a record; its units, or `None`, and nothing is appended, if it is too long.
-pub(super) fn write<'a>(
+/// Appends a record, of each table its rows with their hash; the record's units, or `None`, and nothing is
+/// appended, if it is too long.
+pub(super) fn write(
     hash: u64,
-    tables: &[(TableId, Vec<Row<'a>>)],
+    tables: &[(TableId, &[(u64, Row<'_>)])],
     out: &mut Vec<u8>,
 ) -> Option<u16> {
     let start = out.len();
@@ -39,7 +40,7 @@ pub(super) fn write<'a>(
     for (table, rows) in tables {
         out.extend_from_slice(&table.0.to_le_bytes());
         out.extend_from_slice(&(rows.len() as u32).to_le_bytes());
-        for (identity, value) in rows {
+        for (_, (identity, value)) in *rows {
             out.extend_from_slice(&(identity.len() as u32).to_le_bytes());
             out.extend_from_slice(&(value.len() as u32).to_le_bytes());
             out.extend_from_slice(identity);
@@ -107,8 +108,8 @@ mod tests {
 
     fn record() -> Vec<u8> {
         let mut out = vec![0; UNIT];
-        let rows: Vec<Row<'_>> = vec![(b"a", b"1"), (b"bc", b"")];
-        let tables = [(TableId(3), rows), (TableId(4), Vec::new())];
+        let rows: [(u64, Row<'_>); 2] = [(77, (b"a", b"1")), (77, (b"bc", b""))];
+        let tables = [(TableId(3), &rows[..]), (TableId(4), &[])];
         let units = write(77, &tables, &mut out).expect("short enough");
         out.drain(..UNIT);
         assert_eq!(out.len(), usize::from(units) * UNIT);
@@ -149,7 +150,8 @@ mod tests {
     #[test]
     fn what_is_too_long_is_not_kept() {
         let value = vec![0; BYTES_MAX];
-        let tables = [(TableId(1), vec![(&b"a"[..], &value[..])])];
+        let rows = [(1, (&b"a"[..], &value[..]))];
+        let tables = [(TableId(1), &rows[..])];
         let mut out = Vec::new();
         assert_eq!(write(1, &tables, &mut out), None);
         assert!(out.is_empty());
