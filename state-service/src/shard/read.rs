@@ -148,18 +148,29 @@ impl Over {
         keys: &[KeyRequest],
         pages: Vec<Vec<PageRow>>,
     ) -> Vec<Vec<LoadedRow>> {
-        let rows = |(key, rows): (&KeyRequest, Vec<PageRow>)| match &self.tails[&self.place(key)] {
-            Some(tails) => lay_over(key, tails, rows),
-            None => Vec::new(),
+        let mut runs: HashMap<Namespace, Option<Vec<Run>>> = HashMap::new();
+        let rows = |(key, rows): (&KeyRequest, Vec<PageRow>)| {
+            let place = self.place(key);
+            let runs = runs.entry(place).or_insert_with(|| self.runs(&place));
+            match runs {
+                Some(runs) => lay_over(key, runs, rows),
+                None => Vec::new(),
+            }
         };
         keys.iter().zip(pages).map(rows).collect()
+    }
+
+    /// Runs of a namespace, older ones first; `None`: it is closed.
+    fn runs(&self, place: &Namespace) -> Option<Vec<Run>> {
+        let tails = self.tails[place].as_ref()?.iter();
+        Some(tails.flat_map(|runs| runs.at_most(RUNS_READ_MAX)).collect())
     }
 }
 
 /// Rows of a key: those of the pages with those of the tails over them.
-fn lay_over(key: &KeyRequest, tails: &[Arc<Runs>], pages: Vec<PageRow>) -> Vec<LoadedRow> {
-    let runs = tails.iter().flat_map(|runs| runs.at_most(RUNS_READ_MAX));
+fn lay_over(key: &KeyRequest, runs: &[Run], pages: Vec<PageRow>) -> Vec<LoadedRow> {
     let found: Vec<(&Run, Range<usize>)> = runs
+        .iter()
         .map(|run| (run, rows_with(run, key.hash, key.sub)))
         .filter(|(_, rows)| !rows.is_empty())
         .collect();

@@ -250,11 +250,11 @@ fn next_row(
 }
 
 /// Rows of a namespace after a place.
-fn found_in<'r>(
+fn found_in(
     namespace: i64,
-    run: &'r Run,
+    run: Run,
     after: Option<&Place>,
-) -> impl Iterator<Item = Found> + Send + use<'r> {
+) -> impl Iterator<Item = Found> + Send + use<> {
     let start = match after {
         Some((at, hash, identity)) => match namespace.cmp(at) {
             Ordering::Less => run.len(),
