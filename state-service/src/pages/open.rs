@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use proto::types::{Epoch, KeyGroup, TableId};
-use slatedb::{Db, DbIterator, Settings, WriteBatch};
+use slatedb::{BlockCachePolicy, Db, DbIterator, Settings, WriteBatch, db_cache::CacheTarget};
 
 use super::{
     PageStore,
@@ -105,6 +105,12 @@ fn settings(config: &PageStoreConfig) -> Settings {
     }
 }
 
+/// Of a file that is flushed, indexes and filters are kept: every read asks for them. Its blocks are of
+/// rows that have just been changed, which their tasks have in memory.
+fn cached_when_written() -> BlockCachePolicy {
+    BlockCachePolicy::default().with_flush_targets(&[CacheTarget::Index, CacheTarget::Filters])
+}
+
 async fn open_database(
     config: PageStoreConfig,
     writer_epoch: u64,
@@ -117,6 +123,7 @@ async fn open_database(
         .with_wal_writer(Box::new(NullWal))
         .with_merge_operator(Arc::new(PageMerge))
         .with_sst_block_size(BLOCK_SIZE)
+        .with_block_cache_policy(cached_when_written())
         .with_seed(mixed(opening_seed, 0));
     let builder = match &config.block_cache {
         Some((cache, id)) => builder.with_db_cache(cache.clone(), *id),
