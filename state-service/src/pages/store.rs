@@ -265,7 +265,7 @@ impl Shared {
         let published = self.gate.read().await;
         if published.version == view.version {
             for (key, image) in images {
-                cache.insert(key, image).await;
+                cache.insert(key, image.copied()).await;
             }
         }
     }

@@ -144,6 +144,15 @@ impl Run {
         self.bytes.len()
     }
 
+    /// The same run in memory of its own: it may lie in a block with others.
+    #[must_use]
+    pub fn copied(&self) -> Run {
+        Run {
+            bytes: Bytes::copy_from_slice(&self.bytes),
+            ..*self
+        }
+    }
+
     /// The run's bytes.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
