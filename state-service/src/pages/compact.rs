@@ -22,6 +22,10 @@ use super::{
 };
 
 const DOING: &str = "compacting";
+/// What is read ahead of each file that is compacted, in so many requests: of many files together enough for
+/// what one core merges though requests take 30 ms, and not much memory.
+const READ_AHEAD_BYTES: usize = 128 << 10;
+const READS_AHEAD: usize = 2;
 
 /// Proposes one compaction and tells when none is under way any more.
 struct OneCompaction {
@@ -220,6 +224,11 @@ impl Shared {
                 max_concurrent_compactions: 1,
                 compactions_poll_interval: limits.compaction_poll,
                 heartbeat_interval: limits.compaction_poll * 150,
+                bytes_to_fetch: READ_AHEAD_BYTES,
+                max_fetch_tasks: READS_AHEAD,
+                max_sst_size: limits.file_bytes_max,
+                // Each has its own files open. Another shard's compaction is what else there is to do.
+                max_subcompactions: 1,
                 ..CompactionWorkerOptions::default()
             }),
             ..CompactorOptions::default()

@@ -57,6 +57,9 @@ pub struct PageLimits {
     pub page_bytes_max: usize,
     /// Pages fetched at the same time for one read.
     pub fetches_max: usize,
+    /// Bytes at which a compaction begins the next file. What is written is sent in parts of 10 MB, several at
+    /// a time, so that a smaller file is what it takes of memory.
+    pub file_bytes_max: usize,
     /// Bytes that rewriting may leave unflushed.
     pub rewritten_bytes_max: usize,
     /// Files that nothing refers to are deleted when they are older.
@@ -76,6 +79,7 @@ impl Default for PageLimits {
             batch_bytes: 4 << 20,
             page_bytes_max: 32 << 10,
             fetches_max: 64,
+            file_bytes_max: 256 << 20,
             rewritten_bytes_max: 64 << 20,
             garbage_age: Duration::from_secs(120),
             conditional_overwrite: false,

@@ -169,6 +169,7 @@ pub(super) fn limits() -> PageLimits {
         batch_bytes: 2048,
         page_bytes_max: 512,
         fetches_max: 4,
+        file_bytes_max: 256 << 20,
         rewritten_bytes_max: 8192,
         garbage_age: Duration::from_secs(60),
         conditional_overwrite: true,
