@@ -2,7 +2,9 @@
 //!
 //! How much caches, deltas, requests and the allocator take together cannot be known beforehand, so
 //! the bound of working sets follows what the system says that the process takes: it falls while that
-//! is above what is allowed, and rises while there is room and state is waiting for it.
+//! is above what is allowed, and rises while there is room and state is waiting for it. It begins with the
+//! least: what working sets have once taken they do not give back in full, only their rows are freed for
+//! others.
 
 use std::{
     sync::{Arc, Weak},
@@ -25,6 +27,12 @@ const AIM_PERCENT: u64 = 96;
 const ENOUGH_PERCENT: u64 = 93;
 /// The most that the bound rises at a time, in percent of what is allowed.
 const STEP_PERCENT: u64 = 3;
+/// While the process takes less than this, in percent of what is allowed, the bound rises
+const FAR_PERCENT: u64 = 75;
+/// so much at a time,
+const FAR_STEP_PERCENT: u64 = 6;
+/// after so many looks.
+const FAR_LOOKS: usize = 2;
 /// The least and the most that working sets get, in percent of what is allowed.
 const LEAST_PERCENT: u64 = 20;
 const MOST_PERCENT: u64 = 80;
@@ -46,7 +54,7 @@ impl Arbiter {
     fn new(plan: &MemoryPlan) -> Arbiter {
         Arbiter {
             allowed: plan.process,
-            bound: plan.working_sets,
+            bound: plan.process / 100 * LEAST_PERCENT,
             peak: 0,
             looks: 0,
         }
@@ -61,16 +69,22 @@ impl Arbiter {
     fn look(&mut self, resident: u64, held: u64) -> u64 {
         self.peak = self.peak.max(resident);
         self.looks += 1;
-        if self.looks < LOOKS {
+        let is_far = self.peak < self.percent(FAR_PERCENT);
+        if self.looks < LOOKS && !(is_far && self.looks >= FAR_LOOKS) {
             return self.bound;
         }
+        let step = if is_far {
+            FAR_STEP_PERCENT
+        } else {
+            STEP_PERCENT
+        };
         let peak = std::mem::take(&mut self.peak);
         self.looks = 0;
         let aim = self.percent(AIM_PERCENT);
         if peak > self.allowed {
             self.bound = self.bound.saturating_sub((peak - aim) / 4 * 3);
         } else if peak < self.percent(ENOUGH_PERCENT) && held >= self.bound / 100 * HELD_PERCENT {
-            self.bound += ((aim - peak) / 2).min(self.percent(STEP_PERCENT));
+            self.bound += ((aim - peak) / 2).min(self.percent(step));
         }
         let (least, most) = (self.percent(LEAST_PERCENT), self.percent(MOST_PERCENT));
         self.bound = self.bound.clamp(least, most);
@@ -78,20 +92,28 @@ impl Arbiter {
     }
 }
 
+/// What working sets get at first, in bytes.
+pub(super) fn first_bound(plan: &MemoryPlan) -> u64 {
+    Arbiter::new(plan).bound
+}
+
 /// Moves the bound of `pool` for as long as somebody has it.
 pub(super) fn watch(pool: &Arc<MemoryPool>, plan: &MemoryPlan, runtime: &Handle) {
     let (pool, arbiter) = (Arc::downgrade(pool), Arbiter::new(plan));
-    runtime.spawn(follow(pool, arbiter));
+    runtime.spawn(follow(pool, arbiter, plan.working_sets));
 }
 
-async fn follow(pool: Weak<MemoryPool>, mut arbiter: Arbiter) {
+async fn follow(pool: Weak<MemoryPool>, mut arbiter: Arbiter, expected: u64) {
     let mut looks = time::interval(LOOK);
     looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        // Where the system does not say what a process takes, the plan stands.
-        let (Some(pool), Some(resident)) = (pool.upgrade(), resident_bytes()) else {
+        let Some(pool) = pool.upgrade() else {
             return;
+        };
+        // Where the system does not say what a process takes, the plan stands.
+        let Some(resident) = resident_bytes() else {
+            return pool.set_bytes_max(expected);
         };
         let bound = arbiter.look(resident, pool.held());
         if bound != pool.bytes_max() {
@@ -143,8 +165,8 @@ mod tests {
     #[test]
     fn a_bound_that_nobody_needs_does_not_rise() {
         let (_, bounds) = run(100 * MIB, |_| 150 * MIB);
-        let plan = MemoryPlan::of_all_tiers(1 << 30);
-        assert!(bounds.iter().all(|bound| *bound == plan.working_sets));
+        let first = Arbiter::new(&MemoryPlan::of_all_tiers(1 << 30)).bound;
+        assert!(bounds.iter().all(|bound| *bound == first));
     }
 
     #[test]

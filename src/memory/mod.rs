@@ -9,7 +9,10 @@ use crate::scratch::ScratchPlan;
 use anyhow::bail;
 use clap::Args;
 use engine::memory::MemoryPool;
-use state_service::{NodeLimits, StateNodeConfig, pages::block_cache};
+use state_service::{
+    NodeLimits, StateNodeConfig,
+    pages::{PageLimits, block_cache},
+};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use tokio::runtime::Handle;
 
@@ -19,6 +22,8 @@ pub(crate) use resident::resident_bytes;
 const BYTES_MIN: u64 = 256 << 20;
 /// What a process takes that holds no state: code, plans, connections.
 const BYTES_OF_CODE: u64 = 96 << 20;
+/// Files of state are not made smaller than this, however little memory there is.
+const FILE_BYTES_MIN: usize = 8 << 20;
 /// Of the memory that there is, what is taken if nothing is said.
 const PERCENT_TAKEN: u64 = 80;
 
@@ -95,14 +100,17 @@ pub(crate) fn in_mib(bytes: u64) -> String {
 pub struct MemoryPlan {
     /// All that the process may take.
     pub process: u64,
-    /// State that operators hold, at first.
+    /// State that operators hold, as far as all else takes what is expected.
     pub working_sets: u64,
     /// Merged pages of state, for reads.
     pub page_cache: u64,
     /// Blocks of files, their indexes and filters.
     pub block_cache: u64,
-    /// Committed rows that are not in files yet, and as much again that is staged.
+    /// Committed rows that are not in files yet, and as much again that is being flushed.
     pub tails: u64,
+    /// Rows of epochs that are not committed. Beside tasks it is what these hold until then, so that nothing
+    /// is won by refusing it.
+    pub staged: u64,
 }
 
 impl MemoryPlan {
@@ -113,9 +121,10 @@ impl MemoryPlan {
         MemoryPlan {
             process: bytes,
             working_sets: part(55),
-            page_cache: part(10),
-            block_cache: part(8),
+            page_cache: part(6),
+            block_cache: part(6),
             tails: part(6),
+            staged: part(25),
         }
     }
 
@@ -128,6 +137,7 @@ impl MemoryPlan {
             page_cache: 0,
             block_cache: 0,
             tails: 0,
+            staged: 0,
         }
     }
 
@@ -141,6 +151,7 @@ impl MemoryPlan {
             page_cache: part(30),
             block_cache: part(25),
             tails: part(12),
+            staged: part(12),
         }
     }
 
@@ -148,7 +159,7 @@ impl MemoryPlan {
     /// moved by what all else takes.
     #[must_use]
     pub fn pool(&self, scratch: &ScratchPlan) -> Arc<MemoryPool> {
-        let pool = MemoryPool::with_scratch(self.working_sets, scratch.open());
+        let pool = MemoryPool::with_scratch(arbiter::first_bound(self), scratch.open());
         arbiter::watch(&pool, self, &Handle::current());
         pool
     }
@@ -161,12 +172,23 @@ impl MemoryPlan {
             |usual: usize, bytes: u64| usize::try_from(bytes).map_or(usual, |b| b.min(usual));
         node.limits = NodeLimits {
             tail_bytes: at_most(usual.tail_bytes, self.tails),
+            unflushed_bytes: at_most(usual.unflushed_bytes, 2 * self.tails),
             shard_tail_bytes: at_most(usual.shard_tail_bytes, self.tails / 2),
-            staged_bytes: at_most(usual.staged_bytes, self.tails),
-            kept_bytes: at_most(usual.kept_bytes, self.tails),
+            // What is flushed is in memory thrice meanwhile.
+            flushes_max: if self.tails < usual.tail_bytes as u64 {
+                1
+            } else {
+                usual.flushes_max
+            },
+            staged_bytes: at_most(usual.staged_bytes, self.staged),
+            kept_bytes: at_most(usual.kept_bytes, self.staged),
             output_bytes: at_most(usual.output_bytes, self.tails / 4),
             ..usual
         };
+        let pages = PageLimits::default();
+        node.page_limits.rewritten_bytes_max = at_most(pages.rewritten_bytes_max, self.tails / 4);
+        let file = at_most(pages.file_bytes_max, self.tails);
+        node.page_limits.file_bytes_max = file.max(FILE_BYTES_MIN);
     }
 }
 

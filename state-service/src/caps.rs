@@ -35,8 +35,6 @@ pub(crate) const EPOCHS_READ_AT_ONCE: usize = 4;
 pub(crate) const RUNS_READ_MAX: usize = 8;
 /// How often a read starts again because a flush began meanwhile.
 pub(crate) const READ_RESTARTS_MAX: usize = 4;
-/// Flushed tails whose merge is pending may take up this many budgets before staging waits.
-pub(crate) const TAIL_BUDGETS_MAX: usize = 4;
 /// Shards of states that are kept that stay open for who looks at them.
 pub(crate) const KEPT_SHARDS_OPEN_MAX: usize = 32;
 /// Bytes of log objects that are read into the tails of these; more than that only alone.

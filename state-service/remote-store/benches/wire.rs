@@ -41,6 +41,7 @@ async fn measure() {
     setup.limits = NodeLimits {
         // Reads are of the tail: it is the wire that is measured.
         tail_bytes: 4 << 30,
+        unflushed_bytes: 16 << 30,
         shard_tail_bytes: 4 << 30,
         flush_epochs: u64::MAX,
         ..NodeLimits::default()

@@ -44,6 +44,8 @@ pub struct StateNodeConfig {
 pub struct NodeLimits {
     /// Bytes of committed rows in memory above which the largest shard is flushed.
     pub tail_bytes: usize,
+    /// Bytes of committed rows in memory, of those too that are being flushed, above which staging waits.
+    pub unflushed_bytes: usize,
     /// Bytes above which a shard is flushed whatever the others have: as much as is read again
     /// from the log in about half a second.
     pub shard_tail_bytes: usize,
@@ -76,6 +78,7 @@ impl Default for NodeLimits {
     fn default() -> Self {
         NodeLimits {
             tail_bytes: 128 << 20,
+            unflushed_bytes: 512 << 20,
             shard_tail_bytes: 64 << 20,
             flush_epochs: 64,
             flushes_max: 2,

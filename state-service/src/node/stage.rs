@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     budget::Lease,
-    caps::{LINGER, TAIL_BUDGETS_MAX},
+    caps::LINGER,
     epoch_log::{LogError, NewObject, Origin, Piece, output_object, rows_object},
     shard::Kept,
 };
@@ -139,13 +139,7 @@ impl NodeShared {
             .map(|shard| shard.load())
             .map(|load| load.tail_bytes + load.frozen_bytes)
             .sum();
-        bytes
-            <= self
-                .context
-                .config
-                .limits
-                .tail_bytes
-                .saturating_mul(TAIL_BUDGETS_MAX)
+        bytes <= self.context.config.limits.unflushed_bytes
     }
 
     fn take_in(&self, state: &mut JobState, mut delta: EpochDelta) -> Staging {
