@@ -4,10 +4,7 @@
 //! what one element caused and no more. Nodes are in topological order, and the last one with
 //! work goes first: the graph empties itself before it takes more.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use proto::types::{Epoch, KeyGroupMap};
 use state_client::ScanReply;
@@ -21,10 +18,8 @@ use crate::{
     Barrier, Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp,
     clock::Clock,
     flow::{ChannelSender, OutputPort},
-    memory::Held,
     operator::{Counters, Operator, OperatorState, SourceOperator, Step, TaskScope},
     source::DeadLetter,
-    spill::Scratch,
     state::{ScanJob, StateDelta},
 };
 
@@ -51,7 +46,7 @@ pub struct GraphBuilder {
 
 /// The operators of one task.
 pub struct Graph {
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     ports: Vec<OutputPort>,
     dead_letters: Vec<DeadLetter>,
     /// Ports have more than their bound: for a barrier that has overtaken.
@@ -470,39 +465,6 @@ impl Graph {
             all.append(delta);
         }
         all
-    }
-
-    /// Bytes of memory that the operators' state takes, with what finds it in scratch files.
-    pub(super) fn memory(&mut self) -> u64 {
-        self.nodes.iter_mut().map(Node::memory).sum()
-    }
-
-    /// What the task holds, of which `sent` bytes are on their way to the store.
-    pub(super) fn held(&mut self, sent: u64) -> Held {
-        let mut held = Held {
-            sent,
-            ..Held::default()
-        };
-        for node in &mut self.nodes {
-            held.state += node.memory();
-            held.changed += node.changed_bytes();
-        }
-        held
-    }
-
-    /// Makes room in the operators, in each as much as it has of all; see [`OperatorState::evict`].
-    pub(super) fn evict(&mut self, bytes: u64, scratch: &Arc<dyn Scratch>) {
-        let all = u128::from(self.memory().max(1));
-        for node in &mut self.nodes {
-            let part = u128::from(node.memory()) * u128::from(bytes) / all;
-            node.evict(u64::try_from(part).unwrap_or(u64::MAX), scratch);
-        }
-    }
-
-    /// Goes on writing to scratch files.
-    pub(super) fn poll_spills(&mut self, cx: &mut Context<'_>) {
-        let spills = self.nodes.iter_mut().filter_map(|node| node.spill.as_mut());
-        spills.for_each(|spill| spill.poll(cx));
     }
 
     /// Where a node runs.

@@ -21,6 +21,7 @@ mod graph;
 mod hydrate;
 #[cfg(test)]
 mod late_test;
+mod memory;
 mod metrics;
 mod node;
 #[cfg(test)]
