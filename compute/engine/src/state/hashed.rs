@@ -58,6 +58,7 @@ mod tests {
     use state_client::KeyRequest;
 
     use super::*;
+    use crate::key::hash_bytes;
 
     fn spread<T: Hash>(all: impl Iterator<Item = T>) -> (usize, usize) {
         let build = BuildHasherDefault::<Mixed>::default();
@@ -69,7 +70,7 @@ mod tests {
 
     #[test]
     fn keys_of_one_key_group_are_spread_over_all_buckets() {
-        let hash = |n: u64| (n.wrapping_mul(FACTOR).rotate_left(32) >> 8) | 7 << 56;
+        let hash = |n: u64| (hash_bytes(&n.to_le_bytes()) >> 8) | 7 << 56;
         let (low, high) = spread((0..4096).map(hash));
         assert!(low > 2400 && high == 128, "{low} {high}");
         let request = |n: u64| KeyRequest {
