@@ -50,9 +50,12 @@ fn attached() -> AttachedWindow {
     }
 }
 
+/// Makes an operator.
+type Make = dyn Fn(&TaskScope) -> Result<Box<dyn Operator>, OperatorError>;
+
 /// An operator under test, and where its output has the numbers of the rows that it has used.
 struct Subject {
-    make: Box<dyn Fn(&TaskScope) -> Result<Box<dyn Operator>, OperatorError>>,
+    make: Box<Make>,
     inputs: usize,
     used: Used,
 }

@@ -411,7 +411,7 @@ mod tests {
             endless: vec![0],
             ..Endless::default()
         });
-        let error = reading(&source, 20).read().await.err().expect("no end");
+        let error = reading(&source, 20).read().await.expect_err("no end");
         let expected = "table `side`: failed to read all that is looked up: that has taken 0.02 s";
         assert!(error.to_string().starts_with(expected), "{error}");
         // Where it has worked before, it may again.

@@ -248,11 +248,11 @@ fn aggregates_alike(was: &Place<'_>, is: &Place<'_>) -> bool {
     };
     // Of rows, calls that are the same are computed once.
     let is_repeated = |aggregate: &WindowAggregate| {
-        let calls = aggregate.calls.iter().enumerate();
-        let mut calls = calls.map(|(at, call)| (&aggregate.calls[..at], call));
-        !aggregate.from_partial
-            && calls
-                .any(|(before, call)| before.iter().any(|other| unnamed(other) == unnamed(call)))
+        let calls: Vec<AggregateCall> = aggregate.calls.iter().map(unnamed).collect();
+        let mut calls = calls.iter().enumerate();
+        let all = calls.clone();
+        let is_again = |(at, call)| all.clone().take(at).any(|(_, other)| other == call);
+        !aggregate.from_partial && calls.any(is_again)
     };
     one.from_partial != other.from_partial
         && whatever_it_reads(one) == whatever_it_reads(other)

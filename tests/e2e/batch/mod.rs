@@ -110,7 +110,11 @@ fn check(tables: &Tables, query: &Relation, ways: &[RunConfig]) -> Result<(u64, 
     // Every other way has DISTINCT aggregates in two steps.
     let split = format!("{SPLIT}{script}");
     let ran = |at: usize, way: &RunConfig| {
-        let script = if at % 2 == 0 { &script } else { &split };
+        let script = if at.is_multiple_of(2) {
+            &script
+        } else {
+            &split
+        };
         let output = run(script, way)?;
         let same = rows::compare(&rows::sorted_rows(&output.text, 1), &expected, &[]);
         same.map_err(|error| format!("{error}\n{script}"))?;
