@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::plan::{
-    AggregateCall, Exchange, Node, Partitioning, Plan, WindowAggregate, WindowSpec, input,
+    AggregateCall, Exchange, Join, Node, Partitioning, Plan, WindowAggregate, WindowSpec, input,
     node::Operator, state_bound::Kind, window_aggregate::Windowing,
 };
 
@@ -200,7 +200,7 @@ impl Place<'_> {
             // Which columns it makes is of no interest to how far it has read.
             return (was.connector != is.connector).then_some("its table is read otherwise");
         }
-        if self.node.operator != other.node.operator {
+        if what_it_does(self.node) != what_it_does(other.node) {
             let is_same = self.singleton == other.singleton && aggregates_alike(self, other);
             return (!is_same).then_some("it does something else with its columns");
         }
@@ -229,6 +229,18 @@ impl Place<'_> {
             }
         }
         None
+    }
+}
+
+/// What an operator does, as far as its state is concerned. Which pairs a join leaves out depends on who
+/// reads it.
+fn what_it_does(node: &Node) -> Option<Operator> {
+    match &node.operator {
+        Some(Operator::Join(join)) => Some(Operator::Join(Join {
+            best_pair: None,
+            ..join.clone()
+        })),
+        other => other.clone(),
     }
 }
 
@@ -344,8 +356,8 @@ mod tests {
     use proto::{
         control::JobOptions,
         plan::{
-            Field, Fragment, GroupAggregate, HashPartitioning, Input, RowType, Source, StateBound,
-            StateTable, TtlBound, partitioning::Kind, state_bound::Kind as Bound,
+            BestPair, Field, Fragment, GroupAggregate, HashPartitioning, Input, RowType, Source,
+            StateBound, StateTable, TtlBound, partitioning::Kind, state_bound::Kind as Bound,
         },
     };
 
@@ -498,6 +510,22 @@ mod tests {
             false => ["BIGINT", "INT", "TIMESTAMP(3)"],
         };
         spec(source(1, &columns), vec![node])
+    }
+
+    #[test]
+    fn which_pairs_a_join_leaves_out_is_no_state() {
+        let joined = |best_pair| {
+            let mut node = aggregate("a", 2, Vec::new());
+            node.operator = Some(Operator::Join(Join {
+                left_keys: vec![0],
+                best_pair,
+                ..Join::default()
+            }));
+            spec(source(1, &["INT"]), vec![node])
+        };
+        let (all, best) = (joined(None), joined(Some(BestPair::default())));
+        assert!(fit(&all, best.clone(), false).is_ok());
+        assert!(fit(&best, all, false).is_ok());
     }
 
     #[test]
