@@ -19,6 +19,7 @@ use super::{
 use crate::{
     Element, TIMESTAMP_MAX, TIMESTAMP_MIN, Timestamp,
     clock::Clock,
+    memory::Held,
     operator::{
         Counters, Operator, OperatorContext, OperatorError, OperatorState, Outbox, SourceOperator,
         SourceStatus, Step, TaskScope,
@@ -147,19 +148,15 @@ impl Node {
         }
     }
 
-    /// Bytes of memory that its state takes, with what finds the rest of it in scratch files.
-    pub(super) fn memory(&mut self) -> u64 {
-        let state = self
-            .kind
-            .state()
-            .map_or(0, |state| state.size().used_bytes());
-        state + self.spill.as_ref().map_or(0, Spill::memory)
-    }
-
-    /// Bytes of state that were changed in the open epoch.
-    pub(super) fn changed_bytes(&mut self) -> u64 {
+    /// What it holds of state, with what finds the rest of it in scratch files.
+    pub(super) fn held(&mut self) -> Held {
         let state = self.kind.state();
-        state.map_or(0, |state| state.size().changed_bytes)
+        let size = state.map(|state| state.size()).unwrap_or_default();
+        Held {
+            state: size.used_bytes() + self.spill.as_ref().map_or(0, Spill::memory),
+            changed: size.changed_bytes,
+            sent: 0,
+        }
     }
 
     /// Takes about so many bytes of state out of memory. What is on its way to scratch files is in memory
