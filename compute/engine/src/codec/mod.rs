@@ -9,66 +9,24 @@
 //! Equal rows have equal bytes, and the layout of a row is fixed by the column types alone, so it
 //! may be persisted. Nested values are in arrow's row format.
 
+mod byte_rows;
+mod maps;
+mod values;
+
 use std::sync::Arc;
 
 use arrow::{
-    array::{
-        Array, ArrayData, ArrayRef, AsArray as _, BooleanArray, GenericByteArray, ListArray,
-        MapArray, NullArray, make_array,
-    },
+    array::{Array, ArrayRef, AsArray as _, BooleanArray, GenericByteArray, NullArray},
     buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer},
-    datatypes::{
-        ArrowNativeType, BinaryType, ByteArrayType, DataType, Field, Float32Type, Float64Type,
-        Utf8Type,
-    },
+    datatypes::{ArrowNativeType, BinaryType, ByteArrayType, DataType, Utf8Type},
     error::ArrowError,
     row::{RowConverter, SortField},
 };
 
-/// Rows of bytes, end to end.
-#[derive(Clone, Debug, Default)]
-pub struct ByteRows {
-    data: Vec<u8>,
-    ends: Vec<usize>,
-}
+use maps::{lists_for_maps, maps_as_lists, restore_maps};
+pub(crate) use values::{canonical_floats, fixed_array, raw_values};
 
-impl ByteRows {
-    /// Number of rows.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// Bytes of row `row`.
-    #[inline]
-    #[must_use]
-    pub fn row(&self, row: usize) -> &[u8] {
-        let start = if row == 0 { 0 } else { self.ends[row - 1] };
-        &self.data[start..self.ends[row]]
-    }
-
-    /// Appends a row.
-    pub fn push(&mut self, row: &[u8]) {
-        self.data.extend_from_slice(row);
-        self.ends.push(self.data.len());
-    }
-
-    /// The rows at `indices`.
-    #[must_use]
-    pub fn take(&self, indices: &[u32]) -> ByteRows {
-        let mut taken = ByteRows::default();
-        indices
-            .iter()
-            .for_each(|index| taken.push(self.row(*index as usize)));
-        taken
-    }
-}
+pub use byte_rows::ByteRows;
 
 /// Encodes and decodes rows of given column types.
 #[derive(Debug)]
@@ -389,52 +347,6 @@ fn write_slots<T: Slot<WIDTH>, const WIDTH: usize>(
     }
 }
 
-/// The values of a primitive array as integers of its width.
-pub(crate) fn raw_values<T: ArrowNativeType>(array: &ArrayRef) -> arrow::buffer::ScalarBuffer<T> {
-    let data = array.to_data();
-    let buffer = data.buffers()[0].clone();
-    arrow::buffer::ScalarBuffer::new(buffer, data.offset(), data.len())
-}
-
-/// NaNs of one pattern, so that they are one value. The two zeros are two, as Flink has them in
-/// keys: a row that is decoded must be the row that went out, or the changes of it do not cancel out.
-pub(crate) fn canonical_floats(array: &ArrayRef) -> ArrayRef {
-    match array.data_type() {
-        DataType::Float32 => {
-            let canonical = |x: f32| if x.is_nan() { f32::NAN } else { x };
-            Arc::new(
-                array
-                    .as_primitive::<Float32Type>()
-                    .unary::<_, Float32Type>(canonical),
-            )
-        }
-        DataType::Float64 => {
-            let canonical = |x: f64| if x.is_nan() { f64::NAN } else { x };
-            Arc::new(
-                array
-                    .as_primitive::<Float64Type>()
-                    .unary::<_, Float64Type>(canonical),
-            )
-        }
-        _ => Arc::clone(array),
-    }
-}
-
-/// An array of a fixed-width type from its values' bytes, which lie as wider integers must.
-pub(crate) fn fixed_array(
-    data_type: &DataType,
-    values: Buffer,
-    len: usize,
-    nulls: Option<NullBuffer>,
-) -> Result<ArrayRef, ArrowError> {
-    let data = ArrayData::builder(data_type.clone())
-        .len(len)
-        .add_buffer(values)
-        .nulls(nulls)
-        .build()?;
-    Ok(make_array(data))
-}
-
 fn column_kind(data_type: &DataType) -> Result<ColumnKind, ArrowError> {
     Ok(match data_type {
         DataType::Null => ColumnKind::Null,
@@ -455,116 +367,14 @@ fn column_kind(data_type: &DataType) -> Result<ColumnKind, ArrowError> {
     })
 }
 
-/// The type with every map replaced by the list of its entries: arrow's row format has no maps.
-fn lists_for_maps(data_type: &DataType) -> DataType {
-    let field = |field: &Arc<Field>| {
-        let inner = lists_for_maps(field.data_type());
-        Arc::new(field.as_ref().clone().with_data_type(inner))
-    };
-    match data_type {
-        DataType::Map(entries, _) => DataType::List(field(entries)),
-        DataType::List(item) => DataType::List(field(item)),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
-        other => other.clone(),
-    }
-}
-
-fn maps_as_lists(array: &ArrayRef) -> ArrayRef {
-    match array.data_type() {
-        DataType::Map(..) => {
-            let map = array.as_map();
-            let entries = maps_as_lists(&(Arc::new(map.entries().clone()) as ArrayRef));
-            let DataType::List(item) = lists_for_maps(array.data_type()) else {
-                return Arc::clone(array);
-            };
-            let nulls = map.nulls().cloned();
-            Arc::new(ListArray::new(item, map.offsets().clone(), entries, nulls))
-        }
-        DataType::List(_) => {
-            let list = array.as_list::<i32>();
-            let DataType::List(item) = lists_for_maps(array.data_type()) else {
-                return Arc::clone(array);
-            };
-            let values = maps_as_lists(list.values());
-            Arc::new(ListArray::new(
-                item,
-                list.offsets().clone(),
-                values,
-                list.nulls().cloned(),
-            ))
-        }
-        DataType::Struct(_) => {
-            let (_, columns, nulls) = array.as_struct().clone().into_parts();
-            let columns: Vec<ArrayRef> = columns.iter().map(maps_as_lists).collect();
-            struct_array(
-                &lists_for_maps(array.data_type()),
-                columns,
-                array.len(),
-                nulls,
-            )
-        }
-        _ => Arc::clone(array),
-    }
-}
-
-fn restore_maps(array: &ArrayRef, wanted: &DataType) -> ArrayRef {
-    match wanted {
-        DataType::Map(entries_field, sorted) => {
-            let list = array.as_list::<i32>();
-            let entries = restore_maps(list.values(), entries_field.data_type());
-            let entries = entries.as_struct().clone();
-            let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
-            Arc::new(MapArray::new(
-                Arc::clone(entries_field),
-                offsets,
-                entries,
-                nulls,
-                *sorted,
-            ))
-        }
-        DataType::List(item) => {
-            let list = array.as_list::<i32>();
-            let values = restore_maps(list.values(), item.data_type());
-            let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
-            Arc::new(ListArray::new(Arc::clone(item), offsets, values, nulls))
-        }
-        DataType::Struct(fields) => {
-            let (_, columns, nulls) = array.as_struct().clone().into_parts();
-            let columns = columns
-                .iter()
-                .zip(fields)
-                .map(|(column, field)| restore_maps(column, field.data_type()))
-                .collect();
-            struct_array(wanted, columns, array.len(), nulls)
-        }
-        _ => Arc::clone(array),
-    }
-}
-
-fn struct_array(
-    data_type: &DataType,
-    columns: Vec<ArrayRef>,
-    len: usize,
-    nulls: Option<NullBuffer>,
-) -> ArrayRef {
-    let DataType::Struct(fields) = data_type else {
-        return Arc::new(NullArray::new(len));
-    };
-    if fields.is_empty() {
-        return Arc::new(arrow::array::StructArray::new_empty_fields(len, nulls));
-    }
-    Arc::new(arrow::array::StructArray::new(
-        fields.clone(),
-        columns,
-        nulls,
-    ))
-}
-
 #[cfg(test)]
 mod tests {
-    use arrow::array::{
-        Decimal128Array, Float64Array, Int32Array, Int64Array, StringArray, StructArray,
-        builder::{Int32Builder, ListBuilder, MapBuilder, StringBuilder},
+    use arrow::{
+        array::{
+            Decimal128Array, Float64Array, Int32Array, Int64Array, StringArray, StructArray,
+            builder::{Int32Builder, ListBuilder, MapBuilder, StringBuilder},
+        },
+        datatypes::Field,
     };
 
     use super::*;
