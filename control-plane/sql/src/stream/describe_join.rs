@@ -23,19 +23,11 @@ pub(super) fn join(op: &Op, inputs: &[Vec<String>]) -> String {
         } => {
             let keys = key_text((left_keys, left), (right_keys, right), null_safe);
             let mut more = until_text(until, (left, right));
-            more.push_str(
-                &best
-                    .as_ref()
-                    .map_or_else(String::new, |best| best_text(best, (left, right))),
-            );
-            join_text(
-                "Join",
-                *kind,
-                &keys,
-                condition.as_ref(),
-                (left, right),
-                &more,
-            )
+            if let Some(best) = best {
+                more.push_str(&best_text(best, (left, right)));
+            }
+            let condition = condition.as_ref();
+            join_text("Join", *kind, &keys, condition, (left, right), &more)
         }
         Op::WindowJoin {
             kind,
