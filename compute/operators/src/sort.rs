@@ -7,9 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, RecordBatchOptions},
-    compute::SortOptions,
     datatypes::SchemaRef,
-    row::{RowConverter, SortField},
 };
 use engine::{
     ChangeBatch, Element, TIMESTAMP_MIN, Timestamp,
@@ -24,13 +22,13 @@ use engine::{
     state::{ScanJob, StateDelta},
 };
 use proto::{
-    plan,
+    plan::{self, SortKey},
     types::{Epoch, Field, KeyGroup, KeyGroupSet, TableId},
 };
 use state_client::ScanReply;
 
 use crate::rows::{
-    Identity, RowTable, arrow_types, column, columns,
+    Identity, RowOrder, RowTable, arrow_types, column, columns,
     fired::{self, Fired},
     milliseconds, row_codec,
 };
@@ -41,9 +39,8 @@ const HASH: u64 = 0;
 /// The operator of a [`plan::Sort`].
 pub struct SortOperator {
     time_column: usize,
-    /// Columns of the order, the time first.
-    order_columns: Vec<usize>,
-    converter: RowConverter,
+    /// By time first.
+    order: RowOrder,
     /// Keys of partitions, if there are any.
     keys: Option<KeyEncoder>,
     codec: RowCodec,
@@ -85,17 +82,11 @@ impl SortOperator {
         };
         let types = arrow_types(input);
         let time_column = column(spec.time_column, input)?;
-        let mut order_columns = vec![time_column];
-        let mut fields = vec![SortField::new(types[time_column].clone())];
-        for key in &spec.then_by {
-            let at = column(key.column, input)?;
-            let options = SortOptions {
-                descending: key.descending,
-                nulls_first: !key.nulls_last,
-            };
-            order_columns.push(at);
-            fields.push(SortField::new_with_options(types[at].clone(), options));
-        }
+        let by_time = SortKey {
+            column: spec.time_column,
+            ..SortKey::default()
+        };
+        let order_by: Vec<SortKey> = [by_time].into_iter().chain(spec.then_by.clone()).collect();
         let partition = columns(&spec.partition_by, input)?;
         let keys = match partition.is_empty() {
             true => None,
@@ -108,8 +99,7 @@ impl SortOperator {
         let identity = Identity::Append { removable: true };
         Ok(Box::new(SortOperator {
             time_column,
-            order_columns,
-            converter: RowConverter::new(fields)?,
+            order: RowOrder::new(&order_by, input)?,
             keys,
             codec: row_codec(input)?,
             schema: arrow_schema(input),
@@ -157,18 +147,14 @@ impl SortOperator {
             return Ok(());
         }
         let bytes: Vec<&[u8]> = slots.iter().map(|(_, slot)| self.rows.row(*slot)).collect();
-        let mut columns = Vec::with_capacity(self.order_columns.len());
-        for column in &self.order_columns {
-            columns.push(self.codec.decode_column(*column, &bytes)?);
-        }
-        let keys = self.converter.convert_columns(&columns)?;
+        let keys = self.order.keys_of(&self.codec, &bytes)?;
         let mut order: Vec<usize> = (0..slots.len()).collect();
         order.sort_unstable_by(|a, b| {
             let by_arrival = || {
                 let arrival = |row: usize| self.rows.order(slots[row].1);
                 arrival(*a).cmp(&arrival(*b))
             };
-            keys.row(*a).cmp(&keys.row(*b)).then_with(by_arrival)
+            keys.row(*a).cmp(keys.row(*b)).then_with(by_arrival)
         });
         self.due = order.into_iter().rev().map(|row| slots[row]).collect();
         Ok(())

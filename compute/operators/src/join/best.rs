@@ -4,13 +4,8 @@
 //! What has been put out is remembered in memory alone. Whatever is forgotten (rows that went to the
 //! store and came back, a failure) costs a pair more that its reader would have dropped, never one less.
 
-use arrow::{
-    array::{ArrayRef, BooleanArray},
-    compute::SortOptions,
-    row::{RowConverter, Rows, SortField},
-};
+use arrow::array::BooleanArray;
 use engine::{
-    codec::RowCodec,
     operator::OperatorError,
     state::{NO_SLOT, RowArena},
 };
@@ -20,17 +15,15 @@ use proto::{
 };
 
 use super::shape::{LEFT, RIGHT};
-use crate::rows::{arrow_types, column};
+use crate::rows::{OrderKeys, RowOrder};
 
 /// Of which pairs the best is wanted, and which of two is better.
 #[derive(Debug)]
 pub(super) struct BestShape {
     /// The side of whose rows each has a best pair.
     pub(super) per: usize,
-    /// Of the other side.
-    columns: Vec<usize>,
-    /// Makes bytes of them that compare like their order.
-    converter: RowConverter,
+    /// Of rows of the other side.
+    pub(super) order: RowOrder,
 }
 
 impl BestShape {
@@ -51,43 +44,8 @@ impl BestShape {
             return Err(OperatorError::Plan(message.to_owned()));
         }
         let per = if best.per_right { RIGHT } else { LEFT };
-        let other = inputs[1 - per];
-        let types = arrow_types(other);
-        let mut columns = Vec::with_capacity(best.order_by.len());
-        let mut fields = Vec::with_capacity(best.order_by.len());
-        for key in &best.order_by {
-            let at = column(key.column, other)?;
-            let options = SortOptions {
-                descending: key.descending,
-                nulls_first: !key.nulls_last,
-            };
-            columns.push(at);
-            fields.push(SortField::new_with_options(types[at].clone(), options));
-        }
-        let converter = RowConverter::new(fields)?;
-        Ok(Some(BestShape {
-            per,
-            columns,
-            converter,
-        }))
-    }
-
-    /// The order of rows of the other side.
-    pub(super) fn orders(&self, columns: &[ArrayRef]) -> Result<Rows, OperatorError> {
-        let columns: Vec<ArrayRef> = self.columns.iter().map(|c| columns[*c].clone()).collect();
-        Ok(self.converter.convert_columns(&columns)?)
-    }
-
-    /// The same, of rows as bytes.
-    pub(super) fn orders_of(
-        &self,
-        codec: &RowCodec,
-        rows: &[&[u8]],
-    ) -> Result<Rows, OperatorError> {
-        let columns = self.columns.iter();
-        let columns: Result<Vec<ArrayRef>, _> =
-            columns.map(|c| codec.decode_column(*c, rows)).collect();
-        Ok(self.converter.convert_columns(&columns?)?)
+        let order = RowOrder::new(&best.order_by, inputs[1 - per])?;
+        Ok(Some(BestShape { per, order }))
     }
 }
 
@@ -141,14 +99,13 @@ impl BestPairs {
 pub(super) fn improving(
     best: &mut BestPairs,
     matched: Option<&BooleanArray>,
-    orders: &Rows,
+    orders: &OrderKeys,
     pairs: impl Iterator<Item = (u32, usize)>,
 ) -> BooleanArray {
     let mut put_out = Vec::with_capacity(pairs.size_hint().0);
     for (pair, (slot, order)) in pairs.enumerate() {
         let matches = matched.is_none_or(|matched| matched.value(pair));
-        let order = orders.row(order);
-        put_out.push(matches && (slot == NO_SLOT || best.improve(slot, order.data())));
+        put_out.push(matches && (slot == NO_SLOT || best.improve(slot, orders.row(order))));
     }
     put_out.into()
 }

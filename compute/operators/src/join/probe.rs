@@ -9,7 +9,6 @@ use std::sync::Arc;
 use arrow::{
     array::{Array as _, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array},
     compute::take,
-    row::Rows,
 };
 use engine::{
     ChangeBatch, Kinds,
@@ -23,7 +22,7 @@ use super::{
     shape::{JoinShape, LEFT, RIGHT},
     state::JoinState,
 };
-use crate::EvalContext;
+use crate::{EvalContext, rows::OrderKeys};
 
 /// No row: NULLs in the output.
 const NO_ROW: u32 = u32::MAX;
@@ -65,7 +64,7 @@ pub(super) struct Probe {
     is_turn: bool,
     pairs: Pairs,
     /// The order of its rows, where only the best pairs of the other side's are wanted.
-    orders: Option<Rows>,
+    orders: Option<OrderKeys>,
 }
 
 #[derive(Debug, Default)]
@@ -187,13 +186,13 @@ impl Probe {
         let orders = if wanted.per == other {
             match &mut self.orders {
                 Some(orders) => &*orders,
-                orders => orders.insert(wanted.orders(&self.columns)?),
+                orders => orders.insert(wanted.order.keys(&self.columns)?),
             }
         } else {
             let rows = &state.sides[other].rows;
             let slots = self.pairs.slots.iter();
             let rows: Vec<&[u8]> = slots.map(|slot| rows.row(*slot)).collect();
-            of_pair = wanted.orders_of(&shape.codecs[other], &rows)?;
+            of_pair = wanted.order.keys_of(&shape.codecs[other], &rows)?;
             &of_pair
         };
         let Some(best) = &mut state.sides[wanted.per].best else {

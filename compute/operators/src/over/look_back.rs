@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use arrow::row::Rows;
 use engine::Timestamp;
 
 use super::{
@@ -10,7 +9,10 @@ use super::{
     frame::{Frame, FrameSteps, InOrder, go_through},
     shape::Lag,
 };
-use crate::{aggregate::StepList, rows::RowTable};
+use crate::{
+    aggregate::StepList,
+    rows::{OrderKeys, RowTable},
+};
 
 /// What calls are to do for a batch. Rows are numbered as those of the batch, then `old` ones.
 pub(super) struct Looked {
@@ -50,7 +52,7 @@ pub(super) struct LookBack<'a> {
     /// By row of the batch, where frames are a range of it.
     pub(super) times: Option<&'a [Timestamp]>,
     /// Tells rows of the batch apart; `None`: all are.
-    pub(super) peers: Option<&'a Rows>,
+    pub(super) peers: Option<&'a OrderKeys>,
 }
 
 impl LookBack<'_> {

@@ -1,7 +1,9 @@
 //! Rows of a batch that the order does not tell apart, partition by partition.
 
-use arrow::{array::UInt32Array, row::Rows};
+use arrow::array::UInt32Array;
 use engine::state::NO_SLOT;
+
+use crate::rows::OrderKeys;
 
 /// By row, the first and the last row of its partition that the order does not tell apart from it.
 pub(super) struct Peers {
@@ -11,7 +13,7 @@ pub(super) struct Peers {
 
 /// The peers of rows with these keys, row `i` of partition `slots[i]`. Rows of a partition are in
 /// order. `seen` has [`NO_SLOT`] for every slot, and is left so.
-pub(super) fn peers(keys: &Rows, slots: &[u32], seen: &mut [u32]) -> Peers {
+pub(super) fn peers(keys: &OrderKeys, slots: &[u32], seen: &mut [u32]) -> Peers {
     let rows = slots.len() as u32;
     let mut ends = |order: &mut dyn Iterator<Item = u32>| {
         let mut end = vec![0; rows as usize];

@@ -2,9 +2,7 @@
 
 use arrow::{
     array::{Array, ArrayRef, RecordBatch, RecordBatchOptions},
-    compute::SortOptions,
     datatypes::SchemaRef,
-    row::{RowConverter, Rows, SortField},
 };
 use engine::{key::KeyEncoder, operator::OperatorError, schema::arrow_schema};
 use proto::{
@@ -13,7 +11,7 @@ use proto::{
 };
 
 use super::frame::Frame;
-use crate::rows::{arrow_types, column, columns};
+use crate::rows::{OrderKeys, RowOrder, arrow_types, column, columns};
 
 /// A node over rows of some columns.
 pub(super) struct OverShape {
@@ -23,7 +21,7 @@ pub(super) struct OverShape {
     pub(super) order_by: Vec<plan::SortKey>,
     pub(super) partition_by: Vec<u32>,
     /// Tells rows apart that the order tells apart; `None`: all are.
-    peers: Option<PeerKeys>,
+    peers: Option<RowOrder>,
     pub(super) aggregates: Vec<AggregateCall>,
     pub(super) lags: Vec<Lag>,
     /// By call.
@@ -59,7 +57,7 @@ impl OverShape {
         let frame = frame(&spec.frame.unwrap_or_default())?;
         let peers = match order {
             OverOrder::ByArrival => None,
-            _ => Some(PeerKeys::new(&spec.order_by, input)?),
+            _ => Some(RowOrder::new(&spec.order_by, input)?),
         };
         let (mut aggregates, mut lags, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
         let mut output = input.to_vec();
@@ -109,11 +107,12 @@ impl OverShape {
     }
 
     /// What tells rows of a batch apart by their order; `None`: all are.
-    pub(super) fn peer_keys(&self, batch: &RecordBatch) -> Result<Option<Rows>, OperatorError> {
-        match &self.peers {
-            Some(peers) => Ok(Some(peers.of(batch.columns())?)),
-            None => Ok(None),
-        }
+    pub(super) fn peer_keys(
+        &self,
+        batch: &RecordBatch,
+    ) -> Result<Option<OrderKeys>, OperatorError> {
+        let peers = self.peers.as_ref();
+        peers.map(|peers| peers.keys(batch.columns())).transpose()
     }
 
     /// Rows of the input with the calls' results.
@@ -129,39 +128,6 @@ impl OverShape {
         Ok(RecordBatch::try_new_with_options(
             schema, columns, &options,
         )?)
-    }
-}
-
-/// Makes bytes of rows that are equal where the order does not tell them apart.
-struct PeerKeys {
-    columns: Vec<usize>,
-    converter: RowConverter,
-}
-
-impl PeerKeys {
-    fn new(order_by: &[plan::SortKey], input: &[Field]) -> Result<Self, OperatorError> {
-        let types = arrow_types(input);
-        let mut at = Vec::with_capacity(order_by.len());
-        let mut fields = Vec::with_capacity(order_by.len());
-        for key in order_by {
-            let column = column(key.column, input)?;
-            let options = SortOptions {
-                descending: key.descending,
-                nulls_first: !key.nulls_last,
-            };
-            at.push(column);
-            let data_type = types[column].clone();
-            fields.push(SortField::new_with_options(data_type, options));
-        }
-        Ok(PeerKeys {
-            columns: at,
-            converter: RowConverter::new(fields)?,
-        })
-    }
-
-    fn of(&self, columns: &[ArrayRef]) -> Result<Rows, OperatorError> {
-        let columns: Vec<ArrayRef> = self.columns.iter().map(|at| columns[*at].clone()).collect();
-        Ok(self.converter.convert_columns(&columns)?)
     }
 }
 

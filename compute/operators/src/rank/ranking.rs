@@ -2,11 +2,7 @@
 
 use std::cmp::Ordering;
 
-use arrow::{
-    array::ArrayRef,
-    compute::SortOptions,
-    row::{RowConverter, Rows, SortField},
-};
+use arrow::array::ArrayRef;
 use engine::{
     codec::{ByteRows, RowCodec},
     key::{KeyBatch, KeyEncoder},
@@ -17,15 +13,15 @@ use engine::{
 use proto::{plan, types::Field};
 use state_client::LoadedRow;
 
-use crate::rows::{Ages, RowIds, RowTable, SortedSlots, arrow_types, column, columns, row_codec};
+use crate::rows::{
+    Ages, OrderKeys, RowIds, RowOrder, RowTable, SortedSlots, arrow_types, columns, row_codec,
+};
 
 /// What is fixed about a ranking: the partition, the order, the places that count.
 pub(crate) struct RankShape {
     pub(crate) keys: KeyEncoder,
     pub(crate) codec: RowCodec,
-    /// Columns of the order and what makes bytes of them that compare like it.
-    order_columns: Vec<usize>,
-    converter: RowConverter,
+    pub(crate) order: RowOrder,
     /// Of rows that the order does not tell apart, the latest is the first.
     latest_first: bool,
     pub(crate) offset: u64,
@@ -56,22 +52,10 @@ impl RankShape {
         let types = arrow_types(input);
         let keys = columns(partition_by, input)?;
         let key_types = keys.iter().map(|key| types[*key].clone()).collect();
-        let mut order_columns = Vec::with_capacity(order_by.len());
-        let mut fields = Vec::with_capacity(order_by.len());
-        for key in order_by {
-            let at = column(key.column, input)?;
-            let options = SortOptions {
-                descending: key.descending,
-                nulls_first: !key.nulls_last,
-            };
-            order_columns.push(at);
-            fields.push(SortField::new_with_options(types[at].clone(), options));
-        }
         Ok(RankShape {
             keys: KeyEncoder::new(keys, key_types)?,
             codec: row_codec(input)?,
-            order_columns,
-            converter: RowConverter::new(fields)?,
+            order: RowOrder::new(order_by, input)?,
             latest_first: false,
             offset: 0,
             limit: u64::MAX,
@@ -81,31 +65,6 @@ impl RankShape {
     /// Rows of a partition that are at the top or before it.
     pub(crate) fn rows_max(&self) -> u64 {
         self.offset.saturating_add(self.limit)
-    }
-
-    /// The bytes of the order of rows.
-    pub(crate) fn order_keys(&self, columns: &[ArrayRef]) -> Result<OrderKeys, OperatorError> {
-        if self.order_columns.is_empty() {
-            return Ok(OrderKeys(None));
-        }
-        let columns: Vec<ArrayRef> = self
-            .order_columns
-            .iter()
-            .map(|c| columns[*c].clone())
-            .collect();
-        Ok(OrderKeys(Some(self.converter.convert_columns(&columns)?)))
-    }
-}
-
-/// Bytes that compare like the rows' order.
-pub(crate) struct OrderKeys(Option<Rows>);
-
-impl OrderKeys {
-    pub(crate) fn row(&self, row: usize) -> &[u8] {
-        match &self.0 {
-            Some(rows) => rows.row(row).data(),
-            None => &[],
-        }
     }
 }
 
@@ -321,7 +280,7 @@ impl Ranking {
         let keys = shape.keys.columns().iter().map(|c| columns[*c].clone());
         let keys: Vec<ArrayRef> = keys.collect();
         let keys = shape.keys.encode_arrays(&keys, loaded.len())?;
-        let orders = shape.order_keys(&columns)?;
+        let orders = shape.order.keys(&columns)?;
         for (row, loaded) in loaded.iter().enumerate() {
             let key_slot = self.key_slot(&keys, row);
             let slot = self.rows.install(loaded)?;
@@ -418,7 +377,7 @@ impl Prepared {
     ) -> Result<Self, OperatorError> {
         Ok(Prepared {
             bytes: shape.codec.encode(columns, rows)?,
-            orders: shape.order_keys(columns)?,
+            orders: shape.order.keys(columns)?,
         })
     }
 }

@@ -159,7 +159,7 @@ impl RankOperator {
         keys: &KeyBatch,
     ) -> Result<Option<ChangeBatch>, OperatorError> {
         let (columns, rows) = (batch.rows.columns(), batch.num_rows());
-        let orders = self.shape.order_keys(columns)?;
+        let orders = self.shape.order.keys(columns)?;
         let rows_max = self.shape.rows_max();
         let mut wanted: Vec<(u32, u32)> = Vec::new();
         for row in 0..rows {

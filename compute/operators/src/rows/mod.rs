@@ -1,13 +1,14 @@
 //! Rows of bytes as operator state: what joins, rankings, deduplication and sorting share.
 //!
 //! [`RowTable`] keeps many rows per key and saves them; [`RowCells`] keeps one row per key under
-//! a `MapTable`; [`SortedSlots`] keeps slots in an order. Knows the state tables' layout, nothing
+//! a `MapTable`; [`SortedSlots`] keeps slots in an order, which [`RowOrder`] makes bytes of. Knows the state tables' layout, nothing
 //! of what an operator does with its rows.
 
 mod ages;
 mod birth;
 mod cells;
 pub(crate) mod fired;
+mod order;
 mod sorted;
 mod table;
 mod time;
@@ -15,6 +16,7 @@ mod windows;
 
 pub(crate) use ages::Ages;
 pub(crate) use cells::RowCells;
+pub(crate) use order::{OrderKeys, RowOrder};
 pub(crate) use sorted::SortedSlots;
 pub(crate) use table::{Identity, RowIds, RowTable};
 pub(crate) use time::{instants, milliseconds};
