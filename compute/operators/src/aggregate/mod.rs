@@ -6,6 +6,8 @@ mod distinct_values;
 mod expire;
 mod group;
 #[cfg(test)]
+mod group_model_test;
+#[cfg(test)]
 mod group_test;
 mod local;
 mod native;

@@ -27,7 +27,11 @@ mod peers;
 mod region;
 mod results;
 mod running;
+#[cfg(test)]
+mod script_test;
 mod shape;
+#[cfg(test)]
+mod testing;
 mod values;
 
 use engine::{
