@@ -7,7 +7,7 @@ use super::{load::Load, start};
 #[test]
 fn a_job_is_rescaled_under_load_without_a_restart() {
     let cluster = start();
-    let load = Load::start(&cluster, 12, 2);
+    let load = Load::start(&cluster, 24, 2);
     let before = cluster.wait_progress(&load.job);
     for parallelism in [4, 1, 3] {
         cluster.rescale(&load.job, parallelism);
@@ -46,7 +46,7 @@ fn what_cannot_be_is_refused_and_the_job_runs_on() {
 fn tasks_move_to_workers_that_come_and_away_from_those_that_leave() {
     let mut cluster = start();
     cluster.workers[1].kill();
-    let load = Load::start(&cluster, 15, 4);
+    let load = Load::start(&cluster, 24, 4);
     let before = cluster.wait_progress(&load.job);
     cluster.workers[1].start_again();
     // It gets its share, and nothing is restarted for that.
