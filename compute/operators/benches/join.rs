@@ -190,6 +190,7 @@ fn bids_meet_auctions_for_the_highest(bencher: Bencher<'_, '_>) {
         best_pair: Some(plan::BestPair {
             per_right: true,
             order_by: vec![highest_price()],
+            per_key: true,
         }),
         ..inner(None)
     };

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::plan::{
-    AggregateCall, Exchange, Join, Node, Partitioning, Plan, WindowAggregate, WindowSpec, input,
-    node::Operator, state_bound::Kind, window_aggregate::Windowing,
+    AggregateCall, BestPair, Exchange, Join, Node, Partitioning, Plan, WindowAggregate, WindowSpec,
+    input, node::Operator, state_bound::Kind, window_aggregate::Windowing,
 };
 
 use crate::meta::JobSpec;
@@ -200,6 +200,14 @@ impl Place<'_> {
             // Which columns it makes is of no interest to how far it has read.
             return (was.connector != is.connector).then_some("its table is read otherwise");
         }
+        if let Some(was) = best_of_key(self.node)
+            && best_of_key(other.node) != Some(was)
+        {
+            return Some(
+                "it has kept of each key what may become the best pair only, and whoever reads it now wants \
+                 others",
+            );
+        }
         if what_it_does(self.node) != what_it_does(other.node) {
             let is_same = self.singleton == other.singleton && aggregates_alike(self, other);
             return (!is_same).then_some("it does something else with its columns");
@@ -241,6 +249,14 @@ fn what_it_does(node: &Node) -> Option<Operator> {
             ..join.clone()
         })),
         other => other.clone(),
+    }
+}
+
+/// By which order a join keeps rows only if they may become the best of their key.
+fn best_of_key(node: &Node) -> Option<&BestPair> {
+    match &node.operator {
+        Some(Operator::Join(join)) => join.best_pair.as_ref().filter(|best| best.per_key),
+        _ => None,
     }
 }
 
@@ -356,8 +372,8 @@ mod tests {
     use proto::{
         control::JobOptions,
         plan::{
-            BestPair, Field, Fragment, GroupAggregate, HashPartitioning, Input, RowType, Source,
-            StateBound, StateTable, TtlBound, partitioning::Kind, state_bound::Kind as Bound,
+            Field, Fragment, GroupAggregate, HashPartitioning, Input, RowType, Source, StateBound,
+            StateTable, TtlBound, partitioning::Kind, state_bound::Kind as Bound,
         },
     };
 
@@ -525,7 +541,25 @@ mod tests {
         };
         let (all, best) = (joined(None), joined(Some(BestPair::default())));
         assert!(fit(&all, best.clone(), false).is_ok());
-        assert!(fit(&best, all, false).is_ok());
+        assert!(fit(&best, all.clone(), false).is_ok());
+        // But rows that cannot be of the best pair of their key any more are not there.
+        let per_key = |per_right| {
+            joined(Some(BestPair {
+                per_key: true,
+                per_right,
+                ..BestPair::default()
+            }))
+        };
+        assert!(fit(&all, per_key(true), false).is_ok());
+        assert!(fit(&per_key(true), per_key(true), false).is_ok());
+        for other in [all, best, per_key(false)] {
+            let error = fit(&per_key(true), other, false).expect_err("it does not fit");
+            let error = error.to_string();
+            assert!(
+                error.contains("what may become the best pair only"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Where whoever reads a join keeps the best pair of each row of one side only, pairs that are surely
-//! not the best are left out before they are made: those that do not come before one that was put out.
+//! Where whoever reads a join keeps the best pair of each key, or of each row of one side, only, pairs that
+//! are surely not the best are left out before they are made: those that do not come before one that was
+//! put out.
 //!
 //! What has been put out is remembered in memory alone. Whatever is forgotten (rows that went to the
 //! store and came back, a failure) costs a pair more that its reader would have dropped, never one less.
@@ -17,12 +18,21 @@ use proto::{
 use super::shape::{LEFT, RIGHT};
 use crate::rows::{OrderKeys, RowOrder};
 
+/// What has a best pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Per {
+    /// Each row of a side.
+    Row(usize),
+    Key,
+}
+
 /// Of which pairs the best is wanted, and which of two is better.
 #[derive(Debug)]
 pub(super) struct BestShape {
-    /// The side of whose rows each has a best pair.
-    pub(super) per: usize,
-    /// Of rows of the other side.
+    pub(super) per: Per,
+    /// The side whose rows tell which pair is better.
+    pub(super) ordered: usize,
+    /// Of rows of that side.
     pub(super) order: RowOrder,
 }
 
@@ -43,22 +53,38 @@ impl BestShape {
             let message = "the best pairs are wanted of a join whose pairs may be taken back";
             return Err(OperatorError::Plan(message.to_owned()));
         }
-        let per = if best.per_right { RIGHT } else { LEFT };
-        let order = RowOrder::new(&best.order_by, inputs[1 - per])?;
-        Ok(Some(BestShape { per, order }))
+        let ordered = if best.per_right { LEFT } else { RIGHT };
+        Ok(Some(BestShape {
+            per: match best.per_key {
+                true => Per::Key,
+                false => Per::Row(1 - ordered),
+            },
+            ordered,
+            order: RowOrder::new(&best.order_by, inputs[ordered])?,
+        }))
     }
 }
 
-/// Per row of a side the order of the best pair that was put out.
-#[derive(Debug, Default)]
+/// Per key, or row of a side, the order of the best pair that was put out.
+#[derive(Debug)]
 pub(super) struct BestPairs {
+    pub(super) per: Per,
     /// Per slot: where its order is, or [`NO_SLOT`].
     places: Vec<u32>,
     orders: RowArena,
 }
 
 impl BestPairs {
-    /// Nothing was put out for the row of a slot, which is at most one past the last one.
+    /// Nothing was put out.
+    pub(super) fn new(per: Per) -> Self {
+        BestPairs {
+            per,
+            places: Vec::new(),
+            orders: RowArena::default(),
+        }
+    }
+
+    /// Nothing was put out for a slot, which is at most one past the last one.
     pub(super) fn begin(&mut self, slot: u32) {
         match self.places.get_mut(slot as usize) {
             None => self.places.push(NO_SLOT),
@@ -67,7 +93,16 @@ impl BestPairs {
         }
     }
 
-    /// Whether a pair comes before all that were put out for the row of a slot; then it is put out.
+    /// The order of the best pair that was put out for a slot.
+    #[inline]
+    pub(super) fn order(&self, slot: u32) -> Option<&[u8]> {
+        match self.places[slot as usize] {
+            NO_SLOT => None,
+            place => Some(self.orders.row(place)),
+        }
+    }
+
+    /// Whether a pair comes before all that were put out for a slot; then it is put out.
     #[inline]
     pub(super) fn improve(&mut self, slot: u32, order: &[u8]) -> bool {
         let place = &mut self.places[slot as usize];
@@ -82,7 +117,7 @@ impl BestPairs {
         is_better
     }
 
-    /// Nothing was put out for any row.
+    /// Nothing was put out for any slot.
     pub(super) fn forget_all(&mut self) {
         self.places.fill(NO_SLOT);
         self.orders = RowArena::default();
@@ -94,8 +129,8 @@ impl BestPairs {
     }
 }
 
-/// Which pairs are put out: pair `i` is of the row of slot `slots(i)`, [`NO_SLOT`] if that is not kept,
-/// and has the order of row `order(i)`. `matched`: those that meet the condition.
+/// Which pairs are put out. Of each pair the slot that it may be the best of, [`NO_SLOT`] if that is not
+/// kept, and the row whose order it has. `matched`: those that meet the condition.
 pub(super) fn improving(
     best: &mut BestPairs,
     matched: Option<&BooleanArray>,

@@ -19,13 +19,16 @@ pub(super) fn recount(
     if !shape.tracks(LEFT) && !shape.tracks(RIGHT) {
         return Ok(());
     }
-    let chains = [chain(state, key_slot, LEFT), chain(state, key_slot, RIGHT)];
+    let chains = chains(state, key_slot);
     let mut counts = chains.each_ref().map(|chain| vec![0_u32; chain.len()]);
     if shape.condition.is_none() {
         counts[LEFT].fill(chains[RIGHT].len() as u32);
         counts[RIGHT].fill(chains[LEFT].len() as u32);
     } else {
-        count_matches(shape, state, &chains, &mut counts, eval)?;
+        each_match(shape, state, &chains, eval, |[left, right]| {
+            counts[LEFT][left] += 1;
+            counts[RIGHT][right] += 1;
+        })?;
     }
     for side in [LEFT, RIGHT] {
         if let Some(degrees) = &mut state.sides[side].degrees {
@@ -37,12 +40,26 @@ pub(super) fn recount(
     Ok(())
 }
 
-fn count_matches(
+/// The rows of a key, by side.
+pub(super) fn chains(state: &JoinState, key_slot: u32) -> [Vec<u32>; 2] {
+    [LEFT, RIGHT].map(|side| {
+        let mut slots = Vec::new();
+        let mut slot = state.head(key_slot, side);
+        while slot != NO_SLOT {
+            slots.push(slot);
+            slot = state.sides[side].next(slot);
+        }
+        slots
+    })
+}
+
+/// Visits the pairs of a key that match, as places in the chains of its rows.
+pub(super) fn each_match(
     shape: &JoinShape,
     state: &JoinState,
     chains: &[Vec<u32>; 2],
-    counts: &mut [Vec<u32>; 2],
     eval: &EvalContext,
+    mut visit: impl FnMut([usize; 2]),
 ) -> Result<(), OperatorError> {
     let row = |side: usize, at: usize| state.sides[side].rows.row(chains[side][at]);
     let lefts: Vec<&[u8]> = (0..chains[LEFT].len()).map(|at| row(LEFT, at)).collect();
@@ -51,27 +68,16 @@ fn count_matches(
     let mut next = 0;
     while next < pairs_all {
         let end = pairs_all.min(next + shape.batch_rows);
-        let place = |pair: usize| (pair / chains[RIGHT].len(), pair % chains[RIGHT].len());
-        let own: Vec<u32> = (next..end).map(|pair| place(pair).0 as u32).collect();
-        let others: Vec<&[u8]> = (next..end).map(|pair| row(RIGHT, place(pair).1)).collect();
-        if let Some(mask) = shape.matches(LEFT, &columns, &own, &others, eval)? {
-            for matched in mask.values().set_indices() {
-                let (left, right) = place(next + matched);
-                counts[LEFT][left] += 1;
-                counts[RIGHT][right] += 1;
-            }
+        let place = |pair: usize| [pair / chains[RIGHT].len(), pair % chains[RIGHT].len()];
+        let own: Vec<u32> = (next..end).map(|pair| place(pair)[LEFT] as u32).collect();
+        let others: Vec<&[u8]> = (next..end)
+            .map(|pair| row(RIGHT, place(pair)[RIGHT]))
+            .collect();
+        match shape.matches(LEFT, &columns, &own, &others, eval)? {
+            Some(mask) => (mask.values().set_indices()).for_each(|at| visit(place(next + at))),
+            None => (next..end).for_each(|pair| visit(place(pair))),
         }
         next = end;
     }
     Ok(())
-}
-
-fn chain(state: &JoinState, key_slot: u32, side: usize) -> Vec<u32> {
-    let mut slots = Vec::new();
-    let mut slot = state.head(key_slot, side);
-    while slot != NO_SLOT {
-        slots.push(slot);
-        slot = state.sides[side].next(slot);
-    }
-    slots
 }

@@ -5,6 +5,7 @@
 //! shape      what is fixed: keys, condition, which rows are put out
 //! condition  the condition beyond the keys, over gathered columns
 //! best       which pairs are left out where only the best are wanted
+//! beaten     which rows are not kept then
 //! state      rows of both sides, linked by key
 //! probe      changed rows of one side -> output, a chunk at a time
 //! degree     counts matches anew after loading
@@ -18,6 +19,7 @@
 //! lookup     the operator that joins with what a table outside holds
 //! ```
 
+mod beaten;
 mod best;
 #[cfg(test)]
 mod best_test;

@@ -18,7 +18,7 @@ use engine::{
 use proto::types::RowKind;
 
 use super::{
-    best::improving,
+    best::{Per, improving},
     shape::{JoinShape, LEFT, RIGHT},
     state::JoinState,
 };
@@ -121,6 +121,17 @@ impl Probe {
         }
     }
 
+    /// With the orders of the rows, where they are known.
+    pub(super) fn ordered(mut self, orders: OrderKeys) -> Self {
+        self.orders = Some(orders);
+        self
+    }
+
+    /// The orders of the rows, where they were wanted.
+    pub(super) fn into_orders(self) -> Option<OrderKeys> {
+        self.orders
+    }
+
     /// Puts out chunks until about `rows_max` rows wait in the outbox; `true` when all is done.
     pub(super) fn run(
         &mut self,
@@ -182,8 +193,9 @@ impl Probe {
             return Ok(matched);
         };
         let other = 1 - self.side;
+        let is_own = wanted.ordered == self.side;
         let of_pair;
-        let orders = if wanted.per == other {
+        let orders = if is_own {
             match &mut self.orders {
                 Some(orders) => &*orders,
                 orders => orders.insert(wanted.order.keys(&self.columns)?),
@@ -195,19 +207,21 @@ impl Probe {
             of_pair = wanted.order.keys_of(&shape.codecs[other], &rows)?;
             &of_pair
         };
-        let Some(best) = &mut state.sides[wanted.per].best else {
+        let Some(best) = &mut state.best else {
             return Ok(matched);
         };
-        let pairs = &self.pairs;
-        let mask = if wanted.per == other {
-            let orders_at = pairs.rows.iter().map(|row| *row as usize);
-            let each = pairs.slots.iter().copied().zip(orders_at);
-            improving(best, matched.as_ref(), orders, each)
-        } else {
-            let slot = |event: &u32| self.events[*event as usize].own_slot;
-            let each = pairs.events.iter().map(slot).zip(0..);
-            improving(best, matched.as_ref(), orders, each)
+        let (pairs, events) = (&self.pairs, &self.events);
+        let order_at = |pair: usize| match is_own {
+            true => pairs.rows[pair] as usize,
+            false => pair,
         };
+        let slot_at = |pair: usize| match wanted.per {
+            Per::Row(side) if side == other => pairs.slots[pair],
+            Per::Row(_) => events[pairs.events[pair] as usize].own_slot,
+            Per::Key => events[pairs.events[pair] as usize].key_slot,
+        };
+        let each = (0..pairs.rows.len()).map(|pair| (slot_at(pair), order_at(pair)));
+        let mask = improving(best, matched.as_ref(), orders, each);
         Ok(Some(mask))
     }
 

@@ -13,7 +13,7 @@ use proto::types::Epoch;
 use state_client::LoadedRow;
 
 use super::{
-    best::BestPairs,
+    best::{BestPairs, Per},
     expire::Ages,
     shape::{JoinShape, LEFT, RIGHT},
 };
@@ -28,6 +28,8 @@ pub(super) struct JoinState {
     pub(super) sides: [Side; 2],
     /// When rows expire, if they do.
     pub(super) ages: Option<Ages>,
+    /// What was put out, where only the best pairs are wanted.
+    pub(super) best: Option<BestPairs>,
 }
 
 /// Rows of one side. A chain per key, linked both ways where rows are taken back.
@@ -39,8 +41,6 @@ pub(super) struct Side {
     previous: Option<Vec<u32>>,
     /// Matching (distinct) rows of the other side, where the join asks for it.
     pub(super) degrees: Option<Vec<u32>>,
-    /// What was put out for each row, where only its best pair is wanted.
-    pub(super) best: Option<BestPairs>,
 }
 
 impl JoinState {
@@ -59,9 +59,6 @@ impl JoinState {
             next: Vec::new(),
             previous: (!append_only[side] || ttl[side].is_some()).then(Vec::new),
             degrees: shape.tracks(side).then(Vec::new),
-            best: (shape.best.as_ref())
-                .filter(|best| best.per == side)
-                .map(|_| BestPairs::default()),
         };
         JoinState {
             index: KeyIndex::new(
@@ -73,6 +70,7 @@ impl JoinState {
             heads: Vec::new(),
             sides: [side(left, LEFT), side(right, RIGHT)],
             ages: Ages::new(ttl),
+            best: shape.best.as_ref().map(|best| BestPairs::new(best.per)),
         }
     }
 
@@ -102,7 +100,11 @@ impl JoinState {
     #[inline]
     pub(super) fn key_slot(&mut self, keys: &KeyBatch, row: usize) -> u32 {
         let (heads, ages) = (&mut self.heads, &mut self.ages);
+        let mut best = self.best.as_mut().filter(|best| best.per == Per::Key);
         let mut created = |slot: u32| {
+            if let Some(best) = &mut best {
+                best.begin(slot);
+            }
             if let Some(ages) = ages {
                 ages.slots.reserve(slot as usize + 1);
                 ages.slots.clear(slot);
@@ -140,7 +142,7 @@ impl JoinState {
     /// Appends a row that matches nothing.
     pub(super) fn append_lonely(&mut self, side: usize, hash: u64, bytes: &[u8]) -> u32 {
         let slot = self.sides[side].rows.append(hash, bytes);
-        self.sides[side].link(slot, NO_SLOT);
+        self.chain(side, slot, NO_SLOT);
         slot
     }
 
@@ -164,12 +166,23 @@ impl JoinState {
     pub(super) fn link(&mut self, side: usize, key_slot: u32, slot: u32) {
         let head = &mut self.heads[key_slot as usize][side];
         let next = std::mem::replace(head, slot);
-        self.sides[side].link(slot, next);
+        self.chain(side, slot, next);
         if let Some(ages) = &mut self.ages
             && let Some(ttl) = ages.ttl[side]
         {
             let stamp = self.sides[side].rows.stamp(slot);
             ages.slots.lower(key_slot, ttl.due(stamp));
+        }
+    }
+
+    /// Puts a row before another in a chain.
+    #[inline]
+    fn chain(&mut self, side: usize, slot: u32, next: u32) {
+        self.sides[side].link(slot, next);
+        if let Some(best) = &mut self.best
+            && best.per == Per::Row(side)
+        {
+            best.begin(slot);
         }
     }
 
@@ -243,9 +256,9 @@ impl JoinState {
         let is_dirty = |hash: u64| dirty.contains(&hash);
         for side in &mut self.sides {
             side.rows.forget_left(&is_dirty);
-            // What was put out after that does not count, though its row may be clean.
-            side.best.iter_mut().for_each(BestPairs::forget_all);
         }
+        // What was put out after that does not count, though its row may be clean.
+        self.best.iter_mut().for_each(BestPairs::forget_all);
         let keys: Vec<u32> = self.index.iter().collect();
         for key in keys {
             if is_dirty(self.index.hash(key)) {
@@ -282,7 +295,7 @@ impl JoinState {
         for (row, loaded) in loaded.iter().enumerate() {
             let slot = self.sides[side].rows.install(loaded)?;
             if null_keys.as_ref().is_some_and(|nulls| nulls.value(row)) {
-                self.sides[side].link(slot, NO_SLOT);
+                self.chain(side, slot, NO_SLOT);
                 slots.push((NO_SLOT, slot));
                 continue;
             }
@@ -303,6 +316,7 @@ impl JoinState {
         if let Some(ages) = &self.ages {
             size.bytes += ages.slots.memory() as u64;
         }
+        size.bytes += self.best.as_ref().map_or(0, BestPairs::memory) as u64;
         for side in &self.sides {
             let rows = side.rows.size();
             size.rows += rows.rows;
@@ -366,9 +380,6 @@ impl Side {
         if let Some(degrees) = &mut self.degrees {
             set(degrees, slot, 0);
         }
-        if let Some(best) = &mut self.best {
-            best.begin(slot);
-        }
     }
 
     pub(super) fn unlink(&mut self, slot: u32, head: &mut u32) {
@@ -387,8 +398,7 @@ impl Side {
 
     fn memory(&self) -> usize {
         let column = |column: &Option<Vec<u32>>| column.as_ref().map_or(0, |c| c.len() * 4);
-        let best = self.best.as_ref().map_or(0, BestPairs::memory);
-        self.next.len() * 4 + column(&self.previous) + column(&self.degrees) + best
+        self.next.len() * 4 + column(&self.previous) + column(&self.degrees)
     }
 }
 

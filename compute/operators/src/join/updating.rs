@@ -27,6 +27,7 @@ use proto::{
 use state_client::{KeyRequest, LoadedRow, ScanReply};
 
 use super::{
+    beaten::{Candidates, recall},
     best::BestShape,
     degree::recount,
     probe::{Event, Probe},
@@ -47,6 +48,8 @@ pub struct JoinOperator {
     is_unique: [bool; 2],
     pub(super) tables: [TableId; 2],
     pub(super) probe: Option<Probe>,
+    /// Rows of the batch that is being paired, where those that are beaten are not kept.
+    pub(super) candidates: Option<Candidates>,
     pub(super) eval: EvalContext,
     /// By side: when rows go, where they go by times of their own.
     pub(super) until: [Option<Until>; 2],
@@ -118,6 +121,7 @@ impl JoinOperator {
             is_unique,
             tables,
             probe: None,
+            candidates: None,
             eval: EvalContext::default(),
             until,
             half_loaded: BTreeMap::new(),
@@ -224,7 +228,8 @@ impl JoinOperator {
         if !probe.run(&self.shape, &mut self.state, &self.eval, context.out)? {
             return Ok(Step::More);
         }
-        self.probe = None;
+        let orders = self.probe.take().and_then(Probe::into_orders);
+        self.keep_unbeaten(orders)?;
         Ok(Step::Done)
     }
 }
@@ -360,6 +365,7 @@ impl KeyedLogic for JoinOperator {
         slots.dedup();
         for key_slot in slots {
             recount(&self.shape, &mut self.state, key_slot, &self.eval)?;
+            recall(&self.shape, &mut self.state, key_slot, &self.eval)?;
             if self.goes_by_time() && key_slot != NO_SLOT {
                 self.queue_loaded(key_slot);
             }
@@ -380,6 +386,10 @@ impl KeyedLogic for JoinOperator {
             if !batch.is_append() {
                 let message = "an append-only input of a join takes rows back";
                 return Err(OperatorError::Plan(message.to_owned()));
+            }
+            if self.drops_beaten(input) {
+                self.offer(input, &batch, keys)?;
+                return self.run(context);
             }
             let events = self.append(input, &batch, &keys)?;
             (batch.rows.columns().to_vec(), events)
@@ -422,6 +432,7 @@ impl KeyedLogic for JoinOperator {
         }
         self.half_loaded.clear();
         self.probe = None;
+        self.candidates = None;
     }
 }
 

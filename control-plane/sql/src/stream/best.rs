@@ -1,12 +1,13 @@
 //! Joins of which only the best pair of each row is wanted: what reads them keeps one row per group,
 //! the first by an order (a Top-1) or the greatest or least value (MAX, MIN), where the group is of
 //! columns of one input and the order of columns of the other. Such a join may leave out pairs that are
-//! not better than one that it has put out, before it makes rows of them.
+//! not better than one that it has put out, before it makes rows of them. Where the group is of keys of
+//! the join alone, it need not even keep rows of which all pairs are such.
 
 use proto::plan::{self as wire, AggregateFunction};
 use proto::types::LogicalType;
 
-use crate::optimize::expr::as_column;
+use crate::optimize::expr::{as_column, volatile_function};
 
 use super::PlanOptions;
 use super::node::{Graph, NodeId, Op};
@@ -125,6 +126,7 @@ fn wanted(graph: &Graph, keeper: Keeper, readers: &[usize]) -> Option<(NodeId, w
                 kind: wire::JoinType::Inner,
                 left_keys,
                 right_keys,
+                condition,
                 ..
             } => {
                 let inputs = [0, 1].map(|side| graph.node(node.inputs[side]));
@@ -136,7 +138,12 @@ fn wanted(graph: &Graph, keeper: Keeper, readers: &[usize]) -> Option<(NodeId, w
                     width,
                     keys: [left_keys, right_keys],
                 };
-                let pair = sides.best_pair(&group, &order_by)?;
+                let mut pair = sides.best_pair(&group, &order_by)?;
+                // What was put out is told from what is kept, by the condition.
+                let is_steady = condition
+                    .as_ref()
+                    .is_none_or(|it| volatile_function(it).is_none());
+                pair.per_key &= is_steady;
                 return Some((input, pair));
             }
             _ => return None,
@@ -171,6 +178,13 @@ impl Sides<'_> {
             if !group.iter().all(|column| self.is_fixed(*column, per)) {
                 return None;
             }
+            let is_key = |column: usize| {
+                let (of, column) = self.place(column);
+                self.keys[of].contains(&column)
+            };
+            let by_other = |column: usize| self.place(column).0 != per || is_key(column);
+            let mut order = order_by.iter().map(|key| key.column as usize);
+            let per_key = group.iter().all(|column| is_key(*column)) && order.all(by_other);
             // What is fixed does not tell the pairs of a row apart.
             let order_by: Vec<wire::SortKey> = order_by
                 .iter()
@@ -183,6 +197,7 @@ impl Sides<'_> {
             (!order_by.is_empty()).then_some(wire::BestPair {
                 per_right: per == 1,
                 order_by,
+                per_key,
             })
         })
     }

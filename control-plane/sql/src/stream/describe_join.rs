@@ -110,16 +110,14 @@ fn until_text(until: &[Vec<RowTime>; 2], (left, right): Sides<'_>) -> String {
     }
 }
 
-/// Which pairs are wanted of each row of a side.
+/// Which pairs are wanted of each row of a side, or of each key.
 fn best_text(best: &wire::BestPair, (left, right): Sides<'_>) -> String {
     let (per, others) = match best.per_right {
-        true => ("right", left),
-        false => ("left", right),
+        true => ("right row", left),
+        false => ("left row", right),
     };
-    format!(
-        ", best=[per {per} row: {}]",
-        sort_text(&best.order_by, others)
-    )
+    let per = if best.per_key { "key" } else { per };
+    format!(", best=[per {per}: {}]", sort_text(&best.order_by, others))
 }
 
 fn joined_on(name: &str, on: &JoinOn, (left, right): Sides<'_>, more: &str) -> String {
