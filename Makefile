@@ -59,12 +59,16 @@ $(DENY):
 	@rm -rf $(CACHE)/deny-target
 	@ln -sf $(CACHE)/deny-$(CARGO_DENY_VERSION)/bin/cargo-deny $@
 
+# What a build that was cut short has left is taken away first: of a module of which some files are missing
+# the next one would not say so, but fail.
+#
 # The collector's own builder makes it from a list of its parts. Checking out changes the list's
 # time, so only a new version builds again.
 $(COLLECTOR): | tests/collector/builder.yaml
 	@command -v go >/dev/null || { echo "error: go is missing; install Go (https://go.dev/dl), then run this again" >&2; exit 1; }
 	@grep -q 'otlpreceiver v$(COLLECTOR_VERSION)$$' $| || { echo "error: $| is not about version $(COLLECTOR_VERSION)" >&2; exit 1; }
 	@echo "building the OpenTelemetry Collector $(COLLECTOR_VERSION), once"
+	@rm -rf $(COLLECTOR_BUILD)
 	@mkdir -p $(CACHE)/bin $(COLLECTOR_BUILD)
 	@cp $| $(COLLECTOR_BUILD)/builder.yaml
 	@cd $(COLLECTOR_BUILD); \
@@ -79,6 +83,7 @@ $(COLLECTOR): | tests/collector/builder.yaml
 $(MINIO):
 	@command -v go >/dev/null || { echo "error: go is missing; install Go (https://go.dev/dl), then run this again" >&2; exit 1; }
 	@echo "building MinIO $(MINIO_VERSION), once: about five minutes"
+	@rm -rf $(MINIO_BUILD)
 	@mkdir -p $(CACHE)/bin $(MINIO_BUILD)
 	@cd $(MINIO_BUILD); \
 	export GOPATH=$$PWD/path GOCACHE=$$PWD/cache GOFLAGS=-modcacherw GOBIN=$$PWD CGO_ENABLED=0; \
@@ -92,6 +97,7 @@ $(MINIO):
 $(TOXIPROXY):
 	@command -v go >/dev/null || { echo "error: go is missing; install Go (https://go.dev/dl), then run this again" >&2; exit 1; }
 	@echo "building Toxiproxy $(TOXIPROXY_VERSION), once"
+	@rm -rf $(TOXIPROXY_BUILD)
 	@mkdir -p $(CACHE)/bin $(TOXIPROXY_BUILD)
 	@cd $(TOXIPROXY_BUILD); \
 	export GOPATH=$$PWD/path GOCACHE=$$PWD/cache GOFLAGS=-modcacherw GOBIN=$$PWD CGO_ENABLED=0; \
