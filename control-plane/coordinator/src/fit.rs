@@ -116,6 +116,10 @@ pub fn fit(old: &JobSpec, mut new: JobSpec, allow_unclaimed: bool) -> Result<Job
     if !unclaimed.is_empty() && !allow_unclaimed {
         return Err(Misfit::Unclaimed(unclaimed));
     }
+    let sent_before = sent_to_new_readers(&plan, &before, &after)?;
+    for (fragment, index) in sent_before {
+        keep_all_rows(&mut plan, (fragment, index));
+    }
     let nodes = plan
         .fragments
         .iter_mut()
@@ -136,12 +140,11 @@ fn check_sources(
 ) -> Result<(), Misfit> {
     let mut rest = vec![place.at];
     let mut seen = BTreeSet::new();
-    while let Some((fragment, index)) = rest.pop() {
-        if !seen.insert((fragment, index)) {
+    while let Some(at) = rest.pop() {
+        if !seen.insert(at) {
             continue;
         }
-        let nodes = plan.fragments.get(fragment as usize);
-        let Some(node) = nodes.and_then(|part| part.nodes.get(index as usize)) else {
+        let Some(node) = node_at(plan, at) else {
             continue;
         };
         if let Some(Operator::Source(source)) = &node.operator
@@ -152,15 +155,76 @@ fn check_sources(
                 table: source.table.clone(),
             });
         }
-        rest.extend(node.inputs.iter().filter_map(|input| match input.from? {
-            input::From::Node(index) => Some((fragment, index)),
-            input::From::Exchange(id) => {
-                let exchange = plan.exchanges.get(id as usize)?;
-                Some((exchange.from_fragment, exchange.from_node))
-            }
-        }));
+        rest.extend(inputs_of(plan, at));
     }
     Ok(())
+}
+
+/// A node by its fragment, and its place there.
+fn node_at(plan: &Plan, (fragment, index): (u32, u32)) -> Option<&Node> {
+    let nodes = &plan.fragments.get(fragment as usize)?.nodes;
+    nodes.get(index as usize)
+}
+
+/// Where the inputs of a node are.
+fn inputs_of(plan: &Plan, at: (u32, u32)) -> Vec<(u32, u32)> {
+    let inputs = node_at(plan, at).map_or(&[][..], |node| &node.inputs);
+    let places = inputs.iter().filter_map(|input| match input.from? {
+        input::From::Node(index) => Some((at.0, index)),
+        input::From::Exchange(id) => {
+            let exchange = plan.exchanges.get(id as usize)?;
+            Some((exchange.from_fragment, exchange.from_node))
+        }
+    });
+    places.collect()
+}
+
+/// Joins that keep of each key what may become the best pair only, and are read by somebody who begins with
+/// nothing: whoever read them before has the pairs that others do not come up to.
+///
+/// # Errors
+/// When such a join has kept no more than that already.
+fn sent_to_new_readers(
+    plan: &Plan,
+    before: &BTreeMap<&str, Place<'_>>,
+    after: &BTreeMap<&str, Place<'_>>,
+) -> Result<Vec<(u32, u32)>, Misfit> {
+    let mut joins = Vec::new();
+    for (_, reader) in after.iter().filter(|(id, _)| !before.contains_key(*id)) {
+        let mut rest = inputs_of(plan, reader.at);
+        while let Some(at) = rest.pop() {
+            let Some(node) = node_at(plan, at) else {
+                continue;
+            };
+            if node.tables.is_empty() {
+                rest.extend(inputs_of(plan, at));
+                continue;
+            }
+            let known = before.get(node.id.as_str());
+            if let Some(known) = known.filter(|_| best_of_key(node).is_some()) {
+                if best_of_key(known.node).is_some() {
+                    return Err(Misfit::Changed {
+                        operator: node.description.clone(),
+                        why: "it has kept of each key what may become the best pair only, and whoever reads \
+                              it now has not got the others",
+                    });
+                }
+                joins.push(at);
+            }
+        }
+    }
+    Ok(joins)
+}
+
+/// Of a join's pairs all are put out that may be the best of their rows from now on.
+fn keep_all_rows(plan: &mut Plan, (fragment, index): (u32, u32)) {
+    let nodes = plan.fragments.get_mut(fragment as usize);
+    let node = nodes.and_then(|fragment| fragment.nodes.get_mut(index as usize));
+    if let Some(Operator::Join(join)) = node.and_then(|node| node.operator.as_mut())
+        && let Some(best) = &mut join.best_pair
+    {
+        best.per_key = false;
+    }
 }
 
 /// The highest number of a plan's tables.
@@ -560,6 +624,40 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_new_reader_of_best_pairs_is_sent_all_that_may_be_its_best() {
+        let ranked = |per_key: bool, reader: &str| {
+            let mut join = aggregate("join", 2, Vec::new());
+            let best_pair = per_key.then(|| BestPair {
+                per_key,
+                ..BestPair::default()
+            });
+            join.operator = Some(Operator::Join(Join {
+                best_pair,
+                ..Join::default()
+            }));
+            let calc = Node {
+                inputs: vec![Input {
+                    from: Some(input::From::Node(0)),
+                }],
+                ..Node::default()
+            };
+            let mut reader = aggregate(reader, 4, vec![0]);
+            reader.inputs[0].from = Some(input::From::Node(1));
+            spec(source(1, &["INT"]), vec![join, calc, reader])
+        };
+        let keeps_all = |spec: &JobSpec| best_of_key(&spec.plan.fragments[1].nodes[0]).is_none();
+        for was in [false, true] {
+            let same = fit(&ranked(was, "a"), ranked(true, "a"), true);
+            assert!(!keeps_all(&same.expect("it fits")));
+        }
+        let other = fit(&ranked(false, "a"), ranked(true, "b"), true);
+        assert!(keeps_all(&other.expect("it fits")));
+        let error = fit(&ranked(true, "a"), ranked(true, "b"), true).expect_err("rows are missing");
+        let error = error.to_string();
+        assert!(error.contains("whoever reads it now"), "{error}");
     }
 
     #[test]

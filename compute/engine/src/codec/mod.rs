@@ -24,7 +24,8 @@ use arrow::{
 };
 
 use maps::{lists_for_maps, maps_as_lists, restore_maps};
-pub(crate) use values::{canonical_floats, fixed_array, raw_values};
+pub use values::canonical_floats;
+pub(crate) use values::{fixed_array, raw_values};
 
 pub use byte_rows::ByteRows;
 

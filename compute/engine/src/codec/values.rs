@@ -18,7 +18,8 @@ pub(crate) fn raw_values<T: ArrowNativeType>(array: &ArrayRef) -> ScalarBuffer<T
 
 /// NaNs of one pattern, so that they are one value. The two zeros are two, as Flink has them in
 /// keys: a row that is decoded must be the row that went out, or the changes of it do not cancel out.
-pub(crate) fn canonical_floats(array: &ArrayRef) -> ArrayRef {
+#[must_use]
+pub fn canonical_floats(array: &ArrayRef) -> ArrayRef {
     match array.data_type() {
         DataType::Float32 => {
             let canonical = |x: f32| if x.is_nan() { f32::NAN } else { x };

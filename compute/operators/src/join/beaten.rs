@@ -16,11 +16,15 @@ use super::{
     best::Per,
     degree::{chains, each_match},
     probe::{Event, Probe},
-    shape::JoinShape,
+    shape::{JoinShape, LEFT, RIGHT},
     state::JoinState,
     updating::JoinOperator,
 };
 use crate::{EvalContext, rows::OrderKeys};
+
+/// What was put out for a key is told from what is kept, if a condition has to be looked at for no more
+/// pairs than this.
+const RECALLED_PAIRS_MAX: usize = 1 << 16;
 
 /// Rows of a batch that are kept when they have been paired, if no pair comes before theirs by then.
 #[derive(Debug)]
@@ -140,15 +144,27 @@ pub(super) fn recall(
         return Ok(());
     };
     let chains = chains(state, key_slot);
+    // What is forgotten costs a pair more, and a key of very many rows would hold up all others.
+    let pairs = chains[LEFT].len().saturating_mul(chains[RIGHT].len());
+    if pairs == 0 || (shape.condition.is_some() && pairs > RECALLED_PAIRS_MAX) {
+        return Ok(());
+    }
     let ordered = &chains[wanted.ordered];
     let rows = ordered.iter().map(|slot| state.row(wanted.ordered, *slot));
     let rows: Vec<&[u8]> = rows.collect();
     let orders = wanted.order.keys_of(&shape.codecs[wanted.ordered], &rows)?;
     let mut first: Option<&[u8]> = None;
-    each_match(shape, state, &chains, eval, |pair| {
-        let order = orders.row(pair[wanted.ordered]);
+    let mut offer = |row: usize| {
+        let order = orders.row(row);
         first = Some(first.map_or(order, |first| first.min(order)));
-    })?;
+    };
+    if shape.condition.is_none() {
+        (0..ordered.len()).for_each(offer);
+    } else {
+        each_match(shape, state, &chains, eval, |pair| {
+            offer(pair[wanted.ordered]);
+        })?;
+    }
     if let (Some(best), Some(order)) = (&mut state.best, first) {
         best.improve(key_slot, order);
     }

@@ -127,6 +127,11 @@ impl BestPairs {
     pub(super) fn memory(&self) -> usize {
         self.places.len() * 4 + self.orders.memory()
     }
+
+    /// Bytes of it that the next orders take.
+    pub(super) fn free_memory(&self) -> usize {
+        self.orders.free_memory()
+    }
 }
 
 /// Which pairs are put out. Of each pair the slot that it may be the best of, [`NO_SLOT`] if that is not

@@ -194,7 +194,17 @@ impl JoinState {
         let is_empty = *heads == [NO_SLOT; 2];
         self.sides[side].rows.remove(slot);
         if is_empty {
+            self.forget_best(key_slot);
             self.index.remove(key_slot);
+        }
+    }
+
+    /// A key goes: what was put out for it takes no memory any more.
+    pub(super) fn forget_best(&mut self, key_slot: u32) {
+        if let Some(best) = &mut self.best
+            && best.per == Per::Key
+        {
+            best.begin(key_slot);
         }
     }
 
@@ -211,6 +221,7 @@ impl JoinState {
                 .map(|side| side.rows.forget_left(&left)),
         };
         for key_slot in self.index.slots_of(&change.left) {
+            self.forget_best(key_slot);
             self.index.forget(key_slot);
         }
         self.index.reassign(&change.left, &change.came);
@@ -316,7 +327,10 @@ impl JoinState {
         if let Some(ages) = &self.ages {
             size.bytes += ages.slots.memory() as u64;
         }
-        size.bytes += self.best.as_ref().map_or(0, BestPairs::memory) as u64;
+        if let Some(best) = &self.best {
+            size.bytes += best.memory() as u64;
+            size.free_bytes += best.free_memory() as u64;
+        }
         for side in &self.sides {
             let rows = side.rows.size();
             size.rows += rows.rows;
@@ -356,6 +370,7 @@ impl Evict for JoinState {
                     slot = next;
                 }
             }
+            self.forget_best(*key_slot);
             self.index.evict(*key_slot);
         }
     }

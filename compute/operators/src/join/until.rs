@@ -154,6 +154,7 @@ impl JoinState {
         ages.slots.set(key_slot, next);
         self.index.touch(key_slot);
         if *heads == [NO_SLOT; 2] {
+            self.forget_best(key_slot);
             self.index.remove(key_slot);
         }
     }

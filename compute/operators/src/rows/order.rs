@@ -5,7 +5,10 @@ use arrow::{
     compute::SortOptions,
     row::{RowConverter, Rows, SortField},
 };
-use engine::{codec::RowCodec, operator::OperatorError};
+use engine::{
+    codec::{RowCodec, canonical_floats},
+    operator::OperatorError,
+};
 use proto::{plan::SortKey, types::Field};
 
 use super::{arrow_types, column};
@@ -57,7 +60,9 @@ impl RowOrder {
         &self,
         column: impl FnMut(usize) -> Result<ArrayRef, OperatorError>,
     ) -> Result<OrderKeys, OperatorError> {
+        // Rows that were kept have lost which NaN they had, and are to come where they came before.
         let columns = self.columns.iter().copied().map(column);
+        let columns = columns.map(|column| Ok::<_, OperatorError>(canonical_floats(&column?)));
         let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
         let is_any = !columns.is_empty();
         let keys = is_any.then(|| self.converter.convert_columns(&columns));
@@ -77,5 +82,40 @@ impl OrderKeys {
             Some(rows) => rows.row(row).data(),
             None => &[],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Float64Array;
+
+    use super::*;
+    use crate::{rows::row_codec, testing::fields};
+
+    #[test]
+    fn rows_come_where_they_came_before_they_were_kept() {
+        let columns = fields(&[("v", "DOUBLE")]);
+        let key = SortKey {
+            column: 0,
+            descending: true,
+            nulls_last: true,
+        };
+        let order = RowOrder::new(&[key], &columns).expect("an order");
+        // What 0e0 / 0e0 is on some machines.
+        let negative_nan = f64::from_bits(0xfff8 << 48);
+        let values = [negative_nan, f64::NAN, f64::INFINITY, 0.0, -0.0];
+        let values: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
+        let codec = row_codec(&columns).expect("a codec");
+        let rows = codec.encode(&[Arc::clone(&values)], 5).expect("encoded");
+        let rows: Vec<&[u8]> = (0..5).map(|row| rows.row(row)).collect();
+        let kept = order.keys_of(&codec, &rows).expect("keys");
+        let new = order.keys(&[values]).expect("keys");
+        for row in 0..5 {
+            assert_eq!(kept.row(row), new.row(row), "row {row}");
+        }
+        assert_eq!(new.row(0), new.row(1));
+        assert!(new.row(1) < new.row(2), "NaN is the greatest");
     }
 }

@@ -24,11 +24,7 @@ struct Keeper {
 pub(super) fn mark(graph: &mut Graph, options: &PlanOptions) {
     let live = graph.live();
     let lives = |id: &usize| live[*id];
-    // A pair that changes no result keeps alive what follows, where that has a lifetime.
-    let mut nodes = (0..graph.nodes.len()).filter(lives);
-    if nodes.any(|id| state_ttl::of(graph.node(id), options).is_some()) {
-        return;
-    }
+    let ages = aging(graph, options);
     let mut readers = vec![0_usize; graph.nodes.len()];
     for id in (0..graph.nodes.len()).filter(lives) {
         for input in &graph.node(id).inputs {
@@ -40,10 +36,30 @@ pub(super) fn mark(graph: &mut Graph, options: &PlanOptions) {
         let Some((join, pair)) = keeper.and_then(|keeper| wanted(graph, keeper, &readers)) else {
             continue;
         };
+        // A pair that changes no result keeps alive what follows, where that has a lifetime.
+        if ages[join] {
+            continue;
+        }
         if let Op::Join { best, .. } = &mut graph.nodes[join].op {
             *best = Some(pair);
         }
     }
+}
+
+/// Nodes with a lifetime, or whose output comes to one with a lifetime.
+fn aging(graph: &Graph, options: &PlanOptions) -> Vec<bool> {
+    let mut ages = vec![false; graph.nodes.len()];
+    for id in (0..graph.nodes.len()).rev() {
+        ages[id] |= state_ttl::of(graph.node(id), options).is_some();
+        if ages[id] {
+            graph
+                .node(id)
+                .inputs
+                .iter()
+                .for_each(|input| ages[*input] = true);
+        }
+    }
+    ages
 }
 
 /// A node that keeps one row per group.

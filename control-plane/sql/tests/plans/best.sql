@@ -11,5 +11,10 @@ SELECT o.id, MAX(o.product) AS most FROM orders o JOIN payments p ON o.id = p.or
 SELECT /*+ STATE_TTL('o' = '0 s', 'p' = '0 s') */ o.id, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id;
 SELECT id, most FROM (SELECT o.id, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id) UNION ALL SELECT id, least FROM (SELECT o.id, MIN(p.paid) AS least FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id);
 SELECT /*+ STATE_TTL('q' = '1 d') */ q.customer, SUM(most) AS s FROM (SELECT o.id, o.customer, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id, o.customer) AS q GROUP BY q.customer;
+SELECT p.order_id, MAX(o.qty) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY p.order_id;
+SELECT id, paid FROM (SELECT o.id, p.paid, ROW_NUMBER() OVER (PARTITION BY o.id ORDER BY p.order_id, p.paid DESC) AS n FROM orders o JOIN payments p ON o.id = p.order_id) WHERE n = 1;
+SELECT MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id;
+SELECT o.id, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id AND RAND() < p.paid GROUP BY o.id;
+SELECT /*+ STATE_TTL('c' = '1 d') */ q.id, q.most, c.name FROM (SELECT o.id, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id) AS q JOIN customers AS c ON q.id = c.id;
 SET 'table.exec.state.ttl' = '1 d';
 SELECT o.id, MAX(p.paid) AS most FROM orders o JOIN payments p ON o.id = p.order_id GROUP BY o.id;
