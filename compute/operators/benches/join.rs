@@ -1,6 +1,6 @@
 //! The updating join: what an inserted row and a match cost. Nexmark's shapes: bids of about 100
 //! bytes meet auctions by a BIGINT (q20), with a condition on times (q4, q9), persons meet
-//! auctions (q3). And what looking up a row in a table of 10,000 costs (q13).
+//! auctions (q3), bids both (q23). And what looking up a row in a table of 10,000 costs (q13).
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use engine::{
     state::StateTtl,
 };
 use operators::{
-    JoinOperator, LookupJoinOperator, LookupReader, LookupTable, RankOperator,
+    JoinOperator, LookupJoinOperator, LookupReader, LookupTable, MultiJoinOperator, RankOperator,
     window::TieFilterOperator,
 };
 use proto::{
@@ -337,6 +337,47 @@ fn with_auctions(bencher: Bencher<'_, '_>, spec: plan::Join, few: usize) {
         .bench_local_values(|mut run| {
             run.feed(0, &left);
             assert!(run.rows_out > ROWS / few, "{}", run.rows_out);
+            run
+        });
+}
+
+/// q23: each bid finds its bidder and what that one has put up for auction.
+#[divan::bench(sample_count = 5)]
+fn bids_meet_bidders_and_their_auctions(bencher: Bencher<'_, '_>) {
+    const PEOPLE: usize = ROWS / 46;
+    let all = [columns("b"), columns("p"), columns("a")];
+    let spec = plan::MultiJoin {
+        inputs: vec![plan::MultiJoinInput { keys: vec![0] }; all.len()],
+        null_safe: vec![false],
+        columns: (0..all.len() as u32 * 6).collect(),
+    };
+    let people = batches("p", PEOPLE, |i| i as i64);
+    // Three of four bids are by a few people, and three of four auctions by a few others.
+    let someone = |i: usize, each: usize, hot: usize| match i % 4 {
+        0 => (i / each) as i64,
+        _ => (i / each / 100 * 100 + hot) as i64,
+    };
+    let auctions = batches("a", PEOPLE * 3, |i| someone(i, 3, 1));
+    let bids = batches("b", ROWS, |i| someone(i, 46, 0));
+    let make = || {
+        let inputs = all.each_ref().map(Vec::as_slice);
+        let tables = [TableId(1), TableId(2), TableId(3)];
+        let changelogs = [Changelog::APPEND; 3];
+        let never = StateTtl::NEVER;
+        MultiJoinOperator::build(&spec, &inputs, &tables, &changelogs, &never, &scope())
+    };
+    bencher
+        .counter(ItemsCount::new(ROWS))
+        .with_inputs(|| {
+            let mut run = Run::around(make().expect("a join"));
+            run.feed(1, &people);
+            run.feed(2, &auctions);
+            run.checkpoint(1);
+            run
+        })
+        .bench_local_values(|mut run| {
+            run.feed(0, &bids);
+            assert!(run.rows_out > ROWS, "{}", run.rows_out);
             run
         });
 }

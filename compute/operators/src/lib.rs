@@ -31,7 +31,7 @@ pub use expand::ExpandOperator;
 pub use expr::{CompiledExpr, EvalContext, EvalError, ExprError, format};
 pub use join::{
     IntervalJoinOperator, JoinOperator, LookupIndex, LookupJoinOperator, LookupReader, LookupTable,
-    TemporalJoinOperator, WindowJoinOperator,
+    MultiJoinOperator, TemporalJoinOperator, WindowJoinOperator,
 };
 pub use latest::{ChangelogNormalizeOperator, DeduplicateOperator};
 pub use over::OverOperator;

@@ -3,8 +3,9 @@
 use engine::operator::{Operator, OperatorError};
 use operators::{
     ChangelogNormalizeOperator, DeduplicateOperator, DropUpdateBeforeOperator, ExpandOperator,
-    IntervalJoinOperator, JoinOperator, LookupJoinOperator, OverOperator, RankOperator,
-    SortOperator, TemporalJoinOperator, UnionOperator, UnnestOperator, WindowJoinOperator,
+    IntervalJoinOperator, JoinOperator, LookupJoinOperator, MultiJoinOperator, OverOperator,
+    RankOperator, SortOperator, TemporalJoinOperator, UnionOperator, UnnestOperator,
+    WindowJoinOperator,
     aggregate::{GroupAggregateOperator, LocalAggregateOperator},
     calc::{CalcOperator, Projector},
     window::{TieFilterOperator, WindowAggregateOperator, WindowAssignOperator},
@@ -51,6 +52,7 @@ impl NodeBuilder<'_> {
                 let inputs = [&inputs[0][..], &inputs[1][..]];
                 JoinOperator::build(spec, &inputs, &tables, &changelogs, &self.ttl()?, scope)
             }
+            Op::MultiJoin(spec) => self.multi_join(spec),
             Op::WindowJoin(spec) => {
                 let inputs = self.two_inputs()?;
                 WindowJoinOperator::build(spec, &[&inputs[0], &inputs[1]], &tables, scope)
@@ -68,6 +70,17 @@ impl NodeBuilder<'_> {
             }
             other => self.one_input_operator(other),
         }
+    }
+
+    fn multi_join(&self, spec: &plan::MultiJoin) -> Result<Box<dyn Operator>, OperatorError> {
+        let all = 0..spec.inputs.len();
+        let inputs = all.clone().map(|input| self.input(input));
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let inputs: Vec<&[Field]> = inputs.iter().map(Vec::as_slice).collect();
+        let changelogs = all.map(|input| self.changelog(input));
+        let changelogs = changelogs.collect::<Result<Vec<_>, _>>()?;
+        let (tables, ttl) = (self.tables()?, self.ttl()?);
+        MultiJoinOperator::build(spec, &inputs, &tables, &changelogs, &ttl, self.scope)
     }
 
     fn one_input_operator(

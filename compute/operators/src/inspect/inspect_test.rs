@@ -18,7 +18,7 @@ use state_client::LoadedRow;
 use super::{InspectedNode, InspectedTable, inspect};
 use crate::{
     ChangelogNormalizeOperator, DeduplicateOperator, IntervalJoinOperator, JoinOperator,
-    OverOperator, RankOperator, SortOperator, TemporalJoinOperator,
+    MultiJoinOperator, OverOperator, RankOperator, SortOperator, TemporalJoinOperator,
     aggregate::GroupAggregateOperator,
     testing::{Event, changelog, fields, insert, left_behind},
     window::WindowAggregateOperator,
@@ -384,6 +384,38 @@ fn each_side_of_a_join_is_a_table() {
         let tables = tables(&node, changelogs.to_vec(), ttl.clone());
         assert_eq!(stored(&tables[0], &make, &events), left);
         assert_eq!(stored(&tables[1], &make, &events), right);
+    }
+}
+
+#[test]
+fn each_input_of_a_join_of_many_is_a_table() {
+    let spec = plan::MultiJoin {
+        inputs: [0, 0, 1]
+            .map(|key| plan::MultiJoinInput { keys: vec![key] })
+            .to_vec(),
+        null_safe: vec![false],
+        columns: vec![0],
+    };
+    let events = [
+        rows("1, 5, 1\n1, 5, 1\nNULL, 6, 0"),
+        insert(1, &columns(), "2, 7, 4"),
+        insert(2, &columns(), "9, 3, 4\n9, 3, 4"),
+    ];
+    let changelogs = [Changelog::APPEND, Changelog::APPEND, Changelog::RETRACT];
+    let make = |scope: &TaskScope| {
+        let input = columns();
+        let (inputs, never) = ([&input[..]; 3], StateTtl::NEVER);
+        MultiJoinOperator::build(&spec, &inputs, &TABLES[..3], &changelogs, &never, scope)
+    };
+    let node = Spec::MultiJoin(spec.clone());
+    let tables = tables(&node, changelogs.to_vec(), StateTtl::NEVER);
+    let expected = [
+        &["1, 5, 0.001"; 2][..],
+        &["2, 7, 0.004"],
+        &["9, 3, 0.004, 2"],
+    ];
+    for (table, expected) in tables.iter().zip(expected) {
+        assert_eq!(stored(table, &make, &events), expected);
     }
 }
 

@@ -89,6 +89,7 @@ pub fn inspect(node: &InspectedNode<'_>) -> Result<Vec<InspectedTable>, Operator
         Operator::GroupAggregate(spec) => groups::of_groups(node, spec),
         Operator::WindowAggregate(spec) => groups::of_windows(node, spec),
         Operator::Join(spec) => rows::of_join(node, spec),
+        Operator::MultiJoin(spec) => rows::of_multi_join(node, spec),
         Operator::WindowJoin(spec) => rows::of_window_join(node, spec),
         Operator::IntervalJoin(spec) => rows::of_interval_join(node, spec),
         Operator::TemporalJoin(spec) => rows::of_temporal_join(node, spec),

@@ -119,6 +119,23 @@ pub(super) fn of_join(
         .collect()
 }
 
+/// The tables of a join of many inputs.
+pub(super) fn of_multi_join(
+    node: &InspectedNode<'_>,
+    spec: &plan::MultiJoin,
+) -> Result<Vec<InspectedTable>, OperatorError> {
+    let tables = node.tables.iter().zip(&spec.inputs).enumerate();
+    tables
+        .map(|(side, (table, of))| {
+            let rows = Rows {
+                is_counted: !changelog(node, side)?.is_append(),
+                ..Rows::appended(input(node, side)?)?
+            };
+            rows.table(node, table, (side, &of.keys), false)
+        })
+        .collect()
+}
+
 /// The tables of a join in windows.
 pub(super) fn of_window_join(
     node: &InspectedNode<'_>,

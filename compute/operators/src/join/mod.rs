@@ -1,5 +1,5 @@
-//! Joins: the updating one, the one of windows, the one with a version of the other side, the one of
-//! rows whose times are near, and the one with a table that is looked up.
+//! Joins: the updating one, the one of many inputs, the one of windows, the one with a version of the
+//! other side, the one of rows whose times are near, and the one with a table that is looked up.
 //!
 //! ```text
 //! shape      what is fixed: keys, condition, which rows are put out
@@ -12,6 +12,7 @@
 //! expire     rows that go by their age
 //! until      rows that go by times of their own
 //! updating   the operator that keeps both inputs
+//! multi      the operator that joins many inputs by one key
 //! window     the operator that joins window by window
 //! versions   rows of one side by key and time
 //! temporal   the operator that joins with the version of a time
@@ -28,6 +29,7 @@ mod degree;
 mod expire;
 mod interval;
 mod lookup;
+mod multi;
 mod probe;
 mod shape;
 mod state;
@@ -47,6 +49,7 @@ mod window_test;
 
 pub use interval::IntervalJoinOperator;
 pub use lookup::{LookupIndex, LookupJoinOperator, LookupReader, LookupTable};
+pub use multi::MultiJoinOperator;
 pub use temporal::TemporalJoinOperator;
 pub use updating::JoinOperator;
 pub use window::WindowJoinOperator;
