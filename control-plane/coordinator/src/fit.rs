@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::plan::{
-    AggregateCall, BestPair, Exchange, Join, Node, Partitioning, Plan, WindowAggregate, WindowSpec,
-    input, node::Operator, state_bound::Kind, window_aggregate::Windowing,
+    AggregateCall, BestPair, Exchange, Join, MultiJoin, Node, Partitioning, Plan, WindowAggregate,
+    WindowSpec, input, node::Operator, state_bound::Kind, window_aggregate::Windowing,
 };
 
 use crate::meta::JobSpec;
@@ -304,12 +304,16 @@ impl Place<'_> {
     }
 }
 
-/// What an operator does, as far as its state is concerned. Which pairs a join leaves out depends on who
-/// reads it.
+/// What an operator does, as far as its state is concerned. Which pairs a join leaves out, or which columns
+/// one of many inputs puts out, depends on who reads it.
 fn what_it_does(node: &Node) -> Option<Operator> {
     match &node.operator {
         Some(Operator::Join(join)) => Some(Operator::Join(Join {
             best_pair: None,
+            ..join.clone()
+        })),
+        Some(Operator::MultiJoin(join)) => Some(Operator::MultiJoin(MultiJoin {
+            columns: Vec::new(),
             ..join.clone()
         })),
         other => other.clone(),
@@ -436,8 +440,9 @@ mod tests {
     use proto::{
         control::JobOptions,
         plan::{
-            Field, Fragment, GroupAggregate, HashPartitioning, Input, RowType, Source, StateBound,
-            StateTable, TtlBound, partitioning::Kind, state_bound::Kind as Bound,
+            Field, Fragment, GroupAggregate, HashPartitioning, Input, MultiJoinInput, RowType,
+            Source, StateBound, StateTable, TtlBound, partitioning::Kind,
+            state_bound::Kind as Bound,
         },
     };
 
@@ -658,6 +663,24 @@ mod tests {
         let error = fit(&ranked(true, "a"), ranked(true, "b"), true).expect_err("rows are missing");
         let error = error.to_string();
         assert!(error.contains("whoever reads it now"), "{error}");
+    }
+
+    #[test]
+    fn which_columns_a_join_of_many_puts_out_is_no_state() {
+        let joined = |keys: &[u32], columns: &[u32]| {
+            let mut node = aggregate("a", 2, Vec::new());
+            let keys = keys.iter().map(|key| MultiJoinInput { keys: vec![*key] });
+            node.operator = Some(Operator::MultiJoin(MultiJoin {
+                inputs: keys.collect(),
+                null_safe: vec![false],
+                columns: columns.to_vec(),
+            }));
+            spec(source(1, &["INT", "INT"]), vec![node])
+        };
+        let (few, more) = (joined(&[0, 1, 0], &[0]), joined(&[0, 1, 0], &[3, 1]));
+        assert!(fit(&few, more.clone(), false).is_ok());
+        assert!(fit(&more, few.clone(), false).is_ok());
+        assert!(fit(&few, joined(&[0, 1, 1], &[0]), false).is_err());
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use proto::plan::{
-    Changelog, Expr, Fragment, JoinType, LookupJoin, Node, OverAggregate, OverOrder, Plan, RowType,
-    Source, WindowAggregate, data_type, expr::Kind, input, node::Operator, partitioning,
-    state_bound, window_aggregate::Windowing,
+    Changelog, Expr, Fragment, JoinType, LookupJoin, MultiJoin, Node, OverAggregate, OverOrder,
+    Plan, RowType, Source, WindowAggregate, data_type, expr::Kind, input, node::Operator,
+    partitioning, state_bound, window_aggregate::Windowing,
 };
 
 /// What is wrong with the plan; empty for a sound one.
@@ -199,6 +199,7 @@ impl Lint<'_> {
                 Operator::GroupAggregate(_)
                 | Operator::WindowAggregate(_)
                 | Operator::Join(_)
+                | Operator::MultiJoin(_)
                 | Operator::Rank(_)
                 | Operator::Unnest(_)
                 | Operator::Expand(_)
@@ -245,6 +246,7 @@ impl Lint<'_> {
                 | Operator::IntervalJoin(_)
                 | Operator::TemporalJoin(_),
             ) => 2..=2,
+            Some(Operator::MultiJoin(_)) => 3..=usize::MAX,
             Some(Operator::Union(_)) => 1..=usize::MAX,
             Some(_) => 1..=1,
         };
@@ -275,6 +277,7 @@ impl Lint<'_> {
                 | Operator::IntervalJoin(_)
                 | Operator::TemporalJoin(_),
             ) => self.join(node, inputs),
+            Some(Operator::MultiJoin(op)) => self.multi_join(op, inputs, own),
             Some(Operator::LookupJoin(op)) => self.lookup_join(op, input, own),
             Some(Operator::Rank(op)) => {
                 self.columns(&op.partition_by, input);
@@ -344,6 +347,19 @@ impl Lint<'_> {
             _ => return,
         };
         self.exprs(condition.iter(), left + right);
+    }
+
+    fn multi_join(&mut self, op: &MultiJoin, inputs: &[&Node], own: usize) {
+        let count = op.null_safe.len();
+        let pairs = op.inputs.iter().all(|input| input.keys.len() == count);
+        self.require(pairs, "its keys do not pair up");
+        let fits = op.inputs.len() == inputs.len();
+        self.require(fits, "it has a wrong number of inputs");
+        for (keys, input) in op.inputs.iter().zip(inputs) {
+            self.columns(&keys.keys, width(input));
+        }
+        self.columns(&op.columns, inputs.iter().map(|input| width(input)).sum());
+        self.require(op.columns.len() == own, "its width is wrong");
     }
 
     fn lookup_join(&mut self, op: &LookupJoin, left: usize, own: usize) {
@@ -496,6 +512,7 @@ impl Lint<'_> {
             Some(Operator::OverAggregate(op)) => vec![&op.partition_by],
             Some(Operator::Deduplicate(op)) => vec![&op.keys],
             Some(Operator::Join(op)) => vec![&op.left_keys, &op.right_keys],
+            Some(Operator::MultiJoin(op)) => op.inputs.iter().map(|input| &input.keys).collect(),
             Some(Operator::WindowJoin(op)) => vec![&op.left_keys, &op.right_keys],
             Some(Operator::IntervalJoin(op)) => vec![&op.left_keys, &op.right_keys],
             Some(Operator::TemporalJoin(op)) => vec![&op.left_keys, &op.right_keys],

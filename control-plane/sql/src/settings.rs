@@ -52,12 +52,15 @@ const KEYS: &[&str] = &[
     "table.local-time-zone",
     DISTINCT_BUCKETS,
     SPLIT_DISTINCT,
+    MULTI_JOIN,
 ];
 
 const LATE_ROWS_TABLE: &str = "millstream.late-rows.table";
 
 const SPLIT_DISTINCT: &str = "table.optimizer.distinct-agg.split.enabled";
 const DISTINCT_BUCKETS: &str = "table.optimizer.distinct-agg.split.bucket-num";
+
+const MULTI_JOIN: &str = "table.optimizer.multi-join.enabled";
 
 /// Buckets that are made if nothing is said, as in Flink.
 const DISTINCT_BUCKETS_DEFAULT: NonZero<u32> = NonZero::new(1024).expect("more than none");
@@ -246,6 +249,12 @@ impl Settings {
             .then(|| buckets().unwrap_or(DISTINCT_BUCKETS_DEFAULT))
     }
 
+    /// `table.optimizer.multi-join.enabled`
+    #[must_use]
+    pub fn multi_joins(&self) -> Option<bool> {
+        Some(self.get(MULTI_JOIN)?.eq_ignore_ascii_case("true"))
+    }
+
     /// `pipeline.name`: the name of jobs.
     #[must_use]
     pub fn pipeline_name(&self) -> Option<&str> {
@@ -354,6 +363,7 @@ fn check(key: &str, value: &str, parallelism_max: u32) -> Result<(), String> {
         "execution.checkpointing.num-retained" => (retained(), "a whole number, 1 to 64"),
         "execution.checkpointing.unaligned.enabled"
         | "execution.state-recovery.ignore-unclaimed-state"
+        | MULTI_JOIN
         | SPLIT_DISTINCT => (word(&["true", "false"]), "'true' or 'false'"),
         DISTINCT_BUCKETS => (buckets(), "a whole number, 1 to 32768"),
         STATE_PATH => (
@@ -514,6 +524,17 @@ mod tests {
         set(DISTINCT_BUCKETS, "8");
         set(SPLIT_DISTINCT, "TRUE");
         assert_eq!(settings.distinct_buckets(), NonZero::new(8));
+    }
+
+    #[test]
+    fn whether_joins_become_one_can_be_set() {
+        check(MULTI_JOIN, "maybe", "'true' or 'false'");
+        let mut settings = Settings::default();
+        assert_eq!(settings.multi_joins(), None);
+        settings
+            .set((MULTI_JOIN, "FALSE"), NOWHERE, 256)
+            .expect("valid");
+        assert_eq!(settings.multi_joins(), Some(false));
     }
 
     #[test]

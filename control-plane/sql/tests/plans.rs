@@ -130,6 +130,11 @@ fn best_pairs() {
 }
 
 #[test]
+fn joins_of_many_inputs() {
+    check("multi_join");
+}
+
+#[test]
 fn ties() {
     check("ties");
 }

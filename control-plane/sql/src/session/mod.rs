@@ -252,6 +252,9 @@ impl Session {
         if let Some(drop) = self.settings.drop_sink_nulls() {
             options.drop_sink_nulls = drop;
         }
+        if let Some(enabled) = self.settings.multi_joins() {
+            options.multi_joins = enabled;
+        }
         options.distinct_buckets = self.settings.distinct_buckets();
         if let Some(name) = self.settings.late_rows_table() {
             options.late_rows = Some(self.late_rows_table(name)?);

@@ -25,12 +25,7 @@ pub(super) fn mark(graph: &mut Graph, options: &PlanOptions) {
     let live = graph.live();
     let lives = |id: &usize| live[*id];
     let ages = aging(graph, options);
-    let mut readers = vec![0_usize; graph.nodes.len()];
-    for id in (0..graph.nodes.len()).filter(lives) {
-        for input in &graph.node(id).inputs {
-            readers[*input] += 1;
-        }
-    }
+    let readers = graph.readers();
     for id in (0..graph.nodes.len()).filter(lives) {
         let keeper = keeper(graph, id, &readers);
         let Some((join, pair)) = keeper.and_then(|keeper| wanted(graph, keeper, &readers)) else {

@@ -5,7 +5,7 @@ use proto::types::{Field, LogicalType};
 
 use crate::logical::{Expr, ExprKind, Literal};
 
-use super::describe_join::{join, lookup_join};
+use super::describe_join::{join, lookup_join, multi_join};
 use super::node::{Graph, NodeId, Op, SourceOp};
 
 /// The expression in SQL's words; columns by the given names.
@@ -193,6 +193,9 @@ pub(crate) fn node(graph: &Graph, id: NodeId) -> String {
         | Op::WindowJoin { .. }
         | Op::IntervalJoin { .. }
         | Op::TemporalJoin { .. } => join(&node.op, &inputs),
+        Op::MultiJoin {
+            keys, null_safe, ..
+        } => multi_join(keys, null_safe, &inputs),
         Op::LookupJoin { on, table } => lookup_join(on, table, input),
         Op::Union => format!("Union(fields=[{}])", own.join(", ")),
         Op::Unnest(op) => {

@@ -69,6 +69,25 @@ pub(super) fn join(op: &Op, inputs: &[Vec<String>]) -> String {
     }
 }
 
+/// A join of many inputs.
+pub(super) fn multi_join(
+    keys: &[Vec<usize>],
+    null_safe: &[bool],
+    inputs: &[Vec<String>],
+) -> String {
+    let key = |(at, null_safe): (usize, &bool)| {
+        let columns = keys.iter().zip(inputs);
+        let columns = columns.map(|(keys, names)| names[keys[at]].as_str());
+        let columns: Vec<&str> = columns.collect();
+        columns.join(match null_safe {
+            true => " IS NOT DISTINCT FROM ",
+            false => " = ",
+        })
+    };
+    let on: Vec<String> = null_safe.iter().enumerate().map(key).collect();
+    format!("MultiJoin(type=[INNER], on=[{}])", on.join(" AND "))
+}
+
 /// A lookup join, with what is read of the table.
 pub(super) fn lookup_join(on: &JoinOn, table: &LookupTable, left: &[String]) -> String {
     let right = field_names(&table.fields);

@@ -174,6 +174,11 @@ fn operator(graph: &Graph, node: &Node, options: &PlanOptions) -> Operator {
         Op::Join { .. } => Operator::Join(join(&node.op, |input| {
             unique_key(graph, node.inputs[input])
         })),
+        Op::MultiJoin {
+            keys,
+            null_safe,
+            columns,
+        } => multi_join(keys, null_safe, columns),
         Op::WindowJoin {
             kind,
             left_keys,
@@ -260,6 +265,17 @@ fn row_time(time: &RowTime) -> wire::RowTime {
         time: Some(to_wire(&time.time)),
         plus_ms: time.plus_ms,
     }
+}
+
+fn multi_join(keys: &[Vec<usize>], null_safe: &[bool], columns: &[usize]) -> Operator {
+    let input = |keys: &Vec<usize>| wire::MultiJoinInput {
+        keys: wire_columns(keys),
+    };
+    Operator::MultiJoin(wire::MultiJoin {
+        inputs: keys.iter().map(input).collect(),
+        null_safe: null_safe.to_vec(),
+        columns: wire_columns(columns),
+    })
 }
 
 fn interval_join(

@@ -10,7 +10,9 @@ use crate::lint;
 use crate::logical::LogicalPlan;
 use crate::optimize::{optimize, split_distinct};
 
-use super::{best, changelog, emit, fragment, source, stable_id, state_ttl, translate, volatile};
+use super::{
+    best, changelog, emit, fragment, multi_join, source, stable_id, state_ttl, translate, volatile,
+};
 
 /// Where a query's rows go.
 #[derive(Clone, PartialEq, Debug)]
@@ -52,6 +54,8 @@ pub struct PlanOptions {
     /// Buckets of DISTINCT aggregates in two steps (`table.optimizer.distinct-agg.split.*`); `None`: they
     /// are computed in one.
     pub distinct_buckets: Option<NonZero<u32>>,
+    /// Joins of many inputs by one key are one node (`table.optimizer.multi-join.enabled`).
+    pub multi_joins: bool,
     /// Where rows go that come too late (`millstream.late-rows.table`); `None`: they are only counted.
     pub late_rows: Option<Arc<Table>>,
 }
@@ -67,6 +71,7 @@ impl Default for PlanOptions {
             sink_slots: 8,
             drop_sink_nulls: false,
             distinct_buckets: None,
+            multi_joins: true,
             late_rows: None,
         }
     }
@@ -109,10 +114,13 @@ pub(crate) fn plan_optimized(
         translator.write_late_rows(table);
     }
     let (mut graph, warnings) = translator.finish();
+    best::mark(&mut graph, options);
+    if options.multi_joins {
+        multi_join::merge(&mut graph, options);
+    }
     // Before pruning, so that the readers of a scan do not change each other's ids.
     let ids = stable_id::stable_ids(&graph);
     source::prune(&mut graph, options);
-    best::mark(&mut graph, options);
     let changelogs = changelog::infer(&mut graph);
     state_ttl::check(&graph, options)?;
     volatile::check(&graph, &changelogs)?;

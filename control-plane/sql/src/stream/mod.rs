@@ -20,6 +20,7 @@ mod join;
 mod late;
 mod local;
 mod lookup;
+mod multi_join;
 mod node;
 mod over;
 mod rank;

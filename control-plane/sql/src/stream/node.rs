@@ -202,6 +202,14 @@ pub(crate) enum Op {
         /// Which pairs are enough, where only the best of each row are wanted.
         best: Option<wire::BestPair>,
     },
+    /// INNER.
+    MultiJoin {
+        /// Of each input.
+        keys: Vec<Vec<usize>>,
+        null_safe: Vec<bool>,
+        /// What comes out: columns of all inputs, one input's after the other's.
+        columns: Vec<usize>,
+    },
     WindowJoin {
         kind: wire::JoinType,
         left_keys: Vec<usize>,
@@ -327,6 +335,17 @@ impl Graph {
             }
         }
         live
+    }
+
+    /// How often each node is read by nodes that are live.
+    pub(crate) fn readers(&self) -> Vec<usize> {
+        let mut readers = vec![0; self.nodes.len()];
+        let live = self.live();
+        let nodes = self.nodes.iter().zip(live).filter(|(_, live)| *live);
+        for input in nodes.flat_map(|(node, _)| &node.inputs) {
+            readers[*input] += 1;
+        }
+        readers
     }
 }
 

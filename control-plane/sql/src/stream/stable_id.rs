@@ -83,6 +83,10 @@ fn seed(op: &Op) -> (&'static str, Vec<u8>) {
         Op::LocalAggregate(op) => op.encode_to_vec(),
         Op::WindowAssign(op) => op.encode_to_vec(),
         Op::WindowAggregate(op) => op.encode_to_vec(),
+        // Whichever columns come out, the same is kept.
+        Op::MultiJoin {
+            keys, null_safe, ..
+        } => format!("{keys:?} {null_safe:?}").into_bytes(),
         Op::Join { .. }
         | Op::WindowJoin { .. }
         | Op::IntervalJoin { .. }
@@ -218,6 +222,7 @@ fn name(op: &Op) -> &'static str {
         Op::WindowAssign(_) => "window-assign",
         Op::WindowAggregate(_) => "window-aggregate",
         Op::Join { .. } => "join",
+        Op::MultiJoin { .. } => "multi-join",
         Op::WindowJoin { .. } => "window-join",
         Op::IntervalJoin { .. } => "interval-join",
         Op::TemporalJoin { .. } => "temporal-join",
