@@ -4,13 +4,14 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{
     over::over,
-    relation::{Aggregate, Function, JoinKind, Predicate, Relation, Scalar},
+    relation::{Aggregate, Function, JoinKind, Predicate, Relation, Scalar, Type},
 };
 
 pub(super) fn relation() -> impl Strategy<Value = Relation> {
     leaf().prop_recursive(3, 8, 2, |inner| {
         let one = inner.clone().prop_map(Box::new).boxed();
         let two = [one.clone(), one.clone()];
+        let three = [one.clone(), one.clone(), one.clone()];
         prop_oneof![
             2 => (one.clone(), predicate()).prop_map(|(r, p)| Relation::Filter(r, p)),
             2 => (one.clone(), vec(scalar(), 1..4)).prop_map(|(r, s)| Relation::Project(r, s)),
@@ -22,12 +23,32 @@ pub(super) fn relation() -> impl Strategy<Value = Relation> {
                 .prop_map(|(kind, sides, keys, residual)| Relation::Join {
                     kind, sides, keys, residual,
                 }),
+            2 => (three, any::<[u8; 3]>(), any::<bool>())
+                .prop_map(|(inputs, keys, second)| by_one_key(inputs, keys, second)),
             1 => one.prop_map(Relation::Distinct),
             1 => two.clone().prop_map(Relation::Union),
             1 => (two, any::<[u8; 2]>(), any::<bool>())
                 .prop_map(|(sides, keys, negated)| Relation::Exists { sides, keys, negated }),
         ]
     })
+}
+
+/// An inner join of three, the last by the key column of the first or of the second one.
+fn by_one_key([a, b, c]: [Box<Relation>; 3], [x, y, z]: [u8; 3], second: bool) -> Relation {
+    let numbers = |of: &Relation| {
+        let columns = of.columns().into_iter();
+        columns.filter(|column| *column == Type::Int).count() as u8
+    };
+    let (in_a, in_b) = (numbers(&a).max(1), numbers(&b).max(1));
+    let key = if second { in_a + y % in_b } else { x % in_a };
+    let join = |sides, keys| Relation::Join {
+        kind: JoinKind::Inner,
+        sides,
+        keys,
+        residual: None,
+    };
+    let pair = join([a, b], [x, y]);
+    join([Box::new(pair), c], [key, z])
 }
 
 fn leaf() -> impl Strategy<Value = Relation> {
