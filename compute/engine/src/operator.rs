@@ -22,7 +22,7 @@ use crate::{
     late::LateRows,
     source::DeadLetter,
     spill::Evicted,
-    state::{ScanJob, StateDelta},
+    state::{Elsewhere, ScanJob, StateDelta},
 };
 
 /// How an operator left off.
@@ -354,6 +354,11 @@ pub trait Operator: Send {
 
     /// The operator's state, if it has any.
     fn state(&mut self) -> Option<&mut dyn OperatorState> {
+        None
+    }
+
+    /// Which keys are not in memory, if some can go from it.
+    fn elsewhere(&mut self) -> Option<&mut Elsewhere> {
         None
     }
 

@@ -11,25 +11,30 @@
 //! And what an epoch changes is forgotten when its delta is taken, which is before the epoch can be
 //! committed and so before its rows can go again.
 //!
+//! In which piece the record of a hash is, the operator's index knows, in the table that tells it which keys
+//! are not in memory: about five bytes for both ([`Elsewhere`]). In no piece there are two records of
+//! hashes that the table cannot tell apart, so that what it names is the record that was put there last.
+//!
 //! ```text
 //! evicted   rows by table, on their way out
 //! record    the bytes of all rows of a hash
-//! index     where the record of a hash is, in about eleven bytes
-//! segments  files that are written one after the other and given up as a whole
+//! tail      records that are not written yet, and how one is found in the piece that they become
+//! segments  files that are written piece by piece and given up as a whole
 //! kept      what an operator has: put, take, forget
 //! read      looks in files first, then asks the store
 //! scratch   what files are, for those who have them
 //! ```
 //!
 //! [`Evict`]: crate::state::Evict
+//! [`Elsewhere`]: crate::state::Elsewhere
 
 mod evicted;
-mod index;
 mod kept;
 mod read;
 mod record;
 mod scratch;
 mod segments;
+mod tail;
 
 pub use evicted::Evicted;
 pub use kept::Spill;

@@ -1,8 +1,8 @@
 //! Looks in files first, then asks the store.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, future::BoxFuture};
 use state_client::{
     Incarnation, KeyRequest, LoadedRow, ReadReply, ReadRequest, StateError, StateStore,
@@ -10,9 +10,13 @@ use state_client::{
 
 use super::{
     record::{self, Tables},
-    scratch::{Piece, Scratch},
+    scratch::{Piece, Scratch, ScratchError},
     segments::Source,
 };
+
+/// Bytes that are read at once. A record is read with others that are of no use, and all of them are in memory
+/// until it has been found.
+const READ_BYTES: usize = 1 << 20;
 
 /// A read of which something is in files.
 pub struct SpilledRead {
@@ -52,7 +56,7 @@ impl SpilledRead {
         let elsewhere = (request.keys.iter().zip(&places)).filter(|(_, place)| place.is_none());
         // Both begin at once, not when the future is polled: files may go after this.
         let others = ask(elsewhere.map(|(key, _)| *key).collect());
-        let records = read_records(records, &*scratch);
+        let records = read_records(records, scratch);
         async move {
             let (mut tables, others) = futures::future::join(records, others).await;
             let mut others = others?.rows.into_iter();
@@ -87,30 +91,72 @@ fn take_rows(tables: &mut Tables, key: &KeyRequest) -> Option<Vec<LoadedRow>> {
     table.map(|(_, rows)| std::mem::take(rows))
 }
 
-/// Records, decoded; `None` for those that are damaged or cannot be read.
+/// Records, decoded; `None` for those that are damaged, cannot be read or are not where they were looked
+/// for.
 fn read_records(
     records: Vec<(u64, Source)>,
-    scratch: &dyn Scratch,
+    scratch: Arc<dyn Scratch>,
 ) -> impl Future<Output = Vec<Option<Tables>>> + Send + 'static {
-    let piece = |(_, source): &(u64, Source)| match source {
-        Source::File(piece) => Some(*piece),
-        Source::Memory(_) => None,
-    };
-    let pieces: Vec<Piece> = records.iter().filter_map(piece).collect();
-    let reading = match pieces.is_empty() {
+    let mut parts = parts(records).into_iter();
+    let mut next = parts.next().map(|part| (begin(&part, &*scratch), part));
+    async move {
+        let mut all = Vec::new();
+        while let Some((reading, part)) = next {
+            let pages = reading.await.unwrap_or_default();
+            all.extend(decode(part, pages));
+            next = parts.next().map(|part| (begin(&part, &*scratch), part));
+        }
+        all
+    }
+}
+
+/// Records that are read at once.
+fn parts(records: Vec<(u64, Source)>) -> Vec<Vec<(u64, Source)>> {
+    let (mut parts, mut bytes) = (vec![Vec::new()], 0);
+    for record in records {
+        let piece = record.1.piece().map_or(0, |piece| piece.len as usize);
+        if bytes + piece > READ_BYTES {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += piece;
+        if let Some(part) = parts.last_mut() {
+            part.push(record);
+        }
+    }
+    parts
+}
+
+fn begin(
+    part: &[(u64, Source)],
+    scratch: &dyn Scratch,
+) -> BoxFuture<'static, Result<Vec<Bytes>, ScratchError>> {
+    let pieces: Vec<Piece> = part
+        .iter()
+        .filter_map(|(_, source)| source.piece())
+        .collect();
+    match pieces.is_empty() {
         true => futures::future::ready(Ok(Vec::new())).boxed(),
         false => scratch.read(pieces),
-    };
-    async move {
-        let read = reading.await;
-        let mut read = read.into_iter().flatten();
-        let mut bytes = |source: Source| -> Option<Bytes> {
-            match source {
-                Source::Memory(bytes) => Some(bytes),
-                Source::File(_) => read.next(),
-            }
-        };
-        let decode = |(hash, source)| record::read(hash, &bytes(source)?);
-        records.into_iter().map(decode).collect()
     }
+}
+
+/// Finds records in the pages that were read for them.
+fn decode(part: Vec<(u64, Source)>, pages: Vec<Bytes>) -> impl Iterator<Item = Option<Tables>> {
+    let mut pages = pages.into_iter();
+    let mut copied = BytesMut::new();
+    let mut copy = |(hash, source): (u64, Source)| {
+        let page = match source {
+            Source::Memory(page) => Some(page),
+            Source::File(_) => pages.next(),
+        };
+        let start = copied.len();
+        copied.extend_from_slice(record::find(hash, &page?)?);
+        Some((hash, start..copied.len()))
+    };
+    // Rows keep no page.
+    let found: Vec<_> = part.into_iter().map(&mut copy).collect();
+    let copied = copied.freeze();
+    let read = move |(hash, range): (u64, Range<usize>)| record::read(hash, &copied.slice(range));
+    found.into_iter().map(move |found| found.and_then(&read))
 }

@@ -1,5 +1,4 @@
-//! The bytes of all rows of a hash: header, then table by table. Padded to whole units, so that places
-//! are small numbers.
+//! The bytes of all rows of a hash: header, then table by table.
 //!
 //! ```text
 //! length u32 · crc32 of what follows u32 · hash u64 · tables u32
@@ -11,11 +10,6 @@ use bytes::{Buf as _, Bytes};
 use proto::types::TableId;
 use state_client::LoadedRow;
 
-/// Records begin at multiples of this.
-pub(super) const UNIT: usize = 16;
-/// Longer ones are not kept.
-pub(super) const BYTES_MAX: usize = UNIT * u16::MAX as usize;
-
 const LENGTH_BYTES: usize = 4;
 const CRC_BYTES: usize = 4;
 const HEAD_BYTES: usize = LENGTH_BYTES + CRC_BYTES;
@@ -26,13 +20,14 @@ pub(super) type Row<'a> = (&'a [u8], &'a [u8]);
 /// Rows by table, sorted by identity.
 pub(super) type Tables = Vec<(TableId, Vec<LoadedRow>)>;
 
-/// Appends a record, of each table its rows with their hash; the record's units, or `None`, and nothing is
-/// appended, if it is too long.
+/// Appends a record, of each table its rows with their hash; `false`, and nothing is appended, if it is
+/// longer than `bytes_max`.
 pub(super) fn write(
     hash: u64,
     tables: &[(TableId, &[(u64, Row<'_>)])],
+    bytes_max: usize,
     out: &mut Vec<u8>,
-) -> Option<u16> {
+) -> bool {
     let start = out.len();
     out.extend_from_slice(&[0; HEAD_BYTES]);
     out.extend_from_slice(&hash.to_le_bytes());
@@ -46,29 +41,52 @@ pub(super) fn write(
             out.extend_from_slice(identity);
             out.extend_from_slice(value);
         }
-        if out.len() - start > BYTES_MAX {
+        if out.len() - start > bytes_max {
             out.truncate(start);
-            return None;
+            return false;
         }
     }
     let length = out.len() - start;
     let crc = crc32fast::hash(&out[start + HEAD_BYTES..]);
     out[start..start + LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
     out[start + LENGTH_BYTES..start + HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
-    let padded = length.next_multiple_of(UNIT);
-    out.resize(start + padded, 0);
-    Some((padded / UNIT) as u16)
+    true
 }
 
-/// The first record in `bytes`: its hash and its length with padding; `None` if it is damaged.
+/// The hash of a record that was written whole.
+pub(super) fn hash_of(record: &[u8]) -> u64 {
+    let hash = record.get(HEAD_BYTES..HEAD_BYTES + 8);
+    hash.map_or(0, |mut hash| hash.get_u64_le())
+}
+
+/// The length of a record; 0 if there is none.
+pub(super) fn length_of(record: &[u8]) -> usize {
+    let length = record.get(..LENGTH_BYTES);
+    length.map_or(0, |mut length| length.get_u32_le() as usize)
+}
+
+/// The record of a hash among others, not looked at further.
+pub(super) fn find(hash: u64, bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let length = length_of(rest).max(HEAD_BYTES + 8);
+        let (record, others) = rest.split_at_checked(length)?;
+        if hash_of(record) == hash {
+            return Some(record);
+        }
+        rest = others;
+    }
+    None
+}
+
+/// The first record in `bytes`: its hash and its length; `None` if it is damaged.
 pub(super) fn peek(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut head = bytes.get(..HEAD_BYTES + 8)?;
     let length = head.get_u32_le() as usize;
     let crc = head.get_u32_le();
     let hash = head.get_u64_le();
     let checked = bytes.get(HEAD_BYTES..length)?;
-    let padded = length.next_multiple_of(UNIT);
-    (crc32fast::hash(checked) == crc && padded <= bytes.len()).then_some((hash, padded))
+    (crc32fast::hash(checked) == crc).then_some((hash, length))
 }
 
 /// The rows of a record; `None` if it is damaged, or that of another hash.
@@ -106,19 +124,17 @@ pub(super) fn read(hash: u64, bytes: &Bytes) -> Option<Tables> {
 mod tests {
     use super::*;
 
-    fn record() -> Vec<u8> {
-        let mut out = vec![0; UNIT];
-        let rows: [(u64, Row<'_>); 2] = [(77, (b"a", b"1")), (77, (b"bc", b""))];
+    fn record(hash: u64) -> Vec<u8> {
+        let mut out = vec![0; 5];
+        let rows: [(u64, Row<'_>); 2] = [(hash, (b"a", b"1")), (hash, (b"bc", b""))];
         let tables = [(TableId(3), &rows[..]), (TableId(4), &[])];
-        let units = write(77, &tables, &mut out).expect("short enough");
-        out.drain(..UNIT);
-        assert_eq!(out.len(), usize::from(units) * UNIT);
-        out
+        assert!(write(hash, &tables, 1_000, &mut out), "short enough");
+        out.split_off(5)
     }
 
     #[test]
     fn rows_come_back() {
-        let bytes = Bytes::from(record());
+        let bytes = Bytes::from(record(77));
         let tables = read(77, &bytes).expect("whole");
         let rows = |rows: &[LoadedRow]| -> Vec<(Vec<u8>, Vec<u8>)> {
             let row = |row: &LoadedRow| (row.identity.to_vec(), row.value.to_vec());
@@ -135,10 +151,9 @@ mod tests {
 
     #[test]
     fn another_hash_and_any_damage_is_noticed() {
-        let record = record();
+        let record = record(77);
         assert!(read(78, &Bytes::from(record.clone())).is_none());
-        let length = u32::from_le_bytes([record[0], record[1], record[2], record[3]]) as usize;
-        for at in 0..length {
+        for at in 0..record.len() {
             let mut bad = record.clone();
             bad[at] ^= 1;
             assert!(read(77, &Bytes::from(bad)).is_none(), "byte {at}");
@@ -148,12 +163,28 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_found_among_others() {
+        let bytes: Vec<u8> = (70..80).flat_map(record).collect();
+        for hash in 70..80 {
+            assert_eq!(find(hash, &bytes), Some(&*record(hash)));
+        }
+        assert_eq!(find(81, &bytes), None);
+        // Whatever becomes of lengths, it ends.
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] = 0;
+            let found = find(79, &bad);
+            assert!(found.is_none_or(|found| found.len() >= HEAD_BYTES + 8));
+        }
+    }
+
+    #[test]
     fn what_is_too_long_is_not_kept() {
-        let value = vec![0; BYTES_MAX];
+        let value = [0; 100];
         let rows = [(1, (&b"a"[..], &value[..]))];
         let tables = [(TableId(1), &rows[..])];
         let mut out = Vec::new();
-        assert_eq!(write(1, &tables, &mut out), None);
+        assert!(!write(1, &tables, 100, &mut out));
         assert!(out.is_empty());
     }
 }

@@ -1,70 +1,534 @@
-//! Which keys of a key group the store may have while memory has not.
+//! Which keys the store may have while memory has not, and in which piece of a scratch file each of them
+//! is found ([`crate::spill`]). One table for both: where state is larger than memory there may be many times
+//! as many such keys as others.
+//!
+//! The invariant that results rest on: a hash that was added is known ([`Elsewhere::may_have`]) until its keys
+//! are loaded, or its key group is read or leaves as a whole. What becomes of scratch files changes nothing of
+//! it: a place is forgotten, the hash is not. A table knows hashes only in part, which says yes in vain where
+//! two are alike, and never no; so nothing is taken out of it. Few hashes are listed whole, and leave when their
+//! keys are loaded: a key group of which nothing is elsewhere any more is resident again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::key_filter::KeyFilter;
+use proto::types::{KeyGroup, KeyGroupCount, KeyGroupSet};
 
-/// More are not listed one by one.
-const LISTED_MAX: usize = 512;
+use super::place_table::{PlaceTable, TAG_BITS};
 
-/// Keys that must be read before they can be worked on.
+/// More hashes of a key group are not listed one by one.
+const LISTED_MAX: usize = 256;
+/// What the list takes for each, about.
+const LISTED_BYTES: usize = 18;
+/// The place of keys that are in no scratch file.
+const STORE: u16 = 1;
+
+/// A piece of a scratch file, among those of one operator.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct PieceId(u16);
+
+impl PieceId {
+    /// Pieces that can be named.
+    pub(crate) const COUNT: usize = u16::MAX as usize - STORE as usize;
+
+    /// The piece of a number below [`PieceId::COUNT`].
+    pub(crate) fn new(number: usize) -> PieceId {
+        debug_assert!(number < PieceId::COUNT);
+        PieceId(number as u16 + STORE + 1)
+    }
+
+    /// Its number.
+    pub(crate) fn number(self) -> usize {
+        usize::from(self.0 - STORE - 1)
+    }
+
+    fn of(place: u16) -> Option<PieceId> {
+        (place > STORE).then_some(PieceId(place))
+    }
+}
+
+/// Keys that must be read before they can be worked on, by key group.
+#[derive(Debug)]
+pub struct Elsewhere {
+    key_groups: KeyGroupCount,
+    groups: Vec<Known>,
+    /// Number of groups of which anything is elsewhere.
+    partial: usize,
+    /// Of them, those of which nothing is known.
+    unread: usize,
+    pieces: Pieces,
+}
+
+/// What is known of a key group: these hashes are elsewhere, and if it is unread, any may be.
 #[derive(Debug, Default)]
-pub(super) enum Elsewhere {
-    /// None: what is not in memory does not exist.
-    #[default]
-    Nothing,
-    /// Those with these hashes.
-    Listed(BTreeSet<u64>),
-    /// Those whose hashes pass the filter, unless they are in memory or known to be absent.
-    Filtered(KeyFilter),
-    /// All, unless they are in memory or known to be absent.
-    Anything,
+struct Known {
+    is_unread: bool,
+    /// At first, and later those that the table has no room for.
+    listed: BTreeMap<u64, u16>,
+    table: PlaceTable,
+}
+
+/// How many keys are in each piece.
+#[derive(Debug, Default)]
+struct Pieces {
+    live: Vec<u32>,
+    /// Keys that have left one since that was last asked.
+    left: usize,
 }
 
 impl Elsewhere {
-    /// Keys with this hash are in the store and not in memory.
-    pub(super) fn add(&mut self, hash: u64) {
-        match self {
-            Elsewhere::Nothing => *self = Elsewhere::Listed(BTreeSet::from([hash])),
-            Elsewhere::Listed(hashes) => {
-                hashes.insert(hash);
-                if hashes.len() > LISTED_MAX {
-                    let mut filter = KeyFilter::default();
-                    hashes.iter().for_each(|hash| filter.insert(*hash));
-                    *self = Elsewhere::Filtered(filter);
-                }
-            }
-            Elsewhere::Filtered(filter) => filter.insert(hash),
-            Elsewhere::Anything => {}
+    /// Nothing is elsewhere; or, of the groups that are owned, anything may be.
+    pub(crate) fn new(key_groups: KeyGroupCount, owned: &KeyGroupSet, unread: bool) -> Elsewhere {
+        let known = |group: KeyGroup| Known {
+            is_unread: unread && owned.contains(group),
+            ..Known::default()
+        };
+        let groups: Vec<Known> = key_groups.iter().map(known).collect();
+        let unread = groups.iter().filter(|known| known.is_unread).count();
+        Elsewhere {
+            key_groups,
+            groups,
+            partial: unread,
+            unread,
+            pieces: Pieces::default(),
         }
+    }
+
+    /// Whether nothing is elsewhere.
+    #[inline]
+    pub(super) fn is_nothing(&self) -> bool {
+        self.partial == 0
+    }
+
+    /// Number of groups of which nothing is known.
+    pub(super) fn unread(&self) -> usize {
+        self.unread
+    }
+
+    /// Whether nothing of a key group is elsewhere.
+    pub(super) fn is_resident(&self, hash: u64) -> bool {
+        self.known(hash).is_nothing()
+    }
+
+    /// Whether nothing is known of a key group.
+    pub(super) fn is_unread(&self, group: KeyGroup) -> bool {
+        self.groups[usize::from(group.0)].is_unread
+    }
+
+    /// Whether keys with this hash may be elsewhere; `in_vain`: they are in memory, or known to be absent.
+    #[inline]
+    pub(super) fn may_have(&self, hash: u64, in_vain: impl FnOnce() -> bool) -> bool {
+        let known = self.known(hash);
+        if known.listed.contains_key(&hash) {
+            return true;
+        }
+        (known.is_unread || known.table.get(tag(hash, self.bits())).is_some()) && !in_vain()
+    }
+
+    /// Keys with this hash are in the store and not in memory.
+    pub(crate) fn add(&mut self, hash: u64) {
+        self.change(self.key_groups.of_hash(hash), |known, pieces, bits| {
+            known.add(hash, STORE, bits, pieces);
+        });
     }
 
     /// Keys with this hash have been read.
     pub(super) fn loaded(&mut self, hash: u64) {
-        if let Elsewhere::Listed(hashes) = self {
-            hashes.remove(&hash);
-            if hashes.is_empty() {
-                *self = Elsewhere::Nothing;
+        self.change(self.key_groups.of_hash(hash), |known, pieces, _| {
+            pieces.leave(known.listed.remove(&hash).unwrap_or(STORE));
+        });
+    }
+
+    /// Nothing of a key group is elsewhere but keys with these hashes.
+    pub(crate) fn narrow(&mut self, group: KeyGroup, hashes: impl Iterator<Item = u64>) {
+        self.change(group, |known, pieces, bits| {
+            let mut before = std::mem::take(known);
+            for hash in hashes {
+                let place = before.replace(hash, STORE, bits).unwrap_or(STORE);
+                known.add(hash, place, bits, pieces);
             }
+            before.places().for_each(|place| pieces.leave(place));
+        });
+    }
+
+    /// Nothing is known of a key group any more.
+    pub(crate) fn forget_group(&mut self, group: KeyGroup) {
+        self.narrow(group, std::iter::empty());
+        self.change(group, |known, _, _| known.is_unread = true);
+    }
+
+    /// In which piece keys with this hash may be found.
+    pub(crate) fn piece(&self, hash: u64) -> Option<PieceId> {
+        let known = self.known(hash);
+        let listed = known.listed.get(&hash).copied();
+        let place = listed.or_else(|| known.table.get(tag(hash, self.bits())));
+        PieceId::of(place?)
+    }
+
+    /// Keys with this hash are found in a piece, if they are elsewhere.
+    pub(crate) fn set_piece(&mut self, hash: u64, piece: PieceId) {
+        let bits = self.bits();
+        let known = &mut self.groups[usize::from(self.key_groups.of_hash(hash).0)];
+        if let Some(before) = known.replace(hash, piece.0, bits) {
+            self.pieces.leave(before);
+            self.pieces.enter(piece);
         }
     }
 
-    /// Whether there are none.
-    pub(super) fn is_nothing(&self) -> bool {
-        matches!(self, Elsewhere::Nothing)
+    /// Keys with this hash are not looked for in a piece from now on; in which they were.
+    pub(crate) fn take_piece(&mut self, hash: u64) -> Option<PieceId> {
+        let bits = self.bits();
+        let known = &mut self.groups[usize::from(self.key_groups.of_hash(hash).0)];
+        let before = known.replace(hash, STORE, bits)?;
+        self.pieces.leave(before);
+        PieceId::of(before)
     }
 
-    /// Whether nothing is known of what there is.
-    pub(super) fn is_anything(&self) -> bool {
-        matches!(self, Elsewhere::Anything)
+    /// Some pieces are gone.
+    pub(crate) fn forget_pieces(&mut self, gone: impl Fn(PieceId) -> bool) {
+        let pieces = &mut self.pieces;
+        let mut stay = |place: u16| match PieceId::of(place) {
+            Some(piece) if gone(piece) => {
+                pieces.leave(place);
+                STORE
+            }
+            _ => place,
+        };
+        for known in &mut self.groups {
+            known.table.change(&mut stay);
+            let listed = known.listed.values_mut();
+            listed.for_each(|place| *place = stay(*place));
+        }
+    }
+
+    /// Number of hashes that are in a piece.
+    pub(crate) fn live(&self, piece: PieceId) -> u32 {
+        let live = self.pieces.live.get(piece.number());
+        live.copied().unwrap_or(0)
+    }
+
+    /// Whether at least so many hashes have left pieces since this was last true.
+    pub(crate) fn have_left(&mut self, least: usize) -> bool {
+        let have = self.pieces.left >= least;
+        if have {
+            self.pieces.left = 0;
+        }
+        have
+    }
+
+    /// What is known of a hash: others of which the same is known have the same place.
+    pub(crate) fn part(&self, hash: u64) -> u64 {
+        hash >> (u64::BITS - TAG_BITS - self.bits())
     }
 
     /// Bytes of memory.
     pub(super) fn memory(&self) -> usize {
-        match self {
-            Elsewhere::Nothing | Elsewhere::Anything => 0,
-            Elsewhere::Listed(hashes) => hashes.len() * 16,
-            Elsewhere::Filtered(filter) => filter.memory(),
+        let known = self.groups.iter().map(Known::memory).sum::<usize>();
+        known + self.pieces.live.capacity() * size_of::<u32>()
+    }
+
+    /// Bits of a hash that say which key group it is of.
+    #[inline]
+    fn bits(&self) -> u32 {
+        self.key_groups.count().ilog2()
+    }
+
+    #[inline]
+    fn known(&self, hash: u64) -> &Known {
+        &self.groups[usize::from(self.key_groups.of_hash(hash).0)]
+    }
+
+    /// Changes what is known of a key group.
+    fn change(&mut self, group: KeyGroup, act: impl FnOnce(&mut Known, &mut Pieces, u32)) {
+        let bits = self.bits();
+        let known = &mut self.groups[usize::from(group.0)];
+        self.partial -= usize::from(!known.is_nothing());
+        self.unread -= usize::from(known.is_unread);
+        act(known, &mut self.pieces, bits);
+        self.partial += usize::from(!known.is_nothing());
+        self.unread += usize::from(known.is_unread);
+    }
+}
+
+/// What tables know of a hash, whose first `bits` bits all hashes of a table have in common.
+#[inline]
+fn tag(hash: u64, bits: u32) -> u64 {
+    (hash << bits) >> (u64::BITS - TAG_BITS)
+}
+
+impl Known {
+    #[inline]
+    fn is_nothing(&self) -> bool {
+        !self.is_unread && self.listed.is_empty() && self.table.is_empty()
+    }
+
+    /// Adds a hash, if it is not known, with a place in which it is counted.
+    fn add(&mut self, hash: u64, place: u16, bits: u32, pieces: &mut Pieces) {
+        if !self.table.is_empty() {
+            self.add_to_table(hash, place, bits, pieces);
+            return;
+        }
+        match self.listed.entry(hash) {
+            Entry::Occupied(_) => pieces.leave(place),
+            Entry::Vacant(entry) => {
+                entry.insert(place);
+            }
+        }
+        if self.listed.len() > LISTED_MAX {
+            for (hash, place) in std::mem::take(&mut self.listed) {
+                self.add_to_table(hash, place, bits, pieces);
+            }
+        }
+    }
+
+    fn add_to_table(&mut self, hash: u64, place: u16, bits: u32, pieces: &mut Pieces) {
+        let tag = tag(hash, bits);
+        if self.listed.contains_key(&hash) || self.table.get(tag).is_some() {
+            pieces.leave(place);
+        } else if self.table.insert(tag, place).is_err() {
+            self.listed.insert(hash, place);
+        }
+    }
+
+    /// Changes the place of a hash, if it is known; what it was.
+    fn replace(&mut self, hash: u64, place: u16, bits: u32) -> Option<u16> {
+        match self.listed.get_mut(&hash) {
+            Some(before) => Some(std::mem::replace(before, place)),
+            None => self.table.replace(tag(hash, bits), place),
+        }
+    }
+
+    fn places(&self) -> impl Iterator<Item = u16> + '_ {
+        self.listed.values().copied().chain(self.table.places())
+    }
+
+    fn memory(&self) -> usize {
+        self.listed.len() * LISTED_BYTES + self.table.memory()
+    }
+}
+
+impl Pieces {
+    fn enter(&mut self, piece: PieceId) {
+        let number = piece.number();
+        if self.live.len() <= number {
+            self.live.resize(number + 1, 0);
+        }
+        self.live[number] += 1;
+    }
+
+    fn leave(&mut self, place: u16) {
+        if let Some(piece) = PieceId::of(place) {
+            self.live[piece.number()] -= 1;
+            self.left += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::key::mix;
+
+    const GROUPS: u16 = 4;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Add(u64),
+        /// As many as make a table of the list.
+        AddMany(u64),
+        Loaded(u64),
+        SetPiece(u64, usize),
+        TakePiece(u64),
+        ForgetPieces(usize),
+        /// Every so-manieth of those that are elsewhere still is.
+        Narrow(u16, usize),
+        ForgetGroup(u16),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        // Some are told from others only by bits that tables do not know.
+        let hash = || {
+            let upper = prop_oneof![0..40_u64, (0..1_000_u64).prop_map(|n| mix(n, 3) >> 24)];
+            (upper, 0..3_u64).prop_map(|(upper, lower)| upper << 24 | lower | (upper & 3) << 62)
+        };
+        let step = prop_oneof![
+            8 => hash().prop_map(Step::Add),
+            1 => (0..8_u64).prop_map(Step::AddMany),
+            4 => hash().prop_map(Step::Loaded),
+            8 => (hash(), 0..5_usize).prop_map(|(hash, piece)| Step::SetPiece(hash, piece)),
+            4 => hash().prop_map(Step::TakePiece),
+            1 => (0..5_usize).prop_map(Step::ForgetPieces),
+            1 => (0..GROUPS, 1..4_usize).prop_map(|(group, part)| Step::Narrow(group, part)),
+            1 => (0..GROUPS).prop_map(Step::ForgetGroup),
+        ];
+        prop::collection::vec(step, 1..120)
+    }
+
+    fn key_groups() -> KeyGroupCount {
+        KeyGroupCount::new(u32::from(GROUPS)).expect("a power of two")
+    }
+
+    /// What there is, against what is known of it.
+    struct Harness {
+        known: Elsewhere,
+        elsewhere: BTreeSet<u64>,
+        unread: BTreeSet<u16>,
+        /// By hash, the piece that it was put into last, if that is known. Of hashes of which the same is known
+        /// only the last one counts.
+        pieces: BTreeMap<u64, PieceId>,
+    }
+
+    impl Harness {
+        fn new(unread: bool) -> Harness {
+            let all = KeyGroupSet::all(key_groups());
+            Harness {
+                known: Elsewhere::new(key_groups(), &all, unread),
+                elsewhere: BTreeSet::new(),
+                unread: (0..GROUPS).filter(|_| unread).collect(),
+                pieces: BTreeMap::new(),
+            }
+        }
+
+        fn group(hash: u64) -> u16 {
+            key_groups().of_hash(hash).0
+        }
+
+        fn step(&mut self, step: Step) {
+            match step {
+                Step::Add(hash) => {
+                    self.elsewhere.insert(hash);
+                    self.known.add(hash);
+                }
+                Step::AddMany(seed) => {
+                    let many = (0..u64::try_from(LISTED_MAX).expect("few")).map(|n| mix(n, seed));
+                    let many = many.map(|hash| hash >> 2 | (seed & 3) << 62);
+                    many.for_each(|hash| self.step(Step::Add(hash)));
+                }
+                Step::Loaded(hash) => {
+                    self.elsewhere.remove(&hash);
+                    self.known.loaded(hash);
+                }
+                Step::SetPiece(hash, piece) => {
+                    let piece = PieceId::new(piece);
+                    self.known.set_piece(hash, piece);
+                    let part = self.known.part(hash);
+                    self.pieces
+                        .retain(|other, _| self.known.part(*other) != part);
+                    self.pieces.insert(hash, piece);
+                }
+                Step::TakePiece(hash) => {
+                    let taken = self.known.take_piece(hash);
+                    let part = self.known.part(hash);
+                    let piece = self
+                        .pieces
+                        .iter()
+                        .find(|(hash, _)| self.known.part(**hash) == part);
+                    assert!(
+                        taken.is_none() || piece.is_some_and(|(_, piece)| taken == Some(*piece))
+                    );
+                    self.pieces.remove(&hash);
+                }
+                Step::ForgetPieces(number) => {
+                    self.known.forget_pieces(|piece| piece.number() == number);
+                    self.pieces.retain(|_, piece| piece.number() != number);
+                }
+                Step::Narrow(group, part) => {
+                    let number = std::cell::Cell::new(0);
+                    self.elsewhere.retain(|hash| {
+                        number.set(number.get() + 1);
+                        Self::group(*hash) != group || number.get() % part == 0
+                    });
+                    let of_group = self
+                        .elsewhere
+                        .iter()
+                        .filter(|hash| Self::group(**hash) == group);
+                    self.known.narrow(KeyGroup(group), of_group.copied());
+                    self.unread.remove(&group);
+                }
+                Step::ForgetGroup(group) => {
+                    self.known.forget_group(KeyGroup(group));
+                    self.unread.insert(group);
+                    self.elsewhere.retain(|hash| Self::group(*hash) != group);
+                    self.pieces.retain(|hash, _| Self::group(*hash) != group);
+                }
+            }
+        }
+
+        fn check(&self) {
+            for hash in &self.elsewhere {
+                assert!(
+                    self.known.may_have(*hash, || false),
+                    "{hash:x} is taken for absent"
+                );
+            }
+            let is_partial = |group: &u16| {
+                self.unread.contains(group)
+                    || self
+                        .elsewhere
+                        .iter()
+                        .any(|hash| Self::group(*hash) == *group)
+            };
+            let partial = (0..GROUPS).filter(is_partial).count();
+            assert!(self.known.partial >= partial && self.known.unread == self.unread.len());
+            // Every place is counted, and no others.
+            let mut live = BTreeMap::<u16, u32>::new();
+            let places = self.known.groups.iter().flat_map(Known::places);
+            places.for_each(|place| *live.entry(place).or_default() += 1);
+            for number in 0..5 {
+                let piece = PieceId::new(number);
+                let counted = live.get(&piece.0).copied().unwrap_or(0);
+                assert_eq!(self.known.live(piece), counted);
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever becomes of places.
+        #[test]
+        fn what_is_elsewhere_is_never_taken_for_absent(steps in steps(), unread in any::<bool>()) {
+            let mut harness = Harness::new(unread);
+            for step in steps {
+                harness.step(step);
+                harness.check();
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_group_of_which_all_was_loaded_is_resident_again() {
+        let mut harness = Harness::new(false);
+        (0..100).for_each(|n| harness.step(Step::Add(n << 40)));
+        assert!(!harness.known.is_nothing());
+        (0..100).for_each(|n| harness.step(Step::Loaded(n << 40)));
+        assert!(harness.known.is_nothing());
+    }
+
+    #[test]
+    fn a_key_takes_about_five_bytes_and_is_seldom_looked_for_in_vain() {
+        for (keys, bytes_max) in [(1_000_000, 5.6), (3_000_000, 5.2)] {
+            let all = KeyGroupSet::all(KeyGroupCount::DEFAULT);
+            let mut known = Elsewhere::new(KeyGroupCount::DEFAULT, &all, false);
+            for key in 0..keys {
+                known.add(mix(key, 1));
+                known.set_piece(mix(key, 1), PieceId::new(key as usize / 4096));
+            }
+            let bytes = known.memory() as f64 / keys as f64;
+            let others = (keys..2 * keys).step_by(8);
+            let others = others.filter(|key| known.may_have(mix(*key, 1), || false));
+            let vain = others.count() as f64 * 8.0 / keys as f64;
+            println!(
+                "{keys} keys: {bytes:.2} bytes each, {:.3} % in vain",
+                vain * 100.0
+            );
+            assert!(
+                bytes < bytes_max,
+                "{bytes:.2} bytes for each of {keys} keys"
+            );
+            assert!(vain < 0.001, "{vain} of others are looked for in vain");
+            let mut keys = (0..keys).step_by(8);
+            assert!(keys.all(|key| known.may_have(mix(key, 1), || false)));
         }
     }
 }

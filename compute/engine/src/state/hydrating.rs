@@ -18,7 +18,7 @@ impl KeyIndex {
     /// Whether there are key groups of which nothing is known.
     #[must_use]
     pub fn has_unread_groups(&self) -> bool {
-        self.unread_groups > 0
+        self.elsewhere.unread() > 0
     }
 
     /// Those.
@@ -30,7 +30,7 @@ impl KeyIndex {
 
     /// Whether nothing is known of it.
     pub(super) fn is_unread(&self, group: KeyGroup) -> bool {
-        self.groups[usize::from(group.0)].elsewhere.is_anything()
+        self.elsewhere.is_unread(group)
     }
 
     /// The key group that is being read.
@@ -75,11 +75,9 @@ impl KeyIndex {
         let Some(hydrating) = self.hydrating.take_if(|of| of.group == group) else {
             return;
         };
-        self.mark_resident(hydrating.group);
-        for hash in hydrating.left_out {
-            if !self.has(hash) && !self.absent.contains_key(&hash) {
-                self.add_elsewhere(hash);
-            }
-        }
+        let is_elsewhere = |hash: &u64| !self.has(*hash) && !self.absent.contains_key(hash);
+        let mut left_out = hydrating.left_out;
+        left_out.retain(is_elsewhere);
+        self.elsewhere.narrow(hydrating.group, left_out.into_iter());
     }
 }

@@ -37,10 +37,7 @@ pub struct KeyIndex {
     /// Hashes without keys, in memory and in the store, and the epoch in which that was found out.
     /// Only of key groups that are not resident, or might not be before that epoch is committed.
     pub(super) absent: HashedMap<u32>,
-    /// Number of groups that are not resident: the fast path asks only this.
-    partial_groups: usize,
-    /// Of them, those of which nothing is known.
-    pub(super) unread_groups: usize,
+    pub(super) elsewhere: Elsewhere,
     pub(super) hydrating: Option<Hydrating>,
 }
 
@@ -48,7 +45,6 @@ pub struct KeyIndex {
 pub(super) struct Group {
     is_owned: bool,
     pub(super) slots: HashTable<u32>,
-    pub(super) elsewhere: Elsewhere,
     /// What was evicted is in the store as of this epoch.
     evicted_as_of: Epoch,
 }
@@ -69,16 +65,9 @@ impl KeyIndex {
         owned: &KeyGroupSet,
         partial: bool,
     ) -> Self {
-        let group = |group: KeyGroup| {
-            let is_owned = owned.contains(group);
-            Group {
-                is_owned,
-                elsewhere: match is_owned && partial {
-                    true => Elsewhere::Anything,
-                    false => Elsewhere::Nothing,
-                },
-                ..Group::default()
-            }
+        let group = |group: KeyGroup| Group {
+            is_owned: owned.contains(group),
+            ..Group::default()
         };
         KeyIndex {
             key_groups,
@@ -90,8 +79,7 @@ impl KeyIndex {
             live: 0,
             recency: Recency::default(),
             absent: HashedMap::default(),
-            partial_groups: if partial { owned.len() } else { 0 },
-            unread_groups: if partial { owned.len() } else { 0 },
+            elsewhere: Elsewhere::new(key_groups, owned, partial),
             hydrating: None,
         }
     }
@@ -131,7 +119,7 @@ impl KeyIndex {
     #[inline]
     #[must_use]
     pub fn is_resident(&self) -> bool {
-        self.partial_groups == 0
+        self.elsewhere.is_nothing()
     }
 
     /// The hash of a slot's key.
@@ -145,12 +133,7 @@ impl KeyIndex {
     #[must_use]
     pub fn is_unknown(&self, hash: u64) -> bool {
         let in_vain = || self.absent.contains_key(&hash) || self.has(hash);
-        match &self.groups[self.group_of(hash)].elsewhere {
-            Elsewhere::Nothing => false,
-            Elsewhere::Listed(hashes) => hashes.contains(&hash),
-            Elsewhere::Filtered(filter) => filter.contains(hash) && !in_vain(),
-            Elsewhere::Anything => !in_vain(),
-        }
+        self.elsewhere.may_have(hash, in_vain)
     }
 
     /// The epoch that a read of this hash must see because of what was evicted.
@@ -163,30 +146,26 @@ impl KeyIndex {
     pub fn mark_unknown(&mut self, hashes: &HashSet<u64>) {
         for hash in hashes {
             self.absent.remove(hash);
-            self.add_elsewhere(*hash);
+            self.elsewhere.add(*hash);
         }
     }
 
     /// All keys with this hash are in memory now, or do not exist.
     pub fn mark_loaded(&mut self, hash: u64) {
-        let has = self.has(hash);
-        let group = self.group_of(hash);
-        let elsewhere = &mut self.groups[group].elsewhere;
-        let was_partial = !elsewhere.is_nothing();
-        elsewhere.loaded(hash);
-        if elsewhere.is_nothing() {
-            self.partial_groups -= usize::from(was_partial);
-        } else if !has {
+        self.elsewhere.loaded(hash);
+        if !self.elsewhere.is_resident(hash) && !self.has(hash) {
             self.absent.insert(hash, self.recency.mark());
         }
     }
 
     /// A whole key group has been read.
     pub fn mark_resident(&mut self, key_group: KeyGroup) {
-        let elsewhere = &mut self.groups[usize::from(key_group.0)].elsewhere;
-        let elsewhere = std::mem::take(elsewhere);
-        self.partial_groups -= usize::from(!elsewhere.is_nothing());
-        self.unread_groups -= usize::from(elsewhere.is_anything());
+        self.elsewhere.narrow(key_group, std::iter::empty());
+    }
+
+    /// What it knows of keys that are not in memory.
+    pub fn elsewhere(&mut self) -> &mut Elsewhere {
+        &mut self.elsewhere
     }
 
     /// The open epoch ends: what is used from now on is used in the next one.
@@ -240,16 +219,9 @@ impl KeyIndex {
         let hash = self.hash(slot);
         self.forget(slot);
         self.leave_out(hash);
-        self.add_elsewhere(hash);
+        self.elsewhere.add(hash);
         let group = self.group_of(hash);
         self.groups[group].evicted_as_of = self.recency.committed_epoch();
-    }
-
-    pub(super) fn add_elsewhere(&mut self, hash: u64) {
-        let group = self.group_of(hash);
-        let elsewhere = &mut self.groups[group].elsewhere;
-        self.partial_groups += usize::from(elsewhere.is_nothing());
-        elsewhere.add(hash);
     }
 
     /// What is absent can be asked for again, unless that it went is not committed.
@@ -282,11 +254,10 @@ impl KeyIndex {
     /// nothing is known.
     pub fn reassign(&mut self, left: &KeyGroupSet, came: &KeyGroupSet) {
         for group in left.iter() {
+            self.elsewhere.narrow(group, std::iter::empty());
             let group = &mut self.groups[usize::from(group.0)];
             debug_assert!(group.slots.is_empty(), "rows of a key group that left");
-            let group = std::mem::take(group);
-            self.partial_groups -= usize::from(!group.elsewhere.is_nothing());
-            self.unread_groups -= usize::from(group.elsewhere.is_anything());
+            *group = Group::default();
         }
         if self.hydrates().is_some_and(|group| left.contains(group)) {
             self.hydrating = None;
@@ -297,11 +268,8 @@ impl KeyIndex {
                 .retain(|hash, _| !left.contains(key_groups.of_hash(*hash)));
         }
         for group in came.iter() {
-            let group = &mut self.groups[usize::from(group.0)];
-            group.is_owned = true;
-            group.elsewhere = Elsewhere::Anything;
-            self.partial_groups += 1;
-            self.unread_groups += 1;
+            self.groups[usize::from(group.0)].is_owned = true;
+            self.elsewhere.forget_group(group);
         }
     }
 
@@ -409,7 +377,7 @@ impl KeyIndex {
         let hash = self.hash(slot);
         self.forget(slot);
         self.leave_out(hash);
-        let is_partial = !self.groups[self.group_of(hash)].elsewhere.is_nothing();
+        let is_partial = !self.elsewhere.is_resident(hash);
         if (is_partial || self.recency.is_tracking()) && !self.has(hash) {
             self.absent.insert(hash, self.recency.mark());
         }
@@ -457,11 +425,12 @@ impl KeyIndex {
     #[must_use]
     pub fn memory(&self) -> usize {
         let (keys, _) = self.keys.memory(0);
-        let of_group = |group: &Group| group.slots.allocation_size() + group.elsewhere.memory();
+        let of_group = |group: &Group| group.slots.allocation_size();
         keys + self.hashes.len() * 8
             + self.recency.memory()
             + self.free.len() * 4
             + self.absent.capacity() * 17
+            + self.elsewhere.memory()
             + self.groups.iter().map(of_group).sum::<usize>()
     }
 

@@ -12,6 +12,7 @@ use proto::types::{Epoch, TableId};
 use state_client::{KeyRequest, LoadedRow, ReadReply, ReadRequest, ScanReply};
 
 use super::{
+    elsewhere::Elsewhere,
     hashed::HashedSet,
     hydrator::{Hydrated, Hydrator},
     index::KeyIndex,
@@ -453,6 +454,10 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
 
     fn state(&mut self) -> Option<&mut dyn OperatorState> {
         Some(self.logic.state())
+    }
+
+    fn elsewhere(&mut self) -> Option<&mut Elsewhere> {
+        Some(self.logic.index_mut().elsewhere())
     }
 
     fn roll_back(&mut self, restored: Epoch) -> bool {

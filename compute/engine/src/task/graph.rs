@@ -458,9 +458,9 @@ impl Graph {
                 continue;
             };
             let delta = state.take_delta();
-            if let Some(spill) = &mut node.spill {
+            if let Some((spill, elsewhere)) = node.spilled() {
                 let tables = delta.tables.iter();
-                spill.forget(tables.flat_map(|table| table.rows.hashes()));
+                spill.forget(tables.flat_map(|table| table.rows.hashes()), elsewhere);
             }
             all.append(delta);
         }
@@ -497,9 +497,6 @@ impl Graph {
         for (index, node) in self.nodes.iter_mut().enumerate() {
             let (scope, change) = node.scope.reassigned(to, epoch);
             node.scope = scope;
-            if let Some(spill) = &mut node.spill {
-                spill.forget_groups(node.scope.key_groups, &change.left);
-            }
             if let Some(state) = node.kind.state() {
                 let scans = state.reassign(&node.scope, &change);
                 jobs.extend(scans.into_iter().map(|job| (index, job)));

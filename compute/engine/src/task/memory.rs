@@ -34,7 +34,7 @@ impl Graph {
 
     /// Goes on writing to scratch files.
     pub(super) fn poll_spills(&mut self, cx: &mut Context<'_>) {
-        let spills = self.nodes.iter_mut().filter_map(|node| node.spill.as_mut());
-        spills.for_each(|spill| spill.poll(cx));
+        let spills = self.nodes.iter_mut().filter_map(Node::spilled);
+        spills.for_each(|(spill, elsewhere)| spill.poll(cx, elsewhere));
     }
 }

@@ -26,10 +26,8 @@ use crate::{
     },
     source::DeadLetter,
     spill::{Evicted, Scratch, Spill},
+    state::Elsewhere,
 };
-
-/// Places of what is in scratch files take at most so many times the memory of what is not.
-const PLACES_BY_STATE_MAX: u64 = 4;
 
 /// An operator or a source, its inputs' time and what waits in it.
 pub(super) struct Node {
@@ -68,6 +66,14 @@ impl Kind {
         match self {
             Kind::Operator(operator) => operator.state(),
             Kind::Source(source) => Some(source.state()),
+        }
+    }
+
+    /// Which keys of it are not in memory.
+    fn elsewhere(&mut self) -> Option<&mut Elsewhere> {
+        match self {
+            Kind::Operator(operator) => operator.elsewhere(),
+            Kind::Source(_) => None,
         }
     }
 }
@@ -169,33 +175,32 @@ impl Node {
         let Some(state) = self.kind.state().filter(|_| bytes > 0 && !is_busy) else {
             return;
         };
-        let used = state.size().used_bytes();
         let mut evicted = match scratch.file_bytes() {
             0 => Evicted::dropped(),
             _ => Evicted::kept(),
         };
         self.counters.evicted_keys += state.evict(bytes, &mut evicted);
-        if !evicted.is_empty() {
+        if !evicted.is_empty()
+            && let Some(elsewhere) = self.kind.elsewhere()
+        {
             let spill = self
                 .spill
                 .get_or_insert_with(|| Spill::new(Arc::clone(scratch)));
-            spill.put(&evicted);
+            spill.put(&evicted, elsewhere);
         }
-        // A key there is a read of a file, and anywhere else one of the store, which costs a hundred times
-        // as much: only when nearly nothing is left for keys in memory they are worth more.
-        if let Some(spill) = &mut self.spill
-            && spill.memory() - spill.pending_bytes() > PLACES_BY_STATE_MAX * used
-        {
-            spill.drop_oldest();
-        }
+    }
+
+    /// What is in scratch files, and what knows where.
+    pub(super) fn spilled(&mut self) -> Option<(&mut Spill, &mut Elsewhere)> {
+        self.spill.as_mut().zip(self.kind.elsewhere())
     }
 
     /// A read as it is to be sent: part of it may be in scratch files.
     pub(super) fn look_in_spill(&mut self, request: ReadRequest) -> Asked {
-        let Some(spill) = &mut self.spill else {
+        let Some((spill, elsewhere)) = self.spilled() else {
             return Asked::Rows(request);
         };
-        match spill.take(request) {
+        match spill.take(request, elsewhere) {
             Ok(read) => {
                 self.metrics.scratch_reads += read.keys() as u64;
                 Asked::Spilled(read)

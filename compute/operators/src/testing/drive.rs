@@ -23,7 +23,7 @@ use state_client::{
 use super::script::{Event, MakeOperator, scope};
 
 /// Scratch files have room for a few records, and there is room for a few files.
-const SCRATCH_FILE_BYTES: u64 = (1 << 20) + 512;
+const SCRATCH_FILE_BYTES: u64 = 4 << 10;
 const SCRATCH_FILES: usize = 6;
 
 /// Time passes in steps of this.
@@ -183,7 +183,11 @@ impl<'a> Run<'a> {
         for (ticket, request) in self.out.take_reads() {
             let min_epoch = request.min_epoch;
             let store = Arc::new(self.store.clone());
-            let question = match self.spill.take(request) {
+            let read = match self.operator.elsewhere() {
+                Some(elsewhere) => self.spill.take(request, elsewhere),
+                None => Err(request),
+            };
+            let question = match read {
                 Ok(read) => Question::Spilled(read.send(store, self.who)),
                 Err(request) => Question::Store(request),
             };
@@ -330,7 +334,6 @@ impl<'a> Run<'a> {
         let (fewer, left) = all.reassigned(&fewer, self.epoch);
         let (again, came) = fewer.reassigned(&all, self.epoch);
         let mut jobs = Vec::new();
-        self.spill.forget_groups(all.key_groups, &left.left);
         if let Some(state) = self.operator.state() {
             jobs.extend(state.reassign(&fewer, &left));
             jobs.extend(state.reassign(&again, &came));
@@ -371,8 +374,10 @@ impl<'a> Run<'a> {
             tasks: 1,
         };
         let tables = delta.tables.iter();
-        self.spill
-            .forget(tables.flat_map(|table| table.rows.hashes()));
+        if let Some(elsewhere) = self.operator.elsewhere() {
+            let hashes = tables.flat_map(|table| table.rows.hashes());
+            self.spill.forget(hashes, elsewhere);
+        }
         let changes = delta.into_changes(epoch, cut.key_groups);
         let mut delta = EpochDelta::new(self.who, epoch, TaskId(0), cut, changes);
         for section in &mut delta.sections {
@@ -396,12 +401,16 @@ impl<'a> Run<'a> {
         {
             let mut evicted = Evicted::kept();
             self.counters.evicted_keys += state.evict(u64::MAX, &mut evicted);
-            self.spill.put(&evicted);
+            if let Some(elsewhere) = self.operator.elsewhere() {
+                self.spill.put(&evicted, elsewhere);
+            }
         }
         let is_broken = self.random(16) == 0;
         self.scratch.set_broken(is_broken);
         let mut cx = Context::from_waker(Waker::noop());
-        self.spill.poll(&mut cx);
+        if let Some(elsewhere) = self.operator.elsewhere() {
+            self.spill.poll(&mut cx, elsewhere);
+        }
     }
 
     /// Goes on from the last commit: with what it has, as far as that still counts, or anew.
