@@ -1,10 +1,11 @@
 //! The bytes of all rows of a hash: header, then table by table.
 //!
 //! ```text
-//! length u32 · crc32 of what follows u32 · hash u64 · tables u32
-//! per table: id u32 · rows u32 · per row: identity length u32 · value length u32 · identity · value
+//! length u32 · crc32 of what follows u32 · hash u64, all little endian · tables n
+//! per table: id n · rows n · per row: identity length n · value length n · identity · value
 //! ```
-//! All little endian. Files do not outlive their process: there is no version.
+//! n: seven bits in each byte, the lowest first, and an eighth bit if more follow. Files do not outlive their
+//! process: there is no version.
 
 use bytes::{Buf as _, Bytes};
 use proto::types::TableId;
@@ -31,13 +32,13 @@ pub(super) fn write(
     let start = out.len();
     out.extend_from_slice(&[0; HEAD_BYTES]);
     out.extend_from_slice(&hash.to_le_bytes());
-    out.extend_from_slice(&(tables.len() as u32).to_le_bytes());
+    put_number(tables.len() as u32, out);
     for (table, rows) in tables {
-        out.extend_from_slice(&table.0.to_le_bytes());
-        out.extend_from_slice(&(rows.len() as u32).to_le_bytes());
+        put_number(table.0, out);
+        put_number(rows.len() as u32, out);
         for (_, (identity, value)) in *rows {
-            out.extend_from_slice(&(identity.len() as u32).to_le_bytes());
-            out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            put_number(identity.len() as u32, out);
+            put_number(value.len() as u32, out);
             out.extend_from_slice(identity);
             out.extend_from_slice(value);
         }
@@ -51,6 +52,27 @@ pub(super) fn write(
     out[start..start + LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
     out[start + LENGTH_BYTES..start + HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
     true
+}
+
+fn put_number(number: u32, out: &mut Vec<u8>) {
+    let mut rest = number;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+fn take_number(rest: &mut Bytes) -> Option<u32> {
+    let mut number = 0;
+    for shift in (0..u32::BITS).step_by(7) {
+        let byte = rest.try_get_u8().ok()?;
+        number |= u32::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
 }
 
 /// The hash of a record that was written whole.
@@ -96,15 +118,15 @@ pub(super) fn read(hash: u64, bytes: &Bytes) -> Option<Tables> {
         return None;
     }
     let mut rest = bytes.slice(HEAD_BYTES + 8..);
-    let count = rest.try_get_u32_le().ok()?;
+    let count = take_number(&mut rest)?;
     let mut tables = Tables::new();
     for _ in 0..count {
-        let table = TableId(rest.try_get_u32_le().ok()?);
-        let rows = rest.try_get_u32_le().ok()?;
+        let table = TableId(take_number(&mut rest)?);
+        let rows = take_number(&mut rest)?;
         let mut loaded = Vec::new();
         for _ in 0..rows {
-            let identity = rest.try_get_u32_le().ok()? as usize;
-            let value = rest.try_get_u32_le().ok()? as usize;
+            let identity = take_number(&mut rest)? as usize;
+            let value = take_number(&mut rest)? as usize;
             if identity.checked_add(value)? > rest.len() {
                 return None;
             }
@@ -160,6 +182,22 @@ mod tests {
             let cut = Bytes::copy_from_slice(&record[..at]);
             assert!(read(77, &cut).is_none(), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn numbers_of_any_size_come_back() {
+        let mut out = Vec::new();
+        let numbers = [0, 1, 127, 128, 300, 1 << 21, u32::MAX];
+        numbers
+            .iter()
+            .for_each(|number| put_number(*number, &mut out));
+        assert_eq!(out.len(), 1 + 1 + 1 + 2 + 2 + 4 + 5);
+        let mut rest = Bytes::from(out);
+        for number in numbers {
+            assert_eq!(take_number(&mut rest), Some(number));
+        }
+        assert_eq!(take_number(&mut rest), None);
+        assert_eq!(take_number(&mut Bytes::from_static(&[0xff; 6])), None);
     }
 
     #[test]
