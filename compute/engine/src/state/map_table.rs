@@ -291,8 +291,8 @@ impl<V: Values> Evict for MapTable<V> {
         self.index.find_old(most)
     }
 
-    fn keys(&self) -> usize {
-        self.index.len()
+    fn index(&self) -> &KeyIndex {
+        &self.index
     }
 
     fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {

@@ -436,8 +436,8 @@ impl Evict for AggregateStore {
         self.main.index_mut().find_old(most)
     }
 
-    fn keys(&self) -> usize {
-        self.main.index().len()
+    fn index(&self) -> &KeyIndex {
+        self.main.index()
     }
 
     fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {

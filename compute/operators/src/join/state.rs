@@ -351,8 +351,8 @@ impl Evict for JoinState {
         self.index.find_old(most)
     }
 
-    fn keys(&self) -> usize {
-        self.index.len()
+    fn index(&self) -> &KeyIndex {
+        &self.index
     }
 
     fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {

@@ -335,8 +335,8 @@ impl Evict for Versions {
         settled.flatten().copied().collect()
     }
 
-    fn keys(&self) -> usize {
-        self.index.len()
+    fn index(&self) -> &KeyIndex {
+        &self.index
     }
 
     fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {

@@ -211,8 +211,8 @@ impl Evict for FramedOver {
         self.history.index.find_old(most)
     }
 
-    fn keys(&self) -> usize {
-        self.history.index.len()
+    fn index(&self) -> &KeyIndex {
+        &self.history.index
     }
 
     fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {
