@@ -22,6 +22,9 @@ pub const NO_SLOT: u32 = u32::MAX;
 /// Keys that are known to be absent are forgotten when there are more than so many, and more than keys.
 const ABSENT_MAX: usize = 1 << 16;
 
+/// A table with room for so many keys of a key group does not get smaller when they go.
+const TABLE_MIN: usize = 32;
+
 /// A key index over the key groups that a task owns.
 #[derive(Debug)]
 pub struct KeyIndex {
@@ -221,7 +224,14 @@ impl KeyIndex {
         self.leave_out(hash);
         self.elsewhere.add(hash);
         let group = self.group_of(hash);
-        self.groups[group].evicted_as_of = self.recency.committed_epoch();
+        let hashes = &self.hashes;
+        let group = &mut self.groups[group];
+        group.evicted_as_of = self.recency.committed_epoch();
+        let least = (2 * group.slots.len()).max(TABLE_MIN);
+        if group.slots.capacity() > 2 * least {
+            let hash = |slot: &u32| table_hash(hashes[*slot as usize]);
+            group.slots.shrink_to(least, hash);
+        }
     }
 
     /// What is absent can be asked for again, unless that it went is not committed.
@@ -523,6 +533,35 @@ mod tests {
                 prop_assert_eq!(index.find_row(&read, 0, index.hash(*slot)), *slot);
             }
             prop_assert_eq!(index.iter().count(), model.len());
+        }
+    }
+
+    #[test]
+    fn what_finds_keys_gets_smaller_when_most_of_them_have_gone() {
+        let encoder = encoder(false);
+        let all = KeyGroupSet::all(KeyGroupCount::DEFAULT);
+        let mut index = KeyIndex::new(encoder.width(), KeyGroupCount::DEFAULT, &all, false);
+        let batch = keys(&encoder, false, &(0..60_000).collect::<Vec<i64>>());
+        let mut slots = Vec::new();
+        index.find_or_insert(&batch, &mut slots, |_| ());
+        let tables = |index: &KeyIndex| -> usize {
+            let sizes = index
+                .groups
+                .iter()
+                .map(|group| group.slots.allocation_size());
+            sizes.sum()
+        };
+        let before = tables(&index);
+        slots[3_000..].iter().for_each(|slot| index.evict(*slot));
+        assert!(
+            tables(&index) * 4 < before,
+            "{} of {before} bytes",
+            tables(&index)
+        );
+        for (row, hash) in batch.hashes.iter().enumerate() {
+            let slot = index.find_row(&batch.keys, row, *hash);
+            assert_eq!(slot == NO_SLOT, row >= 3_000);
+            assert_eq!(index.is_unknown(*hash), row >= 3_000);
         }
     }
 
