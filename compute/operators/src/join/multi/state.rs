@@ -255,8 +255,8 @@ impl Evict for MultiState {
         self.index.find_old(most)
     }
 
-    fn keys(&self) -> usize {
-        self.index.len()
+    fn index(&self) -> &KeyIndex {
+        &self.index
     }
 
     fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {
