@@ -68,11 +68,11 @@ impl Spill {
                 }
                 record.push((*table, &rows[start..*at]));
             }
-            if self.make_room(elsewhere).is_none() {
-                return;
-            }
-            // It may be too long, and what was there is not its own.
+            // It may be too long, or find no room, and what was there is not its own.
             elsewhere.take_piece(hash);
+            if self.make_room(elsewhere).is_none() {
+                continue;
+            }
             let write = |out: &mut Vec<u8>| record::write(hash, &record, bytes_max, out);
             self.segments.append(hash, elsewhere, write);
         }
@@ -288,7 +288,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::spill::MemoryScratch;
+    use crate::{key::mix, spill::MemoryScratch};
 
     const TABLES: [TableId; 2] = [TableId(4), TableId(9)];
     /// Pieces are of a few records, and some are too long.
@@ -303,6 +303,8 @@ mod tests {
         Forget(u64),
         /// A key group leaves and comes back.
         Move(u64),
+        /// So much of its key group goes that its keys are not listed any more.
+        Crowd(u64),
         Break(bool),
         Damage,
     }
@@ -316,6 +318,7 @@ mod tests {
             4 => hash().prop_map(Step::Take),
             2 => hash().prop_map(Step::Forget),
             1 => hash().prop_map(Step::Move),
+            1 => hash().prop_map(Step::Crowd),
             1 => (0..4_u8).prop_map(|draw| Step::Break(draw == 0)),
             1 => (0..20_u8).prop_map(|draw| if draw == 0 { Step::Damage } else { Step::Break(false) }),
         ];
@@ -418,6 +421,10 @@ mod tests {
                     self.put(&hashes, rows);
                 }
                 Step::Take(hash) => self.take(hash),
+                Step::Crowd(hash) => {
+                    let others = (1..300).map(|n| hash ^ mix(n, 7) >> 16);
+                    others.for_each(|other| self.elsewhere.add(other));
+                }
                 Step::Forget(hash) => {
                     self.known.remove(&hash);
                     self.spill.forget([hash].into_iter(), &mut self.elsewhere);

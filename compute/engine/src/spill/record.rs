@@ -37,15 +37,19 @@ pub(super) fn write(
         put_number(table.0, out);
         put_number(rows.len() as u32, out);
         for (_, (identity, value)) in *rows {
+            if out.len() - start + identity.len() + value.len() > bytes_max {
+                out.truncate(start);
+                return false;
+            }
             put_number(identity.len() as u32, out);
             put_number(value.len() as u32, out);
             out.extend_from_slice(identity);
             out.extend_from_slice(value);
         }
-        if out.len() - start > bytes_max {
-            out.truncate(start);
-            return false;
-        }
+    }
+    if out.len() - start > bytes_max {
+        out.truncate(start);
+        return false;
     }
     let length = out.len() - start;
     let crc = crc32fast::hash(&out[start + HEAD_BYTES..]);

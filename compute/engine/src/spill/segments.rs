@@ -85,6 +85,8 @@ pub(super) struct Segments {
     queue: VecDeque<(PieceId, FileId)>,
     writing: Option<BoxFuture<'static, Result<(), ScratchError>>>,
     pending_bytes: usize,
+    /// What pages of pieces take of memory.
+    pages_bytes: usize,
     /// A piece was written since this was last asked.
     has_written: bool,
 }
@@ -109,6 +111,7 @@ impl Segments {
             queue: VecDeque::new(),
             writing: None,
             pending_bytes: 0,
+            pages_bytes: 0,
             has_written: false,
         }
     }
@@ -230,6 +233,7 @@ impl Segments {
             return;
         };
         (run.bytes, run.records, run.pages) = (bytes as u32, sealed.records, sealed.pages);
+        self.pages_bytes += run.pages.memory();
         if let Some(segment) = &mut self.slots[usize::from(run.segment)] {
             segment.bytes += bytes as u32;
         }
@@ -362,6 +366,7 @@ impl Segments {
         self.order.retain(|other| *other != slot);
         for piece in segment.pieces {
             let run = self.runs[piece.number()].take();
+            self.pages_bytes -= run.as_ref().map_or(0, |run| run.pages.memory());
             let pending = run.and_then(|run| run.pending);
             self.pending_bytes -= pending.map_or(0, |bytes| bytes.len());
             self.free.push(piece);
@@ -394,10 +399,9 @@ impl Segments {
 
     /// Bytes of memory.
     pub(super) fn memory(&self) -> usize {
-        let pages = self.runs.iter().flatten().map(|run| run.pages.memory());
         self.tail.memory()
             + self.pending_bytes
-            + pages.sum::<usize>()
+            + self.pages_bytes
             + self.runs.capacity() * size_of::<Option<Run>>()
             + self.slots.len() * size_of::<Segment>()
     }

@@ -6,7 +6,11 @@
 //! are loaded, or its key group is read or leaves as a whole. What becomes of scratch files changes nothing of
 //! it: a place is forgotten, the hash is not. A table knows hashes only in part, which says yes in vain where
 //! two are alike, and never no; so nothing is taken out of it. Few hashes are listed whole, and leave when their
-//! keys are loaded: a key group of which nothing is elsewhere any more is resident again.
+//! keys are loaded: a key group of which nothing is elsewhere any more is resident again. When many keys of a
+//! table are known to be gone, the group counts as unread until its keys have been listed anew.
+//!
+//! A key that goes is looked for in the store, whatever was known of a hash like its own, until it has been put
+//! into a piece itself: an older record of it may lie in that of the other.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -18,6 +22,8 @@ use super::place_table::{PlaceTable, TAG_BITS};
 const LISTED_MAX: usize = 256;
 /// What the list takes for each, about.
 const LISTED_BYTES: usize = 18;
+/// Keys of a group that are gone do not matter up to so many.
+const GONE_MAX: u32 = 4096;
 /// The place of keys that are in no scratch file.
 const STORE: u16 = 1;
 
@@ -64,6 +70,8 @@ struct Known {
     /// At first, and later those that the table has no room for.
     listed: BTreeMap<u64, u16>,
     table: PlaceTable,
+    /// About so many keys of the table are neither in memory nor in the store.
+    gone: u32,
 }
 
 /// How many keys are in each piece.
@@ -134,6 +142,16 @@ impl Elsewhere {
     pub(super) fn loaded(&mut self, hash: u64) {
         self.change(self.key_groups.of_hash(hash), |known, pieces, _| {
             pieces.leave(known.listed.remove(&hash).unwrap_or(STORE));
+        });
+    }
+
+    /// Keys with this hash, which may have been elsewhere, do not exist.
+    pub(super) fn gone(&mut self, hash: u64) {
+        self.change(self.key_groups.of_hash(hash), |known, _, bits| {
+            known.gone += u32::from(known.table.get(tag(hash, bits)).is_some());
+            if known.gone > GONE_MAX && known.gone as usize > known.table.len() / 2 {
+                (known.is_unread, known.gone) = (true, 0);
+            }
         });
     }
 
@@ -260,18 +278,13 @@ impl Known {
         !self.is_unread && self.listed.is_empty() && self.table.is_empty()
     }
 
-    /// Adds a hash, if it is not known, with a place in which it is counted.
+    /// Adds a hash with a place in which it is counted; that of a hash that is known is not known any more.
     fn add(&mut self, hash: u64, place: u16, bits: u32, pieces: &mut Pieces) {
         if !self.table.is_empty() {
             self.add_to_table(hash, place, bits, pieces);
             return;
         }
-        match self.listed.entry(hash) {
-            Entry::Occupied(_) => pieces.leave(place),
-            Entry::Vacant(entry) => {
-                entry.insert(place);
-            }
-        }
+        self.list(hash, place, pieces);
         if self.listed.len() > LISTED_MAX {
             for (hash, place) in std::mem::take(&mut self.listed) {
                 self.add_to_table(hash, place, bits, pieces);
@@ -281,10 +294,25 @@ impl Known {
 
     fn add_to_table(&mut self, hash: u64, place: u16, bits: u32, pieces: &mut Pieces) {
         let tag = tag(hash, bits);
-        if self.listed.contains_key(&hash) || self.table.get(tag).is_some() {
+        if self.listed.contains_key(&hash) {
+            self.list(hash, place, pieces);
+        } else if let Some(before) = self.table.replace(tag, STORE) {
+            pieces.leave(before);
             pieces.leave(place);
         } else if self.table.insert(tag, place).is_err() {
             self.listed.insert(hash, place);
+        }
+    }
+
+    fn list(&mut self, hash: u64, place: u16, pieces: &mut Pieces) {
+        match self.listed.entry(hash) {
+            Entry::Occupied(mut entry) => {
+                pieces.leave(entry.insert(STORE));
+                pieces.leave(place);
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(place);
+            }
         }
     }
 
@@ -503,6 +531,56 @@ mod tests {
         assert!(!harness.known.is_nothing());
         (0..100).for_each(|n| harness.step(Step::Loaded(n << 40)));
         assert!(harness.known.is_nothing());
+    }
+
+    /// Of two that are known alike, one has come back with a newer record when its list becomes a table.
+    #[test]
+    fn a_key_that_goes_again_is_not_looked_for_where_it_was() {
+        let [one, other] = [1, 2].map(|lower| 7 << 30 | lower);
+        let [old, new] = [3, 4].map(PieceId::new);
+        let mut harness = Harness::new(false);
+        for hash in [one, other] {
+            harness.step(Step::Add(hash));
+            harness.known.set_piece(hash, old);
+        }
+        assert_eq!(harness.known.part(one), harness.known.part(other));
+        harness.known.take_piece(other);
+        harness.step(Step::Loaded(other));
+        harness.step(Step::Add(other));
+        harness.known.set_piece(other, new);
+        harness.step(Step::AddMany(0));
+        assert_ne!(harness.known.piece(other), Some(old));
+        harness.check();
+        // And in a table.
+        harness.known.set_piece(one, old);
+        harness.step(Step::Add(other));
+        assert_eq!(harness.known.piece(other), None);
+        harness.check();
+    }
+
+    #[test]
+    fn keys_that_are_gone_do_not_take_memory_for_ever() {
+        let all = KeyGroupSet::all(key_groups());
+        let mut known = Elsewhere::new(key_groups(), &all, false);
+        // In one group.
+        let hash = |n: u64| mix(n, 5) >> 2;
+        let mut most = 0;
+        for round in 0..20 {
+            let keys = || (round * 10_000..(round + 1) * 10_000).map(hash);
+            keys().for_each(|hash| known.add(hash));
+            // All but some are read, and deleted.
+            keys().skip(100).for_each(|hash| known.gone(hash));
+            if known.is_unread(KeyGroup(0)) {
+                let rest = (0..=round).flat_map(|of| (of * 10_000..).map(hash).take(100));
+                known.narrow(KeyGroup(0), rest);
+            }
+            most = most.max(known.memory());
+        }
+        assert!(most < 400_000, "{most} bytes");
+        for round in 0..20 {
+            let mut rest = (round * 10_000..).map(hash).take(100);
+            assert!(rest.all(|hash| known.may_have(hash, || false)));
+        }
     }
 
     #[test]

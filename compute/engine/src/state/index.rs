@@ -236,8 +236,14 @@ impl KeyIndex {
 
     /// What is absent can be asked for again, unless that it went is not committed.
     fn forget_absent(&mut self) {
-        let recency = &self.recency;
-        self.absent.retain(|_, mark| recency.is_uncommitted(*mark));
+        let (recency, elsewhere) = (&self.recency, &mut self.elsewhere);
+        self.absent.retain(|hash, mark| {
+            let stays = recency.is_uncommitted(*mark);
+            if !stays {
+                elsewhere.gone(*hash);
+            }
+            stays
+        });
     }
 
     /// Whether a key with this hash is in memory.

@@ -60,6 +60,11 @@ impl PlaceTable {
         self.len == 0
     }
 
+    /// Tags.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The place of a tag.
     #[inline]
     pub(super) fn get(&self, tag: u64) -> Option<u16> {
