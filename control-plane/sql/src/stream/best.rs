@@ -16,23 +16,33 @@ use super::state_ttl;
 /// Who keeps one row per group of what it reads.
 struct Keeper {
     input: NodeId,
+    /// What is between it and what it reads, and part of it.
+    local: Option<NodeId>,
     group: Vec<usize>,
     order_by: Vec<wire::SortKey>,
 }
 
-/// Says so in every join that it is true of.
+/// A join of which a node wants the best pairs only.
+pub(super) struct Wanted {
+    /// From the node's input down to the join.
+    pub(super) path: Vec<NodeId>,
+    pair: wire::BestPair,
+}
+
+/// Says so in every join that it is true of: whoever reads it wants the same of it.
 pub(super) fn mark(graph: &mut Graph, options: &PlanOptions) {
     let live = graph.live();
     let lives = |id: &usize| live[*id];
     let ages = aging(graph, options);
     let readers = graph.readers();
     for id in (0..graph.nodes.len()).filter(lives) {
-        let keeper = keeper(graph, id, &readers);
-        let Some((join, pair)) = keeper.and_then(|keeper| wanted(graph, keeper, &readers)) else {
+        let Some(Wanted { path, pair }) = wanted(graph, id) else {
             continue;
         };
+        let is_alone = path.iter().all(|node| readers[*node] == 1);
+        let join = path.last().copied().unwrap_or_default();
         // A pair that changes no result keeps alive what follows, where that has a lifetime.
-        if ages[join] {
+        if !is_alone || ages[join] {
             continue;
         }
         if let Op::Join { best, .. } = &mut graph.nodes[join].op {
@@ -58,18 +68,19 @@ fn aging(graph: &Graph, options: &PlanOptions) -> Vec<bool> {
 }
 
 /// A node that keeps one row per group.
-fn keeper(graph: &Graph, id: NodeId, readers: &[usize]) -> Option<Keeper> {
+fn keeper(graph: &Graph, id: NodeId) -> Option<Keeper> {
     let node = graph.node(id);
     match &node.op {
         Op::Rank(op) if (op.offset, op.limit) == (0, 1) && op.window.is_none() => Some(Keeper {
             input: node.inputs[0],
+            local: None,
             group: places(&op.partition_by),
             order_by: op.order_by.clone(),
         }),
         Op::GroupAggregate(op) => {
             let below = graph.node(node.inputs[0]);
             let (input, keys, calls) = match &below.op {
-                Op::LocalAggregate(local) if op.from_partial && readers[node.inputs[0]] == 1 => {
+                Op::LocalAggregate(local) if op.from_partial => {
                     (below.inputs[0], &local.keys, &local.calls)
                 }
                 _ if op.from_partial => return None,
@@ -90,6 +101,7 @@ fn keeper(graph: &Graph, id: NodeId, readers: &[usize]) -> Option<Keeper> {
             }
             Some(Keeper {
                 input,
+                local: op.from_partial.then_some(node.inputs[0]),
                 group: places(keys),
                 order_by: vec![wire::SortKey {
                     column: value,
@@ -108,16 +120,19 @@ fn compares_alike(logical: &LogicalType) -> bool {
     logical.is_exact_numeric() || logical.is_timestamp() || matches!(logical, Date | Time(_))
 }
 
-/// The join that a keeper reads, alone and all of it, and which pairs of it are the best.
-fn wanted(graph: &Graph, keeper: Keeper, readers: &[usize]) -> Option<(NodeId, wire::BestPair)> {
+/// The join of which a node wants the best pairs and no others, whoever else reads it.
+pub(super) fn wanted(graph: &Graph, id: NodeId) -> Option<Wanted> {
     let Keeper {
         mut input,
+        local,
         mut group,
         mut order_by,
-    } = keeper;
+    } = keeper(graph, id)?;
+    let mut path: Vec<NodeId> = local.into_iter().collect();
     loop {
+        path.push(input);
         let node = graph.node(input);
-        if readers[input] != 1 || !node.changes.is_append() {
+        if !node.changes.is_append() {
             return None;
         }
         match &node.op {
@@ -155,7 +170,7 @@ fn wanted(graph: &Graph, keeper: Keeper, readers: &[usize]) -> Option<(NodeId, w
                     .as_ref()
                     .is_none_or(|it| volatile_function(it).is_none());
                 pair.per_key &= is_steady;
-                return Some((input, pair));
+                return Some(Wanted { path, pair });
             }
             _ => return None,
         }

@@ -178,6 +178,7 @@ fn operator(graph: &Graph, node: &Node, options: &PlanOptions) -> Operator {
             keys,
             null_safe,
             columns,
+            spread: _,
         } => multi_join(keys, null_safe, columns),
         Op::WindowJoin {
             kind,

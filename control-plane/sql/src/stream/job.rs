@@ -114,10 +114,10 @@ pub(crate) fn plan_optimized(
         translator.write_late_rows(table);
     }
     let (mut graph, warnings) = translator.finish();
-    best::mark(&mut graph, options);
     if options.multi_joins {
         multi_join::merge(&mut graph, options);
     }
+    best::mark(&mut graph, options);
     // Before pruning, so that the readers of a scan do not change each other's ids.
     let ids = stable_id::stable_ids(&graph);
     source::prune(&mut graph, options);

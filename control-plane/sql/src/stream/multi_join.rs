@@ -1,20 +1,26 @@
 //! Inner joins all by one key as one node that keeps each input once: rows that some of them give together
 //! are made whenever a row comes or goes, and never kept.
 //!
-//! Such joins are a tree, of which nobody else reads a part; what lies between them passes columns on and
-//! nothing more. The node puts out what the last of them did. A join with a condition beyond its key stays
-//! by itself: what it lets through may be much less than what it reads.
+//! Such joins are a tree; what lies between them passes columns on and nothing more. The node puts out what
+//! the last of them did. A join with a condition beyond its key stays by itself: what it lets through may be
+//! much less than what it reads.
+//!
+//! What becomes one node depends on the query alone, not on what else is in the job: a query that is added
+//! must not take the state of another one away. So whoever reads a part of a tree gets that part beside the
+//! node, and whoever wants the best pairs only of the last join gets that join beside it.
 
 use proto::plan as wire;
 
 use crate::optimize::expr::as_column;
 
 use super::PlanOptions;
-use super::node::{Bound, Graph, NodeId, Op};
+use super::best;
+use super::node::{Bound, Distribution, Graph, Node, NodeId, Op};
 use super::rank::distribution;
 use super::state_ttl;
 
-/// Of the state, by input. Joins of more inputs are several.
+/// Of the state, by input. A join of a tree with more inputs stays by itself, and the trees below it are
+/// nodes of their own: of eleven inputs joined one after the other, the first eight are one node.
 static TABLES: [&str; 8] = [
     "rows of input 1",
     "rows of input 2",
@@ -26,27 +32,47 @@ static TABLES: [&str; 8] = [
     "rows of input 8",
 ];
 
-/// Makes one node of the joins of every such tree.
+/// Makes one node of the joins of every such tree. Nodes that are the same then become one.
 pub(super) fn merge(graph: &mut Graph, options: &PlanOptions) {
-    let live = graph.live();
-    let readers = graph.readers();
-    let mut is_part = vec![false; graph.nodes.len()];
-    for id in (0..graph.nodes.len()).rev() {
-        if !live[id] || is_part[id] {
-            continue;
-        }
-        let joins = Joins {
-            graph,
-            options,
-            readers: &readers,
-        };
+    let old = std::mem::take(graph);
+    let joins = Joins {
+        graph: &old,
+        options,
+    };
+    let mut places: Vec<NodeId> = Vec::with_capacity(old.nodes.len());
+    for id in 0..old.nodes.len() {
         let tree = joins.tree(id);
-        let Some(tree) = tree.filter(|tree| (3..=TABLES.len()).contains(&tree.leaves.len())) else {
-            continue;
-        };
-        tree.parts.iter().for_each(|part| is_part[*part] = true);
-        tree.replace(graph, id);
+        let tree = tree.filter(|tree| (3..=TABLES.len()).contains(&tree.leaves.len()));
+        let mut node = old.node(id).clone();
+        if let Some(tree) = tree {
+            tree.replace(&old, &mut node);
+        }
+        place(&mut node, &places);
+        if let Some(wanted) = best::wanted(&old, id) {
+            node.inputs = vec![beside(graph, &old, &wanted.path, &places)];
+        }
+        places.push(graph.add(node));
     }
+}
+
+/// Has a node refer to others where they are now.
+fn place(node: &mut Node, places: &[NodeId]) {
+    let others = node.inputs.iter_mut().chain(&mut node.known_as);
+    others.for_each(|other| *other = places[*other]);
+}
+
+/// A join and what is above it on a path down to it, as they were.
+fn beside(graph: &mut Graph, old: &Graph, path: &[NodeId], places: &[NodeId]) -> NodeId {
+    let mut below = None;
+    for id in path.iter().rev() {
+        let mut node = old.node(*id).clone();
+        place(&mut node, places);
+        if let Some(below) = below {
+            node.inputs = vec![below];
+        }
+        below = Some(graph.add(node));
+    }
+    below.unwrap_or_default()
 }
 
 /// Joins by one key.
@@ -56,8 +82,6 @@ struct Tree {
     null_safe: Vec<bool>,
     /// What the last join puts out: leaf, and column of it.
     columns: Vec<(usize, usize)>,
-    /// The other joins.
-    parts: Vec<NodeId>,
 }
 
 /// An input of a tree.
@@ -69,7 +93,6 @@ struct Leaf {
 struct Joins<'a> {
     graph: &'a Graph,
     options: &'a PlanOptions,
-    readers: &'a [usize],
 }
 
 impl Joins<'_> {
@@ -83,7 +106,7 @@ impl Joins<'_> {
             null_safe,
             condition: None,
             until,
-            best: None,
+            ..
         } = &node.op
         else {
             return None;
@@ -96,7 +119,6 @@ impl Joins<'_> {
             leaves: Vec::new(),
             null_safe: null_safe.clone(),
             columns: Vec::new(),
-            parts: Vec::new(),
         };
         for (input, keys) in node.inputs.iter().zip([left_keys, right_keys]) {
             let side = self.part(*input, keys);
@@ -112,14 +134,13 @@ impl Joins<'_> {
         let mut tree = self.tree(join)?;
         tree.columns = columns.iter().map(|c| tree.columns[*c]).collect();
         tree.order_key(keys)?;
-        tree.parts.push(join);
         Some(tree)
     }
 
     /// The join that an input is, and for each column of the input which one of the join's it is.
     fn join_below(&self, mut id: NodeId) -> Option<(NodeId, Vec<usize>)> {
         let mut columns: Vec<usize> = (0..self.graph.node(id).fields.len()).collect();
-        while self.readers[id] == 1 {
+        loop {
             let node = self.graph.node(id);
             match &node.op {
                 Op::Join { .. } => return Some((id, columns)),
@@ -134,7 +155,6 @@ impl Joins<'_> {
                 _ => return None,
             }
         }
-        None
     }
 
     fn leaf(&self, node: NodeId, keys: &[usize]) -> Tree {
@@ -146,7 +166,6 @@ impl Joins<'_> {
             }],
             null_safe: vec![true; keys.len()],
             columns: (0..width).map(|column| (0, column)).collect(),
-            parts: Vec::new(),
         }
     }
 }
@@ -163,7 +182,6 @@ impl Tree {
         self.columns
             .extend(columns.map(|(leaf, column)| (leaf + before, column)));
         self.leaves.extend(side.leaves);
-        self.parts.extend(side.parts);
     }
 
     /// Brings the key into the order of these output columns; `None` if they are not the key.
@@ -185,8 +203,8 @@ impl Tree {
         Some(())
     }
 
-    /// Puts one node in the place of the last join.
-    fn replace(self, graph: &mut Graph, id: NodeId) {
+    /// Makes one node of the last join.
+    fn replace(self, graph: &Graph, node: &mut Node) {
         let mut first = Vec::with_capacity(self.leaves.len());
         let mut width = 0;
         for leaf in &self.leaves {
@@ -194,7 +212,10 @@ impl Tree {
             width += graph.node(leaf.node).fields.len();
         }
         let columns = self.columns.iter();
-        let node = &mut graph.nodes[id];
+        let spread = match &node.distribution {
+            Distribution::Hash(columns) => columns.clone(),
+            Distribution::Any | Distribution::Single => Vec::new(),
+        };
         node.inputs = self.leaves.iter().map(|leaf| leaf.node).collect();
         let keys = self.leaves.iter();
         node.required = keys.clone().map(|leaf| distribution(&leaf.keys)).collect();
@@ -207,6 +228,7 @@ impl Tree {
             columns: columns
                 .map(|(leaf, column)| first[*leaf] + column)
                 .collect(),
+            spread,
         };
     }
 }

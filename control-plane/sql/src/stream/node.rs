@@ -209,6 +209,8 @@ pub(crate) enum Op {
         null_safe: Vec<bool>,
         /// What comes out: columns of all inputs, one input's after the other's.
         columns: Vec<usize>,
+        /// Columns of the output that it is spread by: the key, of the input whose key the query says.
+        spread: Vec<usize>,
     },
     WindowJoin {
         kind: wire::JoinType,

@@ -83,10 +83,13 @@ fn seed(op: &Op) -> (&'static str, Vec<u8>) {
         Op::LocalAggregate(op) => op.encode_to_vec(),
         Op::WindowAssign(op) => op.encode_to_vec(),
         Op::WindowAggregate(op) => op.encode_to_vec(),
-        // Whichever columns come out, the same is kept.
+        // All of it: which joins it is made of is not seen in its inputs.
         Op::MultiJoin {
-            keys, null_safe, ..
-        } => format!("{keys:?} {null_safe:?}").into_bytes(),
+            keys,
+            null_safe,
+            columns,
+            spread,
+        } => format!("{keys:?} {null_safe:?} {columns:?} {spread:?}").into_bytes(),
         Op::Join { .. }
         | Op::WindowJoin { .. }
         | Op::IntervalJoin { .. }
