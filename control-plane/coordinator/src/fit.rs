@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::plan::{
-    AggregateCall, BestPair, Exchange, Join, MultiJoin, Node, Partitioning, Plan, WindowAggregate,
+    AggregateCall, BestPair, Exchange, Join, JoinType, Node, Partitioning, Plan, WindowAggregate,
     WindowSpec, input, node::Operator, state_bound::Kind, window_aggregate::Windowing,
 };
 
@@ -65,8 +65,14 @@ pub enum Misfit {
         table: String,
     },
     /// There is state that the plan does not use.
-    #[error("the plan has nothing for the state of {}", .0.join(", "))]
-    Unclaimed(Vec<String>),
+    #[error("the plan has nothing for the state of {}", operators.join(", "))]
+    Unclaimed {
+        /// Whose it is, for people.
+        operators: Vec<String>,
+        /// Inner joins by one key are one operator here and several there: whether the plan must have one,
+        /// to go on with the state.
+        multi_joins: Option<bool>,
+    },
 }
 
 /// The spec with a plan that goes on with the state of `old`. With `allow_unclaimed`, state that it
@@ -109,12 +115,12 @@ pub fn fit(old: &JobSpec, mut new: JobSpec, allow_unclaimed: bool) -> Result<Job
         let pairs = known.node.tables.iter().zip(&place.node.tables);
         numbers.extend(pairs.map(|(known, table)| (table.id, known.id)));
     }
-    let unclaimed = before.iter().filter(|(id, _)| !claimed.contains(*id));
-    let unclaimed: Vec<String> = unclaimed
-        .map(|(_, place)| place.node.description.clone())
-        .collect();
-    if !unclaimed.is_empty() && !allow_unclaimed {
-        return Err(Misfit::Unclaimed(unclaimed));
+    if claimed.len() < before.len() && !allow_unclaimed {
+        let rest = |places: &BTreeMap<&str, Place<'_>>| -> Vec<Node> {
+            let rest = places.iter().filter(|(id, _)| !claimed.contains(*id));
+            rest.map(|(_, place)| place.node.clone()).collect()
+        };
+        return Err(unclaimed(&rest(&before), &rest(&after)));
     }
     let sent_before = sent_to_new_readers(&plan, &before, &after)?;
     for (fragment, index) in sent_before {
@@ -130,6 +136,21 @@ pub fn fit(old: &JobSpec, mut new: JobSpec, allow_unclaimed: bool) -> Result<Job
     new.tables_max = next - 1;
     new.plan = plan.into();
     Ok(new)
+}
+
+/// The refusal of a plan that has `new` operators, and does not have those that are `left`.
+fn unclaimed(left: &[Node], new: &[Node]) -> Misfit {
+    let is_inner = |node: &Node| match &node.operator {
+        Some(Operator::Join(join)) => join.r#type() == JoinType::Inner,
+        _ => false,
+    };
+    let is_multi = |node: &Node| matches!(node.operator, Some(Operator::MultiJoin(_)));
+    let wants_one = left.iter().any(is_multi) && new.iter().any(is_inner);
+    let wants_several = left.iter().any(is_inner) && new.iter().any(is_multi);
+    Misfit::Unclaimed {
+        operators: left.iter().map(|node| node.description.clone()).collect(),
+        multi_joins: (wants_one != wants_several).then_some(wants_one),
+    }
 }
 
 /// Whether all that an operator reads, whose state is known, was read before.
@@ -304,16 +325,12 @@ impl Place<'_> {
     }
 }
 
-/// What an operator does, as far as its state is concerned. Which pairs a join leaves out, or which columns
-/// one of many inputs puts out, depends on who reads it.
+/// What an operator does, as far as its state is concerned. Which pairs a join leaves out depends on who
+/// reads it.
 fn what_it_does(node: &Node) -> Option<Operator> {
     match &node.operator {
         Some(Operator::Join(join)) => Some(Operator::Join(Join {
             best_pair: None,
-            ..join.clone()
-        })),
-        Some(Operator::MultiJoin(join)) => Some(Operator::MultiJoin(MultiJoin {
-            columns: Vec::new(),
             ..join.clone()
         })),
         other => other.clone(),
@@ -440,9 +457,8 @@ mod tests {
     use proto::{
         control::JobOptions,
         plan::{
-            Field, Fragment, GroupAggregate, HashPartitioning, Input, MultiJoinInput, RowType,
-            Source, StateBound, StateTable, TtlBound, partitioning::Kind,
-            state_bound::Kind as Bound,
+            Field, Fragment, GroupAggregate, HashPartitioning, Input, MultiJoin, RowType, Source,
+            StateBound, StateTable, TtlBound, partitioning::Kind, state_bound::Kind as Bound,
         },
     };
 
@@ -554,7 +570,10 @@ mod tests {
         };
         assert_eq!(
             fit(&old, new(), false),
-            Err(Misfit::Unclaimed(vec!["Aggregate(a)".into()]))
+            Err(Misfit::Unclaimed {
+                operators: vec!["Aggregate(a)".into()],
+                multi_joins: None,
+            })
         );
         let fitted = fit(&old, new(), true).expect("it fits");
         assert_eq!(numbers(&fitted), [1, 6, 7, 4, 5]);
@@ -666,21 +685,36 @@ mod tests {
     }
 
     #[test]
-    fn which_columns_a_join_of_many_puts_out_is_no_state() {
-        let joined = |keys: &[u32], columns: &[u32]| {
-            let mut node = aggregate("a", 2, Vec::new());
-            let keys = keys.iter().map(|key| MultiJoinInput { keys: vec![*key] });
-            node.operator = Some(Operator::MultiJoin(MultiJoin {
-                inputs: keys.collect(),
-                null_safe: vec![false],
-                columns: columns.to_vec(),
-            }));
-            spec(source(1, &["INT", "INT"]), vec![node])
+    fn joins_that_are_one_here_and_several_there_are_told() {
+        let one = |id: &str| {
+            let mut node = aggregate(id, 2, vec![0]);
+            node.operator = Some(Operator::MultiJoin(MultiJoin::default()));
+            node
         };
-        let (few, more) = (joined(&[0, 1, 0], &[0]), joined(&[0, 1, 0], &[3, 1]));
-        assert!(fit(&few, more.clone(), false).is_ok());
-        assert!(fit(&more, few.clone(), false).is_ok());
-        assert!(fit(&few, joined(&[0, 1, 1], &[0]), false).is_err());
+        let several = |id: &str, r#type: JoinType| {
+            let mut node = aggregate(id, 2, vec![0]);
+            node.operator = Some(Operator::Join(Join {
+                r#type: r#type.into(),
+                ..Join::default()
+            }));
+            node
+        };
+        let inner = |id: &str| several(id, JoinType::Inner);
+        let check = |old: Vec<Node>, new: Vec<Node>, wanted: Option<bool>| {
+            let job = |nodes: Vec<Node>| spec(source(1, &["INT"]), nodes);
+            match fit(&job(old), job(new), false) {
+                Err(Misfit::Unclaimed { multi_joins, .. }) => assert_eq!(multi_joins, wanted),
+                other => panic!("{other:?}"),
+            }
+        };
+        check(vec![inner("a"), inner("b")], vec![one("c")], Some(false));
+        check(vec![one("c")], vec![inner("a"), inner("b")], Some(true));
+        check(vec![one("c")], vec![one("d")], None);
+        check(vec![one("c")], vec![several("a", JoinType::Left)], None);
+        check(vec![inner("a")], vec![inner("b")], None);
+        // A join that goes on with its state is not what the other one is made of.
+        check(vec![inner("a"), one("c")], vec![inner("a")], None);
+        check(vec![inner("a"), one("c")], vec![inner("b"), one("d")], None);
     }
 
     #[test]

@@ -159,14 +159,12 @@ impl From<RestoreError> for Problem {
                 "paths are job_1/savepoints/a, job_1/checkpoints/17, or job_1: its newest checkpoint",
             ),
             RestoreError::Misfit {
-                why: Misfit::Unclaimed(_),
+                why: Misfit::Unclaimed { multi_joins, .. },
                 ..
             } => (
                 StatusCode::CONFLICT,
                 "state.unclaimed",
-                "nothing has changed; to leave that state alone, SET \
-                 'execution.state-recovery.ignore-unclaimed-state' = 'true', or say \
-                 `allow_non_restored_state`",
+                unclaimed(multi_joins),
             ),
             RestoreError::Misfit { .. } => (
                 StatusCode::CONFLICT,
@@ -187,6 +185,27 @@ impl From<RestoreError> for Problem {
             ),
         };
         Problem::new(status, code, detail).hint(hint)
+    }
+}
+
+/// What helps where a plan leaves state. With `multi_joins`, joins are one operator in that state
+/// (`true`) or several, and in the plan it is the other way round.
+fn unclaimed(multi_joins: Option<bool>) -> &'static str {
+    match multi_joins {
+        None => {
+            "nothing has changed; to leave that state alone, SET \
+             'execution.state-recovery.ignore-unclaimed-state' = 'true', or say `allow_non_restored_state`"
+        }
+        Some(false) => {
+            "nothing has changed; the state is of joins one by one, which the plan has as one: to go on with \
+             it, SET 'table.optimizer.multi-join.enabled' = 'false'; to leave it alone, SET \
+             'execution.state-recovery.ignore-unclaimed-state' = 'true', or say `allow_non_restored_state`"
+        }
+        Some(true) => {
+            "nothing has changed; the state is of joins as one, which the plan has one by one: to go on with \
+             it, SET 'table.optimizer.multi-join.enabled' = 'true'; to leave it alone, SET \
+             'execution.state-recovery.ignore-unclaimed-state' = 'true', or say `allow_non_restored_state`"
+        }
     }
 }
 
