@@ -463,10 +463,10 @@ mod tests {
                     self.pieces.retain(|_, piece| piece.number() != number);
                 }
                 Step::Narrow(group, part) => {
-                    let number = std::cell::Cell::new(0);
+                    let number = std::cell::Cell::new(0_usize);
                     self.elsewhere.retain(|hash| {
                         number.set(number.get() + 1);
-                        Self::group(*hash) != group || number.get() % part == 0
+                        Self::group(*hash) != group || number.get().is_multiple_of(part)
                     });
                     let of_group = self
                         .elsewhere
