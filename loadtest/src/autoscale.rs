@@ -439,7 +439,8 @@ fn schedule(options: &Options, low: u64) -> String {
     format!("'rate.schedule' = '{cycles}{low} for 1 h', 'rate.catch-up' = 'true'")
 }
 
-/// State that ends in event time, though not in this run, has time go to where rows are counted.
+/// State that ends in event time, though not in this run, has time go to where rows are counted. The tables
+/// may be there from the run before, which has ended.
 fn statements(max: u32, rate: &str, output: &Path) -> String {
     let (output, query) = (output.display(), counting());
     format!(
@@ -450,6 +451,8 @@ fn statements(max: u32, rate: &str, output: &Path) -> String {
          SET 'job.autoscaler.enabled' = 'true';
          SET 'job.autoscaler.vertex.max-parallelism' = '{max}';
          SET 'job.autoscaler.catch-up.duration' = '10 s';
+         DROP TABLE IF EXISTS numbers;
+         DROP TABLE IF EXISTS counts;
          CREATE TABLE numbers (id BIGINT, t TIMESTAMP_LTZ(3), WATERMARK FOR t AS t)
            WITH ('connector' = 'datagen', {rate}, 'fields.id.kind' = 'sequence',
            'fields.id.start' = '0', 'fields.id.end' = '1000000000000');
