@@ -16,7 +16,10 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use proto::types::{KeyGroup, KeyGroupCount, KeyGroupSet};
 
-use super::place_table::{PlaceTable, TAG_BITS};
+use super::{
+    pieces::{PieceId, Pieces, STORE},
+    place_table::{PlaceTable, TAG_BITS},
+};
 
 /// More hashes of a key group are not listed one by one.
 const LISTED_MAX: usize = 256;
@@ -24,33 +27,6 @@ const LISTED_MAX: usize = 256;
 const LISTED_BYTES: usize = 18;
 /// Keys of a group that are gone do not matter up to so many.
 const GONE_MAX: u32 = 4096;
-/// The place of keys that are in no scratch file.
-const STORE: u16 = 1;
-
-/// A piece of a scratch file, among those of one operator.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct PieceId(u16);
-
-impl PieceId {
-    /// Pieces that can be named.
-    pub(crate) const COUNT: usize = u16::MAX as usize - STORE as usize;
-
-    /// The piece of a number below [`PieceId::COUNT`].
-    pub(crate) fn new(number: usize) -> PieceId {
-        debug_assert!(number < PieceId::COUNT);
-        PieceId(number as u16 + STORE + 1)
-    }
-
-    /// Its number.
-    pub(crate) fn number(self) -> usize {
-        usize::from(self.0 - STORE - 1)
-    }
-
-    fn of(place: u16) -> Option<PieceId> {
-        (place > STORE).then_some(PieceId(place))
-    }
-}
-
 /// Keys that must be read before they can be worked on, by key group.
 #[derive(Debug)]
 pub struct Elsewhere {
@@ -72,14 +48,6 @@ struct Known {
     table: PlaceTable,
     /// About so many keys of the table are neither in memory nor in the store.
     gone: u32,
-}
-
-/// How many keys are in each piece.
-#[derive(Debug, Default)]
-struct Pieces {
-    live: Vec<u32>,
-    /// Keys that have left one since that was last asked.
-    left: usize,
 }
 
 impl Elsewhere {
@@ -219,17 +187,12 @@ impl Elsewhere {
 
     /// Number of hashes that are in a piece.
     pub(crate) fn live(&self, piece: PieceId) -> u32 {
-        let live = self.pieces.live.get(piece.number());
-        live.copied().unwrap_or(0)
+        self.pieces.live(piece)
     }
 
     /// Whether at least so many hashes have left pieces since this was last true.
     pub(crate) fn have_left(&mut self, least: usize) -> bool {
-        let have = self.pieces.left >= least;
-        if have {
-            self.pieces.left = 0;
-        }
-        have
+        self.pieces.have_left(least)
     }
 
     /// What is known of a hash: others of which the same is known have the same place.
@@ -240,7 +203,7 @@ impl Elsewhere {
     /// Bytes of memory.
     pub(super) fn memory(&self) -> usize {
         let known = self.groups.iter().map(Known::memory).sum::<usize>();
-        known + self.pieces.live.capacity() * size_of::<u32>()
+        known + self.pieces.memory()
     }
 
     /// Bits of a hash that say which key group it is of.
@@ -330,23 +293,6 @@ impl Known {
 
     fn memory(&self) -> usize {
         self.listed.len() * LISTED_BYTES + self.table.memory()
-    }
-}
-
-impl Pieces {
-    fn enter(&mut self, piece: PieceId) {
-        let number = piece.number();
-        if self.live.len() <= number {
-            self.live.resize(number + 1, 0);
-        }
-        self.live[number] += 1;
-    }
-
-    fn leave(&mut self, place: u16) {
-        if let Some(piece) = PieceId::of(place) {
-            self.live[piece.number()] -= 1;
-            self.left += 1;
-        }
     }
 }
 

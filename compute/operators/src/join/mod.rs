@@ -6,6 +6,8 @@
 //! condition  the condition beyond the keys, over gathered columns
 //! best       which pairs are left out where only the best are wanted
 //! beaten     which rows are not kept then
+//! chain      links rows of one key
+//! tables     an index and its tables at barriers, after failures, in moves
 //! state      rows of both sides, linked by key
 //! probe      changed rows of one side -> output, a chunk at a time
 //! degree     counts matches anew after loading
@@ -24,6 +26,7 @@ mod beaten;
 mod best;
 #[cfg(test)]
 mod best_test;
+mod chain;
 mod condition;
 mod degree;
 mod expire;
@@ -33,6 +36,7 @@ mod multi;
 mod probe;
 mod shape;
 mod state;
+mod tables;
 mod temporal;
 #[cfg(test)]
 mod temporal_test;

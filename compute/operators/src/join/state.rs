@@ -1,7 +1,5 @@
 //! The rows of both sides of a join and the chains that link rows of one key.
 
-use std::collections::HashSet;
-
 use engine::{
     key::KeyBatch,
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
@@ -14,8 +12,10 @@ use state_client::LoadedRow;
 
 use super::{
     best::{BestPairs, Per},
+    chain::{Chain, set},
     expire::Ages,
     shape::{JoinShape, LEFT, RIGHT},
+    tables,
 };
 use crate::rows::{RowIds, RowTable};
 
@@ -32,13 +32,11 @@ pub(super) struct JoinState {
     pub(super) best: Option<BestPairs>,
 }
 
-/// Rows of one side. A chain per key, linked both ways where rows are taken back.
+/// Rows of one side, in a chain per key.
 #[derive(Debug)]
 pub(super) struct Side {
     pub(super) rows: RowTable,
-    next: Vec<u32>,
-    /// `None`: rows are never taken back.
-    previous: Option<Vec<u32>>,
+    chain: Chain,
     /// Matching (distinct) rows of the other side, where the join asks for it.
     pub(super) degrees: Option<Vec<u32>>,
 }
@@ -56,8 +54,7 @@ impl JoinState {
         let [left, right] = tables;
         let side = |rows, side: usize| Side {
             rows,
-            next: Vec::new(),
-            previous: (!append_only[side] || ttl[side].is_some()).then(Vec::new),
+            chain: Chain::new(!append_only[side] || ttl[side].is_some()),
             degrees: shape.tracks(side).then(Vec::new),
         };
         JoinState {
@@ -212,72 +209,48 @@ impl JoinState {
     /// those that came are to be read.
     pub(super) fn reassign(&mut self, change: &Reassigned) -> [Vec<u32>; 2] {
         let index = &self.index;
-        let left = |hash: u64| change.left.contains(index.key_group(hash));
-        let forgotten = match change.left.is_empty() {
-            true => [Vec::new(), Vec::new()],
-            false => self
-                .sides
-                .each_mut()
-                .map(|side| side.rows.forget_left(&left)),
-        };
+        let sides = self.sides.each_mut();
+        let forgotten = sides.map(|side| tables::forget_left(index, &mut side.rows, change));
         for key_slot in self.index.slots_of(&change.left) {
             self.forget_best(key_slot);
-            self.index.forget(key_slot);
         }
-        self.index.reassign(&change.left, &change.came);
+        tables::reassign(&mut self.index, change);
         forgotten
+    }
+
+    fn tables(&mut self) -> (&mut KeyIndex, impl Iterator<Item = &mut RowTable>) {
+        let tables = self.sides.iter_mut().map(|side| &mut side.rows);
+        (&mut self.index, tables)
     }
 
     /// See `OperatorState::freeze`.
     pub(super) fn freeze(&mut self, epoch: Epoch) {
-        self.index.freeze(epoch);
-        self.sides
-            .iter_mut()
-            .for_each(|side| side.rows.freeze(epoch));
+        let (index, tables) = self.tables();
+        tables::freeze(index, tables, epoch);
     }
 
     /// See `OperatorState::encode`.
     pub(super) fn encode(&mut self, rows_max: usize) -> bool {
-        let mut sides = self.sides.iter_mut();
-        sides.all(|side| side.rows.encode(rows_max))
+        tables::encode(self.tables().1, rows_max)
     }
 
     /// See `OperatorState::take_delta`.
     pub(super) fn take_delta(&mut self) -> StateDelta {
-        let sides = self.sides.iter_mut();
-        StateDelta {
-            tables: sides.filter_map(|side| side.rows.take_delta()).collect(),
-            ..StateDelta::default()
-        }
+        tables::take_delta(self.tables().1)
     }
 
     /// See `OperatorState::committed`.
     pub(super) fn committed(&mut self, epoch: Epoch) {
-        self.index.committed(epoch);
-        let sides = self.sides.iter_mut();
-        sides.for_each(|side| side.rows.committed(epoch));
+        let (index, tables) = self.tables();
+        tables::committed(index, tables, epoch);
     }
 
     /// Forgets all rows of keys of which some were changed after `restored`: they are to be read again.
     pub(super) fn roll_back(&mut self, restored: Epoch) {
-        let mut dirty = HashSet::new();
-        for side in &mut self.sides {
-            side.rows.roll_back(restored, &mut dirty);
-        }
-        let is_dirty = |hash: u64| dirty.contains(&hash);
-        for side in &mut self.sides {
-            side.rows.forget_left(&is_dirty);
-        }
+        let (index, tables) = self.tables();
+        tables::roll_back(index, tables, restored);
         // What was put out after that does not count, though its row may be clean.
         self.best.iter_mut().for_each(BestPairs::forget_all);
-        let keys: Vec<u32> = self.index.iter().collect();
-        for key in keys {
-            if is_dirty(self.index.hash(key)) {
-                self.index.forget(key);
-            }
-        }
-        self.index.roll_back(restored);
-        self.index.mark_unknown(&dirty);
     }
 
     /// Puts loaded rows of one side into memory; of each the slot of its key, [`NO_SLOT`] where a NULL
@@ -380,48 +353,22 @@ impl Side {
     /// The row after another in its chain.
     #[inline]
     pub(super) fn next(&self, slot: u32) -> u32 {
-        self.next[slot as usize]
+        self.chain.next(slot)
     }
 
     #[inline]
     fn link(&mut self, slot: u32, next: u32) {
-        set(&mut self.next, slot, next);
-        if let Some(previous) = &mut self.previous {
-            set(previous, slot, NO_SLOT);
-            if next != NO_SLOT {
-                previous[next as usize] = slot;
-            }
-        }
+        self.chain.link(slot, next);
         if let Some(degrees) = &mut self.degrees {
             set(degrees, slot, 0);
         }
     }
 
     pub(super) fn unlink(&mut self, slot: u32, head: &mut u32) {
-        let Some(previous) = &mut self.previous else {
-            return;
-        };
-        let (before, after) = (previous[slot as usize], self.next[slot as usize]);
-        match before {
-            NO_SLOT => *head = after,
-            before => self.next[before as usize] = after,
-        }
-        if after != NO_SLOT {
-            previous[after as usize] = before;
-        }
+        self.chain.unlink(slot, head);
     }
 
     fn memory(&self) -> usize {
-        let column = |column: &Option<Vec<u32>>| column.as_ref().map_or(0, |c| c.len() * 4);
-        self.next.len() * 4 + column(&self.previous) + column(&self.degrees)
-    }
-}
-
-#[inline]
-fn set(column: &mut Vec<u32>, slot: u32, value: u32) {
-    if slot as usize == column.len() {
-        column.push(value);
-    } else {
-        column[slot as usize] = value;
+        self.chain.memory() + self.degrees.as_ref().map_or(0, |degrees| degrees.len() * 4)
     }
 }

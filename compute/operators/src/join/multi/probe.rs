@@ -68,7 +68,7 @@ impl Cursor {
     fn advance(&mut self, kept: &Kept) -> bool {
         self.copy += 1;
         if self.copy >= kept.rows.copies(self.slot) {
-            *self = Cursor::at(kept.next(self.slot));
+            *self = Cursor::at(kept.chain.next(self.slot));
         }
         self.slot != NO_SLOT
     }

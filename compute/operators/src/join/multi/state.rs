@@ -1,7 +1,5 @@
 //! The rows of all inputs of a join and the chains that link those of one key.
 
-use std::collections::HashSet;
-
 use engine::{
     key::KeyBatch,
     operator::{OperatorError, Reassigned, StateSize, TaskScope},
@@ -11,7 +9,10 @@ use engine::{
 use proto::types::{Epoch, TableId};
 use state_client::LoadedRow;
 
-use super::shape::{InputShape, MultiShape};
+use super::{
+    super::{chain::Chain, tables},
+    shape::{InputShape, MultiShape},
+};
 use crate::rows::{Identity, RowIds, RowTable};
 
 /// Rows of all inputs by key.
@@ -23,13 +24,11 @@ pub(super) struct MultiState {
     pub(super) inputs: Vec<Kept>,
 }
 
-/// Rows of one input. A chain per key, linked both ways where rows are taken back.
+/// Rows of one input, in a chain per key.
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) rows: RowTable,
-    next: Vec<u32>,
-    /// `None`: rows are never taken back.
-    previous: Option<Vec<u32>>,
+    pub(super) chain: Chain,
 }
 
 impl MultiState {
@@ -47,8 +46,7 @@ impl MultiState {
             };
             Kept {
                 rows: RowTable::new(*table, 0, identity, scope),
-                next: Vec::new(),
-                previous: (!append_only).then(Vec::new),
+                chain: Chain::new(!append_only),
             }
         };
         MultiState {
@@ -118,7 +116,9 @@ impl MultiState {
     pub(super) fn remove(&mut self, input: usize, key_slot: u32, slot: u32) {
         self.index.touch(key_slot);
         let start = key_slot as usize * self.inputs.len();
-        self.inputs[input].unlink(slot, &mut self.heads[start + input]);
+        self.inputs[input]
+            .chain
+            .unlink(slot, &mut self.heads[start + input]);
         self.inputs[input].rows.remove(slot);
         if self.heads(key_slot).iter().all(|head| *head == NO_SLOT) {
             self.index.remove(key_slot);
@@ -129,7 +129,7 @@ impl MultiState {
     fn link(&mut self, input: usize, key_slot: u32, slot: u32) {
         let head = &mut self.heads[key_slot as usize * self.inputs.len() + input];
         let next = std::mem::replace(head, slot);
-        self.inputs[input].link(slot, next);
+        self.inputs[input].chain.link(slot, next);
     }
 
     /// Puts committed rows of one input, all of one hash, into memory.
@@ -166,66 +166,43 @@ impl MultiState {
     /// Forgets the rows of key groups that are another task's from now on; those that came are to be
     /// read.
     pub(super) fn reassign(&mut self, change: &Reassigned) {
-        if !change.left.is_empty() {
-            let index = &self.index;
-            let left = |hash: u64| change.left.contains(index.key_group(hash));
-            for kept in &mut self.inputs {
-                kept.rows.forget_left(&left);
-            }
+        for kept in &mut self.inputs {
+            tables::forget_left(&self.index, &mut kept.rows, change);
         }
-        for key_slot in self.index.slots_of(&change.left) {
-            self.index.forget(key_slot);
-        }
-        self.index.reassign(&change.left, &change.came);
+        tables::reassign(&mut self.index, change);
+    }
+
+    fn tables(&mut self) -> (&mut KeyIndex, impl Iterator<Item = &mut RowTable>) {
+        let tables = self.inputs.iter_mut().map(|kept| &mut kept.rows);
+        (&mut self.index, tables)
     }
 
     /// See `OperatorState::freeze`.
     pub(super) fn freeze(&mut self, epoch: Epoch) {
-        self.index.freeze(epoch);
-        let inputs = self.inputs.iter_mut();
-        inputs.for_each(|kept| kept.rows.freeze(epoch));
+        let (index, tables) = self.tables();
+        tables::freeze(index, tables, epoch);
     }
 
     /// See `OperatorState::encode`.
     pub(super) fn encode(&mut self, rows_max: usize) -> bool {
-        let mut inputs = self.inputs.iter_mut();
-        inputs.all(|kept| kept.rows.encode(rows_max))
+        tables::encode(self.tables().1, rows_max)
     }
 
     /// See `OperatorState::take_delta`.
     pub(super) fn take_delta(&mut self) -> StateDelta {
-        let inputs = self.inputs.iter_mut();
-        StateDelta {
-            tables: inputs.filter_map(|kept| kept.rows.take_delta()).collect(),
-            ..StateDelta::default()
-        }
+        tables::take_delta(self.tables().1)
     }
 
     /// See `OperatorState::committed`.
     pub(super) fn committed(&mut self, epoch: Epoch) {
-        self.index.committed(epoch);
-        let inputs = self.inputs.iter_mut();
-        inputs.for_each(|kept| kept.rows.committed(epoch));
+        let (index, tables) = self.tables();
+        tables::committed(index, tables, epoch);
     }
 
     /// Forgets all rows of keys of which some came after `restored`: they are to be read again.
     pub(super) fn roll_back(&mut self, restored: Epoch) {
-        let mut dirty = HashSet::new();
-        for kept in &mut self.inputs {
-            kept.rows.roll_back(restored, &mut dirty);
-        }
-        let is_dirty = |hash: u64| dirty.contains(&hash);
-        for kept in &mut self.inputs {
-            kept.rows.forget_left(&is_dirty);
-        }
-        let keys: Vec<u32> = self.index.iter().collect();
-        for key in keys {
-            if is_dirty(self.index.hash(key)) {
-                self.index.forget(key);
-            }
-        }
-        self.index.roll_back(restored);
-        self.index.mark_unknown(&dirty);
+        let (index, tables) = self.tables();
+        tables::roll_back(index, tables, restored);
     }
 
     /// Live rows and bytes.
@@ -238,7 +215,7 @@ impl MultiState {
         for kept in &self.inputs {
             let rows = kept.rows.size();
             size.rows += rows.rows;
-            size.bytes += rows.bytes + kept.memory() as u64;
+            size.bytes += rows.bytes + kept.chain.memory() as u64;
             size.free_bytes += rows.free_bytes;
             size.changed_bytes += rows.changed_bytes;
         }
@@ -269,59 +246,12 @@ impl Evict for MultiState {
             for (kept, head) in self.inputs.iter_mut().zip(&self.heads[start..]) {
                 let mut slot = *head;
                 while slot != NO_SLOT {
-                    let next = kept.next(slot);
+                    let next = kept.chain.next(slot);
                     kept.rows.evict(slot, evicted);
                     slot = next;
                 }
             }
             self.index.evict(*key_slot);
         }
-    }
-}
-
-impl Kept {
-    /// The row after another in its chain.
-    #[inline]
-    pub(super) fn next(&self, slot: u32) -> u32 {
-        self.next[slot as usize]
-    }
-
-    #[inline]
-    fn link(&mut self, slot: u32, next: u32) {
-        set(&mut self.next, slot, next);
-        if let Some(previous) = &mut self.previous {
-            set(previous, slot, NO_SLOT);
-            if next != NO_SLOT {
-                previous[next as usize] = slot;
-            }
-        }
-    }
-
-    fn unlink(&mut self, slot: u32, head: &mut u32) {
-        let Some(previous) = &mut self.previous else {
-            return;
-        };
-        let (before, after) = (previous[slot as usize], self.next[slot as usize]);
-        match before {
-            NO_SLOT => *head = after,
-            before => self.next[before as usize] = after,
-        }
-        if after != NO_SLOT {
-            previous[after as usize] = before;
-        }
-    }
-
-    fn memory(&self) -> usize {
-        let previous = self.previous.as_ref().map_or(0, Vec::len);
-        (self.next.len() + previous) * 4
-    }
-}
-
-#[inline]
-fn set(column: &mut Vec<u32>, slot: u32, value: u32) {
-    if slot as usize == column.len() {
-        column.push(value);
-    } else {
-        column[slot as usize] = value;
     }
 }
