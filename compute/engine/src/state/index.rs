@@ -14,7 +14,7 @@ use super::{
     elsewhere::Elsewhere, hashed::HashedMap, hydrating::Hydrating, key_store::KeyStore,
     leaving::Leaving, recency::Recency,
 };
-use crate::key::{KeyBatch, KeyWidth, Keys};
+use crate::key::{KeyWidth, Keys};
 
 /// No slot.
 pub const NO_SLOT: u32 = u32::MAX;
@@ -55,7 +55,7 @@ pub(super) struct Group {
 /// hashbrown tells entries apart by the top 7 bits and finds buckets by the low ones; within a
 /// key group the top bits are all the same, so the hash is turned.
 #[inline]
-fn table_hash(hash: u64) -> u64 {
+pub(super) fn table_hash(hash: u64) -> u64 {
     hash.rotate_left(23)
 }
 
@@ -289,21 +289,6 @@ impl KeyIndex {
         }
     }
 
-    /// The slot of each row's key; new keys get one. `created` gets the slots that are new, in
-    /// order. `slots` is cleared first.
-    pub fn find_or_insert(
-        &mut self,
-        batch: &KeyBatch,
-        slots: &mut Vec<u32>,
-        mut created: impl FnMut(u32),
-    ) {
-        slots.clear();
-        slots.reserve(batch.len());
-        for (row, hash) in batch.hashes.iter().enumerate() {
-            slots.push(self.find_or_insert_row(&batch.keys, row, *hash, &mut created));
-        }
-    }
-
     /// The slot of one row's key; a new key gets one and `created` is called with it.
     #[inline]
     pub fn find_or_insert_row(
@@ -314,9 +299,10 @@ impl KeyIndex {
         created: &mut impl FnMut(u32),
     ) -> u32 {
         let group = self.group_of(hash);
-        let (store, hashes) = (&self.keys, &self.hashes);
+        let store = &self.keys;
         let table = &mut self.groups[group].slots;
-        let same = |slot: &u32| hashes[*slot as usize] == hash && store.equals(*slot, keys, row);
+        // Equal keys have equal hashes, which would be read from somewhere else in memory.
+        let same = |slot: &u32| store.equals(*slot, keys, row);
         if let Some(slot) = table.find(table_hash(hash), same) {
             self.recency.touch(*slot);
             return *slot;
@@ -345,24 +331,11 @@ impl KeyIndex {
         slot
     }
 
-    /// The slot of each row's key, [`NO_SLOT`] where there is none. `slots` is cleared first.
-    pub fn find(&self, batch: &KeyBatch, slots: &mut Vec<u32>) {
-        slots.clear();
-        slots.extend(
-            batch
-                .hashes
-                .iter()
-                .enumerate()
-                .map(|(row, hash)| self.find_row(&batch.keys, row, *hash)),
-        );
-    }
-
     /// The slot of one row's key, or [`NO_SLOT`].
     #[inline]
     #[must_use]
     pub fn find_row(&self, keys: &Keys, row: usize, hash: u64) -> u32 {
-        let same =
-            |slot: &u32| self.hashes[*slot as usize] == hash && self.keys.equals(*slot, keys, row);
+        let same = |slot: &u32| self.keys.equals(*slot, keys, row);
         let table = &self.groups[self.group_of(hash)].slots;
         table
             .find(table_hash(hash), same)
@@ -458,7 +431,7 @@ impl KeyIndex {
     }
 
     #[inline]
-    fn group_of(&self, hash: u64) -> usize {
+    pub(super) fn group_of(&self, hash: u64) -> usize {
         let group = self.key_groups.of_hash(hash);
         let group = usize::from(group.0);
         debug_assert!(

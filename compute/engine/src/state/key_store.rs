@@ -1,6 +1,9 @@
 //! The keys of an index, by slot.
 
-use super::byte_heap::{ByteHeap, Place};
+use super::{
+    byte_heap::{ByteHeap, Place},
+    index::NO_SLOT,
+};
 use crate::{
     codec::ByteRows,
     key::{KeyWidth, Keys},
@@ -36,6 +39,31 @@ impl KeyStore {
             (KeyStore::U192(store), Keys::U192(keys)) => store[slot as usize] == keys[row],
             (KeyStore::Bytes { .. }, Keys::Bytes(keys)) => self.bytes(slot) == keys.row(row),
             _ => false,
+        }
+    }
+
+    /// Of slots, one for each row, leaves those that have the row's key, and [`NO_SLOT`] in place of others.
+    pub(super) fn confirm(&self, keys: &Keys, slots: &mut [u32]) {
+        fn fixed<T: PartialEq>(store: &[T], keys: &[T], slots: &mut [u32]) {
+            for (slot, key) in slots.iter_mut().zip(keys) {
+                // There is no key at NO_SLOT.
+                if store.get(*slot as usize) != Some(key) {
+                    *slot = NO_SLOT;
+                }
+            }
+        }
+        match (self, keys) {
+            (KeyStore::U64(store), Keys::U64(keys)) => fixed(store, keys, slots),
+            (KeyStore::U128(store), Keys::U128(keys)) => fixed(store, keys, slots),
+            (KeyStore::U192(store), Keys::U192(keys)) => fixed(store, keys, slots),
+            (KeyStore::Bytes { .. }, Keys::Bytes(keys)) => {
+                for (row, slot) in slots.iter_mut().enumerate() {
+                    if *slot != NO_SLOT && self.bytes(*slot) != keys.row(row) {
+                        *slot = NO_SLOT;
+                    }
+                }
+            }
+            _ => slots.fill(NO_SLOT),
         }
     }
 

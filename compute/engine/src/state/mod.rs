@@ -13,6 +13,7 @@ mod delta;
 mod elsewhere;
 mod evict;
 mod expiry;
+mod find;
 mod hashed;
 mod hydrating;
 mod hydrator;

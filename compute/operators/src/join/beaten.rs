@@ -59,15 +59,17 @@ impl JoinOperator {
             return Ok(());
         };
         let orders = wanted.order.keys(&columns)?;
-        let (mut events, mut rows) = (Vec::new(), Vec::new());
+        let (mut events, mut rows, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        self.state.index.find(&keys, &mut found);
         for row in 0..batch.num_rows() {
             let until = until.as_ref().map(|until| until[row]);
             let is_null = null_keys.as_ref().is_some_and(|nulls| nulls.value(row));
             if is_null || until == Some(TIMESTAMP_MIN) {
                 continue;
             }
-            let key_slot = self.state.find(&keys, row);
+            let key_slot = found[row];
             if key_slot != NO_SLOT {
+                self.state.index.touch(key_slot);
                 let best = self.state.best.as_ref();
                 let order = best.and_then(|best| best.order(key_slot));
                 if order.is_some_and(|order| order <= orders.row(row)) {

@@ -116,6 +116,16 @@ impl JoinState {
             .find_or_insert_row(&keys.keys, row, keys.hashes[row], &mut created)
     }
 
+    /// The slot of a row's key, where [`KeyIndex::likely`] has found it or not.
+    #[inline]
+    pub(super) fn likely_slot(&mut self, found: u32, keys: &KeyBatch, row: usize) -> u32 {
+        if found == NO_SLOT {
+            return self.key_slot(keys, row);
+        }
+        self.index.touch(found);
+        found
+    }
+
     /// The bytes of a row.
     #[inline]
     pub(super) fn row(&self, side: usize, slot: u32) -> &[u8] {

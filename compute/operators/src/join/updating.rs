@@ -139,6 +139,8 @@ impl JoinOperator {
         let bytes = self.shape.codecs[side].encode(batch.rows.columns(), rows)?;
         let null_keys = self.shape.null_keys(side, batch.rows.columns());
         let until = self.until_of(side, batch)?;
+        let mut found = Vec::new();
+        self.state.index.likely(keys, &mut found);
         let mut events = Vec::with_capacity(rows);
         for row in 0..rows {
             let (mut key_slot, mut own_slot) = (NO_SLOT, NO_SLOT);
@@ -152,7 +154,7 @@ impl JoinOperator {
                 if let Some(until) = until {
                     self.state.sides[side].rows.set_now(until);
                 }
-                key_slot = self.state.key_slot(keys, row);
+                key_slot = self.state.likely_slot(found[row], keys, row);
                 let hash = keys.hashes[row];
                 own_slot = self.state.append(side, key_slot, hash, bytes.row(row));
             }

@@ -77,12 +77,13 @@ impl MultiJoinOperator {
         let (columns, rows) = (batch.rows.columns(), batch.num_rows());
         let bytes = self.shape.inputs[input].codec.encode(columns, rows)?;
         let null_keys = self.shape.null_keys(input, columns);
-        let mut events = Vec::new();
+        let (mut events, mut found) = (Vec::new(), Vec::new());
+        self.state.index.likely(keys, &mut found);
         for row in 0..rows {
             if null_keys.as_ref().is_some_and(|nulls| nulls.value(row)) {
                 continue;
             }
-            let key_slot = self.state.key_slot(keys, row);
+            let key_slot = self.state.likely_slot(found[row], keys, row);
             let hash = keys.hashes[row];
             self.state.append(input, key_slot, hash, bytes.row(row));
             if self.state.has_all_but(key_slot, input) {

@@ -92,6 +92,16 @@ impl MultiState {
             .find_or_insert_row(&keys.keys, row, keys.hashes[row], &mut created)
     }
 
+    /// The slot of a row's key, where [`KeyIndex::likely`] has found it or not.
+    #[inline]
+    pub(super) fn likely_slot(&mut self, found: u32, keys: &KeyBatch, row: usize) -> u32 {
+        if found == NO_SLOT {
+            return self.key_slot(keys, row);
+        }
+        self.index.touch(found);
+        found
+    }
+
     /// Keeps a row that is never taken back.
     #[inline]
     pub(super) fn append(&mut self, input: usize, key_slot: u32, hash: u64, bytes: &[u8]) {
