@@ -7,6 +7,8 @@ use state_client::{
     page::{RowRef, write_run},
 };
 
+use super::hash_order::by_hash;
+
 /// Bytes of rows that are kept in one piece: a list of many rows is never copied to grow, and its memory
 /// comes from what lists before it gave back.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -157,7 +159,7 @@ impl FrozenRows {
     pub(crate) fn sorted_values(&self) -> impl Iterator<Item = (u64, (&[u8], &[u8]))> {
         self.in_order().flat_map(|part| {
             let rows = part.sorted().into_iter();
-            rows.filter_map(move |row| Some((row.hash, (part.identity(row), part.value(row)?))))
+            rows.filter_map(move |row| Some((row.hash, (part.identity(&row), part.value(&row)?))))
         })
     }
 }
@@ -225,24 +227,16 @@ impl Part {
     /// Rows by (hash, identity), each once. A row deleted and made again in one epoch is there
     /// twice: the value stays, the mark goes. (Made and then deleted again, its value is not
     /// frozen.)
-    fn sorted(&self) -> Vec<&FrozenRow> {
-        // Sorting pairs of words is several times faster than comparing rows through references,
-        // and rows of one hash (those of a hot key in a list) mostly come in order already.
-        let by_hash = |(index, row): (usize, &FrozenRow)| (row.hash, index as u32);
-        let mut places: Vec<(u64, u32)> = self.rows.iter().enumerate().map(by_hash).collect();
-        places.sort_unstable();
-        let mut order: Vec<&FrozenRow> = places
-            .iter()
-            .map(|(_, index)| &self.rows[*index as usize])
-            .collect();
-        let key = |row: &&FrozenRow| (self.identity(row), row.deleted);
-        let less = |a: &&FrozenRow, b: &&FrozenRow| {
-            let (a, b) = (key(a), key(b));
-            a.cmp(&b)
-        };
+    fn sorted(&self) -> Vec<FrozenRow> {
+        // Rows of one hash (those of a hot key in a list) mostly come in order already.
+        let places = by_hash(self.rows.iter().map(|row| row.hash)).into_iter();
+        // Copied, for they are gone through several times, and are then one after the other.
+        let mut order: Vec<FrozenRow> =
+            places.map(|(_, index)| self.rows[index as usize]).collect();
+        let key = |row: &FrozenRow| (self.identity(row), row.deleted);
         for group in order.chunk_by_mut(|a, b| a.hash == b.hash) {
-            if group.len() > 1 && !group.is_sorted_by(|a, b| less(a, b).is_le()) {
-                group.sort_unstable_by(less);
+            if group.len() > 1 && !group.is_sorted_by(|a, b| key(a) <= key(b)) {
+                group.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
             }
         }
         order.dedup_by(|b, a| a.hash == b.hash && self.identity(a) == self.identity(b));
@@ -257,7 +251,7 @@ impl Part {
         mut write: impl FnMut(KeyGroup, Bytes),
     ) {
         let order = self.sorted();
-        let group_of = |row: &&FrozenRow| key_groups.of_hash(row.hash);
+        let group_of = |row: &FrozenRow| key_groups.of_hash(row.hash);
         for group in order.chunk_by(|a, b| group_of(a) == group_of(b)) {
             let rows = group.iter().map(|row| RowRef {
                 hash: row.hash,

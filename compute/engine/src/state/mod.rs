@@ -14,6 +14,7 @@ mod elsewhere;
 mod evict;
 mod expiry;
 mod find;
+mod hash_order;
 mod hashed;
 mod hydrating;
 mod hydrator;
