@@ -73,8 +73,8 @@ pub(crate) struct Ranking {
     pub(crate) index: KeyIndex,
     pub(crate) partitions: Vec<Partition>,
     pub(crate) rows: RowTable,
-    /// Per row: where its order key is.
-    order_slots: Vec<u32>,
+    /// Per row: how its order key begins, and where it is.
+    orders: Vec<(u64, u32)>,
     order_keys: RowArena,
     latest_first: bool,
     /// When partitions expire, if they do.
@@ -86,6 +86,8 @@ pub(crate) struct Partition {
     pub(crate) sorted: SortedSlots,
     /// Rows, copies counted.
     rows: u64,
+    /// How the order key of the last row begins.
+    last: u64,
 }
 
 impl Ranking {
@@ -101,7 +103,7 @@ impl Ranking {
             index: KeyIndex::new(shape.keys.width(), scope.key_groups, &scope.owned, partial),
             partitions: Vec::new(),
             rows: rows.stamped(ttl.is_some()),
-            order_slots: Vec::new(),
+            orders: Vec::new(),
             order_keys: RowArena::default(),
             latest_first: shape.latest_first,
             ages: ttl.map(Ages::new),
@@ -126,18 +128,32 @@ impl Ranking {
             .find_or_insert_row(&keys.keys, row, keys.hashes[row], &mut created)
     }
 
+    /// The slot of a row's partition, where [`KeyIndex::likely`] has found it or not.
+    #[inline]
+    pub(crate) fn likely_slot(&mut self, found: u32, keys: &KeyBatch, row: usize) -> u32 {
+        if found == NO_SLOT {
+            return self.key_slot(keys, row);
+        }
+        self.index.touch(found);
+        found
+    }
+
     /// Whether a row that comes last among its equals would be beyond `rows_max` rows.
+    #[inline]
     pub(crate) fn is_beyond(&self, key_slot: u32, order: &[u8], rows_max: u64) -> bool {
         let partition = &self.partitions[key_slot as usize];
-        partition.rows >= rows_max
-            && partition
-                .sorted
-                .last()
-                .is_none_or(|last| match self.order_key(last).cmp(order) {
-                    Ordering::Less => true,
-                    Ordering::Equal => !self.latest_first,
-                    Ordering::Greater => false,
-                })
+        if partition.rows < rows_max {
+            return false;
+        }
+        let Some(last) = partition.sorted.last() else {
+            return true;
+        };
+        let by_beginning = partition.last.cmp(&beginning(order));
+        match by_beginning.then_with(|| self.order_key(last).cmp(order)) {
+            Ordering::Less => true,
+            Ordering::Equal => !self.latest_first,
+            Ordering::Greater => false,
+        }
     }
 
     /// Adds a row of an input that only appends. Returns what falls out beyond `rows_max`: it is
@@ -159,6 +175,7 @@ impl Ranking {
         }
         let fallen = partition.sorted.pop()?;
         partition.rows -= 1;
+        partition.note_last(&self.orders);
         self.rows.forget(fallen);
         Some(fallen)
     }
@@ -198,7 +215,9 @@ impl Ranking {
         let mut sorted = std::mem::take(&mut self.partitions[key_slot as usize].sorted);
         sorted.remove(slot, |other| self.compare(other, slot));
         let next = sorted.iter().next();
-        self.partitions[key_slot as usize].sorted = sorted;
+        let partition = &mut self.partitions[key_slot as usize];
+        partition.sorted = sorted;
+        partition.note_last(&self.orders);
         self.rows.forget(slot);
         if self.ages.is_some()
             && let Some(next) = next
@@ -211,7 +230,7 @@ impl Ranking {
 
     /// Gives back the slot of a forgotten row.
     pub(crate) fn free(&mut self, slot: u32) {
-        self.order_keys.remove(self.order_slots[slot as usize]);
+        self.order_keys.remove(self.orders[slot as usize].1);
         self.rows.free(slot);
     }
 
@@ -240,7 +259,9 @@ impl Ranking {
 
     /// The order of two rows of one partition; rows that are forgotten still have a place.
     pub(crate) fn compare(&self, a: u32, b: u32) -> Ordering {
-        let by_key = self.order_key(a).cmp(self.order_key(b));
+        let beginning = |slot: u32| self.orders[slot as usize].0;
+        let by_beginning = beginning(a).cmp(&beginning(b));
+        let by_key = by_beginning.then_with(|| self.order_key(a).cmp(self.order_key(b)));
         by_key.then_with(|| {
             let by_arrival = self.rows.order(a).cmp(&self.rows.order(b));
             match self.latest_first {
@@ -253,7 +274,7 @@ impl Ranking {
     /// Forgets the rows of keys that are another task's from now on.
     pub(crate) fn forget_left(&mut self, left: &dyn Fn(u64) -> bool) {
         for slot in self.rows.forget_left(left) {
-            self.order_keys.remove(self.order_slots[slot as usize]);
+            self.order_keys.remove(self.orders[slot as usize].1);
         }
         let partitions: Vec<u32> = self.index.iter().collect();
         for partition in partitions {
@@ -302,7 +323,7 @@ impl Ranking {
         let partitions = |count: usize| count * size_of::<Partition>();
         let bytes = self.index.memory()
             + self.order_keys.memory()
-            + self.order_slots.len() * 4
+            + self.orders.len() * size_of::<(u64, u32)>()
             + partitions(self.partitions.len())
             + lists(size.rows as usize);
         let free = self.index.free_memory()
@@ -320,22 +341,40 @@ impl Ranking {
     }
 
     fn enlist(&mut self, key_slot: u32, slot: u32, order: &[u8], copies: u64) {
-        let order_slot = self.order_keys.insert(order);
-        if self.order_slots.len() <= slot as usize {
-            self.order_slots.resize(slot as usize + 1, NO_SLOT);
+        let place = self.order_keys.insert(order);
+        if self.orders.len() <= slot as usize {
+            self.orders.resize(slot as usize + 1, (0, NO_SLOT));
         }
-        self.order_slots[slot as usize] = order_slot;
+        self.orders[slot as usize] = (beginning(order), place);
         let mut sorted = std::mem::take(&mut self.partitions[key_slot as usize].sorted);
         sorted.insert(slot, |other| self.compare(other, slot));
         let partition = &mut self.partitions[key_slot as usize];
         partition.sorted = sorted;
         partition.rows += copies;
+        partition.note_last(&self.orders);
     }
 
     /// The bytes of a row's order.
     pub(crate) fn order_key(&self, slot: u32) -> &[u8] {
-        self.order_keys.row(self.order_slots[slot as usize])
+        self.order_keys.row(self.orders[slot as usize].1)
     }
+}
+
+impl Partition {
+    fn note_last(&mut self, orders: &[(u64, u32)]) {
+        let last = self.sorted.last();
+        self.last = last.map_or(0, |slot| orders[slot as usize].0);
+    }
+}
+
+/// The first bytes of an order key as a number: keys that differ in them are in the order of these, and
+/// others are looked at whole, which are elsewhere in memory.
+#[inline]
+fn beginning(order: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let length = order.len().min(8);
+    bytes[..length].copy_from_slice(&order[..length]);
+    u64::from_be_bytes(bytes)
 }
 
 impl Evict for Ranking {
@@ -356,7 +395,7 @@ impl Evict for Ranking {
             let partition = std::mem::take(&mut self.partitions[*key_slot as usize]);
             for slot in partition.sorted.iter() {
                 self.rows.evict(slot, evicted);
-                self.order_keys.remove(self.order_slots[slot as usize]);
+                self.order_keys.remove(self.orders[slot as usize].1);
             }
             self.index.evict(*key_slot);
         }

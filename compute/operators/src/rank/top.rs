@@ -161,9 +161,10 @@ impl RankOperator {
         let (columns, rows) = (batch.rows.columns(), batch.num_rows());
         let orders = self.shape.order.keys(columns)?;
         let rows_max = self.shape.rows_max();
-        let mut wanted: Vec<(u32, u32)> = Vec::new();
-        for row in 0..rows {
-            let key_slot = self.ranking.key_slot(keys, row);
+        let (mut wanted, mut found) = (Vec::<(u32, u32)>::new(), Vec::new());
+        self.ranking.index.likely(keys, &mut found);
+        for (row, found) in found.into_iter().enumerate() {
+            let key_slot = self.ranking.likely_slot(found, keys, row);
             if !self.ranking.is_beyond(key_slot, orders.row(row), rows_max) {
                 wanted.push((row as u32, key_slot));
             }
