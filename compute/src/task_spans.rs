@@ -4,7 +4,8 @@
 //! ```text
 //! task.restore  deployed ───────────▶ running
 //! task.freeze   barrier is sent ────▶ state is cut         (inputs are aligned meanwhile)
-//! task.stage    state is cut ───────▶ staged at the store  (rows are encoded, sorted, sent)
+//! task.encode   state is cut ───────▶ rows are sorted      (encoded between batches, then sorted)
+//! task.stage    rows are sorted ────▶ staged at the store
 //! ```
 
 use std::{
@@ -75,7 +76,7 @@ impl StateStore for TracedStore {
         who: Incarnation,
         delta: EpochDelta,
     ) -> BoxFuture<'static, Result<Vec<LogObject>, StateError>> {
-        let span = self.spans.of_epoch(delta.epoch);
+        let span = self.spans.staging(delta.epoch);
         let staged = span.in_scope(|| self.store.stage(who, delta));
         staged.instrument(span).boxed()
     }
@@ -135,19 +136,30 @@ impl TaskSpans {
         }
     }
 
-    /// What the task is at in an epoch.
-    fn of_epoch(&self, epoch: Epoch) -> Span {
-        let open = self.lock();
-        let open = open.epochs.get(&epoch);
-        open.map_or_else(Span::none, |open| open.span.clone())
+    fn frozen(&self, epoch: Epoch) {
+        let (job, task) = (self.job, self.task);
+        self.next(
+            epoch,
+            || info_span!(parent: None, "task.encode", %job, %task, epoch = epoch.0),
+        );
     }
 
-    fn frozen(&self, epoch: Epoch) {
-        if let Some(open) = self.lock().epochs.get_mut(&epoch) {
-            let (job, task) = (self.job, self.task);
-            let span = info_span!(parent: None, "task.stage", %job, %task, epoch = epoch.0);
-            open.span = span_with_parent(span, Some(&open.parent));
-        }
+    fn staging(&self, epoch: Epoch) -> Span {
+        let (job, task) = (self.job, self.task);
+        self.next(
+            epoch,
+            || info_span!(parent: None, "task.stage", %job, %task, epoch = epoch.0),
+        )
+    }
+
+    /// What the task is at in an epoch from now on.
+    fn next(&self, epoch: Epoch, span: impl FnOnce() -> Span) -> Span {
+        let mut open = self.lock();
+        let Some(open) = open.epochs.get_mut(&epoch) else {
+            return Span::none();
+        };
+        open.span = span_with_parent(span(), Some(&open.parent));
+        open.span.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {

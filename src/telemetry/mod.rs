@@ -33,8 +33,9 @@
 //! | `rescale` | | `job`, `generation`, `routing` | another routing is prepared – committed; an error if it is given up |
 //! | `worker.prepare` | `rescale` | `job`, `generation`, `routing` | a worker opens what a routing needs |
 //! | `task.freeze` | `checkpoint` | `job`, `task`, `epoch` | the barrier is sent – the task's state is cut |
-//! | `task.stage` | `checkpoint` | `job`, `task`, `epoch` | state is cut – staged at the store |
-//! | `epoch_log.write` | `task.stage`, by way of the call | `job`, `epoch` | the first delta of an epoch is at a state node – all are in the object store |
+//! | `task.encode` | `checkpoint` | `job`, `task`, `epoch` | state is cut – its rows are encoded and sorted |
+//! | `task.stage` | `checkpoint` | `job`, `task`, `epoch` | rows are sorted – staged at the store |
+//! | `epoch_log.write` | `task.stage`, by way of the call | `job`, `epoch` | a state node begins to write deltas of an epoch – they are in the object store |
 //! | `checkpoint.commit` | `checkpoint` | `job`, `epoch`, `bytes` | all is staged – committed |
 //! | `autoscale.decide` | | `job`, `number`, `reason` | a decision about a job's parallelism |
 //! | `shard.apply` | `checkpoint.commit` | `job`, `shard`, `epoch` | a state node hears of the commit – reads see its rows |

@@ -6,6 +6,14 @@ use rpc::RetryPolicy;
 
 /// How long the deltas of an epoch wait for those of other tasks, to share an object with them.
 pub(crate) const LINGER: Duration = Duration::from_millis(20);
+/// How long they wait where they are not much together: the epoch has to wait for the others anyway, and
+/// an object of its own would keep them waiting.
+pub(crate) const LINGER_LITTLE: Duration = Duration::from_millis(100);
+/// Fewer bytes than this are not much.
+pub(crate) const LITTLE_BYTES: usize = 256 << 10;
+/// Objects of one epoch that are written at once: what comes while much is being written does not wait for
+/// the end of that.
+pub(crate) const EPOCH_WRITERS_MAX: u32 = 2;
 /// First pause before a failed request to the object store is repeated; it doubles each time.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Longest of these pauses.

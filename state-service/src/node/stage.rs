@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     budget::Lease,
-    caps::LINGER,
+    caps::{EPOCH_WRITERS_MAX, LINGER, LINGER_LITTLE, LITTLE_BYTES},
     epoch_log::{LogError, NewObject, Origin, Piece, output_object, rows_object},
     shard::Kept,
 };
@@ -42,13 +42,31 @@ pub(crate) struct EpochStage {
     under_way: BTreeSet<(TaskId, ShardId)>,
     /// Objects that hold a section.
     written: BTreeMap<(TaskId, ShardId), Vec<LogObject>>,
-    /// Whether somebody writes.
-    writing: bool,
+    /// Whether somebody is about to write what waits.
+    gathering: bool,
+    /// How many are about to write, or do.
+    writers: u32,
 }
 
 impl EpochStage {
     fn all_heard(&self) -> bool {
         self.heard.len() >= self.tasks as usize
+    }
+
+    fn has_much(&self) -> bool {
+        let waiting = self.waiting.iter().flat_map(|(delta, _)| &delta.sections);
+        waiting.map(Section::payload_bytes).sum::<usize>() >= LITTLE_BYTES
+    }
+
+    /// Whether somebody who does not write is to write what waits.
+    fn wants_writer(&mut self) -> bool {
+        let wanted = !self.gathering && !self.waiting.is_empty();
+        let wanted = wanted && self.writers < EPOCH_WRITERS_MAX;
+        if wanted {
+            self.gathering = true;
+            self.writers += 1;
+        }
+        wanted
     }
 }
 
@@ -89,12 +107,9 @@ impl StateNode {
             Staging::Write => {
                 let (node, job) = (node.clone(), job.clone());
                 // One of the tasks whose deltas are in the object shows it in its trace.
-                let span = match trace_context::current() {
-                    Some(_) => info_span!("epoch_log.write", job = %who.job, %epoch),
-                    None => Span::none(),
-                };
-                let writing = async move { node.write_epoch(&job, who, epoch).await };
-                self.shared.context.tasks.spawn(writing.instrument(span));
+                let span = trace_context::current().map(|_| Span::current());
+                let writing = async move { node.write_epoch(&job, who, epoch, span).await };
+                self.shared.context.tasks.spawn(writing);
             }
             Staging::Full => {
                 let why = "too much waits to be written to the object store".to_owned();
@@ -168,30 +183,38 @@ impl NodeShared {
         };
         under_way.extend(delta.sections.iter().map(|section| (task, section.shard)));
         stage.waiting.push((delta, lease));
-        if std::mem::replace(&mut stage.writing, true) {
-            Staging::Wait
-        } else {
-            Staging::Write
+        match stage.wants_writer() {
+            true => Staging::Write,
+            false => Staging::Wait,
         }
     }
 
-    /// Writes what is staged of an epoch until nothing waits.
-    async fn write_epoch(&self, job: &Job, who: Incarnation, epoch: Epoch) {
+    /// Writes what is staged of an epoch until nothing waits; shown below a span.
+    async fn write_epoch(&self, job: &Job, who: Incarnation, epoch: Epoch, traced: Option<Span>) {
         loop {
-            let linger = Instant::now() + LINGER;
-            let all_heard = |state: &mut JobState| {
-                let all = state.stages.get(&epoch).is_none_or(EpochStage::all_heard);
-                all.then_some(Ok(()))
-            };
-            // That it took too long, or is fenced, shows below.
-            drop(job.when(who, linger, "lingering", all_heard).await);
+            linger(job, who, epoch).await;
             let Some(deltas) = job.look(|state| next_round(state, who.generation, epoch)) else {
                 return;
             };
-            let Some(written) = self.write_round(job, who, epoch, &deltas).await else {
+            let span = traced.as_ref().map_or_else(
+                Span::none,
+                |parent| info_span!(parent: parent, "epoch_log.write", job = %who.job, %epoch),
+            );
+            let writing = self.write_round(job, who, epoch, &deltas).instrument(span);
+            let Some(written) = writing.await else {
                 return;
             };
-            job.change(|state| self.finish_round(state, who.generation, epoch, deltas, written));
+            let goes_on = job.change(|state| {
+                self.finish_round(state, who.generation, epoch, deltas, written);
+                let stage = state.stages.get_mut(&epoch);
+                stage.is_some_and(|stage| {
+                    stage.writers = stage.writers.saturating_sub(1);
+                    stage.wants_writer()
+                })
+            });
+            if !goes_on {
+                return;
+            }
         }
     }
 
@@ -296,6 +319,23 @@ impl NodeShared {
     }
 }
 
+/// Waits for more to write at once.
+async fn linger(job: &Job, who: Incarnation, epoch: Epoch) {
+    let until = |enough: fn(&EpochStage) -> bool| {
+        move |state: &mut JobState| {
+            let enough = state.stages.get(&epoch).is_none_or(enough);
+            enough.then_some(Ok(()))
+        }
+    };
+    // That it took too long, or is fenced, shows in what comes after.
+    let deadline = Instant::now() + LINGER_LITTLE;
+    let much = until(|stage| stage.all_heard() || stage.has_much());
+    drop(job.when(who, deadline, "lingering", much).await);
+    let deadline = deadline.min(Instant::now() + LINGER);
+    let all = until(EpochStage::all_heard);
+    drop(job.when(who, deadline, "lingering", all).await);
+}
+
 /// The deltas that are written together next; `None`: there are none.
 fn next_round(
     state: &mut JobState,
@@ -306,8 +346,10 @@ fn next_round(
         return None;
     }
     let stage = state.stages.get_mut(&epoch)?;
+    stage.gathering = false;
     if stage.waiting.is_empty() {
-        stage.writing = false;
+        // Whoever wrote for the same epoch before the store was in trouble has taken them.
+        stage.writers = stage.writers.saturating_sub(1);
         return None;
     }
     Some(std::mem::take(&mut stage.waiting))
