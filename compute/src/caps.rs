@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-/// Bytes that may wait in one channel between two tasks.
+/// Bytes that may wait in one channel between two tasks of a worker. Whoever takes them has a few
+/// milliseconds of work with that, and a barrier waits for it.
+pub(crate) const LOCAL_CHANNEL_BYTES_MAX: usize = 512 << 10;
+/// Bytes that may wait in one channel between tasks of two workers, at either end.
 pub(crate) const EXCHANGE_CHANNEL_BYTES_MAX: usize = 2 << 20;
 /// Parts of a batch below this share of the wanted rows are collected before they are sent.
 pub(crate) const EXCHANGE_BATCH_SHARE: usize = 4;

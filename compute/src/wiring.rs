@@ -11,7 +11,7 @@ use proto::{
 };
 
 use crate::{
-    caps::EXCHANGE_CHANNEL_BYTES_MAX,
+    caps::{EXCHANGE_CHANNEL_BYTES_MAX, LOCAL_CHANNEL_BYTES_MAX},
     exchange::{Incoming, Links, Names, Outgoing},
 };
 
@@ -65,7 +65,10 @@ impl Wiring {
         if !from_here && !to_here {
             return Ok(());
         }
-        let (send, receive) = channel(EXCHANGE_CHANNEL_BYTES_MAX);
+        let (send, receive) = channel(match from_here && to_here {
+            true => LOCAL_CHANNEL_BYTES_MAX,
+            false => EXCHANGE_CHANNEL_BYTES_MAX,
+        });
         let name = |names: &mut Names| names.push(exchange.id, sender.index, receiver.index);
         if from_here {
             let senders = self.senders.entry((exchange.id, sender.index));
