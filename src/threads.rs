@@ -10,6 +10,7 @@ const BLOCKING_THREADS: usize = 32;
 /// How much less of a busy processor threads of state get than those that tasks, requests and checkpoints
 /// run on: about a third (nice 5). Flushes and compactions are as much work as tasks make; they may take
 /// longer, up to bounds that hold tasks up, but what checkpoints wait for should not.
+#[cfg(target_os = "linux")]
 const STATE_NICENESS: i32 = 5;
 
 /// The runtime that serves requests and runs tasks.
@@ -26,28 +27,35 @@ pub(crate) fn main_runtime() -> anyhow::Result<Runtime> {
 
 /// A runtime where state is flushed and tidied up; requests are not served there.
 pub(crate) fn background_runtime() -> anyhow::Result<Runtime> {
-    Builder::new_multi_thread()
+    let mut builder = Builder::new_multi_thread();
+    run_behind_others(&mut builder);
+    builder
         .worker_threads(2)
         .thread_name("state")
-        .on_thread_start(run_behind_others)
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .context("failed to start the runtime of the state service")
 }
 
-/// The thread that calls gives way to the others of the process.
-fn run_behind_others() {
-    // Elsewhere than on Linux this would be of the whole process.
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{getpriority_process, setpriority_process};
-        let lower = |nice| setpriority_process(None, nice + STATE_NICENESS);
-        if let Err(error) = getpriority_process(None).and_then(lower) {
+/// The runtime's threads give way to the others of the process.
+#[cfg(target_os = "linux")]
+fn run_behind_others(builder: &mut Builder) {
+    use rustix::process::{getpriority_process, setpriority_process};
+    // Once: a thread begins with the priority of the one that makes it.
+    let Ok(own) = getpriority_process(None) else {
+        return;
+    };
+    builder.on_thread_start(move || {
+        if let Err(error) = setpriority_process(None, own + STATE_NICENESS) {
             tracing::debug!(%error, "threads of state run as fast as others");
         }
-    }
+    });
 }
+
+/// Elsewhere than on Linux a priority is of the whole process.
+#[cfg(not(target_os = "linux"))]
+fn run_behind_others(_builder: &mut Builder) {}
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
@@ -60,16 +68,15 @@ mod tests {
         let own = getpriority_process(None).expect("a priority");
         let state = background_runtime().expect("a runtime");
         let of_threads = state.block_on(async {
-            let worker = tokio::spawn(async { getpriority_process(None) });
-            let blocking = tokio::task::spawn_blocking(|| getpriority_process(None));
-            (worker.await, blocking.await)
+            let of_both = async {
+                let blocking = tokio::task::spawn_blocking(|| getpriority_process(None));
+                [getpriority_process(None), blocking.await.expect("it ends")]
+            };
+            tokio::spawn(of_both).await.expect("it ends")
         });
         // No priority is lower than 19.
         let expected = (own + STATE_NICENESS).min(19);
-        for priority in [of_threads.0, of_threads.1] {
-            let priority = priority.expect("it ends").expect("a priority");
-            assert_eq!(priority, expected);
-        }
+        assert_eq!(of_threads, [Ok(expected); 2]);
         assert_eq!(
             getpriority_process(None),
             Ok(own),

@@ -33,7 +33,7 @@
 //! | `rescale` | | `job`, `generation`, `routing` | another routing is prepared – committed; an error if it is given up |
 //! | `worker.prepare` | `rescale` | `job`, `generation`, `routing` | a worker opens what a routing needs |
 //! | `task.freeze` | `checkpoint` | `job`, `task`, `epoch` | the barrier is sent – the task's state is cut |
-//! | `task.encode` | `checkpoint` | `job`, `task`, `epoch` | state is cut – its rows are encoded and sorted |
+//! | `task.encode` | `checkpoint` | `job`, `task`, `epoch` | state is cut – its rows, and what its barrier has overtaken, are encoded and sorted |
 //! | `task.stage` | `checkpoint` | `job`, `task`, `epoch` | rows are sorted – staged at the store |
 //! | `epoch_log.write` | `task.stage`, by way of the call | `job`, `epoch` | a state node begins to write deltas of an epoch – they are in the object store |
 //! | `checkpoint.commit` | `checkpoint` | `job`, `epoch`, `bytes` | all is staged – committed |

@@ -70,6 +70,7 @@ pub(super) fn whole_checkpoints(spans: &[CollectedSpan]) -> Vec<&CollectedSpan> 
     let is_whole = |span: &&CollectedSpan| {
         let tasks = |name| children(spans, span, name).len();
         tasks("task.freeze") > 1
+            && tasks("task.freeze") == tasks("task.encode")
             && tasks("task.freeze") == tasks("task.stage")
             && tasks("checkpoint.commit") == 1
     };
@@ -114,7 +115,7 @@ fn a_collector_sees_a_checkpoint_as_one_trace() {
     assert_eq!(checkpoint.service, "service-of-tests");
     assert_eq!(checkpoint.attributes["job"], "job_1");
     let commit = child(&spans, checkpoint, "checkpoint.commit");
-    for name in ["task.freeze", "task.stage"] {
+    for name in ["task.freeze", "task.encode", "task.stage"] {
         let tasks = children(&spans, checkpoint, name);
         for task in &tasks {
             assert_eq!(task.attributes["epoch"], checkpoint.attributes["epoch"]);

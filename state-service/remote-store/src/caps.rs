@@ -6,8 +6,9 @@ use std::time::Duration;
 pub(crate) const READS_PER_NODE_MAX: usize = 256;
 /// Deltas under way to one node.
 pub(crate) const STAGES_PER_NODE_MAX: usize = 256;
-/// Announcements under way to one node.
-pub(crate) const ANNOUNCEMENTS_PER_NODE_MAX: usize = 64;
+/// Announcements under way to one node. Of a task that is not announced a node does not hear, and waits a
+/// while for it.
+pub(crate) const ANNOUNCEMENTS_PER_NODE_MAX: usize = 256;
 /// What a delta may lose of its time per byte: slower networks are as good as broken.
 pub(crate) const STAGE_BYTES_PER_SECOND_MIN: u64 = 2 << 20;
 /// No call takes longer; each asks for less.

@@ -70,6 +70,9 @@ impl EpochStage {
     }
 }
 
+/// Nobody wants it any more, or the store does not take it.
+struct NotWritten;
+
 /// What becomes of a delta.
 enum Staging {
     Done(Vec<LogObject>),
@@ -121,10 +124,20 @@ impl StateNode {
             if epoch <= state.committed {
                 return Some(Ok(Vec::new()));
             }
-            let written = &state.stages.get(&epoch)?.written;
+            let stage = state.stages.get(&epoch);
             let mut objects = BTreeSet::new();
             for shard in &shards {
-                objects.extend(written.get(&(task, *shard))?.iter().cloned());
+                let key = (task, *shard);
+                match stage.and_then(|stage| stage.written.get(&key)) {
+                    Some(of_section) => objects.extend(of_section.iter().cloned()),
+                    None if stage.is_some_and(|stage| stage.under_way.contains(&key)) => {
+                        return None;
+                    }
+                    None => {
+                        let why = "it was not written to the object store".to_owned();
+                        return Some(Err(StateError::Unavailable(why)));
+                    }
+                }
             }
             Some(Ok(objects.into_iter().collect()))
         })
@@ -201,11 +214,16 @@ impl NodeShared {
                 |parent| info_span!(parent: parent, "epoch_log.write", job = %who.job, %epoch),
             );
             let writing = self.write_round(job, who, epoch, &deltas).instrument(span);
-            let Some(written) = writing.await else {
-                return;
-            };
+            let written = writing.await;
             let goes_on = job.change(|state| {
-                self.finish_round(state, who.generation, epoch, deltas, written);
+                // Of another generation's epochs others take care.
+                if state.fence.held() != who.generation {
+                    return false;
+                }
+                match written {
+                    Ok(written) => self.finish_round(state, epoch, deltas, written),
+                    Err(NotWritten) => forget_round(state, epoch, &deltas),
+                }
                 let stage = state.stages.get_mut(&epoch);
                 stage.is_some_and(|stage| {
                     stage.writers = stage.writers.saturating_sub(1);
@@ -218,14 +236,14 @@ impl NodeShared {
         }
     }
 
-    /// Writes one round of deltas; its objects, rows and output. `None`: nobody wants them any more.
+    /// Writes one round of deltas; its objects, rows and output.
     async fn write_round(
         &self,
         job: &Job,
         who: Incarnation,
         epoch: Epoch,
         deltas: &[(EpochDelta, Lease)],
-    ) -> Option<(Option<LogObject>, Option<LogObject>)> {
+    ) -> Result<(Option<LogObject>, Option<LogObject>), NotWritten> {
         let origin = Origin {
             generation: who.generation,
             epoch,
@@ -260,13 +278,12 @@ impl NodeShared {
             }
         };
         match futures::try_join!(put(rows, "rows"), put(output, "out")) {
-            Ok(written) => Some(written),
-            Err(LogError::GivenUp) => None,
+            Ok(written) => Ok(written),
+            Err(LogError::GivenUp) => Err(NotWritten),
             Err(error) => {
                 // An object store that says "not found" to a write; the callers try again.
                 tracing::error!(job = %who.job, %error, "failed to write the epoch log");
-                job.change(|state| drop(state.stages.remove(&epoch)));
-                None
+                Err(NotWritten)
             }
         }
     }
@@ -274,14 +291,10 @@ impl NodeShared {
     fn finish_round(
         &self,
         state: &mut JobState,
-        generation: Generation,
         epoch: Epoch,
         deltas: Vec<(EpochDelta, Lease)>,
         (rows, output): (Option<LogObject>, Option<LogObject>),
     ) {
-        if state.fence.held() != generation {
-            return;
-        }
         let Some(stage) = state.stages.get_mut(&epoch) else {
             return;
         };
@@ -319,6 +332,16 @@ impl NodeShared {
     }
 }
 
+/// Deltas that were not written: their tasks are told so, and stage them again.
+fn forget_round(state: &mut JobState, epoch: Epoch, deltas: &[(EpochDelta, Lease)]) {
+    let Some(stage) = state.stages.get_mut(&epoch) else {
+        return;
+    };
+    for section in deltas.iter().flat_map(|(delta, _)| &delta.sections) {
+        stage.under_way.remove(&(section.task, section.shard));
+    }
+}
+
 /// Waits for more to write at once.
 async fn linger(job: &Job, who: Incarnation, epoch: Epoch) {
     let until = |enough: fn(&EpochStage) -> bool| {
@@ -347,11 +370,6 @@ fn next_round(
     }
     let stage = state.stages.get_mut(&epoch)?;
     stage.gathering = false;
-    if stage.waiting.is_empty() {
-        // Whoever wrote for the same epoch before the store was in trouble has taken them.
-        stage.writers = stage.writers.saturating_sub(1);
-        return None;
-    }
     Some(std::mem::take(&mut stage.waiting))
 }
 

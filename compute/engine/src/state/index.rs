@@ -453,7 +453,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::key::KeyEncoder;
+    use crate::key::{KeyBatch, KeyEncoder};
 
     fn encoder(text: bool) -> KeyEncoder {
         let data_type = if text {

@@ -15,7 +15,11 @@ use super::world::{
     JOB, LOG_GET, LOG_OUT, LOG_ROWS, SHARD_PUT, SHARDS, SINK, World, flushed_after, is_fenced,
     is_unavailable, never_flushed, output, rows,
 };
-use crate::{ControlView as _, NodeLimits, testing::Fault};
+use crate::{
+    ControlView as _, NodeLimits,
+    caps::{LINGER_LITTLE, LITTLE_BYTES},
+    testing::Fault,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_generation_never_meets_what_an_older_one_wrote() {
@@ -251,6 +255,63 @@ async fn what_is_committed_between_listing_and_asking_stays() {
     );
     world.restart().await;
     assert_eq!(world.get(2, 0, 0, 1).await, ["2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn little_waits_for_the_rest_of_its_epoch() {
+    let mut world = World::new(never_flushed()).await;
+    let source = world.delta(1, 0, 2, rows(1, &[(0, 1, "offset")]));
+    let other = world.delta(1, 1, 2, rows(1, &[(0, 2, "state")]));
+    let later = async {
+        tokio::time::sleep(LINGER_LITTLE / 2).await;
+        world.node.stage(world.who, other).await
+    };
+    let both = tokio::join!(world.node.stage(world.who, source), later);
+    let (one, other) = (both.0.expect("staged"), both.1.expect("staged"));
+    assert_eq!((one.len(), &one), (1, &other), "they are in one object");
+    world.staged.insert(Epoch(1), one);
+    world.commit(1).await;
+    assert_eq!(world.get(1, 0, 0, 2).await, ["state"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_much_is_written_does_not_wait_for_that() {
+    let mut world = World::new(never_flushed()).await;
+    let slow = Fault::Delay(Duration::from_secs(3));
+    world.faults.fail(LOG_ROWS, 0, 1, slow);
+    let much = "x".repeat(LITTLE_BYTES);
+    let stage = |task: u32, value: &str| {
+        let delta = world.delta(1, task, 4, rows(1, &[(task, 1, value)]));
+        let (node, who) = (world.node.clone(), world.who);
+        tokio::spawn(async move { node.stage(who, delta).await })
+    };
+    let until_written = async |objects: u64| {
+        while world.faults.count(LOG_ROWS).0 < objects {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let first = stage(0, &much);
+    until_written(1).await;
+    let second = stage(1, &much).await.expect("no panic").expect("staged");
+    assert!(!first.is_finished());
+    // Of more than two somebody waits until another one is done.
+    world.faults.fail(LOG_ROWS, 0, 1, slow);
+    let third = stage(2, &much);
+    until_written(3).await;
+    let fourth = stage(3, "little");
+    let mut objects = second;
+    for staged in [first, third, fourth] {
+        objects.extend(staged.await.expect("no panic").expect("staged"));
+    }
+    objects.sort();
+    objects.dedup();
+    assert_eq!((objects.len(), world.faults.count(LOG_ROWS).0), (4, 4));
+    world.staged.insert(Epoch(1), objects);
+    world.commit(1).await;
+    for shard in [0, 1, 2] {
+        assert_eq!(world.get(1, 0, shard, 1).await, [&much]);
+    }
+    assert_eq!(world.get(1, 0, 3, 1).await, ["little"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
