@@ -19,10 +19,6 @@ use super::{
 };
 use crate::state::{Elsewhere, FrozenRows, PieceId};
 
-/// Files are looked through for what is of no use once so many keys have been forgotten, and as many as there
-/// are pieces.
-const LEFT_MIN: usize = 64;
-
 /// Rows that went from memory and have not changed since. Where they are is known by the operator's index
 /// ([`Elsewhere`]), always the same one.
 pub struct Spill {
@@ -79,12 +75,12 @@ impl Spill {
     }
 
     fn make_room(&mut self, elsewhere: &mut Elsewhere) -> Option<()> {
-        if self.segments.make_room().is_some() {
+        if self.segments.make_room(elsewhere).is_some() {
             return Some(());
         }
         let oldest = self.segments.oldest()?;
-        self.drop_segment(oldest, elsewhere);
-        self.segments.make_room()
+        self.segments.remove(oldest, elsewhere);
+        self.segments.make_room(elsewhere)
     }
 
     /// What of a read is here, and from now on is not; the request, if nothing is.
@@ -136,34 +132,18 @@ impl Spill {
         }
     }
 
-    fn drop_segment(&mut self, slot: u16, elsewhere: &mut Elsewhere) {
-        if self.segments.live(slot, elsewhere) > 0 {
-            let segments = &self.segments;
-            elsewhere.forget_pieces(|piece| segments.segment_of(piece) == Some(slot));
-        }
-        self.segments.remove(slot);
-    }
-
     /// Goes on writing, and makes files smaller of which little is left.
     pub fn poll(&mut self, cx: &mut Context<'_>, elsewhere: &mut Elsewhere) {
         while let Err(slot) = self.segments.poll_write(cx) {
-            self.drop_segment(slot, elsewhere);
+            self.segments.remove(slot, elsewhere);
         }
-        let left = LEFT_MIN.max(self.segments.pieces());
-        if self.segments.take_written() || elsewhere.have_left(left) {
-            self.remove_dead(elsewhere);
-            let cleaning = self.cleaning.take();
-            self.cleaning = cleaning.or_else(|| self.find_unclean(elsewhere));
-        }
+        let sealed = |slot: &u16| self.segments.is_sealed(*slot);
+        let dead: Vec<u16> = elsewhere.emptied().filter(sealed).collect();
+        dead.into_iter()
+            .for_each(|slot| self.segments.remove(slot, elsewhere));
+        let cleaning = self.cleaning.take();
+        self.cleaning = cleaning.or_else(|| self.find_unclean(elsewhere));
         self.clean(cx, elsewhere);
-    }
-
-    fn remove_dead(&mut self, elsewhere: &Elsewhere) {
-        let is_dead = |slot: &u16| {
-            self.segments.is_sealed(*slot) && self.segments.live(*slot, elsewhere) == 0
-        };
-        let dead: Vec<u16> = self.segments.slots().filter(is_dead).collect();
-        dead.into_iter().for_each(|slot| self.segments.remove(slot));
     }
 
     fn clean(&mut self, cx: &mut Context<'_>, elsewhere: &mut Elsewhere) {
@@ -180,7 +160,7 @@ impl Spill {
             cleaning.done += unwanted.count();
             left = segment.pieces.iter().skip(cleaning.done);
             let Some(piece) = left.next().copied() else {
-                return self.drop_segment(cleaning.slot, elsewhere);
+                return self.segments.remove(cleaning.slot, elsewhere);
             };
             let scratch = self.segments.scratch();
             let whole = self.segments.whole(piece);
@@ -199,7 +179,7 @@ impl Spill {
             let bytes = read.ok().and_then(|mut pieces| pieces.pop());
             let appended = bytes.and_then(|bytes| self.append_wanted(piece, &bytes, elsewhere));
             if appended.is_none() {
-                return self.drop_segment(cleaning.slot, elsewhere);
+                return self.segments.remove(cleaning.slot, elsewhere);
             }
             cleaning.done += 1;
             self.cleaning = Some(cleaning);
@@ -208,15 +188,13 @@ impl Spill {
 
     /// The file with the least left, if more is lost in files than is in them.
     fn find_unclean(&self, elsewhere: &Elsewhere) -> Option<Cleaning> {
-        let bytes = |slot| self.segments.bytes(slot, elsewhere);
-        let all = self.segments.slots().map(bytes);
-        let (bytes_of_all, wanted) = all.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-        let lost = bytes_of_all - wanted;
+        let wanted = elsewhere.wanted_bytes();
+        let lost = self.segments.bytes().saturating_sub(wanted);
         if lost < self.segments.scratch().file_bytes() || lost < wanted {
             return None;
         }
         let sealed = (self.segments.slots()).filter(|slot| self.segments.is_sealed(*slot));
-        let slot = sealed.min_by_key(|slot| bytes(*slot).1)?;
+        let slot = sealed.min_by_key(|slot| elsewhere.wanted_in(*slot))?;
         Some(Cleaning {
             slot,
             file: self.segments.segment(slot)?.file,
@@ -238,7 +216,7 @@ impl Spill {
             let (record, others) = rest.split_at(length);
             if elsewhere.piece(hash) == Some(piece) {
                 // Not by giving up the oldest: it may be the one that is read.
-                self.segments.make_room()?;
+                self.segments.make_room(elsewhere)?;
                 elsewhere.take_piece(hash);
                 self.segments.append(hash, elsewhere, |out| {
                     out.extend_from_slice(record);
@@ -465,11 +443,8 @@ mod tests {
         for _ in 0..3 {
             others.chunks(50).for_each(|part| harness.put(part, 3));
         }
-        let segments = &harness.spill.segments;
-        let bytes = segments
-            .slots()
-            .map(|slot| segments.bytes(slot, &harness.elsewhere));
-        let lost: u64 = bytes.map(|(bytes, wanted)| bytes - wanted).sum();
+        let bytes = harness.spill.segments.bytes();
+        let lost = bytes - harness.elsewhere.wanted_bytes();
         let wanted = 800 * 200;
         assert!(
             lost < wanted + 2 * FILE_BYTES,
@@ -479,10 +454,8 @@ mod tests {
             harness.take(*hash);
         }
         assert_eq!(harness.found, all.len());
-        let segments = &harness.spill.segments;
-        let live = segments
-            .slots()
-            .map(|slot| segments.live(slot, &harness.elsewhere));
+        let slots = harness.spill.segments.slots();
+        let live = slots.map(|slot| harness.elsewhere.live_in(slot));
         assert_eq!(live.sum::<u64>(), 0);
     }
 

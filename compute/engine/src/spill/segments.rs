@@ -49,6 +49,8 @@ pub(super) struct Segment {
     pub(super) pieces: Vec<PieceId>,
     /// Bytes of its pieces, but for the tail.
     bytes: u32,
+    /// Pieces that are still to be written.
+    pending: u32,
 }
 
 /// A part of a file, in the order of hashes.
@@ -57,7 +59,6 @@ struct Run {
     file: FileId,
     at: u32,
     bytes: u32,
-    records: u32,
     pages: Pages,
     /// Until they are written.
     pending: Option<Bytes>,
@@ -77,7 +78,6 @@ pub(super) struct Segments {
     open: Option<u16>,
     /// By number of the piece.
     runs: Vec<Option<Run>>,
-    free: Vec<PieceId>,
     /// The piece that the tail becomes, at the end of the open file.
     tail_piece: Option<PieceId>,
     tail: Tail,
@@ -87,8 +87,8 @@ pub(super) struct Segments {
     pending_bytes: usize,
     /// What pages of pieces take of memory.
     pages_bytes: usize,
-    /// A piece was written since this was last asked.
-    has_written: bool,
+    /// Bytes of all files, but for the tail.
+    bytes: u64,
 }
 
 impl Segments {
@@ -105,14 +105,13 @@ impl Segments {
             order: VecDeque::new(),
             open: None,
             runs: Vec::new(),
-            free: Vec::new(),
             tail_piece: None,
             tail: Tail::default(),
             queue: VecDeque::new(),
             writing: None,
             pending_bytes: 0,
             pages_bytes: 0,
-            has_written: false,
+            bytes: 0,
         }
     }
 
@@ -130,9 +129,9 @@ impl Segments {
         self.order.is_empty()
     }
 
-    /// Pieces of all files, or more.
-    pub(super) fn pieces(&self) -> usize {
-        self.runs.len()
+    /// Bytes of all files, but for what no file has yet.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether so much waits to be written that nothing more is taken.
@@ -147,7 +146,7 @@ impl Segments {
 
     /// Whether a record can be appended; makes a new file for it if need be. `None`: there is no room for
     /// one.
-    pub(super) fn make_room(&mut self) -> Option<()> {
+    pub(super) fn make_room(&mut self, elsewhere: &mut Elsewhere) -> Option<()> {
         if self.tail_piece.is_some() {
             return Some(());
         }
@@ -160,14 +159,16 @@ impl Segments {
             None => self.create()?,
         };
         self.open = Some(slot);
-        self.tail_piece = Some(self.begin_piece(slot)?);
+        self.tail_piece = Some(self.begin_piece(slot, elsewhere)?);
         Some(())
     }
 
     fn create(&mut self) -> Option<u16> {
-        let file = self.scratch.create()?;
         let slot = self.slots.iter().position(Option::is_none);
         let slot = slot.unwrap_or(self.slots.len());
+        // There are no more files than pieces, but for one.
+        let number = u16::try_from(slot).ok()?;
+        let file = self.scratch.create()?;
         if slot == self.slots.len() {
             self.slots.push(None);
         }
@@ -175,29 +176,24 @@ impl Segments {
             file,
             pieces: Vec::new(),
             bytes: 0,
+            pending: 0,
         });
-        // There are no more files than pieces.
-        self.order.push_back(slot as u16);
-        Some(slot as u16)
+        self.order.push_back(number);
+        Some(number)
     }
 
-    fn begin_piece(&mut self, slot: u16) -> Option<PieceId> {
-        let piece = match self.free.pop() {
-            Some(piece) => piece,
-            None if self.runs.len() < PieceId::COUNT => {
-                self.runs.push(None);
-                PieceId::new(self.runs.len() - 1)
-            }
-            None => return None,
-        };
+    fn begin_piece(&mut self, slot: u16, elsewhere: &mut Elsewhere) -> Option<PieceId> {
         let segment = self.slots[usize::from(slot)].as_mut()?;
+        let piece = elsewhere.begin_piece(slot)?;
         segment.pieces.push(piece);
+        if self.runs.len() <= piece.number() {
+            self.runs.resize_with(piece.number() + 1, || None);
+        }
         self.runs[piece.number()] = Some(Run {
             segment: slot,
             file: segment.file,
             at: segment.bytes,
             bytes: 0,
-            records: 0,
             pages: Pages::default(),
             pending: None,
         });
@@ -217,30 +213,32 @@ impl Segments {
             elsewhere.set_piece(hash, piece);
         }
         if self.tail.len() >= self.piece_bytes {
-            self.seal(elsewhere);
+            self.seal(piece, elsewhere);
         }
     }
 
-    /// The tail is to be written.
-    fn seal(&mut self, elsewhere: &Elsewhere) {
-        let Some(piece) = self.tail_piece.take() else {
-            return;
-        };
+    /// The tail is to be written as this piece.
+    fn seal(&mut self, piece: PieceId, elsewhere: &mut Elsewhere) {
         let is_wanted = |hash| elsewhere.piece(hash) == Some(piece);
         let sealed = self.tail.seal(self.page_bytes, is_wanted);
+        self.tail_piece = None;
         let bytes = sealed.bytes.len();
+        elsewhere.end_piece(piece, bytes as u32 / sealed.records.max(1));
         let Some(run) = &mut self.runs[piece.number()] else {
             return;
         };
-        (run.bytes, run.records, run.pages) = (bytes as u32, sealed.records, sealed.pages);
+        (run.bytes, run.pages) = (bytes as u32, sealed.pages);
         self.pages_bytes += run.pages.memory();
+        if bytes == 0 {
+            return;
+        }
+        run.pending = Some(sealed.bytes);
+        self.pending_bytes += bytes;
+        self.bytes += bytes as u64;
+        self.queue.push_back((piece, run.file));
         if let Some(segment) = &mut self.slots[usize::from(run.segment)] {
             segment.bytes += bytes as u32;
-        }
-        if bytes > 0 {
-            run.pending = Some(sealed.bytes);
-            self.pending_bytes += bytes;
-            self.queue.push_back((piece, run.file));
+            segment.pending += 1;
         }
     }
 
@@ -250,11 +248,6 @@ impl Segments {
 
     fn run(&self, piece: PieceId) -> Option<&Run> {
         self.runs.get(piece.number())?.as_ref()
-    }
-
-    /// The file that a piece is in.
-    pub(super) fn segment_of(&self, piece: PieceId) -> Option<u16> {
-        self.run(piece).map(|run| run.segment)
     }
 
     /// All of a piece.
@@ -322,24 +315,19 @@ impl Segments {
             let Some(run) = run else { continue };
             if let Some(bytes) = run.pending.take() {
                 self.pending_bytes -= bytes.len();
-                self.has_written = true;
+                if let Some(segment) = &mut self.slots[usize::from(run.segment)] {
+                    segment.pending -= 1;
+                }
             }
             written.map_err(|_| run.segment)?;
         }
         Ok(())
     }
 
-    /// Whether a piece was written since this was last asked.
-    pub(super) fn take_written(&mut self) -> bool {
-        std::mem::take(&mut self.has_written)
-    }
-
     /// Whether all of a file but the one that is appended to is written.
     pub(super) fn is_sealed(&self, slot: u16) -> bool {
-        let is_written =
-            |piece: &PieceId| self.run(*piece).is_some_and(|run| run.pending.is_none());
-        let written = |segment: &Segment| segment.pieces.iter().all(is_written);
-        self.open != Some(slot) && self.segment(slot).is_some_and(written)
+        let is_written = |segment: &Segment| segment.pending == 0;
+        self.open != Some(slot) && self.segment(slot).is_some_and(is_written)
     }
 
     /// The oldest file that is not appended to.
@@ -353,8 +341,8 @@ impl Segments {
         self.order.iter().copied()
     }
 
-    /// Gives a file up. Nothing may refer to it any more.
-    pub(super) fn remove(&mut self, slot: u16) {
+    /// Gives a file up, and what is in it.
+    pub(super) fn remove(&mut self, slot: u16, elsewhere: &mut Elsewhere) {
         let Some(segment) = self.slots[usize::from(slot)].take() else {
             return;
         };
@@ -364,37 +352,15 @@ impl Segments {
             self.tail.clear();
         }
         self.order.retain(|other| *other != slot);
+        elsewhere.give_up(slot, &segment.pieces);
+        self.bytes -= u64::from(segment.bytes);
         for piece in segment.pieces {
             let run = self.runs[piece.number()].take();
             self.pages_bytes -= run.as_ref().map_or(0, |run| run.pages.memory());
             let pending = run.and_then(|run| run.pending);
             self.pending_bytes -= pending.map_or(0, |bytes| bytes.len());
-            self.free.push(piece);
         }
         self.scratch.remove(segment.file);
-    }
-
-    /// Hashes of which the records in a file are wanted.
-    pub(super) fn live(&self, slot: u16, elsewhere: &Elsewhere) -> u64 {
-        let pieces = self
-            .segment(slot)
-            .into_iter()
-            .flat_map(|segment| &segment.pieces);
-        pieces.map(|piece| u64::from(elsewhere.live(*piece))).sum()
-    }
-
-    /// Bytes of a file, and about those of them that are wanted.
-    pub(super) fn bytes(&self, slot: u16, elsewhere: &Elsewhere) -> (u64, u64) {
-        let pieces = self
-            .segment(slot)
-            .into_iter()
-            .flat_map(|segment| &segment.pieces);
-        let runs = pieces.filter_map(|piece| Some((self.run(*piece)?, elsewhere.live(*piece))));
-        runs.fold((0, 0), |(bytes, wanted), (run, live)| {
-            let records = u64::from(run.records.max(1));
-            let part = u64::from(run.bytes) * u64::from(live).min(records) / records;
-            (bytes + u64::from(run.bytes), wanted + part)
-        })
     }
 
     /// Bytes of memory.

@@ -4,10 +4,11 @@
 //!
 //! The invariant that results rest on: a hash that was added is known ([`Elsewhere::may_have`]) until its keys
 //! are loaded, or its key group is read or leaves as a whole. What becomes of scratch files changes nothing of
-//! it: a place is forgotten, the hash is not. A table knows hashes only in part, which says yes in vain where
-//! two are alike, and never no; so nothing is taken out of it. Few hashes are listed whole, and leave when their
-//! keys are loaded: a key group of which nothing is elsewhere any more is resident again. When many keys of a
-//! table are known to be gone, the group counts as unread until its keys have been listed anew.
+//! it: a place is forgotten, or names a piece that is gone, and the hash is known. A table knows hashes only in
+//! part, which says yes in vain where two are alike, and never no; so nothing is taken out of it. Few hashes are
+//! listed whole, and leave when their keys are loaded: a key group of which nothing is elsewhere any more is
+//! resident again. When many keys of a table are known to be gone, the group counts as unread until its keys have
+//! been listed anew.
 //!
 //! A key that goes is looked for in the store, whatever was known of a hash like its own, until it has been put
 //! into a piece itself: an older record of it may lie in that of the other.
@@ -27,6 +28,17 @@ const LISTED_MAX: usize = 256;
 const LISTED_BYTES: usize = 18;
 /// Keys of a group that are gone do not matter up to so many.
 const GONE_MAX: u32 = 4096;
+/// Places are looked through for pieces that are gone once there is one of these for so many places,
+const PLACES_PER_GONE_PIECE: usize = 4 << 10;
+/// not before there are so many of them,
+const GONE_PIECES_MIN: usize = 64;
+/// and not later than when they take one in so many of the numbers that pieces can have.
+const GONE_PIECES_PART: usize = 16;
+/// So many places are looked at when a piece begins,
+const SWEPT_MIN: usize = 64 << 10;
+/// or more, so that all have been after one in so many of the pieces that can be named.
+const SWEPT_PART: usize = 32;
+
 /// Keys that must be read before they can be worked on, by key group.
 #[derive(Debug)]
 pub struct Elsewhere {
@@ -37,6 +49,8 @@ pub struct Elsewhere {
     /// Of them, those of which nothing is known.
     unread: usize,
     pieces: Pieces,
+    /// Key group of which the places are gone through next.
+    next_swept: usize,
 }
 
 /// What is known of a key group: these hashes are elsewhere, and if it is unread, any may be.
@@ -65,6 +79,7 @@ impl Elsewhere {
             partial: unread,
             unread,
             pieces: Pieces::default(),
+            next_swept: 0,
         }
     }
 
@@ -131,7 +146,9 @@ impl Elsewhere {
                 let place = before.replace(hash, STORE, bits).unwrap_or(STORE);
                 known.add(hash, place, bits, pieces);
             }
-            before.places().for_each(|place| pieces.leave(place));
+            for place in before.places() {
+                pieces.leave(place);
+            }
         });
     }
 
@@ -146,14 +163,14 @@ impl Elsewhere {
         let known = self.known(hash);
         let listed = known.listed.get(&hash).copied();
         let place = listed.or_else(|| known.table.get(tag(hash, self.bits())));
-        PieceId::of(place?)
+        self.pieces.at(place?)
     }
 
     /// Keys with this hash are found in a piece, if they are elsewhere.
     pub(crate) fn set_piece(&mut self, hash: u64, piece: PieceId) {
         let bits = self.bits();
         let known = &mut self.groups[usize::from(self.key_groups.of_hash(hash).0)];
-        if let Some(before) = known.replace(hash, piece.0, bits) {
+        if let Some(before) = known.replace(hash, piece.place(), bits) {
             self.pieces.leave(before);
             self.pieces.enter(piece);
         }
@@ -164,25 +181,60 @@ impl Elsewhere {
         let bits = self.bits();
         let known = &mut self.groups[usize::from(self.key_groups.of_hash(hash).0)];
         let before = known.replace(hash, STORE, bits)?;
-        self.pieces.leave(before);
-        PieceId::of(before)
+        self.pieces.leave(before)
     }
 
-    /// Some pieces are gone.
-    pub(crate) fn forget_pieces(&mut self, gone: impl Fn(PieceId) -> bool) {
-        let pieces = &mut self.pieces;
-        let mut stay = |place: u16| match PieceId::of(place) {
-            Some(piece) if gone(piece) => {
-                pieces.leave(place);
-                STORE
-            }
-            _ => place,
-        };
-        for known in &mut self.groups {
-            known.table.change(&mut stay);
-            let listed = known.listed.values_mut();
-            listed.for_each(|place| *place = stay(*place));
+    /// A piece begins, of the file in a slot. `None`: there are as many as can be named.
+    pub(crate) fn begin_piece(&mut self, file: u16) -> Option<PieceId> {
+        self.sweep_some();
+        if self.pieces.is_full() {
+            return None;
         }
+        // At most once through all of them, after which no place names what is gone.
+        for _ in 0..self.groups.len() {
+            if self.pieces.has_number() {
+                break;
+            }
+            self.sweep_group();
+        }
+        self.pieces.begin(file)
+    }
+
+    /// No key is put into a piece any more, and its records have about so many bytes.
+    pub(crate) fn end_piece(&mut self, piece: PieceId, record_bytes: u32) {
+        self.pieces.end(piece, record_bytes);
+    }
+
+    /// The file in a slot is given up, and these are all its pieces.
+    pub(crate) fn give_up(&mut self, file: u16, pieces: &[PieceId]) {
+        self.pieces.give_up(file, pieces);
+    }
+
+    /// Looks at some places if many pieces are gone. What is gone when a round through all of them begins is
+    /// forgotten when it ends, so the looks that a piece costs do not depend on how many places there are, until
+    /// there are more than numbers of pieces allow for.
+    fn sweep_some(&mut self) {
+        let (gone, most) = (self.pieces.gone(), self.pieces.count_max());
+        if gone < GONE_PIECES_MIN.min(most / GONE_PIECES_PART) {
+            return;
+        }
+        let places: usize = self.groups.iter().map(Known::room).sum();
+        let least = (places / PLACES_PER_GONE_PIECE).max(GONE_PIECES_MIN);
+        if gone < least.min(most / GONE_PIECES_PART) {
+            return;
+        }
+        let mut left = SWEPT_MIN.max(places / (most / SWEPT_PART).max(1));
+        while left > 0 && self.pieces.gone() > 0 {
+            left = left.saturating_sub(self.sweep_group());
+        }
+    }
+
+    /// Forgets pieces that are gone in the next key group; places that were looked at, or 1.
+    fn sweep_group(&mut self) -> usize {
+        let next = (self.next_swept + 1) % self.groups.len();
+        let known = &mut self.groups[std::mem::replace(&mut self.next_swept, next)];
+        known.forget_gone(&mut self.pieces);
+        known.room().max(1)
     }
 
     /// Number of hashes that are in a piece.
@@ -190,9 +242,31 @@ impl Elsewhere {
         self.pieces.live(piece)
     }
 
-    /// Whether at least so many hashes have left pieces since this was last true.
-    pub(crate) fn have_left(&mut self, least: usize) -> bool {
-        self.pieces.have_left(least)
+    /// Number of hashes that are in a file.
+    #[cfg(test)]
+    pub(crate) fn live_in(&self, file: u16) -> u64 {
+        self.pieces.live_in(file)
+    }
+
+    /// Bytes of a file that are wanted, about, but for its last piece if that has not ended.
+    pub(crate) fn wanted_in(&self, file: u16) -> u64 {
+        self.pieces.wanted_in(file)
+    }
+
+    /// The same for all files.
+    pub(crate) fn wanted_bytes(&self) -> u64 {
+        self.pieces.wanted_bytes()
+    }
+
+    /// Files of which nothing is wanted any more.
+    pub(crate) fn emptied(&self) -> impl Iterator<Item = u16> + '_ {
+        self.pieces.emptied()
+    }
+
+    /// Fewer pieces can be named.
+    #[cfg(test)]
+    pub(crate) fn limit_pieces(&mut self, count_max: usize) {
+        self.pieces.limit(count_max);
     }
 
     /// What is known of a hash: others of which the same is known have the same place.
@@ -291,6 +365,18 @@ impl Known {
         self.listed.values().copied().chain(self.table.places())
     }
 
+    /// Places, those that are free among them.
+    fn room(&self) -> usize {
+        self.listed.len() + self.table.room()
+    }
+
+    /// Forgets pieces that are gone.
+    fn forget_gone(&mut self, pieces: &mut Pieces) {
+        self.table.change(|place| pieces.forget_gone(place));
+        let listed = self.listed.values_mut();
+        listed.for_each(|place| *place = pieces.forget_gone(*place));
+    }
+
     fn memory(&self) -> usize {
         self.listed.len() * LISTED_BYTES + self.table.memory()
     }
@@ -298,7 +384,7 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
     use proptest::prelude::*;
 
@@ -306,6 +392,7 @@ mod tests {
     use crate::key::mix;
 
     const GROUPS: u16 = 4;
+    const FILES: u16 = 3;
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -313,9 +400,15 @@ mod tests {
         /// As many as make a table of the list.
         AddMany(u64),
         Loaded(u64),
-        SetPiece(u64, usize),
+        /// Into the newest piece of a file.
+        SetPiece(u64, u16),
         TakePiece(u64),
-        ForgetPieces(usize),
+        BeginPiece(u16),
+        /// The newest piece of a file, with bytes for each record.
+        EndPiece(u16, u32),
+        GiveUp(u16),
+        /// Goes through the places of a key group.
+        Sweep,
         /// Every so-manieth of those that are elsewhere still is.
         Narrow(u16, usize),
         ForgetGroup(u16),
@@ -324,16 +417,23 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         // Some are told from others only by bits that tables do not know.
         let hash = || {
-            let upper = prop_oneof![0..40_u64, (0..1_000_u64).prop_map(|n| mix(n, 3) >> 24)];
+            let upper = prop_oneof![
+                0..2_u64,
+                0..40_u64,
+                (0..1_000_u64).prop_map(|n| mix(n, 3) >> 24)
+            ];
             (upper, 0..3_u64).prop_map(|(upper, lower)| upper << 24 | lower | (upper & 3) << 62)
         };
         let step = prop_oneof![
             8 => hash().prop_map(Step::Add),
             1 => (0..8_u64).prop_map(Step::AddMany),
             4 => hash().prop_map(Step::Loaded),
-            8 => (hash(), 0..5_usize).prop_map(|(hash, piece)| Step::SetPiece(hash, piece)),
+            12 => (hash(), 0..FILES).prop_map(|(hash, file)| Step::SetPiece(hash, file)),
             4 => hash().prop_map(Step::TakePiece),
-            1 => (0..5_usize).prop_map(Step::ForgetPieces),
+            6 => (0..FILES).prop_map(Step::BeginPiece),
+            2 => (0..FILES, 0..99_u32).prop_map(|(file, bytes)| Step::EndPiece(file, bytes)),
+            1 => (0..FILES).prop_map(Step::GiveUp),
+            1 => Just(Step::Sweep),
             1 => (0..GROUPS, 1..4_usize).prop_map(|(group, part)| Step::Narrow(group, part)),
             1 => (0..GROUPS).prop_map(Step::ForgetGroup),
         ];
@@ -349,19 +449,30 @@ mod tests {
         known: Elsewhere,
         elsewhere: BTreeSet<u64>,
         unread: BTreeSet<u16>,
-        /// By hash, the piece that it was put into last, if that is known. Of hashes of which the same is known
-        /// only the last one counts.
-        pieces: BTreeMap<u64, PieceId>,
+        /// By piece and what is known of hashes: the hash whose record was put there last, and which one it was.
+        records: BTreeMap<(PieceId, u64), (u64, usize)>,
+        /// By hash, its last record, if that is not out of date.
+        newest: BTreeMap<u64, usize>,
+        puts: usize,
+        /// Pieces of each file, with the bytes of their records.
+        files: BTreeMap<u16, Vec<(PieceId, u32)>>,
+        pieces_max: usize,
     }
 
     impl Harness {
-        fn new(unread: bool) -> Harness {
+        fn new(unread: bool, pieces_max: usize) -> Harness {
             let all = KeyGroupSet::all(key_groups());
+            let mut known = Elsewhere::new(key_groups(), &all, unread);
+            known.limit_pieces(pieces_max);
             Harness {
-                known: Elsewhere::new(key_groups(), &all, unread),
+                known,
                 elsewhere: BTreeSet::new(),
                 unread: (0..GROUPS).filter(|_| unread).collect(),
-                pieces: BTreeMap::new(),
+                records: BTreeMap::new(),
+                newest: BTreeMap::new(),
+                puts: 0,
+                files: BTreeMap::new(),
+                pieces_max,
             }
         }
 
@@ -384,30 +495,39 @@ mod tests {
                     self.elsewhere.remove(&hash);
                     self.known.loaded(hash);
                 }
-                Step::SetPiece(hash, piece) => {
-                    let piece = PieceId::new(piece);
+                Step::SetPiece(hash, file) => {
+                    let newest = self.files.get(&file).and_then(|pieces| pieces.last());
+                    let Some((piece, 0)) = newest.copied() else {
+                        return;
+                    };
+                    self.puts += 1;
+                    let place = (piece, self.known.part(hash));
+                    let before = self.records.insert(place, (hash, self.puts));
+                    if let Some((other, _)) = before.filter(|(other, _)| *other != hash) {
+                        self.known.take_piece(other);
+                    }
+                    self.newest.insert(hash, self.puts);
                     self.known.set_piece(hash, piece);
-                    let part = self.known.part(hash);
-                    self.pieces
-                        .retain(|other, _| self.known.part(*other) != part);
-                    self.pieces.insert(hash, piece);
                 }
-                Step::TakePiece(hash) => {
-                    let taken = self.known.take_piece(hash);
-                    let part = self.known.part(hash);
-                    let piece = self
-                        .pieces
-                        .iter()
-                        .find(|(hash, _)| self.known.part(**hash) == part);
-                    assert!(
-                        taken.is_none() || piece.is_some_and(|(_, piece)| taken == Some(*piece))
-                    );
-                    self.pieces.remove(&hash);
+                Step::TakePiece(hash) => self.take(hash),
+                Step::BeginPiece(file) => self.begin(file),
+                Step::EndPiece(file, bytes) => {
+                    let newest = self
+                        .files
+                        .get_mut(&file)
+                        .and_then(|pieces| pieces.last_mut());
+                    if let Some((piece, record_bytes @ 0)) = newest {
+                        self.known.end_piece(*piece, bytes);
+                        *record_bytes = bytes;
+                    }
                 }
-                Step::ForgetPieces(number) => {
-                    self.known.forget_pieces(|piece| piece.number() == number);
-                    self.pieces.retain(|_, piece| piece.number() != number);
+                Step::GiveUp(file) => {
+                    let pieces = self.files.remove(&file).unwrap_or_default();
+                    let pieces: Vec<PieceId> = pieces.into_iter().map(|(piece, _)| piece).collect();
+                    self.known.give_up(file, &pieces);
+                    self.records.retain(|(piece, _), _| !pieces.contains(piece));
                 }
+                Step::Sweep => drop(self.known.sweep_group()),
                 Step::Narrow(group, part) => {
                     let number = std::cell::Cell::new(0_usize);
                     self.elsewhere.retain(|hash| {
@@ -425,12 +545,76 @@ mod tests {
                     self.known.forget_group(KeyGroup(group));
                     self.unread.insert(group);
                     self.elsewhere.retain(|hash| Self::group(*hash) != group);
-                    self.pieces.retain(|hash, _| Self::group(*hash) != group);
                 }
             }
         }
 
+        /// The record of a hash is taken; it is out of date from then on.
+        fn take(&mut self, hash: u64) {
+            let newest = self.newest.remove(&hash);
+            let Some(piece) = self.known.take_piece(hash) else {
+                return;
+            };
+            let mut there = self.files.values().flatten();
+            assert!(there.any(|(there, _)| *there == piece), "it is gone");
+            let record = self.records.get(&(piece, self.known.part(hash)));
+            // Or that of another one, which is noticed.
+            if let Some((_, number)) = record.filter(|(of, _)| *of == hash) {
+                assert_eq!(
+                    Some(*number),
+                    newest,
+                    "a record of {hash:x} that is out of date"
+                );
+            }
+        }
+
+        fn begin(&mut self, file: u16) {
+            let there = self.files.values().flatten().count();
+            let piece = self.known.begin_piece(file);
+            let reserved = self.pieces_max / 8;
+            assert_eq!(piece.is_some(), there < self.pieces_max - reserved);
+            let Some(piece) = piece else { return };
+            assert!(piece.number() < self.pieces_max);
+            let others = self.files.values().flatten();
+            assert!(others.clone().all(|(other, _)| *other != piece));
+            self.files.entry(file).or_default().push((piece, 0));
+            let named = self.named().contains_key(&piece.place());
+            assert!(!named, "what is gone goes on being named");
+        }
+
+        /// Number of places that name each piece.
+        fn named(&self) -> BTreeMap<u16, u64> {
+            let mut named = BTreeMap::new();
+            let places = self.known.groups.iter().flat_map(Known::places);
+            places.for_each(|place| *named.entry(place).or_default() += 1);
+            named
+        }
+
+        /// Every place is counted, and no others.
+        fn check_pieces(&self) {
+            let mut named = self.named();
+            named.remove(&STORE);
+            let mut wanted_bytes = 0;
+            for file in 0..FILES {
+                let (mut keys, mut bytes) = (0, 0);
+                for (piece, record_bytes) in self.files.get(&file).into_iter().flatten() {
+                    let live = named.remove(&piece.place()).unwrap_or(0);
+                    assert_eq!(u64::from(self.known.live(*piece)), live);
+                    keys += live;
+                    bytes += live * u64::from(*record_bytes);
+                }
+                let known = (self.known.live_in(file), self.known.wanted_in(file));
+                assert_eq!(known, (keys, bytes));
+                wanted_bytes += bytes;
+            }
+            assert_eq!(self.known.wanted_bytes(), wanted_bytes);
+            assert_eq!(self.known.pieces.gone(), named.len());
+            let mut emptied = self.known.emptied();
+            assert!(emptied.all(|file| self.known.live_in(file) == 0));
+        }
+
         fn check(&self) {
+            self.check_pieces();
             for hash in &self.elsewhere {
                 assert!(
                     self.known.may_have(*hash, || false),
@@ -446,23 +630,19 @@ mod tests {
             };
             let partial = (0..GROUPS).filter(is_partial).count();
             assert!(self.known.partial >= partial && self.known.unread == self.unread.len());
-            // Every place is counted, and no others.
-            let mut live = BTreeMap::<u16, u32>::new();
-            let places = self.known.groups.iter().flat_map(Known::places);
-            places.for_each(|place| *live.entry(place).or_default() += 1);
-            for number in 0..5 {
-                let piece = PieceId::new(number);
-                let counted = live.get(&piece.0).copied().unwrap_or(0);
-                assert_eq!(self.known.live(piece), counted);
-            }
         }
     }
 
     proptest! {
         /// Whatever becomes of places.
         #[test]
-        fn what_is_elsewhere_is_never_taken_for_absent(steps in steps(), unread in any::<bool>()) {
-            let mut harness = Harness::new(unread);
+        fn what_is_elsewhere_is_never_taken_for_absent(
+            steps in steps(),
+            unread in any::<bool>(),
+            // Places are looked through when a piece is gone, when two are, or when there is no number.
+            pieces_max in prop_oneof![1..16_usize, 32..48_usize, Just(PieceId::COUNT)],
+        ) {
+            let mut harness = Harness::new(unread, pieces_max);
             for step in steps {
                 harness.step(step);
                 harness.check();
@@ -472,7 +652,7 @@ mod tests {
 
     #[test]
     fn a_key_group_of_which_all_was_loaded_is_resident_again() {
-        let mut harness = Harness::new(false);
+        let mut harness = Harness::new(false, PieceId::COUNT);
         (0..100).for_each(|n| harness.step(Step::Add(n << 40)));
         assert!(!harness.known.is_nothing());
         (0..100).for_each(|n| harness.step(Step::Loaded(n << 40)));
@@ -483,8 +663,9 @@ mod tests {
     #[test]
     fn a_key_that_goes_again_is_not_looked_for_where_it_was() {
         let [one, other] = [1, 2].map(|lower| 7 << 30 | lower);
-        let [old, new] = [3, 4].map(PieceId::new);
-        let mut harness = Harness::new(false);
+        let mut harness = Harness::new(false, PieceId::COUNT);
+        [0, 0].into_iter().for_each(|file| harness.begin(file));
+        let [old, new] = [0, 1].map(|number| harness.files[&0][number].0);
         for hash in [one, other] {
             harness.step(Step::Add(hash));
             harness.known.set_piece(hash, old);
@@ -502,6 +683,46 @@ mod tests {
         harness.step(Step::Add(other));
         assert_eq!(harness.known.piece(other), None);
         harness.check();
+    }
+
+    /// Files of 64 pieces, of which there are 16 at a time.
+    #[test]
+    fn files_are_given_up_at_a_cost_that_does_not_grow_with_what_is_elsewhere() {
+        let (count, all) = (
+            KeyGroupCount::DEFAULT,
+            KeyGroupSet::all(KeyGroupCount::DEFAULT),
+        );
+        let mut known = Elsewhere::new(count, &all, false);
+        let keys = 1_000_000;
+        (0..keys).for_each(|key| known.add(mix(key, 1)));
+        let places: usize = known.groups.iter().map(Known::room).sum();
+        let (mut files, mut looks, mut gone_max) = (VecDeque::new(), 0, 0);
+        let (begun, per_piece) = (6_000, 100);
+        for number in 0..begun {
+            if number % 64 == 0 {
+                let mut slot = files.len() as u16;
+                if files.len() == 16 {
+                    let (oldest, pieces): (u16, Vec<PieceId>) = files.pop_front().expect("16");
+                    known.give_up(oldest, &pieces);
+                    slot = oldest;
+                }
+                files.push_back((slot, Vec::new()));
+            }
+            let before = known.next_swept;
+            let (slot, pieces) = files.back_mut().expect("a file");
+            let piece = known.begin_piece(*slot).expect("few pieces");
+            pieces.push(piece);
+            let groups = (known.next_swept + known.groups.len() - before) % known.groups.len();
+            looks += groups * places / known.groups.len();
+            gone_max = gone_max.max(known.pieces.gone());
+            for key in 0..per_piece {
+                known.set_piece(mix((number * per_piece + key) % keys, 1), piece);
+            }
+        }
+        let per_piece = looks as u64 / begun;
+        println!("{per_piece} looks for each piece, at most {gone_max} are gone");
+        assert!(per_piece <= 2 * PLACES_PER_GONE_PIECE as u64);
+        assert!(gone_max < 512, "{gone_max} pieces are gone");
     }
 
     #[test]
@@ -534,9 +755,12 @@ mod tests {
         for (keys, bytes_max) in [(1_000_000, 5.6), (3_000_000, 5.2)] {
             let all = KeyGroupSet::all(KeyGroupCount::DEFAULT);
             let mut known = Elsewhere::new(KeyGroupCount::DEFAULT, &all, false);
-            for key in 0..keys {
-                known.add(mix(key, 1));
-                known.set_piece(mix(key, 1), PieceId::new(key as usize / 4096));
+            for start in (0..keys).step_by(4096) {
+                let piece = known.begin_piece(0).expect("few pieces");
+                for key in start..keys.min(start + 4096) {
+                    known.add(mix(key, 1));
+                    known.set_piece(mix(key, 1), piece);
+                }
             }
             let bytes = known.memory() as f64 / keys as f64;
             let others = (keys..2 * keys).step_by(8);

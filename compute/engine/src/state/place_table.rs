@@ -65,6 +65,11 @@ impl PlaceTable {
         self.len
     }
 
+    /// Entries that it has, free ones among them.
+    pub(super) fn room(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The place of a tag.
     #[inline]
     pub(super) fn get(&self, tag: u64) -> Option<u16> {
