@@ -421,8 +421,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_found_is_what_was_put_last(steps in steps(), files in 1..5_usize) {
+        fn what_is_found_is_what_was_put_last(
+            steps in steps(),
+            files in 1..5_usize,
+            pieces in prop_oneof![1..50_usize, Just(PieceId::COUNT)],
+        ) {
             let mut harness = Harness::new(files);
+            harness.elsewhere.limit_pieces(pieces);
             for step in steps {
                 harness.step(step);
                 prop_assert!(harness.scratch.files() <= files);
@@ -457,6 +462,33 @@ mod tests {
         let slots = harness.spill.segments.slots();
         let live = slots.map(|slot| harness.elsewhere.live_in(slot));
         assert_eq!(live.sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn when_no_more_pieces_can_be_named_the_oldest_make_room() {
+        let mut harness = Harness::new(usize::MAX);
+        harness.elsewhere.limit_pieces(1_000);
+        // A record is as long as a piece.
+        let all: Vec<u64> = (0..5_000).map(|number| mix(number, 1)).collect();
+        all.chunks(50).for_each(|part| harness.put(part, 6));
+        assert!(harness.elsewhere.wanted_bytes() <= harness.spill.segments.bytes());
+        all[..4_000].iter().for_each(|hash| harness.take(*hash));
+        assert_eq!(harness.found, 0, "of the oldest nothing is found");
+        all[4_200..].iter().for_each(|hash| harness.take(*hash));
+        assert_eq!(harness.found, 800, "of the newest all is found");
+    }
+
+    #[test]
+    fn what_comes_and_goes_before_it_is_written_takes_no_pieces() {
+        let mut harness = Harness::new(usize::MAX);
+        harness.put(&[1 << 40, 2 << 40, 3 << 40], 2);
+        for _ in 0..1_000 {
+            harness.put(&[1 << 40, 2 << 40], 2);
+        }
+        let open = harness.spill.segments.segment(0).expect("a file");
+        assert_eq!((open.pieces.len(), harness.scratch.files()), (1, 1));
+        [1, 2, 3].iter().for_each(|hash| harness.take(hash << 40));
+        assert_eq!(harness.found, 3);
     }
 
     #[test]

@@ -158,9 +158,12 @@ impl Segments {
             Some(slot) => slot,
             None => self.create()?,
         };
-        self.open = Some(slot);
-        self.tail_piece = Some(self.begin_piece(slot, elsewhere)?);
-        Some(())
+        self.tail_piece = self.begin_piece(slot, elsewhere);
+        // If no piece can be named any more it may be the only file to be given up.
+        let is_empty = |segment: &Segment| segment.pieces.is_empty();
+        let stays = self.tail_piece.is_some() || self.segment(slot).is_some_and(is_empty);
+        self.open = stays.then_some(slot);
+        self.tail_piece.map(|_| ())
     }
 
     fn create(&mut self) -> Option<u16> {
@@ -209,18 +212,23 @@ impl Segments {
         write: impl FnOnce(&mut Vec<u8>) -> bool,
     ) {
         let Some(piece) = self.tail_piece else { return };
-        if self.tail.append(hash, |hash| elsewhere.part(hash), write) {
+        let part = |hash| elsewhere.part(hash);
+        if self.tail.append(hash, part, write) {
             elsewhere.set_piece(hash, piece);
         }
-        if self.tail.len() >= self.piece_bytes {
+        if self.tail.len() >= self.piece_bytes.max(1) {
             self.seal(piece, elsewhere);
         }
     }
 
-    /// The tail is to be written as this piece.
+    /// The tail is to be written as this piece. If most of it is of no use that makes room for more instead: there
+    /// are not so many pieces that one could be of a few records.
     fn seal(&mut self, piece: PieceId, elsewhere: &mut Elsewhere) {
+        let part = |hash| elsewhere.part(hash);
         let is_wanted = |hash| elsewhere.piece(hash) == Some(piece);
-        let sealed = self.tail.seal(self.page_bytes, is_wanted);
+        let Some(sealed) = self.tail.seal(self.page_bytes, part, is_wanted) else {
+            return;
+        };
         self.tail_piece = None;
         let bytes = sealed.bytes.len();
         elsewhere.end_piece(piece, bytes as u32 / sealed.records.max(1));
@@ -228,11 +236,8 @@ impl Segments {
             return;
         };
         (run.bytes, run.pages) = (bytes as u32, sealed.pages);
-        self.pages_bytes += run.pages.memory();
-        if bytes == 0 {
-            return;
-        }
         run.pending = Some(sealed.bytes);
+        self.pages_bytes += run.pages.memory();
         self.pending_bytes += bytes;
         self.bytes += bytes as u64;
         self.queue.push_back((piece, run.file));

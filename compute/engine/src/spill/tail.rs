@@ -88,14 +88,25 @@ impl Tail {
         &self.bytes[start..start + record::length_of(&self.bytes[start..])]
     }
 
-    /// Those records that are still wanted, in pages of about `page_bytes`; the tail is empty then.
-    pub(super) fn seal(&mut self, page_bytes: usize, wanted: impl Fn(u64) -> bool) -> Sealed {
+    /// Those records that are still wanted, in pages of about `page_bytes`; the tail is empty then. `None`: less
+    /// than half of it is wanted, and nothing else is in it any more. `part` as for [`Tail::append`].
+    pub(super) fn seal(
+        &mut self,
+        page_bytes: usize,
+        part: impl Fn(u64) -> u64,
+        wanted: impl Fn(u64) -> bool,
+    ) -> Option<Sealed> {
         let hash_at = |start: &u32| (record::hash_of(&self.bytes[*start as usize..]), *start);
         let records = self.starts.iter().map(hash_at);
         let mut records: Vec<(u64, u32)> = records.filter(|(hash, _)| wanted(*hash)).collect();
-        records.sort_unstable();
         let length = |(_, start): &(u64, u32)| self.record(*start as usize).len();
-        let mut sorted = Vec::with_capacity(records.iter().map(length).sum());
+        let bytes: usize = records.iter().map(length).sum();
+        if bytes * 2 < self.bytes.len() {
+            self.keep(records, part);
+            return None;
+        }
+        records.sort_unstable();
+        let mut sorted = Vec::with_capacity(bytes);
         let (mut pages, mut page_start, mut last) = (Vec::new(), 0, None);
         for (hash, start) in &records {
             let record = self.record(*start as usize);
@@ -109,11 +120,29 @@ impl Tail {
             sorted.extend_from_slice(record);
         }
         self.clear();
-        Sealed {
+        Some(Sealed {
             bytes: Bytes::from(sorted),
             records: records.len() as u32,
             pages: Pages(pages.into_boxed_slice()),
+        })
+    }
+
+    /// Forgets all but these records, which are given by their hashes and where they begin.
+    fn keep(&mut self, mut records: Vec<(u64, u32)>, part: impl Fn(u64) -> u64) {
+        records.sort_unstable_by_key(|(_, start)| *start);
+        self.starts.clear();
+        let mut end = 0;
+        for (hash, start) in records {
+            let start = start as usize;
+            let length = self.record(start).len();
+            self.bytes.copy_within(start..start + length, end);
+            let bytes = &self.bytes;
+            let known = |start: &u32| table_hash(part(record::hash_of(&bytes[*start as usize..])));
+            self.starts
+                .insert_unique(table_hash(part(hash)), end as u32, known);
+            end += length;
         }
+        self.bytes.truncate(end);
     }
 
     pub(super) fn clear(&mut self) {
@@ -160,6 +189,7 @@ mod tests {
         fn of_what_is_known_alike_the_last_one_is_found(
             puts in prop::collection::vec((0..40_u64, 0..3_u64, 0..200_usize), 1..80),
             page_bytes in 1..2_000_usize,
+            wanted_of_five in 0..6_u64,
         ) {
             let (mut tail, mut model) = (Tail::default(), BTreeMap::new());
             for (number, (upper, lower, length)) in puts.iter().enumerate() {
@@ -186,11 +216,22 @@ mod tests {
                     prop_assert_eq!(found.as_ref(), expected.map(|(_, value)| value));
                 }
             }
-            // All but every fifth of them.
-            let is_wanted = |hash: u64| !(hash >> 40).is_multiple_of(5);
-            let sealed = tail.seal(page_bytes, is_wanted);
-            prop_assert_eq!((tail.len(), tail.starts.len()), (0, 0));
+            // All but some of them.
+            let is_wanted = |hash: u64| (hash >> 40) % 5 < wanted_of_five;
             let wanted: Vec<_> = model.values().filter(|(hash, _)| is_wanted(*hash)).collect();
+            let bytes = tail.len();
+            let Some(sealed) = tail.seal(page_bytes, part, is_wanted) else {
+                prop_assert_eq!(tail.starts.len(), wanted.len());
+                prop_assert!(tail.len() * 2 < bytes);
+                for (hash, expected) in model.values() {
+                    let found = tail.find(*hash, part).map(Bytes::copy_from_slice);
+                    let found = found.map(|found| value(&found, *hash));
+                    prop_assert_eq!(found.as_ref(), is_wanted(*hash).then_some(expected));
+                }
+                return Ok(());
+            };
+            prop_assert_eq!((tail.len(), tail.starts.len()), (0, 0));
+            prop_assert!(sealed.bytes.len() * 2 >= bytes);
             prop_assert_eq!(sealed.records as usize, wanted.len());
             for (hash, expected) in wanted {
                 let page = sealed.pages.find(*hash, sealed.bytes.len() as u32).expect("a page");
