@@ -213,7 +213,11 @@ impl Segments {
     ) {
         let Some(piece) = self.tail_piece else { return };
         let part = |hash| elsewhere.part(hash);
-        if self.tail.append(hash, part, write) {
+        let (written, other) = self.tail.append(hash, part, write);
+        if let Some(other) = other {
+            elsewhere.take_piece(other);
+        }
+        if written {
             elsewhere.set_piece(hash, piece);
         }
         if self.tail.len() >= self.piece_bytes.max(1) {

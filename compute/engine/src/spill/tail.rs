@@ -46,33 +46,35 @@ impl Tail {
     }
 
     /// Appends a record of this hash; `part` is what is known of a hash. One of which the same is known is not
-    /// found any more. `false`: nothing is appended.
+    /// found any more: its hash, if it is another one. `false`: nothing is appended.
     pub(super) fn append(
         &mut self,
         hash: u64,
         part: impl Fn(u64) -> u64,
         write: impl FnOnce(&mut Vec<u8>) -> bool,
-    ) -> bool {
+    ) -> (bool, Option<u64>) {
         let start = self.bytes.len();
         let written = write(&mut self.bytes);
         let bytes = &self.bytes;
-        let part_at = |start: &u32| part(record::hash_of(&bytes[*start as usize..]));
+        let hash_at = |start: &u32| record::hash_of(&bytes[*start as usize..]);
         let entry = self.starts.entry(
             table_hash(part(hash)),
-            |start| part_at(start) == part(hash),
-            |start| table_hash(part_at(start)),
+            |start| part(hash_at(start)) == part(hash),
+            |start| table_hash(part(hash_at(start))),
         );
-        match entry {
-            Entry::Occupied(mut entry) if written => *entry.get_mut() = start as u32,
-            Entry::Occupied(entry) => {
-                entry.remove();
+        let before = match entry {
+            Entry::Occupied(mut entry) if written => {
+                Some(std::mem::replace(entry.get_mut(), start as u32))
             }
+            Entry::Occupied(entry) => Some(entry.remove().0),
             Entry::Vacant(entry) if written => {
                 entry.insert(start as u32);
+                None
             }
-            Entry::Vacant(_) => {}
-        }
-        written
+            Entry::Vacant(_) => None,
+        };
+        let before = before.map(|start| hash_at(&start));
+        (written, before.filter(|before| *before != hash))
     }
 
     /// The record of a hash.
@@ -198,10 +200,13 @@ mod tests {
                 let rows = [(hash, (&b"k"[..], &value[..]))];
                 let tables = [(TableId(1), &rows[..])];
                 let write = |out: &mut Vec<u8>| record::write(hash, &tables, 180, out);
-                match tail.append(hash, part, write) {
-                    true => drop(model.insert(*upper, (hash, value))),
-                    false => drop(model.remove(upper)),
-                }
+                let (written, other) = tail.append(hash, part, write);
+                let before = match written {
+                    true => model.insert(*upper, (hash, value)),
+                    false => model.remove(upper),
+                };
+                let before = before.map(|(before, _)| before);
+                prop_assert_eq!(other, before.filter(|before| *before != hash));
             }
             let value = |bytes: &Bytes, hash| {
                 let tables = record::read(hash, bytes).expect("whole");

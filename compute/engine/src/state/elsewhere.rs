@@ -11,7 +11,9 @@
 //! been listed anew.
 //!
 //! A key that goes is looked for in the store, whatever was known of a hash like its own, until it has been put
-//! into a piece itself: an older record of it may lie in that of the other.
+//! into a piece itself: an older record of it may lie in that of the other. And in a piece that a hash names there
+//! is no record of another one of which the same is known: that one would be found by it when both have become
+//! one place of a table.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -122,7 +124,7 @@ impl Elsewhere {
     }
 
     /// Keys with this hash have been read.
-    pub(super) fn loaded(&mut self, hash: u64) {
+    pub(crate) fn loaded(&mut self, hash: u64) {
         self.change(self.key_groups.of_hash(hash), |known, pieces, _| {
             pieces.leave(known.listed.remove(&hash).unwrap_or(STORE));
         });
@@ -140,11 +142,19 @@ impl Elsewhere {
 
     /// Nothing of a key group is elsewhere but keys with these hashes.
     pub(crate) fn narrow(&mut self, group: KeyGroup, hashes: impl Iterator<Item = u64>) {
+        let mut hashes: Vec<u64> = hashes.collect();
+        hashes.sort_unstable();
         self.change(group, |known, pieces, bits| {
             let mut before = std::mem::take(known);
-            for hash in hashes {
-                let place = before.replace(hash, STORE, bits).unwrap_or(STORE);
-                known.add(hash, place, bits, pieces);
+            let of = |at: usize| hashes.get(at).map(|hash| tag(*hash, bits));
+            for (at, hash) in hashes.iter().enumerate() {
+                let mut place = before.replace(*hash, STORE, bits).unwrap_or(STORE);
+                if of(at) == of(at + 1) || at > 0 && of(at) == of(at - 1) {
+                    // It may be that of the other.
+                    pieces.leave(place);
+                    place = STORE;
+                }
+                known.add(*hash, place, bits, pieces);
             }
             for place in before.places() {
                 pieces.leave(place);
@@ -166,7 +176,8 @@ impl Elsewhere {
         self.pieces.at(place?)
     }
 
-    /// Keys with this hash are found in a piece, if they are elsewhere.
+    /// Keys with this hash are found in a piece, if they are elsewhere. Of others of which the same is known no
+    /// record is there, nor do they name it.
     pub(crate) fn set_piece(&mut self, hash: u64, piece: PieceId) {
         let bits = self.bits();
         let known = &mut self.groups[usize::from(self.key_groups.of_hash(hash).0)];
