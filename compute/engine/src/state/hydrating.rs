@@ -10,8 +10,17 @@ use super::{hashed::HashedSet, index::KeyIndex};
 pub(super) struct Hydrating {
     pub(super) group: KeyGroup,
     /// Hashes that are not taken from the scan: their keys have gone from memory since it began, or are on
-    /// their way there.
+    /// their way there, or that they are absent has been forgotten.
     left_out: HashedSet<u64>,
+}
+
+impl Hydrating {
+    /// What the scan has of a hash is out of date.
+    pub(super) fn leave_out(&mut self, group: KeyGroup, hash: u64) {
+        if self.group == group {
+            self.left_out.insert(hash);
+        }
+    }
 }
 
 impl KeyIndex {
@@ -64,9 +73,8 @@ impl KeyIndex {
     /// A hash is in the store, and not taken from the scan.
     pub(super) fn leave_out(&mut self, hash: u64) {
         let group = self.key_groups.of_hash(hash);
-        let hydrating = self.hydrating.as_mut();
-        if let Some(hydrating) = hydrating.filter(|hydrating| hydrating.group == group) {
-            hydrating.left_out.insert(hash);
+        if let Some(hydrating) = &mut self.hydrating {
+            hydrating.leave_out(group, hash);
         }
     }
 

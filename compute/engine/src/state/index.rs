@@ -48,7 +48,7 @@ pub struct KeyIndex {
 pub(super) struct Group {
     is_owned: bool,
     pub(super) slots: HashTable<u32>,
-    /// What was evicted is in the store as of this epoch.
+    /// What was evicted is in the store as of this epoch, and what was deleted and forgotten is not.
     evicted_as_of: Epoch,
 }
 
@@ -139,7 +139,7 @@ impl KeyIndex {
         self.elsewhere.may_have(hash, in_vain)
     }
 
-    /// The epoch that a read of this hash must see because of what was evicted.
+    /// The epoch that a read of this hash must see because of what was evicted, or deleted and forgotten.
     #[must_use]
     pub fn evicted_as_of(&self, hash: u64) -> Epoch {
         self.groups[self.group_of(hash)].evicted_as_of
@@ -234,13 +234,21 @@ impl KeyIndex {
         }
     }
 
-    /// What is absent can be asked for again, unless that it went is not committed.
+    /// What is absent can be asked for again, unless that it went is not committed. The answer must not be from
+    /// before it went, nor may what a scan has from then be taken: shards hear of commits when they do.
     fn forget_absent(&mut self) {
-        let (recency, elsewhere) = (&self.recency, &mut self.elsewhere);
+        let (key_groups, recency) = (self.key_groups, &self.recency);
+        let (groups, elsewhere) = (&mut self.groups, &mut self.elsewhere);
+        let mut hydrating = self.hydrating.as_mut();
         self.absent.retain(|hash, mark| {
             let stays = recency.is_uncommitted(*mark);
             if !stays {
+                let group = key_groups.of_hash(*hash);
+                groups[usize::from(group.0)].evicted_as_of = recency.committed_epoch();
                 elsewhere.gone(*hash);
+                if let Some(hydrating) = &mut hydrating {
+                    hydrating.leave_out(group, *hash);
+                }
             }
             stays
         });
@@ -453,7 +461,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::key::{KeyBatch, KeyEncoder};
+    use crate::key::{KeyBatch, KeyEncoder, mix};
 
     fn encoder(text: bool) -> KeyEncoder {
         let data_type = if text {
@@ -542,6 +550,48 @@ mod tests {
             assert_eq!(slot == NO_SLOT, row >= 3_000);
             assert_eq!(index.is_unknown(*hash), row >= 3_000);
         }
+    }
+
+    /// Of which nothing is known but a key, which goes in epoch 5; 4 is committed.
+    fn after_a_key_went() -> (KeyIndex, u64) {
+        let encoder = encoder(false);
+        let all = KeyGroupSet::all(KeyGroupCount::DEFAULT);
+        let mut index = KeyIndex::new(encoder.width(), KeyGroupCount::DEFAULT, &all, true);
+        let batch = keys(&encoder, false, &[1]);
+        let mut slots = Vec::new();
+        index.find_or_insert(&batch, &mut slots, |_| ());
+        index.freeze(Epoch(4));
+        index.committed(Epoch(4));
+        index.remove(slots[0]);
+        (index, batch.hashes[0])
+    }
+
+    /// Epoch 5 is committed, and more is found to be absent than can be remembered.
+    fn forget_what_went(index: &mut KeyIndex) {
+        index.freeze(Epoch(5));
+        index.committed(Epoch(5));
+        (0..=ABSENT_MAX as u64).for_each(|n| index.mark_loaded(mix(n, 3)));
+        index.freeze(Epoch(6));
+    }
+
+    #[test]
+    fn what_went_and_was_forgotten_is_not_read_as_of_before_it_went() {
+        let (mut index, hash) = after_a_key_went();
+        assert!(!index.is_unknown(hash));
+        forget_what_went(&mut index);
+        assert!(index.is_unknown(hash));
+        assert_eq!(index.evicted_as_of(hash), Epoch(5));
+    }
+
+    #[test]
+    fn what_went_before_a_scan_and_was_forgotten_during_it_is_not_taken_from_it() {
+        let (mut index, hash) = after_a_key_went();
+        let group = index.key_group(hash);
+        assert_eq!(index.begin_hydration(group), Epoch(4));
+        forget_what_went(&mut index);
+        assert!(!index.may_hydrate(hash));
+        index.end_hydration(group);
+        assert!(index.is_unknown(hash), "it is asked for again");
     }
 
     #[test]

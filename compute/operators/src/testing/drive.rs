@@ -20,7 +20,10 @@ use state_client::{
     StateControl as _, StateError, StateStore as _,
 };
 
-use super::script::{Event, MakeOperator, scope};
+use super::{
+    behind::Behind,
+    script::{Event, MakeOperator, scope},
+};
 
 /// Scratch files have room for a few records, and there is room for a few files.
 const SCRATCH_FILE_BYTES: u64 = 4 << 10;
@@ -40,7 +43,10 @@ enum Question {
 
 pub(super) struct Run<'a> {
     make: &'a MakeOperator<'a>,
+    /// What is committed.
     pub(super) store: MemoryStore,
+    /// What answers the operator.
+    behind: Behind,
     pub(super) who: Incarnation,
     pub(super) scope: TaskScope,
     pub(super) operator: Box<dyn Operator>,
@@ -78,10 +84,13 @@ impl<'a> Run<'a> {
         };
         let store = MemoryStore::new(scope.key_groups);
         block_on(store.begin(who)).expect("a first generation");
+        let mut behind = Behind::new(scope.key_groups);
+        behind.begin(who);
         let scratch = Arc::new(MemoryScratch::new(SCRATCH_FILE_BYTES, SCRATCH_FILES));
         Run {
             make,
             store,
+            behind,
             who,
             operator: make(&scope).expect("an operator"),
             scope,
@@ -182,7 +191,7 @@ impl<'a> Run<'a> {
     fn collect(&mut self) {
         for (ticket, request) in self.out.take_reads() {
             let min_epoch = request.min_epoch;
-            let store = Arc::new(self.store.clone());
+            let store = Arc::new(self.behind.store().clone());
             let read = match self.operator.elsewhere() {
                 Some(elsewhere) => self.spill.take(request, elsewhere),
                 None => Err(request),
@@ -289,27 +298,34 @@ impl<'a> Run<'a> {
     fn answer_scan(&mut self) {
         let index = self.random(self.scans.len());
         let (ticket, request) = self.scans.swap_remove(index);
-        if request.min_epoch > self.committed {
-            self.commit();
-        }
-        let reply = block_on(self.store.scan(self.who, request)).expect("a reply");
+        self.catch_up(request.min_epoch);
+        let reply = block_on(self.behind.store().scan(self.who, request)).expect("a reply");
         self.call(|operator, context| operator.scanned(ticket, reply, context));
     }
 
     fn answer_one(&mut self) {
         let index = self.random(self.reads.len());
         let (ticket, (min_epoch, question)) = self.reads.swap_remove(index);
-        if min_epoch > self.committed {
-            // Of a key group that came with the last barrier.
-            self.commit();
-        }
+        self.catch_up(min_epoch);
         let reply = match question {
             Question::Spilled(reply) => block_on(reply),
-            Question::Store(request) => block_on(self.store.read(self.who, request)),
+            Question::Store(request) => block_on(self.behind.store().read(self.who, request)),
         };
         let reply = reply.expect("a reply");
         self.call(|operator, context| operator.loaded(ticket, reply, context));
         self.evict();
+    }
+
+    /// The store that answers hears of an epoch, if it has not, and now and then of another one.
+    fn catch_up(&mut self, epoch: Epoch) {
+        if epoch > self.committed {
+            // Of a key group that came with the last barrier.
+            self.commit();
+        }
+        self.behind.catch_up(epoch);
+        if self.random(4) == 0 {
+            self.behind.go_on();
+        }
     }
 
     pub(super) fn drain_reads(&mut self) {
@@ -383,6 +399,7 @@ impl<'a> Run<'a> {
         for section in &mut delta.sections {
             *section = Section::decode(section.encode()).expect("a section");
         }
+        self.behind.commit(self.who, delta.clone());
         let objects = block_on(self.store.stage(self.who, delta)).expect("staged");
         block_on(self.store.commit(self.who, epoch, objects, 0)).expect("committed");
         // Tasks are told late, or not at all.
@@ -417,6 +434,7 @@ impl<'a> Run<'a> {
     pub(super) fn restart(&mut self) {
         self.who.generation = self.who.generation.next();
         let begun = block_on(self.store.begin(self.who)).expect("a generation");
+        self.behind.begin(self.who);
         let committed = begun.restored;
         assert_eq!(committed, self.epoch, "the epoch was committed");
         self.scope = scope(committed);
@@ -440,6 +458,7 @@ impl<'a> Run<'a> {
     }
 
     fn hydrate(&mut self, jobs: Vec<ScanJob>) {
+        self.behind.catch_up(self.committed);
         for job in jobs {
             let mut request = ScanRequest {
                 min_epoch: self.committed,
@@ -450,7 +469,8 @@ impl<'a> Run<'a> {
                 bytes_max: 64,
             };
             loop {
-                let reply = block_on(self.store.scan(self.who, request.clone())).expect("a scan");
+                let scanned = self.behind.store().scan(self.who, request.clone());
+                let reply = block_on(scanned).expect("a scan");
                 let state = self.operator.state().expect("it has state");
                 state.hydrated(&job, &reply).expect("rows that decode");
                 match reply.cursor {

@@ -5,10 +5,11 @@
 //! let events = [insert(0, &fields, "1, a\n2, b"), Event::Barrier, Event::Watermark(5), Event::End];
 //! let folded = crash_at_each_barrier(&make, &events, &Fold::Retract);
 //! ```
-//! The harness plays the task and the state service: state reads are answered late and out of
-//! order, deltas are encoded a few rows at a time between batches, and after a crash a new
+//! The harness plays the task and the state service: state reads are answered late, out of order and
+//! by shards that are behind, deltas are encoded a few rows at a time between batches, and after a crash a new
 //! operator starts from what was committed.
 
+mod behind;
 mod drive;
 mod fold;
 mod script;
