@@ -73,6 +73,13 @@ impl ByteHeap {
         &mut self.segments[place.segment as usize].data[start..start + length]
     }
 
+    /// A string has another owner from now on.
+    pub(super) fn set_owner(&mut self, place: Place, owner: u32) {
+        let data = &mut self.segments[place.segment as usize].data;
+        let at = place.start as usize - HEADER;
+        data[at..at + size_of::<u32>()].copy_from_slice(&owner.to_le_bytes());
+    }
+
     /// Frees a string. `moved` is told of others that lie elsewhere afterwards.
     pub(super) fn remove(&mut self, place: Place, moved: impl FnMut(u32, Place)) {
         let bytes = HEADER + self.get(place).len();

@@ -112,6 +112,30 @@ impl Changes {
             .is_none_or(|mark| *mark == CLEAN)
     }
 
+    /// Whether an epoch is frozen and not taken.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// A row is in another slot from now on, which was free. While no epoch is frozen.
+    pub fn relocate(&mut self, from: u32, to: u32) {
+        debug_assert!(self.frozen.is_none(), "a frozen row moves");
+        let mark = std::mem::replace(&mut self.marks[from as usize], CLEAN);
+        self.marks[to as usize] = mark;
+        if mark != CLEAN {
+            self.changed.push(to);
+        }
+    }
+
+    /// Slots from `slots` on, which hold no rows, are not there any more. While no epoch is frozen.
+    pub fn truncate(&mut self, slots: usize) {
+        debug_assert!(self.frozen.is_none(), "a frozen row goes");
+        self.marks.truncate(slots);
+        self.marks.shrink_to_fit();
+        self.changed.retain(|slot| (*slot as usize) < slots);
+    }
+
     fn encode_if_frozen(&mut self, slot: u32, encode: impl FnOnce(u32, &mut FrozenRows)) {
         if let Some(frozen) = &mut self.frozen
             && self.marks[slot as usize] == frozen.mark

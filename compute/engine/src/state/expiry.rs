@@ -133,6 +133,21 @@ impl DueSlots {
         self.due[slot as usize] = NEVER;
     }
 
+    /// What is in a slot is in another one from now on.
+    pub fn relocate(&mut self, from: u32, to: u32) {
+        let due = self.due[from as usize];
+        self.clear(from);
+        self.set(to, due);
+    }
+
+    /// Slots from `slots` on, in which nothing is, are not there any more.
+    pub fn truncate(&mut self, slots: usize) {
+        self.due.truncate(slots);
+        self.due.shrink_to_fit();
+        self.queued.truncate(slots);
+        self.queued.shrink_to_fit();
+    }
+
     /// Sets when a slot is due.
     #[inline]
     pub fn set(&mut self, slot: u32, due: Timestamp) {
@@ -189,7 +204,7 @@ impl DueSlots {
                 bucket.remove();
                 continue;
             };
-            if self.queued[slot as usize] != number {
+            if self.queued.get(slot as usize) != Some(&number) {
                 continue;
             }
             self.queued[slot as usize] = NOWHERE;

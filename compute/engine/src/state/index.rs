@@ -12,7 +12,7 @@ use proto::types::{Epoch, KeyGroup, KeyGroupCount, KeyGroupSet};
 
 use super::{
     elsewhere::Elsewhere, hashed::HashedMap, hydrating::Hydrating, key_store::KeyStore,
-    leaving::Leaving, recency::Recency,
+    leaving::Leaving, recency::Recency, shrink::Shrinking,
 };
 use crate::key::{KeyWidth, Keys};
 
@@ -32,9 +32,11 @@ pub struct KeyIndex {
     /// By key group, those of other tasks too.
     pub(super) groups: Vec<Group>,
     pub(super) keys: KeyStore,
-    hashes: Vec<u64>,
+    pub(super) hashes: Vec<u64>,
+    /// Slots that hold no key and are used next, the last one first.
     pub(super) free: Vec<u32>,
     pub(super) leaving: Leaving,
+    pub(super) shrinking: Shrinking,
     pub(super) live: usize,
     pub(super) recency: Recency,
     /// Hashes without keys, in memory and in the store, and the epoch in which that was found out.
@@ -79,6 +81,7 @@ impl KeyIndex {
             hashes: Vec::new(),
             free: Vec::new(),
             leaving: Leaving::default(),
+            shrinking: Shrinking::default(),
             live: 0,
             recency: Recency::default(),
             absent: HashedMap::default(),
@@ -224,14 +227,36 @@ impl KeyIndex {
         self.leave_out(hash);
         self.elsewhere.add(hash);
         let group = self.group_of(hash);
-        let hashes = &self.hashes;
-        let group = &mut self.groups[group];
-        group.evicted_as_of = self.recency.committed_epoch();
-        let least = (2 * group.slots.len()).max(TABLE_MIN);
-        if group.slots.capacity() > 2 * least {
-            let hash = |slot: &u32| table_hash(hashes[*slot as usize]);
-            group.slots.shrink_to(least, hash);
+        self.groups[group].evicted_as_of = self.recency.committed_epoch();
+        self.shrink_table(group);
+    }
+
+    /// A key has gone: the table of its key group gets smaller if most of it is free.
+    fn shrink_table(&mut self, group: usize) {
+        let (hashes, table) = (&self.hashes, &mut self.groups[group].slots);
+        let least = (2 * table.len()).max(TABLE_MIN);
+        if table.capacity() > 2 * least {
+            table.shrink_to(least, |slot| table_hash(hashes[*slot as usize]));
         }
+    }
+
+    /// A slot is free.
+    pub(super) fn give_back(&mut self, slot: u32) {
+        if self.shrinking.keeps(slot) {
+            self.free.push(slot);
+        }
+    }
+
+    /// A key is in another slot from now on, which was free.
+    pub(super) fn move_key(&mut self, from: u32, to: u32) {
+        let hash = self.hash(from);
+        let group = self.group_of(hash);
+        let table = &mut self.groups[group].slots;
+        let found = table.find_mut(table_hash(hash), |slot| *slot == from);
+        *found.expect("a slot that is used is found by its key") = to;
+        self.hashes[to as usize] = hash;
+        self.keys.relocate(from, to);
+        self.recency.relocate(from, to);
     }
 
     /// What is absent can be asked for again, unless that it went is not committed. The answer must not be from
@@ -252,6 +277,9 @@ impl KeyIndex {
             }
             stays
         });
+        if self.absent.capacity() > 4 * self.absent.len().max(ABSENT_MAX) {
+            self.absent.shrink_to(2 * self.absent.len());
+        }
     }
 
     /// Whether a key with this hash is in memory.
@@ -378,6 +406,7 @@ impl KeyIndex {
         if (is_partial || self.recency.is_tracking()) && !self.has(hash) {
             self.absent.insert(hash, self.recency.mark());
         }
+        self.shrink_table(self.group_of(hash));
     }
 
     /// The slot's key is not in memory any more; whoever calls it says what is known of it.
@@ -389,7 +418,7 @@ impl KeyIndex {
             entry.remove();
             self.keys.forget(slot);
             self.recency.end(slot);
-            self.free.push(slot);
+            self.give_back(slot);
             self.live -= 1;
         }
     }
@@ -434,8 +463,9 @@ impl KeyIndex {
     /// Bytes of it that are free for new keys.
     #[must_use]
     pub fn free_memory(&self) -> usize {
-        let (_, keys) = self.keys.memory(self.free.len());
-        keys + self.free.len() * 12
+        let free = self.slots() - self.live;
+        let (_, keys) = self.keys.memory(free);
+        keys + free * 12
     }
 
     #[inline]

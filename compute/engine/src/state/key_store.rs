@@ -95,6 +95,34 @@ impl KeyStore {
         }
     }
 
+    /// A key is in another slot from now on.
+    pub(super) fn relocate(&mut self, from: u32, to: u32) {
+        let (from, at) = (from as usize, to as usize);
+        match self {
+            KeyStore::U64(keys) => keys[at] = keys[from],
+            KeyStore::U128(keys) => keys[at] = keys[from],
+            KeyStore::U192(keys) => keys[at] = keys[from],
+            KeyStore::Bytes { places, heap } => {
+                places[at] = places[from];
+                heap.set_owner(places[at], to);
+            }
+        }
+    }
+
+    /// Slots from `slots` on, which hold no keys, are not there any more.
+    pub(super) fn truncate(&mut self, slots: usize) {
+        fn cut<T>(store: &mut Vec<T>, slots: usize) {
+            store.truncate(slots);
+            store.shrink_to_fit();
+        }
+        match self {
+            KeyStore::U64(keys) => cut(keys, slots),
+            KeyStore::U128(keys) => cut(keys, slots),
+            KeyStore::U192(keys) => cut(keys, slots),
+            KeyStore::Bytes { places, .. } => cut(places, slots),
+        }
+    }
+
     /// Appends the bytes of a slot's key.
     pub(super) fn write(&self, slot: u32, out: &mut Vec<u8>) {
         match self {

@@ -21,6 +21,11 @@ impl KeyIndex {
         }
     }
 
+    /// Whether there are slots that were let go of and are not freed.
+    pub(super) fn has_leaving(&self) -> bool {
+        self.leaving.0.iter().any(|slots| slots.len() > 0)
+    }
+
     /// A slot that was let go of and is not freed.
     pub(super) fn next_leaving(&mut self) -> Option<u32> {
         loop {
@@ -35,6 +40,6 @@ impl KeyIndex {
     pub(super) fn free_leaving(&mut self, slot: u32) {
         self.keys.forget(slot);
         self.recency.end(slot);
-        self.free.push(slot);
+        self.give_back(slot);
     }
 }

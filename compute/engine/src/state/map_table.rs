@@ -21,6 +21,8 @@ use crate::{
 /// Rows of key groups that left that are freed for each row that comes: it takes about as long as the
 /// row itself.
 const FREED_PER_ROW: usize = 8;
+/// Rows that get another slot at a time: it takes about a millisecond.
+const MOVED_MAX: usize = 4096;
 
 /// Values as columns that are addressed by slot.
 pub trait Values: Send {
@@ -38,6 +40,12 @@ pub trait Values: Send {
     /// # Errors
     /// When the bytes are not such a row; says what is wrong.
     fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<(), String>;
+
+    /// A row is in another slot from now on, which has none.
+    fn relocate(&mut self, from: u32, to: u32);
+
+    /// Slots from `slots` on, which have no rows, are not there any more.
+    fn truncate(&mut self, slots: usize);
 
     /// Bytes of memory.
     fn memory(&self) -> usize;
@@ -265,6 +273,27 @@ impl<V: Values> MapTable<V> {
         })
     }
 
+    /// Goes on making columns shorter of which most is free: some rows get other slots. For who knows rows by their
+    /// keys alone between two batches.
+    pub fn shrink(&mut self) {
+        self.shrink_some(MOVED_MAX);
+    }
+
+    pub(super) fn shrink_some(&mut self, most: usize) {
+        if self.changes.is_frozen() {
+            return;
+        }
+        let (values, changes) = (&mut self.values, &mut self.changes);
+        let cut = self.index.shrink(most, |from, to| {
+            values.relocate(from, to);
+            changes.relocate(from, to);
+        });
+        if let Some(slots) = cut {
+            self.values.truncate(slots);
+            self.changes.truncate(slots);
+        }
+    }
+
     /// Live rows and bytes.
     #[must_use]
     pub fn size(&self) -> StateSize {
@@ -337,6 +366,14 @@ mod tests {
         fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<(), String> {
             self.0[slot as usize] = *bytes.first().ok_or("no byte")?;
             Ok(())
+        }
+
+        fn relocate(&mut self, from: u32, to: u32) {
+            self.0[to as usize] = std::mem::take(&mut self.0[from as usize]);
+        }
+
+        fn truncate(&mut self, slots: usize) {
+            self.0.truncate(slots);
         }
 
         fn memory(&self) -> usize {

@@ -27,6 +27,7 @@ mod pieces;
 mod place_table;
 mod recency;
 mod row_arena;
+mod shrink;
 mod stamped;
 mod sweep;
 mod waiting;

@@ -94,6 +94,26 @@ impl Recency {
         self.used[slot as usize] = NEVER;
     }
 
+    /// Whether a slot holds a key.
+    pub(super) fn is_used(&self, slot: u32) -> bool {
+        self.used[slot as usize] != NEVER
+    }
+
+    /// A key is in another slot from now on.
+    pub(super) fn relocate(&mut self, from: u32, to: u32) {
+        self.used[to as usize] = std::mem::replace(&mut self.used[from as usize], NEVER);
+    }
+
+    /// Slots from `slots` on, which hold no keys, are not there any more.
+    pub(super) fn truncate(&mut self, slots: usize) {
+        self.used.truncate(slots);
+        self.used.shrink_to_fit();
+        if self.hand >= slots {
+            // The round goes on with the next one.
+            self.hand = 0;
+        }
+    }
+
     /// Mark of the epoch that is open.
     pub(super) fn mark(&self) -> u32 {
         self.mark

@@ -162,6 +162,20 @@ impl<V: Values> Values for Stamped<V> {
         self.values.decode(slot, value)
     }
 
+    fn relocate(&mut self, from: u32, to: u32) {
+        self.values.relocate(from, to);
+        if let Some(ages) = &mut self.ages {
+            ages.slots.relocate(from, to);
+        }
+    }
+
+    fn truncate(&mut self, slots: usize) {
+        self.values.truncate(slots);
+        if let Some(ages) = &mut self.ages {
+            ages.slots.truncate(slots);
+        }
+    }
+
     fn free_memory(&self, free_slots: usize) -> usize {
         let ages = self.ages.as_ref().map_or(0, |_| free_slots * 16);
         self.values.free_memory(free_slots) + ages

@@ -149,6 +149,14 @@ impl Values for Counts {
         Ok(())
     }
 
+    fn relocate(&mut self, from: u32, to: u32) {
+        self.0[to as usize] = std::mem::take(&mut self.0[from as usize]);
+    }
+
+    fn truncate(&mut self, slots: usize) {
+        self.0.truncate(slots);
+    }
+
     fn memory(&self) -> usize {
         self.0.capacity() * 8
     }

@@ -454,6 +454,7 @@ impl OperatorState for GroupAggregateOperator {
     fn take_delta(&mut self) -> StateDelta {
         let mut delta = StateDelta::default();
         self.store.take_delta(&mut delta.tables);
+        self.store.shrink();
         delta
     }
 
@@ -476,6 +477,7 @@ impl OperatorState for GroupAggregateOperator {
 
     fn evict(&mut self, bytes: u64, evicted: &mut Evicted) -> u64 {
         let evicted = evict(&mut self.store, bytes, evicted);
+        self.store.shrink();
         if evicted > 0 && !(self.loaded_subs.is_empty() && self.loaded_whole.is_empty()) {
             let index = self.store.main.index();
             self.loaded_whole.retain(|hash| !index.is_unknown(*hash));

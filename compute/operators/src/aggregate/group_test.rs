@@ -12,7 +12,8 @@ use proto::{
 
 use super::{GroupAggregateOperator, LocalAggregateOperator};
 use crate::testing::{
-    Event, Fold, batches, changelog, crash_at_each_barrier, drive, fields, insert, rows,
+    Event, Fold, batches, changelog, crash_at_each_barrier, drive, fields, insert, left_behind,
+    rows,
 };
 
 const TABLES: [TableId; 4] = [TableId(1), TableId(2), TableId(3), TableId(4)];
@@ -450,6 +451,46 @@ fn partials_amount_to_the_same() {
         crash_at_each_barrier(&make, &partials, &Fold::Retract),
         expected
     );
+}
+
+/// Of more groups than columns are made for, one in twenty is left, in another slot.
+#[test]
+fn what_is_left_of_many_groups_is_what_it_was_and_takes_little_memory() {
+    let input = fields(&[("k", "INT"), ("v", "INT"), ("s", "STRING"), ("d", "DOUBLE")]);
+    let row = |key: i64| format!("{key}, {}, s{key}, {key}.5", key % 7);
+    let all = 0..12_000_i64;
+    let gone = all.clone().filter(|key| key % 20 != 3);
+    let lines = |kind: &str, keys: &mut dyn Iterator<Item = i64>| -> String {
+        keys.map(|key| format!("{kind}{}\n", row(key))).collect()
+    };
+    let events = [
+        insert(0, &input, &lines("+I", &mut all.clone())),
+        Event::Barrier,
+        insert(0, &input, &lines("-D", &mut gone.clone())),
+        Event::Barrier,
+        insert(0, &input, "3, 1, x, 1.5\n11983, 2, y, 2.5"),
+        Event::Barrier,
+        Event::End,
+    ];
+    let calls = [
+        "COUNT(): BIGINT",
+        "SUM(1): INT",
+        "AVG(3): DOUBLE",
+        "VAR_POP(3): DOUBLE",
+        "LAST_VALUE(2): STRING",
+    ];
+    let spec = group(&[0], &calls, true);
+    let make = maker(&spec, &input, false);
+    let output = changelog(&drive(&make, &events));
+    let (_, last) = output.split_once("barrier 2\n").expect("two barriers");
+    let expected = "-U 3, 1, 3, 3.5, 0.0, s3\n+U 3, 2, 4, 2.5, 1.0, x\n\
+        -U 11983, 1, 6, 11983.5, 0.0, s11983\n+U 11983, 2, 8, 5993.0, 35886090.25, y\n\
+        barrier 3\nend\n";
+    assert_eq!(last, expected);
+    let _ = crash_at_each_barrier(&make, &events, &Fold::Retract);
+    let (_, full) = left_behind(&make, &events[..1], 1, |_| false, &[]);
+    let (_, left) = left_behind(&make, &events, 1, |_| false, &[]);
+    assert!(left.bytes * 4 < full.bytes, "{left:?}, before {full:?}");
 }
 
 #[test]

@@ -411,6 +411,13 @@ impl AggregateStore {
         }
     }
 
+    /// As [`MapTable::shrink`], if no values of groups are kept that are found by the group's slot.
+    pub(crate) fn shrink(&mut self) {
+        if self.distincts.is_empty() && self.ordereds.is_empty() {
+            self.main.shrink();
+        }
+    }
+
     /// Live rows and bytes.
     pub(crate) fn size(&self) -> StateSize {
         let mut size = self.main.size();

@@ -26,6 +26,8 @@ pub(crate) struct Accumulators {
     flags: Vec<u8>,
     /// Slots ever used; the columns are longer.
     used: usize,
+    /// A group on its way to another slot.
+    moving: Vec<u8>,
 }
 
 impl Accumulators {
@@ -36,6 +38,7 @@ impl Accumulators {
             extents: None,
             flags: Vec::new(),
             used: 0,
+            moving: Vec::new(),
         }
     }
 
@@ -230,6 +233,34 @@ impl Values for Accumulators {
             [] => Ok(()),
             rest => Err(format!("a group has {} bytes too many", rest.len())),
         }
+    }
+
+    fn relocate(&mut self, from: u32, to: u32) {
+        let mut moving = std::mem::take(&mut self.moving);
+        moving.clear();
+        self.encode(from, &mut moving);
+        self.reset(to);
+        self.decode(to, &moving).expect("what was just encoded");
+        self.flags[to as usize] = self.flags[from as usize];
+        self.reset(from);
+        self.moving = moving;
+    }
+
+    fn truncate(&mut self, slots: usize) {
+        self.used = slots;
+        self.flags.truncate(slots);
+        self.flags.shrink_to_fit();
+        if let Some(counts) = &mut self.counts {
+            counts.truncate(slots);
+            counts.shrink_to_fit();
+        }
+        if let Some(extents) = &mut self.extents {
+            extents.truncate(slots);
+            extents.shrink_to_fit();
+        }
+        self.list
+            .iter_mut()
+            .for_each(|accumulator| accumulator.truncate(slots));
     }
 
     fn memory(&self) -> usize {

@@ -15,7 +15,7 @@ use proto::{
 
 use super::{ChangelogNormalizeOperator, DeduplicateOperator};
 use crate::testing::{
-    Event, Fold, Folded, changelog, crash_at_each_barrier, drive, fields, insert,
+    Event, Fold, Folded, changelog, crash_at_each_barrier, drive, fields, insert, left_behind,
 };
 
 fn columns() -> Vec<Field> {
@@ -97,6 +97,36 @@ fn upserts_become_updates_with_their_old_rows() {
         ],
         "+I a, 1, 001\n+I b, 2, 001\n-U a, 1, 001\n+U a, 3, 001\n-D b, 2, 001\n",
     );
+}
+
+/// Of more keys than columns are made for, one in twenty is left, in another slot.
+#[test]
+fn what_is_left_of_many_keys_is_what_it_was_and_takes_little_memory() {
+    let all = 0..12_000;
+    let upserts: String = all
+        .clone()
+        .map(|key| format!("+U k{key}, {key}, 1\n"))
+        .collect();
+    let gone = all.clone().filter(|key| key % 20 != 3);
+    let gone: String = gone.map(|key| format!("-D k{key}, NULL, NULL\n")).collect();
+    let events = [
+        insert(0, &columns(), &upserts),
+        Event::Barrier,
+        insert(0, &columns(), &gone),
+        Event::Barrier,
+        insert(0, &columns(), "+U k3, 1, 1\n-D k11983, NULL, NULL"),
+        Event::Barrier,
+        Event::End,
+    ];
+    let make = make_normalize(true);
+    let output = changelog(&drive(&make, &events)).replace("1970-01-01T00:00:00.", "");
+    let (_, last) = output.split_once("barrier 2\n").expect("two barriers");
+    let expected = "-U k3, 3, 001\n+U k3, 1, 001\n-D k11983, 11983, 001\nbarrier 3\nend\n";
+    assert_eq!(last, expected);
+    let _ = crash_at_each_barrier(&make, &events, &Fold::Retract);
+    let (_, full) = left_behind(&make, &events[..1], 1, |_| false, &[]);
+    let (_, left) = left_behind(&make, &events, 1, |_| false, &[]);
+    assert!(left.bytes * 2 < full.bytes, "{left:?}, before {full:?}");
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -315,8 +315,10 @@ impl LatestRows {
     }
 
     pub(super) fn take_delta(&mut self) -> StateDelta {
+        let tables = self.table.take_delta().into_iter().collect();
+        self.table.shrink();
         StateDelta {
-            tables: self.table.take_delta().into_iter().collect(),
+            tables,
             ..StateDelta::default()
         }
     }
@@ -330,7 +332,9 @@ impl LatestRows {
     }
 
     pub(super) fn evict(&mut self, bytes: u64, evicted: &mut Evicted) -> u64 {
-        evict(&mut self.table, bytes, evicted)
+        let evicted = evict(&mut self.table, bytes, evicted);
+        self.table.shrink();
+        evicted
     }
 
     /// Itself, if its rows expire.

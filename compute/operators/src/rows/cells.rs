@@ -65,6 +65,15 @@ impl Values for RowCells {
         Ok(())
     }
 
+    fn relocate(&mut self, from: u32, to: u32) {
+        self.cells[to as usize] = std::mem::replace(&mut self.cells[from as usize], NO_SLOT);
+    }
+
+    fn truncate(&mut self, slots: usize) {
+        self.cells.truncate(slots);
+        self.cells.shrink_to_fit();
+    }
+
     fn memory(&self) -> usize {
         self.cells.len() * 4 + self.arena.memory()
     }

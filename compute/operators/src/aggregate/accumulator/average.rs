@@ -195,6 +195,13 @@ where
         Ok(())
     }
 
+    fn truncate(&mut self, slots: usize) {
+        self.sums.truncate(slots);
+        self.sums.shrink_to_fit();
+        self.counts.truncate(slots);
+        self.counts.shrink_to_fit();
+    }
+
     fn memory(&self) -> usize {
         self.sums.len() * size_of::<T::Native>() + self.counts.len() * 8
     }

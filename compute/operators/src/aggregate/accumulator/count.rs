@@ -85,6 +85,11 @@ impl Accumulator for Count {
         Ok(())
     }
 
+    fn truncate(&mut self, slots: usize) {
+        self.counts.truncate(slots);
+        self.counts.shrink_to_fit();
+    }
+
     fn memory(&self) -> usize {
         self.counts.len() * 8
     }

@@ -192,6 +192,11 @@ impl Accumulator for Elements {
         read
     }
 
+    fn truncate(&mut self, slots: usize) {
+        self.groups.truncate(slots);
+        self.groups.shrink_to_fit();
+    }
+
     fn memory(&self) -> usize {
         self.groups.len() * size_of::<Group>() + self.heap
     }

@@ -79,6 +79,9 @@ pub(crate) trait Accumulator: Send {
     /// Reads bytes that [`Accumulator::encode`] wrote off the front.
     fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<(), String>;
 
+    /// Slots from `slots` on, in which there are no groups, are not there any more.
+    fn truncate(&mut self, slots: usize);
+
     /// Bytes of memory.
     fn memory(&self) -> usize;
 

@@ -194,6 +194,13 @@ where
         Ok(())
     }
 
+    fn truncate(&mut self, slots: usize) {
+        self.values.truncate(slots);
+        self.values.shrink_to_fit();
+        self.present.truncate(slots);
+        self.present.shrink_to_fit();
+    }
+
     fn memory(&self) -> usize {
         self.values.len() * size_of::<T::Native>() + self.present.len()
     }

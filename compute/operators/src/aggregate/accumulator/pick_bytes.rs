@@ -159,6 +159,10 @@ impl Accumulator for PickBytes {
         Ok(())
     }
 
+    fn truncate(&mut self, slots: usize) {
+        self.values.truncate(slots);
+    }
+
     fn memory(&self) -> usize {
         self.values.memory()
     }

@@ -172,6 +172,11 @@ impl Accumulator for ExactVariance {
         Ok(())
     }
 
+    fn truncate(&mut self, slots: usize) {
+        self.sums.truncate(slots);
+        self.sums.shrink_to_fit();
+    }
+
     fn memory(&self) -> usize {
         self.sums.len() * size_of::<(i64, i128, i128)>()
     }
@@ -322,6 +327,11 @@ impl Accumulator for Variance {
     fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<(), String> {
         self.moments[slot as usize] = Moments::read(bytes).ok_or_else(short)?;
         Ok(())
+    }
+
+    fn truncate(&mut self, slots: usize) {
+        self.moments.truncate(slots);
+        self.moments.shrink_to_fit();
     }
 
     fn memory(&self) -> usize {
