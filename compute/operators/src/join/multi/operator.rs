@@ -79,11 +79,11 @@ impl MultiJoinOperator {
         let null_keys = self.shape.null_keys(input, columns);
         let (mut events, mut found) = (Vec::new(), Vec::new());
         self.state.index.likely(keys, &mut found);
-        for row in 0..rows {
+        for (row, found) in found.into_iter().enumerate() {
             if null_keys.as_ref().is_some_and(|nulls| nulls.value(row)) {
                 continue;
             }
-            let key_slot = self.state.likely_slot(found[row], keys, row);
+            let key_slot = self.state.likely_slot(found, keys, row);
             let hash = keys.hashes[row];
             self.state.append(input, key_slot, hash, bytes.row(row));
             if self.state.has_all_but(key_slot, input) {
