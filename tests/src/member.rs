@@ -85,6 +85,21 @@ impl Member {
         self.held = false;
     }
 
+    /// Whether it has ended by itself; it may be started again.
+    ///
+    /// # Panics
+    /// When it did so for another reason than its output should name.
+    pub fn has_ended_over(&mut self, reason: &str) -> bool {
+        if self.process.is_none() || self.ended().is_none() {
+            return false;
+        }
+        let log = self.log();
+        assert!(log.contains(reason), "{} ended: {log}", self.name());
+        self.process = None;
+        self.held = false;
+        true
+    }
+
     /// Asks it to leave, and waits until it has.
     ///
     /// # Panics

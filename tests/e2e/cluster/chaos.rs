@@ -26,6 +26,8 @@ const SECONDS: u64 = 25;
 const PAUSE_MAX_MS: u64 = 1500;
 /// Longest time that a connection is cut: less than what makes anybody give up.
 const CUT_MAX_MS: u64 = 3000;
+/// Why a process ends that is started while the store is cut off: whoever looks after it starts it again.
+const UNREACHABLE: &str = "cannot be reached";
 /// What the parallelism becomes, one after the other.
 const PARALLELISM: [u32; 4] = [4, 1, 3, 2];
 
@@ -88,7 +90,10 @@ impl Chaos {
         let (at, kind) = (self.chance.below(count) as usize, self.chance.below(5));
         let mut members = self.cluster.members();
         let member = &mut members[at];
-        let what = if member.is_held() {
+        let what = if member.has_ended_over(UNREACHABLE) {
+            member.start_again();
+            "is started again, for it did not reach the store"
+        } else if member.is_held() {
             member.release();
             "goes on"
         } else if !member.is_up() {
@@ -233,7 +238,9 @@ impl Chaos {
             self.proxy.set_latency(&link, Duration::ZERO);
         }
         for member in self.cluster.members() {
-            if member.is_held() {
+            if member.has_ended_over(UNREACHABLE) {
+                member.start_again();
+            } else if member.is_held() {
                 member.release();
             } else if !member.is_up() {
                 member.start_again();
