@@ -15,55 +15,26 @@
 //! is no record of another one of which the same is known: that one would be found by it when both have become
 //! one place of a table.
 
-use std::collections::{BTreeMap, btree_map::Entry};
-
 use proto::types::{KeyGroup, KeyGroupCount, KeyGroupSet};
 
 use super::{
+    known::{Known, tag},
     pieces::{PieceId, Pieces, STORE},
-    place_table::{PlaceTable, TAG_BITS},
+    place_table::TAG_BITS,
 };
-
-/// More hashes of a key group are not listed one by one.
-const LISTED_MAX: usize = 256;
-/// What the list takes for each, about.
-const LISTED_BYTES: usize = 18;
-/// Keys of a group that are gone do not matter up to so many.
-const GONE_MAX: u32 = 4096;
-/// Places are looked through for pieces that are gone once there is one of these for so many places,
-const PLACES_PER_GONE_PIECE: usize = 4 << 10;
-/// not before there are so many of them,
-const GONE_PIECES_MIN: usize = 64;
-/// and not later than when they take one in so many of the numbers that pieces can have.
-const GONE_PIECES_PART: usize = 16;
-/// So many places are looked at when a piece begins,
-const SWEPT_MIN: usize = 64 << 10;
-/// or more, so that all have been after one in so many of the pieces that can be named.
-const SWEPT_PART: usize = 32;
 
 /// Keys that must be read before they can be worked on, by key group.
 #[derive(Debug)]
 pub struct Elsewhere {
     key_groups: KeyGroupCount,
-    groups: Vec<Known>,
+    pub(super) groups: Vec<Known>,
     /// Number of groups of which anything is elsewhere.
     partial: usize,
     /// Of them, those of which nothing is known.
     unread: usize,
-    pieces: Pieces,
+    pub(super) pieces: Pieces,
     /// Key group of which the places are gone through next.
-    next_swept: usize,
-}
-
-/// What is known of a key group: these hashes are elsewhere, and if it is unread, any may be.
-#[derive(Debug, Default)]
-struct Known {
-    is_unread: bool,
-    /// At first, and later those that the table has no room for.
-    listed: BTreeMap<u64, u16>,
-    table: PlaceTable,
-    /// About so many keys of the table are neither in memory nor in the store.
-    gone: u32,
+    pub(super) next_swept: usize,
 }
 
 impl Elsewhere {
@@ -133,10 +104,7 @@ impl Elsewhere {
     /// Keys with this hash, which may have been elsewhere, do not exist.
     pub(super) fn gone(&mut self, hash: u64) {
         self.change(self.key_groups.of_hash(hash), |known, _, bits| {
-            known.gone += u32::from(known.table.get(tag(hash, bits)).is_some());
-            if known.gone > GONE_MAX && known.gone as usize > known.table.len() / 2 {
-                (known.is_unread, known.gone) = (true, 0);
-            }
+            known.went(hash, bits);
         });
     }
 
@@ -195,22 +163,6 @@ impl Elsewhere {
         self.pieces.leave(before)
     }
 
-    /// A piece begins, of the file in a slot. `None`: there are as many as can be named.
-    pub(crate) fn begin_piece(&mut self, file: u16) -> Option<PieceId> {
-        self.sweep_some();
-        if self.pieces.is_full() {
-            return None;
-        }
-        // At most once through all of them, after which no place names what is gone.
-        for _ in 0..self.groups.len() {
-            if self.pieces.has_number() {
-                break;
-            }
-            self.sweep_group();
-        }
-        self.pieces.begin(file)
-    }
-
     /// No key is put into a piece any more, and its records have about so many bytes.
     pub(crate) fn end_piece(&mut self, piece: PieceId, record_bytes: u32) {
         self.pieces.end(piece, record_bytes);
@@ -219,33 +171,6 @@ impl Elsewhere {
     /// The file in a slot is given up, and these are all its pieces.
     pub(crate) fn give_up(&mut self, file: u16, pieces: &[PieceId]) {
         self.pieces.give_up(file, pieces);
-    }
-
-    /// Looks at some places if many pieces are gone. What is gone when a round through all of them begins is
-    /// forgotten when it ends, so the looks that a piece costs do not depend on how many places there are, until
-    /// there are more than numbers of pieces allow for.
-    fn sweep_some(&mut self) {
-        let (gone, most) = (self.pieces.gone(), self.pieces.count_max());
-        if gone < GONE_PIECES_MIN.min(most / GONE_PIECES_PART) {
-            return;
-        }
-        let places: usize = self.groups.iter().map(Known::room).sum();
-        let least = (places / PLACES_PER_GONE_PIECE).max(GONE_PIECES_MIN);
-        if gone < least.min(most / GONE_PIECES_PART) {
-            return;
-        }
-        let mut left = SWEPT_MIN.max(places / (most / SWEPT_PART).max(1));
-        while left > 0 && self.pieces.gone() > 0 {
-            left = left.saturating_sub(self.sweep_group());
-        }
-    }
-
-    /// Forgets pieces that are gone in the next key group; places that were looked at, or 1.
-    fn sweep_group(&mut self) -> usize {
-        let next = (self.next_swept + 1) % self.groups.len();
-        let known = &mut self.groups[std::mem::replace(&mut self.next_swept, next)];
-        known.forget_gone(&mut self.pieces);
-        known.room().max(1)
     }
 
     /// Number of hashes that are in a piece.
@@ -314,93 +239,14 @@ impl Elsewhere {
     }
 }
 
-/// What tables know of a hash, whose first `bits` bits all hashes of a table have in common.
-#[inline]
-fn tag(hash: u64, bits: u32) -> u64 {
-    (hash << bits) >> (u64::BITS - TAG_BITS)
-}
-
-impl Known {
-    #[inline]
-    fn is_nothing(&self) -> bool {
-        !self.is_unread && self.listed.is_empty() && self.table.is_empty()
-    }
-
-    /// Adds a hash with a place in which it is counted; that of a hash that is known is not known any more.
-    fn add(&mut self, hash: u64, place: u16, bits: u32, pieces: &mut Pieces) {
-        if !self.table.is_empty() {
-            self.add_to_table(hash, place, bits, pieces);
-            return;
-        }
-        self.list(hash, place, pieces);
-        if self.listed.len() > LISTED_MAX {
-            for (hash, place) in std::mem::take(&mut self.listed) {
-                self.add_to_table(hash, place, bits, pieces);
-            }
-        }
-    }
-
-    fn add_to_table(&mut self, hash: u64, place: u16, bits: u32, pieces: &mut Pieces) {
-        let tag = tag(hash, bits);
-        if self.listed.contains_key(&hash) {
-            self.list(hash, place, pieces);
-        } else if let Some(before) = self.table.replace(tag, STORE) {
-            pieces.leave(before);
-            pieces.leave(place);
-        } else if self.table.insert(tag, place).is_err() {
-            self.listed.insert(hash, place);
-        }
-    }
-
-    fn list(&mut self, hash: u64, place: u16, pieces: &mut Pieces) {
-        match self.listed.entry(hash) {
-            Entry::Occupied(mut entry) => {
-                pieces.leave(entry.insert(STORE));
-                pieces.leave(place);
-            }
-            Entry::Vacant(entry) => {
-                entry.insert(place);
-            }
-        }
-    }
-
-    /// Changes the place of a hash, if it is known; what it was.
-    fn replace(&mut self, hash: u64, place: u16, bits: u32) -> Option<u16> {
-        match self.listed.get_mut(&hash) {
-            Some(before) => Some(std::mem::replace(before, place)),
-            None => self.table.replace(tag(hash, bits), place),
-        }
-    }
-
-    fn places(&self) -> impl Iterator<Item = u16> + '_ {
-        self.listed.values().copied().chain(self.table.places())
-    }
-
-    /// Places, those that are free among them.
-    fn room(&self) -> usize {
-        self.listed.len() + self.table.room()
-    }
-
-    /// Forgets pieces that are gone.
-    fn forget_gone(&mut self, pieces: &mut Pieces) {
-        self.table.change(|place| pieces.forget_gone(place));
-        let listed = self.listed.values_mut();
-        listed.for_each(|place| *place = pieces.forget_gone(*place));
-    }
-
-    fn memory(&self) -> usize {
-        self.listed.len() * LISTED_BYTES + self.table.memory()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet, VecDeque};
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::key::mix;
+    use crate::{key::mix, state::known::LISTED_MAX};
 
     const GROUPS: u16 = 4;
     const FILES: u16 = 3;
@@ -694,46 +540,6 @@ mod tests {
         harness.step(Step::Add(other));
         assert_eq!(harness.known.piece(other), None);
         harness.check();
-    }
-
-    /// Files of 64 pieces, of which there are 16 at a time.
-    #[test]
-    fn files_are_given_up_at_a_cost_that_does_not_grow_with_what_is_elsewhere() {
-        let (count, all) = (
-            KeyGroupCount::DEFAULT,
-            KeyGroupSet::all(KeyGroupCount::DEFAULT),
-        );
-        let mut known = Elsewhere::new(count, &all, false);
-        let keys = 1_000_000;
-        (0..keys).for_each(|key| known.add(mix(key, 1)));
-        let places: usize = known.groups.iter().map(Known::room).sum();
-        let (mut files, mut looks, mut gone_max) = (VecDeque::new(), 0, 0);
-        let (begun, per_piece) = (6_000, 100);
-        for number in 0..begun {
-            if number % 64 == 0 {
-                let mut slot = files.len() as u16;
-                if files.len() == 16 {
-                    let (oldest, pieces): (u16, Vec<PieceId>) = files.pop_front().expect("16");
-                    known.give_up(oldest, &pieces);
-                    slot = oldest;
-                }
-                files.push_back((slot, Vec::new()));
-            }
-            let before = known.next_swept;
-            let (slot, pieces) = files.back_mut().expect("a file");
-            let piece = known.begin_piece(*slot).expect("few pieces");
-            pieces.push(piece);
-            let groups = (known.next_swept + known.groups.len() - before) % known.groups.len();
-            looks += groups * places / known.groups.len();
-            gone_max = gone_max.max(known.pieces.gone());
-            for key in 0..per_piece {
-                known.set_piece(mix((number * per_piece + key) % keys, 1), piece);
-            }
-        }
-        let per_piece = looks as u64 / begun;
-        println!("{per_piece} looks for each piece, at most {gone_max} are gone");
-        assert!(per_piece <= 2 * PLACES_PER_GONE_PIECE as u64);
-        assert!(gone_max < 512, "{gone_max} pieces are gone");
     }
 
     #[test]

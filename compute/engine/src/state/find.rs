@@ -16,12 +16,9 @@ impl KeyIndex {
     ) {
         self.likely(batch, slots);
         for (row, slot) in slots.iter_mut().enumerate() {
-            match *slot {
-                NO_SLOT => {
-                    let hash = batch.hashes[row];
-                    *slot = self.find_or_insert_row(&batch.keys, row, hash, &mut created);
-                }
-                slot => self.recency.touch(slot),
+            if self.use_found(*slot).is_none() {
+                let hash = batch.hashes[row];
+                *slot = self.find_or_insert_row(&batch.keys, row, hash, &mut created);
             }
         }
     }
@@ -34,6 +31,16 @@ impl KeyIndex {
                 *slot = self.find_row(&batch.keys, row, batch.hashes[row]);
             }
         }
+    }
+
+    /// A slot that [`KeyIndex::likely`] has found, whose key is used; `None`: it has found none.
+    #[inline]
+    pub fn use_found(&mut self, found: u32) -> Option<u32> {
+        if found == NO_SLOT {
+            return None;
+        }
+        self.recency.touch(found);
+        Some(found)
     }
 
     /// The slot of each row's key where the first that its hash leads to has it, which is nearly always;

@@ -19,12 +19,6 @@ use crate::key::{KeyWidth, Keys};
 /// No slot.
 pub const NO_SLOT: u32 = u32::MAX;
 
-/// Keys that are known to be absent are forgotten when there are more than so many, and more than keys.
-const ABSENT_MAX: usize = 1 << 16;
-
-/// A table with room for so many keys of a key group does not get smaller when they go.
-const TABLE_MIN: usize = 32;
-
 /// A key index over the key groups that a task owns.
 #[derive(Debug)]
 pub struct KeyIndex {
@@ -51,7 +45,7 @@ pub(super) struct Group {
     is_owned: bool,
     pub(super) slots: HashTable<u32>,
     /// What was evicted is in the store as of this epoch, and what was deleted and forgotten is not.
-    evicted_as_of: Epoch,
+    pub(super) evicted_as_of: Epoch,
 }
 
 /// hashbrown tells entries apart by the top 7 bits and finds buckets by the low ones; within a
@@ -177,9 +171,7 @@ impl KeyIndex {
     /// The open epoch ends: what is used from now on is used in the next one.
     pub fn freeze(&mut self, epoch: Epoch) {
         self.recency.freeze(epoch);
-        if self.absent.len() > ABSENT_MAX.max(self.live) {
-            self.forget_absent();
-        }
+        self.forget_absent_beyond(self.live);
     }
 
     /// Epochs up to this one are committed.
@@ -197,9 +189,7 @@ impl KeyIndex {
     /// of them: whoever asks gives each to [`KeyIndex::evict`]. Keys of one hash are among them
     /// together.
     pub fn find_old(&mut self, most: usize) -> Vec<u32> {
-        if self.absent.len() > ABSENT_MAX {
-            self.forget_absent();
-        }
+        self.forget_absent_beyond(0);
         let mut old = Vec::new();
         let mut recency = std::mem::take(&mut self.recency);
         recency.find_old(most, |slot| old.push(slot));
@@ -229,57 +219,6 @@ impl KeyIndex {
         let group = self.group_of(hash);
         self.groups[group].evicted_as_of = self.recency.committed_epoch();
         self.shrink_table(group);
-    }
-
-    /// A key has gone: the table of its key group gets smaller if most of it is free.
-    fn shrink_table(&mut self, group: usize) {
-        let (hashes, table) = (&self.hashes, &mut self.groups[group].slots);
-        let least = (2 * table.len()).max(TABLE_MIN);
-        if table.capacity() > 2 * least {
-            table.shrink_to(least, |slot| table_hash(hashes[*slot as usize]));
-        }
-    }
-
-    /// A slot is free.
-    pub(super) fn give_back(&mut self, slot: u32) {
-        if self.shrinking.keeps(slot) {
-            self.free.push(slot);
-        }
-    }
-
-    /// A key is in another slot from now on, which was free.
-    pub(super) fn move_key(&mut self, from: u32, to: u32) {
-        let hash = self.hash(from);
-        let group = self.group_of(hash);
-        let table = &mut self.groups[group].slots;
-        let found = table.find_mut(table_hash(hash), |slot| *slot == from);
-        *found.expect("a slot that is used is found by its key") = to;
-        self.hashes[to as usize] = hash;
-        self.keys.relocate(from, to);
-        self.recency.relocate(from, to);
-    }
-
-    /// What is absent can be asked for again, unless that it went is not committed. The answer must not be from
-    /// before it went, nor may what a scan has from then be taken: shards hear of commits when they do.
-    fn forget_absent(&mut self) {
-        let (key_groups, recency) = (self.key_groups, &self.recency);
-        let (groups, elsewhere) = (&mut self.groups, &mut self.elsewhere);
-        let mut hydrating = self.hydrating.as_mut();
-        self.absent.retain(|hash, mark| {
-            let stays = recency.is_uncommitted(*mark);
-            if !stays {
-                let group = key_groups.of_hash(*hash);
-                groups[usize::from(group.0)].evicted_as_of = recency.committed_epoch();
-                elsewhere.gone(*hash);
-                if let Some(hydrating) = &mut hydrating {
-                    hydrating.leave_out(group, *hash);
-                }
-            }
-            stays
-        });
-        if self.absent.capacity() > 4 * self.absent.len().max(ABSENT_MAX) {
-            self.absent.shrink_to(2 * self.absent.len());
-        }
     }
 
     /// Whether a key with this hash is in memory.
@@ -491,7 +430,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::key::{KeyBatch, KeyEncoder, mix};
+    use crate::key::{KeyBatch, KeyEncoder};
 
     fn encoder(text: bool) -> KeyEncoder {
         let data_type = if text {
@@ -580,48 +519,6 @@ mod tests {
             assert_eq!(slot == NO_SLOT, row >= 3_000);
             assert_eq!(index.is_unknown(*hash), row >= 3_000);
         }
-    }
-
-    /// Of which nothing is known but a key, which goes in epoch 5; 4 is committed.
-    fn after_a_key_went() -> (KeyIndex, u64) {
-        let encoder = encoder(false);
-        let all = KeyGroupSet::all(KeyGroupCount::DEFAULT);
-        let mut index = KeyIndex::new(encoder.width(), KeyGroupCount::DEFAULT, &all, true);
-        let batch = keys(&encoder, false, &[1]);
-        let mut slots = Vec::new();
-        index.find_or_insert(&batch, &mut slots, |_| ());
-        index.freeze(Epoch(4));
-        index.committed(Epoch(4));
-        index.remove(slots[0]);
-        (index, batch.hashes[0])
-    }
-
-    /// Epoch 5 is committed, and more is found to be absent than can be remembered.
-    fn forget_what_went(index: &mut KeyIndex) {
-        index.freeze(Epoch(5));
-        index.committed(Epoch(5));
-        (0..=ABSENT_MAX as u64).for_each(|n| index.mark_loaded(mix(n, 3)));
-        index.freeze(Epoch(6));
-    }
-
-    #[test]
-    fn what_went_and_was_forgotten_is_not_read_as_of_before_it_went() {
-        let (mut index, hash) = after_a_key_went();
-        assert!(!index.is_unknown(hash));
-        forget_what_went(&mut index);
-        assert!(index.is_unknown(hash));
-        assert_eq!(index.evicted_as_of(hash), Epoch(5));
-    }
-
-    #[test]
-    fn what_went_before_a_scan_and_was_forgotten_during_it_is_not_taken_from_it() {
-        let (mut index, hash) = after_a_key_went();
-        let group = index.key_group(hash);
-        assert_eq!(index.begin_hydration(group), Epoch(4));
-        forget_what_went(&mut index);
-        assert!(!index.may_hydrate(hash));
-        index.end_hydration(group);
-        assert!(index.is_unknown(hash), "it is asked for again");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! read wait, others go on, and order per key is kept. [`Stamped`] and [`DueSlots`] say when state has
 //! expired, [`Sweep`] removes what nobody reads.
 
+mod absent;
 mod byte_heap;
 mod changes;
 mod delta;
@@ -14,6 +15,7 @@ mod elsewhere;
 mod evict;
 mod expiry;
 mod find;
+mod gone_pieces;
 mod hash_order;
 mod hashed;
 mod hydrating;
@@ -21,6 +23,7 @@ mod hydrator;
 mod index;
 mod key_store;
 mod keyed;
+mod known;
 mod leaving;
 mod map_table;
 mod pieces;

@@ -5,12 +5,14 @@
 //! when no key is left there, all columns are cut at once. Another time comes when half of the keys have gone since,
 //! so no more keys move than come or go.
 
-use super::index::{KeyIndex, NO_SLOT};
+use super::index::{KeyIndex, NO_SLOT, table_hash};
 
 /// Columns of fewer slots stay.
 const SLOTS_MIN: usize = 4096;
 /// They are cut when fewer than one in so many slots holds a key.
 const SPARSE_PART: usize = 4;
+/// A table with room for so many keys of a key group does not get smaller when they go.
+const TABLE_MIN: usize = 32;
 /// For each key that may move, so many slots are looked at.
 const LOOKS_PER_MOVE: usize = 64;
 
@@ -116,6 +118,34 @@ impl KeyIndex {
             .rev()
             .filter(|slot| !recency.is_used(*slot));
         self.free = free.collect();
+    }
+
+    /// A key has gone: the table of its key group gets smaller if most of it is free.
+    pub(super) fn shrink_table(&mut self, group: usize) {
+        let (hashes, table) = (&self.hashes, &mut self.groups[group].slots);
+        let least = (2 * table.len()).max(TABLE_MIN);
+        if table.capacity() > 2 * least {
+            table.shrink_to(least, |slot| table_hash(hashes[*slot as usize]));
+        }
+    }
+
+    /// A slot is free.
+    pub(super) fn give_back(&mut self, slot: u32) {
+        if self.shrinking.keeps(slot) {
+            self.free.push(slot);
+        }
+    }
+
+    /// A key is in another slot from now on, which was free.
+    fn move_key(&mut self, from: u32, to: u32) {
+        let hash = self.hash(from);
+        let group = self.group_of(hash);
+        let table = &mut self.groups[group].slots;
+        let found = table.find_mut(table_hash(hash), |slot| *slot == from);
+        *found.expect("a slot that is used is found by its key") = to;
+        self.hashes[to as usize] = hash;
+        self.keys.relocate(from, to);
+        self.recency.relocate(from, to);
     }
 
     fn cut(&mut self, slots: usize) {

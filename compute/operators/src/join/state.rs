@@ -119,11 +119,8 @@ impl JoinState {
     /// The slot of a row's key, where [`KeyIndex::likely`] has found it or not.
     #[inline]
     pub(super) fn likely_slot(&mut self, found: u32, keys: &KeyBatch, row: usize) -> u32 {
-        if found == NO_SLOT {
-            return self.key_slot(keys, row);
-        }
-        self.index.touch(found);
-        found
+        let found = self.index.use_found(found);
+        found.unwrap_or_else(|| self.key_slot(keys, row))
     }
 
     /// The bytes of a row.

@@ -131,11 +131,8 @@ impl Ranking {
     /// The slot of a row's partition, where [`KeyIndex::likely`] has found it or not.
     #[inline]
     pub(crate) fn likely_slot(&mut self, found: u32, keys: &KeyBatch, row: usize) -> u32 {
-        if found == NO_SLOT {
-            return self.key_slot(keys, row);
-        }
-        self.index.touch(found);
-        found
+        let found = self.index.use_found(found);
+        found.unwrap_or_else(|| self.key_slot(keys, row))
     }
 
     /// Whether a row that comes last among its equals would be beyond `rows_max` rows.
