@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -37,9 +38,11 @@ impl Load {
         }
     }
 
-    /// Waits until it has finished, and checks that every result is outside exactly once.
+    /// Waits until it has finished, and checks that every result is outside exactly once. Its source does
+    /// not catch up on time in which it stood still: at worst all of its rows are still to come.
     pub(super) fn finish(&self, cluster: &Cluster) {
-        cluster.wait_state(&self.job, "FINISHED");
+        let work = Duration::from_secs((self.rows / ROWS_PER_SECOND).unsigned_abs());
+        cluster.wait_state_within(&self.job, "FINISHED", work);
         let rows_of = |table: &str| self.folder.join(table);
         let mut copies: Vec<[i64; 2]> = rows(&rows_of("copies"), ["id", "negative"]);
         copies.sort_unstable();

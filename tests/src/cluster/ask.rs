@@ -245,8 +245,16 @@ impl Cluster {
     /// # Panics
     /// When it does not.
     pub fn wait_state(&self, id: &str, state: &str) {
+        self.wait_state_within(id, state, Duration::ZERO);
+    }
+
+    /// The same, for a job that may still need so much time in which nothing is wrong.
+    ///
+    /// # Panics
+    /// When it does not get there in that time and the usual one.
+    pub fn wait_state_within(&self, id: &str, state: &str, work: Duration) {
         let mut last = None;
-        let reached = wait_until(PATIENCE, || {
+        let reached = wait_until(PATIENCE + work, || {
             last = self.job(id).or(last.take());
             last.as_ref().is_some_and(|job| job.state == state)
         });
