@@ -1,6 +1,8 @@
 //! Scans of a (table, key group) in (namespace, hash, identity) order. A part of the hashes whose
 //! older pages and newer pages overlap is merged at a time; hot keys are woven in chunk by chunk.
 
+use std::{iter::Peekable, ops::RangeInclusive};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use proto::types::{KeyGroup, TableId};
 use slatedb::DbIterator;
@@ -10,12 +12,15 @@ use super::{
     PageRow, PageStore,
     error::PageError,
     kv::{HotKey, HotSlot, PageKey, flipped, lead, unflipped},
-    layout::mask,
+    layout::{Depths, mask},
     read::open_image,
     row::{merged, row_of},
     store::within,
     view::View,
 };
+
+/// What a page and those below it are expected to have: with so much for each a scan begins.
+const PART_BYTES: usize = 16 << 10;
 
 /// Rows of a scan and where to go on.
 #[derive(Clone, Debug, Default)]
@@ -130,25 +135,71 @@ impl View {
             Some((_, hash, _)) => layout.prefix(*hash, depths.min),
             None => 0,
         };
-        let from = |depth| PageKey {
-            depth,
-            prefix: start,
-            ..first
+        let mut hot = layout
+            .hot_between(
+                PageKey {
+                    prefix: start,
+                    ..first
+                },
+                u32::MAX,
+            )
+            .peekable();
+        // As many parts of the hashes as are likely to be enough, then twice as many, …: of every file
+        // that a read goes through it reads ahead, as far as the read may go.
+        let shift = 32 - u32::from(depths.min);
+        let (mut part, end) = (u64::from(start) >> shift, 1 << depths.min);
+        let mut parts = (gathered.bytes_left() / PART_BYTES).max(1) as u64;
+        while part < end {
+            let next = end.min(part.saturating_add(parts));
+            let prefixes = (part << shift) as u32..=((next << shift) - 1) as u32;
+            let scanned = self.scan_parts(first, depths, prefixes, &mut hot, gathered);
+            if scanned.await? {
+                return Ok(true);
+            }
+            (part, parts) = (next, parts.saturating_mul(2));
+        }
+        Ok(false)
+    }
+
+    /// Gathers rows of parts of the hashes, those of a page at the lesser depth each; whether there are
+    /// enough.
+    async fn scan_parts<'a>(
+        &'a self,
+        first: PageKey,
+        depths: Depths,
+        prefixes: RangeInclusive<u32>,
+        hot: &mut Peekable<impl Iterator<Item = (&'a HotSlot, &'a HotKey)>>,
+        gathered: &mut Gathered,
+    ) -> Result<bool, PageError> {
+        let pages = |depth| {
+            let at = |prefix, chunk| PageKey {
+                depth,
+                prefix,
+                chunk,
+                ..first
+            };
+            Pages::scan(
+                self,
+                at(*prefixes.start(), 0),
+                at(*prefixes.end(), u16::MAX),
+            )
         };
-        let mut old = Pages::scan(self, from(depths.min), from(depths.min).last()).await?;
+        let mut old = pages(depths.min).await?;
         let mut new = match depths.min == depths.max {
             true => None,
-            false => Some(Pages::scan(self, from(depths.max), from(depths.max).last()).await?),
+            false => Some(pages(depths.max).await?),
         };
-        let mut hot = layout.hot_between(from(0), u32::MAX).peekable();
         let family = |prefix: u32| prefix & mask(depths.min);
         loop {
             // The next part of the hashes that has rows in a page or in chunks.
             let of_pages = |pages: &Pages| pages.next.as_ref().map(|(key, _)| family(key.prefix));
+            let hot_part = hot.peek().map(|(slot, _)| slot.prefix);
             let candidates = [
                 of_pages(&old),
                 new.as_ref().and_then(of_pages),
-                hot.peek().map(|(slot, _)| family(slot.prefix)),
+                hot_part
+                    .filter(|prefix| prefixes.contains(prefix))
+                    .map(family),
             ];
             let Some(part) = candidates.into_iter().flatten().min() else {
                 return Ok(false);
@@ -219,6 +270,10 @@ impl Gathered {
             }
         }
         false
+    }
+
+    fn bytes_left(&self) -> usize {
+        self.bytes_max.saturating_sub(self.bytes)
     }
 
     fn cursor(&self) -> Option<Bytes> {
