@@ -25,9 +25,6 @@ use super::{
 /// By how many bits pages are split at once.
 const SPLIT_BITS_MAX: u8 = 6;
 const DEPTH_MAX: u8 = 32;
-/// Pages that stayed behind are left alone up to this many times the largest size of a page:
-/// most of them are swept when the table has grown several times over, so few rows move twice.
-const PARENT_PAGES_MAX: usize = 4;
 
 /// What is to be rewritten. In memory only: what is under way is seen in the layout, and the
 /// rest is found again by the next compaction.
@@ -72,17 +69,14 @@ impl Rewriting {
             let Some(Depths { min, max }) = layout.depths_of(table, namespace) else {
                 continue;
             };
-            if mean <= page_bytes_max || *depth != max {
-                continue;
-            }
+            // Those that stayed behind follow: while there are two depths every read looks at both, and at
+            // the lesser one pages are large. New pages have a quarter of what is too much, so that until
+            // the next time a table grows to four times its size: its rows move once or twice.
             if min != max {
-                // Before pages can go deeper still, those that stayed behind follow.
                 self.sweep(layout, table, namespace, min);
-            } else if deeper > *depth {
+            } else if *depth == max && mean > page_bytes_max && deeper > max {
                 self.tasks.push_back(Task::Deepen(table, namespace, deeper));
-                if mean > PARENT_PAGES_MAX * page_bytes_max {
-                    self.sweep(layout, table, namespace, min);
-                }
+                self.sweep(layout, table, namespace, min);
             }
         }
         for (slot, weight) in &weights.chunks {
