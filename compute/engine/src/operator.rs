@@ -352,6 +352,15 @@ pub trait Operator: Send {
         Ok(Step::Done)
     }
 
+    /// When [`Operator::read_ahead`] is to be called, by the monotonic clock.
+    fn read_ahead_ns(&self) -> Option<u64> {
+        None
+    }
+
+    /// Asks for state that no row waits for yet. Called whatever the operator waits for, and while a barrier
+    /// passes as well: nothing is put out.
+    fn read_ahead(&mut self, _context: &mut OperatorContext<'_>) {}
+
     /// The operator's state, if it has any.
     fn state(&mut self) -> Option<&mut dyn OperatorState> {
         None

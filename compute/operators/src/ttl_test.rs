@@ -456,7 +456,8 @@ watermark 5400
         &[
             Event::Barrier,
             Event::Watermark(9_000),
-            Event::Passes(1_000),
+            // What is in the store only is found by walking through that, once a second.
+            Event::Passes(3_000),
             Event::Barrier,
         ],
     ]

@@ -20,6 +20,9 @@ use crate::{clock::Clock, operator::OperatorContext};
 const PIECE_BYTES_MAX: usize = 256 << 10;
 /// Time between two pieces, if they are full: rows go first.
 const PAUSE_NS: u64 = 2_000_000;
+/// While rows wait for keys that are read for them, the time between two pieces is what the last one took, but
+/// at most this: who answers has as much time for rows as for pieces, which will end the waiting.
+const PAUSE_NS_MAX: u64 = 50_000_000;
 
 /// How far an operator's hydration is.
 #[derive(Debug, Default)]
@@ -27,7 +30,10 @@ pub(super) struct Hydrator {
     tables: Vec<TableId>,
     queue: VecDeque<KeyGroup>,
     current: Option<Current>,
+    asked_ns: u64,
+    /// When the next piece is due, and when if rows wait.
     due_ns: u64,
+    due_behind_rows_ns: u64,
 }
 
 /// A key group that is being read.
@@ -64,26 +70,31 @@ impl Hydrator {
     }
 
     /// When it goes on, if it does.
-    pub(super) fn deadline_ns(&self, index: &KeyIndex) -> Option<u64> {
+    pub(super) fn due_ns(&self, index: &KeyIndex, rows_wait: bool) -> Option<u64> {
+        let due_ns = if rows_wait {
+            self.due_behind_rows_ns
+        } else {
+            self.due_ns
+        };
         match &self.current {
             Some(current) if current.streams.iter().any(|stream| stream.asked.is_some()) => None,
-            Some(_) => Some(self.due_ns),
+            Some(_) => Some(due_ns),
             None if self.tables.is_empty() => None,
-            None => index.has_unread_groups().then_some(self.due_ns),
+            None => index.has_unread_groups().then_some(due_ns),
         }
     }
 
-    /// Goes on: asks for the next pieces. `ticket` is for them.
+    /// Goes on: asks for the next pieces, if they are due. `ticket` is for them.
     pub(super) fn step(
         &mut self,
         index: &mut KeyIndex,
         ticket: &mut u64,
         context: &mut OperatorContext<'_>,
     ) {
-        let now_ns = context.clock.monotonic_ns();
-        if now_ns < self.due_ns || self.tables.is_empty() {
+        if self.tables.is_empty() {
             return;
         }
+        self.asked_ns = context.clock.monotonic_ns();
         self.go_on_with(index.hydrates());
         if self.current.is_none() {
             self.current = self.begin(index, context);
@@ -151,7 +162,11 @@ impl Hydrator {
         let bytes = |row: &LoadedRow| (row.identity.len() + row.value.len()) as u64;
         let bytes: u64 = reply.rows.iter().map(bytes).sum();
         let pause_ns = PAUSE_NS * bytes / PIECE_BYTES_MAX as u64;
-        self.due_ns = clock.monotonic_ns().saturating_add(pause_ns);
+        let now_ns = clock.monotonic_ns();
+        let took_ns = now_ns.saturating_sub(self.asked_ns);
+        self.due_ns = now_ns.saturating_add(pause_ns);
+        let behind_rows_ns = pause_ns.max(took_ns.min(PAUSE_NS_MAX));
+        self.due_behind_rows_ns = now_ns.saturating_add(behind_rows_ns);
         true
     }
 

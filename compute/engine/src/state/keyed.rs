@@ -435,11 +435,7 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
     }
 
     fn deadline_ns(&self) -> Option<u64> {
-        let hydrates = self.hydrator.deadline_ns(self.logic.index());
-        [self.sweep.deadline_ns(), hydrates]
-            .into_iter()
-            .flatten()
-            .min()
+        self.sweep.deadline_ns()
     }
 
     fn deadline(&mut self, context: &mut OperatorContext<'_>) -> Result<Step, OperatorError> {
@@ -447,9 +443,17 @@ impl<L: KeyedLogic> Operator for Keyed<L> {
             let wanted = self.sweep.step(state, &mut self.next_ticket, context)?;
             self.request_keys(wanted, context);
         }
+        self.advance(Step::Done, context)
+    }
+
+    fn read_ahead_ns(&self) -> Option<u64> {
+        let rows_wait = !self.waiting.is_empty();
+        self.hydrator.due_ns(self.logic.index(), rows_wait)
+    }
+
+    fn read_ahead(&mut self, context: &mut OperatorContext<'_>) {
         let (index, ticket) = (self.logic.index_mut(), &mut self.next_ticket);
         self.hydrator.step(index, ticket, context);
-        self.advance(Step::Done, context)
     }
 
     fn state(&mut self) -> Option<&mut dyn OperatorState> {

@@ -335,6 +335,20 @@ impl Graph {
         Ok(())
     }
 
+    /// The earliest time at which a node wants to read ahead.
+    pub(super) fn read_ahead_ns(&self) -> Option<u64> {
+        self.nodes.iter().filter_map(Node::read_ahead_ns).min()
+    }
+
+    /// Lets the operators whose time has come read ahead, whatever they wait for.
+    pub(super) fn read_ahead(&mut self, clock: &dyn Clock) {
+        let now_ns = clock.monotonic_ns();
+        let due = |node: &Node| node.read_ahead_ns().is_some_and(|due| due <= now_ns);
+        for node in self.nodes.iter_mut().filter(|node| due(node)) {
+            node.read_ahead(clock, &mut self.dead_letters);
+        }
+    }
+
     /// Registers for room in whatever port is full.
     pub(super) fn poll_ports(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut ready = Poll::Ready(());

@@ -15,6 +15,8 @@
 //! (`replay`). A barrier that carries another routing than the task's makes it change its place
 //! right after that ([`Reroute`]).
 
+#[cfg(test)]
+mod ahead_test;
 mod asked;
 mod checkpoint;
 mod graph;

@@ -270,6 +270,28 @@ impl Node {
         })
     }
 
+    /// When it wants to read ahead.
+    pub(super) fn read_ahead_ns(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Operator(operator) if !self.ended => operator.read_ahead_ns(),
+            Kind::Operator(_) | Kind::Source(_) => None,
+        }
+    }
+
+    /// Lets the operator ask for state that no row waits for.
+    pub(super) fn read_ahead(&mut self, clock: &dyn Clock, dead_letters: &mut Vec<DeadLetter>) {
+        let Kind::Operator(operator) = &mut self.kind else {
+            return;
+        };
+        operator.read_ahead(&mut OperatorContext {
+            out: &mut self.outbox,
+            clock,
+            scope: &self.scope,
+            counters: &mut self.counters,
+            dead_letters,
+        });
+    }
+
     /// Resumes the operator or hands it a reply.
     pub(super) fn go_on(
         &mut self,

@@ -60,6 +60,8 @@ pub struct Task {
     held_rows_since_ns: Option<u64>,
     /// The deadline that is waited for.
     alarm: Alarm,
+    /// When state is to be read ahead.
+    ahead: Alarm,
     time: TimeAccount,
     dead_letters: u64,
     pub(super) finished: bool,
@@ -120,6 +122,7 @@ impl Task {
             sources_held: false,
             held_rows_since_ns: None,
             alarm: Alarm::default(),
+            ahead: Alarm::default(),
             time: TimeAccount::default(),
             dead_letters: 0,
             finished: false,
@@ -154,6 +157,9 @@ impl Task {
         }
         self.poll_reads(cx)?;
         let mut state = self.parts.graph.run(&*self.parts.clock)?;
+        if !matches!(self.phase, Phase::Retired) {
+            self.parts.graph.read_ahead(&*self.parts.clock);
+        }
         self.submit_reads();
         // What is answered at once need not wait for the next round, and every read must have been
         // polled before the task sleeps, or nothing wakes it.
@@ -257,6 +263,14 @@ impl Task {
             self.parts.graph.deadline(now_ns, &*self.parts.clock)?;
         }
         Ok(())
+    }
+
+    /// Whether state is to be read ahead now, whatever else is waited for.
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let goes_on = !matches!(self.phase, Phase::Retired);
+        let due_ns = self.parts.graph.read_ahead_ns().filter(|_| goes_on);
+        let (clock, timer) = (&*self.parts.clock, &*self.parts.timer);
+        self.ahead.poll(due_ns, clock, timer, cx)
     }
 
     /// Nothing moves; `None` while there is a delta to encode meanwhile.
@@ -530,7 +544,7 @@ impl Future for Task {
                     let graph = std::mem::replace(&mut self.parts.graph, nothing);
                     return Poll::Ready(Ok(graph));
                 }
-                Ok(Some(wait)) if !self.poll_hurry(cx) => {
+                Ok(Some(wait)) if !self.poll_hurry(cx) && self.poll_read_ahead(cx).is_pending() => {
                     self.leave(wait);
                     return Poll::Pending;
                 }

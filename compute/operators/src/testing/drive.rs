@@ -159,21 +159,19 @@ impl<'a> Run<'a> {
         &mut self,
         act: impl FnOnce(&mut dyn Operator, &mut OperatorContext<'_>) -> Result<Step, OperatorError>,
     ) {
-        let mut context = OperatorContext {
-            out: &mut self.out,
-            clock: &self.clock,
-            scope: &self.scope,
-            counters: &mut self.counters,
-            dead_letters: &mut self.dead_letters,
-        };
-        self.step = act(self.operator.as_mut(), &mut context).expect("the operator goes on");
+        self.step = self.with_context(act).expect("the operator goes on");
         self.collect();
         while self.step == Step::More {
-            self.call_resume();
+            let resumed = self.with_context(|operator, context| operator.resume(context));
+            self.step = resumed.expect("the operator goes on");
+            self.collect();
         }
     }
 
-    fn call_resume(&mut self) {
+    fn with_context<T>(
+        &mut self,
+        act: impl FnOnce(&mut dyn Operator, &mut OperatorContext<'_>) -> T,
+    ) -> T {
         let mut context = OperatorContext {
             out: &mut self.out,
             clock: &self.clock,
@@ -181,11 +179,7 @@ impl<'a> Run<'a> {
             counters: &mut self.counters,
             dead_letters: &mut self.dead_letters,
         };
-        self.step = self
-            .operator
-            .resume(&mut context)
-            .expect("the operator goes on");
-        self.collect();
+        act(self.operator.as_mut(), &mut context)
     }
 
     fn collect(&mut self) {
@@ -274,10 +268,13 @@ impl<'a> Run<'a> {
             // More calls than a walk through all key groups takes.
             for _ in 0..64 {
                 let due = self.operator.deadline_ns();
-                if due.is_none_or(|due| due > self.clock.monotonic_ns()) {
+                let is_due = due.is_some_and(|due| due <= self.clock.monotonic_ns());
+                if is_due {
+                    self.call(|operator, context| operator.deadline(context));
+                }
+                if !self.read_ahead() && !is_due {
                     break;
                 }
-                self.call(|operator, context| operator.deadline(context));
                 self.drain_reads();
             }
         }
@@ -290,9 +287,24 @@ impl<'a> Run<'a> {
         if is_due && matches!(self.step, Step::Done | Step::Waiting) && self.random(2) == 0 {
             self.call(|operator, context| operator.deadline(context));
         }
+        // Whatever it waits for.
+        if self.random(2) == 0 {
+            self.read_ahead();
+        }
         while !self.scans.is_empty() && self.random(3) > 0 {
             self.answer_scan();
         }
+    }
+
+    /// Lets it ask for what no row waits for, if it is time; whether it was.
+    fn read_ahead(&mut self) -> bool {
+        let now_ns = self.clock.monotonic_ns();
+        let is_due = (self.operator.read_ahead_ns()).is_some_and(|due| due <= now_ns);
+        if is_due {
+            self.with_context(|operator, context| operator.read_ahead(context));
+            self.collect();
+        }
+        is_due
     }
 
     fn answer_scan(&mut self) {
