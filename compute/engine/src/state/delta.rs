@@ -19,6 +19,8 @@ const CHUNK_REST: usize = 1 << 10;
 /// itself, and its memory is free before the next one's turn.
 const PARTS: usize = 16;
 const PART_BITS: u32 = PARTS.ilog2();
+/// Parts have room for one in so many rows above the mean: then it is rare that one is copied to grow.
+const UNEVEN: usize = 32;
 /// There is no such part yet.
 const NO_PART: u8 = u8::MAX;
 
@@ -91,9 +93,10 @@ impl FrozenRows {
             })
     }
 
-    /// About so many rows will be added.
+    /// About so many rows will be added. Some parts get a little more than their part.
     pub fn reserve(&mut self, rows: usize) {
-        self.expected = rows / PARTS;
+        let even = rows / PARTS;
+        self.expected = even + even / UNEVEN;
     }
 
     /// Adds a row: `identity` and `value` append their bytes.

@@ -24,9 +24,9 @@ use crate::{clock::Clock, flow::OvertakenChannel, state::StateDelta};
 
 /// Rows that are encoded between two looks at the clock.
 const ENCODE_ROWS_MAX: usize = 8192;
-/// Time that is spent encoding between two batches: about half of what a task has while there is anything
-/// to encode, since epochs wait for it.
-const ENCODE_NS_MAX: u64 = 2_000_000;
+/// Time that is spent encoding between two batches: most of what a task has while there is anything to
+/// encode, since epochs wait for it, but never so much that rows wait noticeably.
+const ENCODE_NS_MAX: u64 = 4_000_000;
 
 /// What a task's delta is stored in.
 pub(super) struct Staged {
