@@ -53,8 +53,12 @@ impl Rewriting {
         let spread = (layout.hot.iter())
             .filter(|(_, hot)| hot.is_moving())
             .map(|(slot, _)| Task::Spread(*slot));
+        let behind = (layout.depths.iter()).filter(|(_, depths)| depths.min != depths.max);
+        let sweep = behind.map(|((table, namespace), depths)| {
+            Task::Sweep(first_page(layout, *table, *namespace, depths.min))
+        });
         Rewriting {
-            tasks: spread.collect(),
+            tasks: spread.chain(sweep).collect(),
         }
     }
 
@@ -75,8 +79,8 @@ impl Rewriting {
             if min != max {
                 self.sweep(layout, table, namespace, min);
             } else if *depth == max && mean > page_bytes_max && deeper > max {
+                // They follow when that is done.
                 self.tasks.push_back(Task::Deepen(table, namespace, deeper));
-                self.sweep(layout, table, namespace, min);
             }
         }
         for (slot, weight) in &weights.chunks {
@@ -102,8 +106,7 @@ impl Rewriting {
         let same = |page: &PageKey| page.table == table && page.namespace == namespace;
         let is_queued = |task: &Task| matches!(task, Task::Sweep(page) if same(page));
         if !self.tasks.iter().any(is_queued) {
-            let first = KeyGroup(layout.scope.range.start as u16);
-            let first = PageKey::first(first, table, namespace, min);
+            let first = first_page(layout, table, namespace, min);
             self.tasks.push_back(Task::Sweep(first));
         }
     }
@@ -323,7 +326,13 @@ impl Shared {
     }
 }
 
-/// New rows go to `max` from now on; pages stay where they are until they are swept.
+/// The first page that a table can have at a depth.
+fn first_page(layout: &Layout, table: TableId, namespace: i64, depth: u8) -> PageKey {
+    let first = KeyGroup(layout.scope.range.start as u16);
+    PageKey::first(first, table, namespace, depth)
+}
+
+/// New rows go to `max` from now on; pages stay where they are until they are swept, which is next.
 fn deepen(layout: &Layout, table: TableId, namespace: i64, max: u8) -> Step {
     let mut step = Step::default();
     if let Some(Depths { min, max: present }) = layout.depths_of(table, namespace)
@@ -339,6 +348,7 @@ fn deepen(layout: &Layout, table: TableId, namespace: i64, max: u8) -> Step {
                 max,
             },
         );
+        step.next = Some(Task::Sweep(first_page(layout, table, namespace, min)));
     }
     step
 }
