@@ -57,4 +57,5 @@ pub(crate) use kept::KeptPages;
 pub use open::Opened;
 pub use row::PageRow;
 pub use scan::PageScan;
+pub(crate) use scan::cursor_after;
 pub use store::{PageStats, PageStore};

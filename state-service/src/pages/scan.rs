@@ -278,12 +278,17 @@ impl Gathered {
 
     fn cursor(&self) -> Option<Bytes> {
         let last = self.rows.last()?;
-        let mut cursor = BytesMut::with_capacity(16 + last.identity.len());
-        cursor.put_u64(flipped(last.namespace));
-        cursor.put_u64(last.hash);
-        cursor.put_slice(&last.identity);
-        Some(cursor.freeze())
+        Some(cursor_after(last.namespace, last.hash, &last.identity))
     }
+}
+
+/// Where a scan goes on that has come to a row, which need not be there.
+pub(crate) fn cursor_after(namespace: i64, hash: u64, identity: &[u8]) -> Bytes {
+    let mut cursor = BytesMut::with_capacity(16 + identity.len());
+    cursor.put_u64(flipped(namespace));
+    cursor.put_u64(hash);
+    cursor.put_slice(identity);
+    cursor.freeze()
 }
 
 fn decode_cursor(cursor: Bytes) -> Result<(i64, u64, Bytes), PageError> {

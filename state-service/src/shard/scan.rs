@@ -1,7 +1,7 @@
 //! Scans of a (table, key group): pages and tails are read side by side, in the order of the rows.
 //!
-//! A cursor says after which row to go on, and from where the pages are read for it: a part of the
-//! pages may be read again, but it is never skipped.
+//! A cursor says after which row to go on, and from where the pages are read for it: nothing of them is
+//! ever skipped.
 
 use std::{cmp::Ordering, iter::Peekable, sync::Arc};
 
@@ -9,7 +9,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use state_client::{LoadedRow, ScanReply, ScanRequest, StateError, page::Run};
 
 use super::{Shard, read::PageView, runs::Runs, tail::Layers};
-use crate::pages::{PageRow, PageScan};
+use crate::pages::{PageRow, PageScan, cursor_after};
 
 /// What a row costs in a reply beside its bytes.
 const ROW_BYTES: usize = 32;
@@ -66,7 +66,7 @@ impl Shard {
                 request.key_group,
                 request.namespace,
                 answer.cursor.pages.clone(),
-                request.bytes_max,
+                request.bytes_max.saturating_sub(answer.bytes).max(1),
             );
             let Some(part) = self.unless_stale(&view, pages.await, &mut restarts)? else {
                 continue;
@@ -210,11 +210,10 @@ impl Tails {
                 });
             }
             if *bytes >= bytes_max {
-                let done = end.as_ref() == Some(&next.place);
-                let pages = if done {
-                    part.cursor
-                } else {
-                    cursor.pages.clone()
+                // The rest of the part is read again, but nothing before it.
+                let pages = match end.as_ref() == Some(&next.place) {
+                    true => part.cursor,
+                    false => Some(cursor_after(namespace, next.place.1, &next.place.2)),
                 };
                 let after = Some(next.place);
                 return Some(Cursor { after, pages });
