@@ -29,9 +29,7 @@ pub(super) async fn run(node: Arc<NodeShared>) {
             done.context.flushed.send_replace(());
             // Another may be due that had to wait.
             done.context.grown.notify_one();
-            if let Ok(_permit) = maintenance.acquire().await {
-                shard.maintain().await;
-            }
+            shard.maintain(&maintenance).await;
         };
         node.context.tasks.spawn(flush);
     }

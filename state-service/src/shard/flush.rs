@@ -6,7 +6,7 @@ use std::sync::{Arc, atomic::Ordering};
 use futures::FutureExt as _;
 use proto::types::Epoch;
 use state_client::{Block, StateError};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{Shard, state::ShardState, tail::Tail};
 use crate::pages::{FlushBatch, PageError, PageStats, PageStore, Pins};
@@ -70,7 +70,7 @@ impl Shard {
                 self.flush().await;
                 continue;
             }
-            self.maintain().await;
+            self.maintain(&Semaphore::new(1)).await;
             return Ok(());
         }
     }
@@ -146,8 +146,9 @@ impl Shard {
         })
     }
 
-    /// Maintains the pages until there is nothing to do, unless somebody does so already.
-    pub(crate) async fn maintain(&self) {
+    /// Maintains the pages until there is nothing to do, unless somebody does so already. For each piece of
+    /// it a permit is waited for: what one shard has to rewrite does not keep others from being compacted.
+    pub(crate) async fn maintain(&self, permits: &Semaphore) {
         let begun = self.change(|state| {
             let open = state.open.as_mut()?;
             let idle = !std::mem::replace(&mut open.maintained, true);
@@ -157,7 +158,11 @@ impl Shard {
             return;
         };
         let done = loop {
-            match pages.maintain(self.pins()).await {
+            // The semaphore is never closed.
+            let permit = permits.acquire().await;
+            let maintained = pages.maintain(self.pins()).await;
+            drop(permit);
+            match maintained {
                 Ok(true) if self.look(|state| state.wanted) => {}
                 Ok(_) => break Ok(()),
                 Err(error) => break Err(error),
