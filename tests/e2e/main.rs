@@ -1,5 +1,6 @@
 //! The whole system against answers that others computed.
 
+mod answers;
 mod batch;
 mod client;
 mod cluster;

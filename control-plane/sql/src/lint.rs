@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use proto::plan::{
-    Changelog, Expr, Fragment, JoinType, LookupJoin, MultiJoin, Node, OverAggregate, OverOrder,
-    Plan, RowType, Source, WindowAggregate, data_type, expr::Kind, input, node::Operator,
-    partitioning, state_bound, window_aggregate::Windowing,
+    Changelog, Expand, Expr, Fragment, JoinType, LookupJoin, MultiJoin, Node, OverAggregate,
+    OverOrder, Plan, RowType, Source, WindowAggregate, data_type, expr::Kind, input,
+    node::Operator, partitioning, state_bound, window_aggregate::Windowing,
 };
 
 /// What is wrong with the plan; empty for a sound one.
@@ -285,10 +285,7 @@ impl Lint<'_> {
                 self.columns(&order, input);
             }
             Some(Operator::Deduplicate(op)) => self.columns(&op.keys, input),
-            Some(Operator::Expand(op)) => {
-                self.columns(&op.columns, input);
-                self.require(op.sets.len() == op.grouping_ids.len(), "a set has no id");
-            }
+            Some(Operator::Expand(op)) => self.expand(op, input),
             Some(Operator::Unnest(op)) => self.columns(&[op.column], input),
             Some(Operator::Sort(op)) => {
                 self.columns(&[op.time_column], input);
@@ -306,6 +303,13 @@ impl Lint<'_> {
             }
             _ => {}
         }
+    }
+
+    fn expand(&mut self, op: &Expand, input: usize) {
+        self.columns(&op.columns, input);
+        self.require(op.sets.len() == op.grouping_ids.len(), "a set has no id");
+        let ids: BTreeSet<u64> = op.grouping_ids.iter().copied().collect();
+        self.require(ids.len() == op.sets.len(), "two sets have one id");
     }
 
     fn join(&mut self, node: &Node, inputs: &[&Node]) {

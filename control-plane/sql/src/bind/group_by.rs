@@ -10,6 +10,10 @@ use crate::logical::{Expr, GroupingSet};
 /// Grouping sets that a query may spell out.
 const GROUPING_SETS_MAX: usize = 256;
 
+/// Keys of grouping sets: one bit each, beside those that count up to [`GROUPING_SETS_MAX`] copies of a
+/// set, in the BIGINT that tells sets apart.
+const GROUPING_KEYS_MAX: usize = 50;
+
 /// A bound GROUP BY.
 #[derive(Default)]
 pub(crate) struct GroupBy {
@@ -87,6 +91,10 @@ pub(crate) fn bind(binder: &ExprBinder<'_>, items: &[&ast::Expr]) -> Result<Grou
             .iter()
             .flat_map(|set| alternatives.iter().map(move |more| union(set, more)))
             .collect();
+    }
+    if several && result.keys.len() > GROUPING_KEYS_MAX {
+        let message = format!("more than {GROUPING_KEYS_MAX} keys in grouping sets");
+        return Err(SqlError::validate(message).at_parser(items[0].span()));
     }
     result.sets = several.then_some(sets);
     Ok(result)

@@ -14,10 +14,11 @@ use crate::optimize::expr::{as_column, columns, substitute};
 
 use super::calc;
 use super::columns::Columns;
+use super::grouping_sets;
 use super::local::Local;
-use super::node::{Bound, Changes, Distribution, Node, NodeId, Op, Windowed, tidy_keys};
+use super::node::{Bound, Changes, Node, NodeId, Op, Windowed, tidy_keys};
 use super::rank::{distribution, wire_columns};
-use super::translate::{Translator, bigint};
+use super::translate::Translator;
 use super::window;
 
 /// How rows get their window.
@@ -70,11 +71,10 @@ impl Translator<'_> {
             return Err(SqlError::plan("an aggregate expected"));
         };
         check_calls(calls)?;
-        let grouping = self.grouping(input, keys, calls, grouping_sets.is_some())?;
-        let windowed = !matches!(grouping.windowing, Windowing::None);
         let sets = grouping_sets.as_deref();
+        let grouping = self.grouping(input, keys, calls, sets.is_some())?;
+        let windowed = !matches!(grouping.windowing, Windowing::None);
         let prepared = self.prepare(&grouping, sets, keys.len(), schema)?;
-        let has_sets = sets.is_some();
         let id = if windowed {
             if ttl_ms.is_some() {
                 self.warn_of_window();
@@ -83,7 +83,7 @@ impl Translator<'_> {
         } else {
             self.group_aggregate(&prepared, *ttl_ms)
         };
-        Ok(self.restore_layout(id, &grouping, &prepared, has_sets, schema))
+        Ok(self.restore_layout(id, &grouping, &prepared, sets, schema))
     }
 
     /// Finds out whether the keys are those of windows, and of which.
@@ -267,9 +267,12 @@ impl Translator<'_> {
             made.names,
         );
         if let Some(sets) = sets {
-            let (expanded, id) = self.expand(node, grouping, sets, key_count, &keys);
+            // Positions among the keys that are values, which are the columns to be made NULL.
+            let values = (0..key_count).filter(|i| is_value(&grouping.keys[*i]));
+            let columns: Vec<(usize, usize)> = values.zip(keys.iter().copied()).collect();
+            let (expanded, number) = self.expand(node, sets, key_count, &columns);
             node = expanded;
-            keys.push(id);
+            keys.push(number);
         }
         Ok(Prepared {
             node,
@@ -278,59 +281,6 @@ impl Translator<'_> {
             time,
             attached,
         })
-    }
-
-    /// Every row once per grouping set; gives the column of the set's id.
-    fn expand(
-        &mut self,
-        input: NodeId,
-        grouping: &Grouping,
-        sets: &[GroupingSet],
-        key_count: usize,
-        keys: &[usize],
-    ) -> (NodeId, usize) {
-        // Positions among the keys that are values, which are the columns to be made NULL.
-        let values: Vec<usize> = (0..key_count)
-            .filter(|i| matches!(grouping.keys[*i], GroupKey::Value(_)))
-            .collect();
-        let wire_set = |set: &GroupingSet| wire::ColumnSet {
-            columns: values
-                .iter()
-                .zip(keys)
-                .filter(|(position, _)| set.contains(position))
-                .map(|(_, column)| *column as u32)
-                .collect(),
-        };
-        // One bit per key, the first key's highest; set where the set lacks the key.
-        let id = |set: &GroupingSet| {
-            (0..key_count).fold(0u64, |id, i| id << 1 | u64::from(!set.contains(&i)))
-        };
-        let below = self.graph.node(input);
-        let mut fields = below.fields.clone();
-        for key in keys {
-            fields[*key].data_type.nullable = true;
-        }
-        let column = fields.len();
-        fields.push(Field::new("$grouping_id", bigint()));
-        let node = Node {
-            changes: below.changes,
-            distribution: match below.distribution {
-                Distribution::Single => Distribution::Single,
-                _ => Distribution::Any,
-            },
-            rowtime: below.rowtime.clone(),
-            windowed: below.windowed,
-            ..Node::new(
-                Op::Expand(wire::Expand {
-                    columns: wire_columns(keys),
-                    sets: sets.iter().map(wire_set).collect(),
-                    grouping_ids: sets.iter().map(id).collect(),
-                }),
-                vec![input],
-                fields,
-            )
-        };
-        (self.graph.add(node), column)
     }
 
     fn group_aggregate(&mut self, prepared: &Prepared, ttl_ms: Option<u64>) -> NodeId {
@@ -487,9 +437,10 @@ impl Translator<'_> {
         id: NodeId,
         grouping: &Grouping,
         prepared: &Prepared,
-        has_sets: bool,
+        sets: Option<&[GroupingSet]>,
         schema: &Schema,
     ) -> NodeId {
+        let has_sets = sets.is_some();
         let key_width = prepared.keys.len();
         let call_width = prepared.calls.len();
         let properties_at = key_width + call_width;
@@ -519,10 +470,19 @@ impl Translator<'_> {
             order.push(key_width - 1);
         }
         let (all, _) = calc::all_columns(self.graph.node(id));
-        let projections = order.iter().map(|c| all[*c].clone()).collect();
+        let mut projections: Vec<Expr> = order.iter().map(|c| all[*c].clone()).collect();
+        if let Some(sets) = sets
+            && let Some(number) = projections.pop()
+        {
+            projections.push(grouping_sets::id_of(number, sets, grouping.keys.len()));
+        }
         let names = super::translate::names(schema);
         calc::calc(&mut self.graph, id, None, projections, names)
     }
+}
+
+fn is_value(key: &GroupKey) -> bool {
+    matches!(key, GroupKey::Value(_))
 }
 
 /// Whether the keys are just the columns that a session is apart by.

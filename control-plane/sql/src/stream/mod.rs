@@ -14,6 +14,7 @@ mod describe_join;
 mod emit;
 mod expression;
 mod fragment;
+mod grouping_sets;
 mod interval;
 mod job;
 mod join;

@@ -1,0 +1,87 @@
+//! Answers that the SQL standard gives where the suites of others ask nothing: grouping sets that repeat
+//! or leave a window out.
+
+use std::{fs, path::Path};
+
+use tempfile::TempDir;
+use tests::{RunConfig, rows, run};
+
+/// Two tables in files: orders, and payments of some of them.
+fn tables(folder: &Path) -> String {
+    let orders = [
+        (1, "a", "x", 10, "00:00:01"),
+        (2, "a", "y", 20, "00:00:02"),
+        (3, "b", "x", 30, "00:01:03"),
+        (4, "b", "x", 40, "00:01:04"),
+        (5, "a", "x", 50, "00:02:05"),
+    ];
+    let orders = orders.map(|(id, k, l, v, time)| {
+        format!(
+            "{{\"id\":{id},\"k\":\"{k}\",\"l\":\"{l}\",\"v\":{v},\"ts\":\"2026-01-01 {time}\"}}\n"
+        )
+    });
+    let payments = [(1, 5), (1, 6), (2, 0), (3, 7)];
+    let payments = payments.map(|(id, paid)| format!("{{\"order_id\":{id},\"paid\":{paid}}}\n"));
+    let table = |name: &str, columns: &str, rows: String| {
+        let path = folder.join(name);
+        fs::write(&path, rows).expect("written");
+        format!(
+            "CREATE TABLE {name} ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}',
+               'format' = 'json', 'json.timestamp-format.standard' = 'SQL');\n",
+            path.display()
+        )
+    };
+    let columns = "id BIGINT, k STRING, l STRING, v BIGINT, ts TIMESTAMP(3),
+        WATERMARK FOR ts AS ts - INTERVAL '1' SECOND";
+    table("orders", columns, orders.concat())
+        + &table(
+            "payments",
+            "order_id BIGINT, paid BIGINT",
+            payments.concat(),
+        )
+}
+
+/// Whether the query has these rows, on one task and on several.
+#[track_caller]
+fn check(query: &str, expected: &str) {
+    let folder = TempDir::new().expect("a folder");
+    let script = format!("{}{query};", tables(folder.path()));
+    let mut expected: Vec<String> = expected
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join("\t"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    expected.sort_unstable();
+    for (parallelism, batch_rows) in [(1, 100), (3, 1)] {
+        let config = RunConfig {
+            parallelism,
+            batch_rows,
+            ..RunConfig::default()
+        };
+        let output = run(&script, &config).unwrap_or_else(|error| panic!("{query}: {error}"));
+        let found = rows::sorted_rows(&output.text, 1);
+        let same = rows::compare(&found, &expected, &[]);
+        same.unwrap_or_else(|error| panic!("{query}: {error}"));
+    }
+}
+
+#[test]
+fn a_grouping_set_that_is_there_twice_gives_its_groups_twice() {
+    check(
+        "SELECT k, l, COUNT(*), SUM(v), GROUPING_ID(k, l), GROUPING(l) FROM orders
+         GROUP BY k, ROLLUP(k, l)",
+        r"
+        a x  2 60  0 0
+        a y  1 20  0 0
+        b x  2 70  0 0
+        a \N 3 80  1 1
+        a \N 3 80  1 1
+        b \N 2 70  1 1
+        b \N 2 70  1 1
+        ",
+    );
+    check(
+        "SELECT COUNT(*), SUM(v) FROM orders GROUP BY GROUPING SETS ((), ())",
+        "5 150\n5 150",
+    );
+}
