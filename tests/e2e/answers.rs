@@ -85,3 +85,69 @@ fn a_grouping_set_that_is_there_twice_gives_its_groups_twice() {
         "5 150\n5 150",
     );
 }
+
+#[test]
+fn a_grouping_set_without_the_window_is_over_all_windows() {
+    let windows = "TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' MINUTE))";
+    check(
+        &format!(
+            "SELECT DATE_FORMAT(window_start, 'mm'), k, COUNT(*), SUM(v) FROM {windows}
+             GROUP BY GROUPING SETS ((window_start, window_end, k), (k))"
+        ),
+        r"
+        00 a 2 30
+        01 b 2 70
+        02 a 1 50
+        \N a 3 80
+        \N b 2 70
+        ",
+    );
+    check(
+        &format!(
+            "SELECT DATE_FORMAT(window_start, 'mm'), DATE_FORMAT(window_end, 'mm'), k, COUNT(*)
+             FROM {windows} GROUP BY ROLLUP (window_start, window_end, k)"
+        ),
+        r"
+        00 01 a 2
+        00 01 \N 2
+        00 \N \N 2
+        01 02 b 2
+        01 02 \N 2
+        01 \N \N 2
+        02 03 a 1
+        02 03 \N 1
+        02 \N \N 1
+        \N \N \N 5
+        ",
+    );
+    // Of windows that rows carry already.
+    check(
+        &format!(
+            "SELECT DATE_FORMAT(window_start, 'mm'), k, COUNT(*), SUM(s)
+             FROM (SELECT window_start, window_end, k, l, SUM(v) AS s FROM {windows}
+               GROUP BY window_start, window_end, k, l)
+             GROUP BY GROUPING SETS ((window_start, window_end, k), (k))"
+        ),
+        r"
+        00 a 2 30
+        01 b 1 70
+        02 a 1 50
+        \N a 3 80
+        \N b 1 70
+        ",
+    );
+    check(
+        &format!(
+            "SELECT DATE_FORMAT(window_time, 'ss'), k, COUNT(*) FROM {windows}
+             GROUP BY window_start, window_end, k, GROUPING SETS ((window_time), ())"
+        ),
+        r"
+        59 a 2
+        59 b 2
+        59 a 1
+        \N a 2
+        \N b 2
+        \N a 1
+        ",
+    );
+}

@@ -72,7 +72,7 @@ impl Translator<'_> {
         };
         check_calls(calls)?;
         let sets = grouping_sets.as_deref();
-        let grouping = self.grouping(input, keys, calls, sets.is_some())?;
+        let grouping = self.grouping(input, keys, calls, sets)?;
         let windowed = !matches!(grouping.windowing, Windowing::None);
         let prepared = self.prepare(&grouping, sets, keys.len(), schema)?;
         let id = if windowed {
@@ -92,16 +92,17 @@ impl Translator<'_> {
         input: &LogicalPlan,
         keys: &[Expr],
         calls: &[AggregateCall],
-        has_sets: bool,
+        sets: Option<&[GroupingSet]>,
     ) -> Result<Grouping, SqlError> {
-        if let Some(grouping) = self.assigned_window(input, keys, calls, has_sets)? {
+        if let Some(grouping) = self.assigned_window(input, keys, calls, sets)? {
             return Ok(grouping);
         }
         let node = self.relation(input)?;
         let attached = self.graph.node(node).windowed.filter(|w| {
-            [w.start, w.end]
-                .iter()
-                .all(|column| keys.iter().any(|key| as_column(key) == Some(*column)))
+            let is_key = |column: usize| keys.iter().any(|key| as_column(key) == Some(column));
+            let of_window = |column| [Some(w.start), Some(w.end), w.time].contains(&Some(column));
+            let decides = |key: &Expr| as_column(key).is_some_and(of_window);
+            is_key(w.start) && is_key(w.end) && in_all_sets(sets, keys.iter().map(decides))
         });
         let Some(w) = attached else {
             return Ok(Grouping {
@@ -142,7 +143,7 @@ impl Translator<'_> {
         input: &LogicalPlan,
         keys: &[Expr],
         calls: &[AggregateCall],
-        has_sets: bool,
+        sets: Option<&[GroupingSet]>,
     ) -> Result<Option<Grouping>, SqlError> {
         let (window, exprs) = match input {
             LogicalPlan::Project { input, exprs, .. } => (&**input, Some(exprs)),
@@ -190,9 +191,10 @@ impl Translator<'_> {
         let reads_window = |e: &Expr| columns(e).iter().any(|c| *c >= width);
         let args = calls.iter().flat_map(|c| c.args.iter().chain(&c.filter));
         let needs_rows = function.kind == wire::WindowKind::Session
-            && (has_sets || !is_partition(function, values.clone()));
+            && (sets.is_some() || !is_partition(function, values.clone()));
         if !has(properties[0])
             || !has(properties[1])
+            || !in_all_sets(sets, keys.iter().map(|key| !is_value(key)))
             || values.chain(args).any(reads_window)
             || needs_rows
         {
@@ -479,6 +481,13 @@ impl Translator<'_> {
         let names = super::translate::names(schema);
         calc::calc(&mut self.graph, id, None, projections, names)
     }
+}
+
+/// Whether every grouping set has all keys of which this is said. A set without the window is over all
+/// windows, and its groups are complete in none.
+fn in_all_sets(sets: Option<&[GroupingSet]>, keys: impl Iterator<Item = bool>) -> bool {
+    let mut wanted = keys.enumerate().filter(|(_, wanted)| *wanted);
+    wanted.all(|(at, _)| sets.is_none_or(|sets| sets.iter().all(|set| set.contains(&at))))
 }
 
 fn is_value(key: &GroupKey) -> bool {
