@@ -1,5 +1,5 @@
 //! Answers that the SQL standard gives where the suites of others ask nothing: grouping sets that repeat
-//! or leave a window out.
+//! or leave a window out, and subqueries that aggregate no rows.
 
 use std::{fs, path::Path};
 
@@ -150,4 +150,105 @@ fn a_grouping_set_without_the_window_is_over_all_windows() {
         \N a 1
         ",
     );
+}
+
+/// The orders that a condition keeps.
+#[track_caller]
+fn check_where(condition: &str, expected: &str) {
+    let query = format!("SELECT o.id FROM orders AS o WHERE {condition}");
+    check(&query, &expected.replace(' ', "\n"));
+}
+
+/// What an aggregate over the payments of an order gives. Two orders have none.
+fn of_payments(select: &str) -> String {
+    format!("(SELECT {select} FROM payments AS p WHERE p.order_id = o.id)")
+}
+
+#[test]
+fn a_scalar_subquery_gives_what_aggregates_give_over_no_rows() {
+    let values = [
+        ("COALESCE(SUM(p.paid), 0)", r"1 11 2 0 3 7 4 0 5 0"),
+        (
+            "MAX(p.paid) IS NULL",
+            r"1 false 2 false 3 false 4 true 5 true",
+        ),
+        (
+            "CASE WHEN SUM(p.paid) > 5 THEN 'lots' ELSE 'some' END",
+            "1 lots 2 some 3 lots 4 some 5 some",
+        ),
+        ("COUNT(*) + 1", "1 3 2 2 3 2 4 1 5 1"),
+        ("MAX(p.paid) + 1", r"1 7 2 1 3 8 4 \N 5 \N"),
+    ];
+    let lines = |rows: &str| -> String {
+        let cells: Vec<&str> = rows.split(' ').collect();
+        cells.chunks(2).map(|row| row.join(" ") + "\n").collect()
+    };
+    for (select, expected) in values {
+        let query = format!("SELECT o.id, {} FROM orders AS o", of_payments(select));
+        check(&query, &lines(expected));
+    }
+    let having = |having: &str, select: &str| {
+        let of = format!(
+            "{} HAVING {having})",
+            of_payments(select).trim_end_matches(')')
+        );
+        format!("SELECT o.id, {of} FROM orders AS o")
+    };
+    check(
+        &having("COUNT(*) < 2", "COUNT(*)"),
+        &lines(r"1 \N 2 1 3 1 4 0 5 0"),
+    );
+    check(
+        &having("COUNT(*) > 1", "COUNT(*)"),
+        &lines(r"1 2 2 \N 3 \N 4 \N 5 \N"),
+    );
+    check(
+        "SELECT o.id, (SELECT s.n FROM (SELECT COUNT(*) AS n FROM payments AS p
+           WHERE p.order_id = o.id) AS s) FROM orders AS o",
+        &lines("1 2 2 1 3 1 4 0 5 0"),
+    );
+}
+
+#[test]
+fn conditions_hold_for_what_aggregates_give_over_no_rows() {
+    let count = of_payments("COUNT(*)");
+    let most = of_payments("MAX(p.paid)");
+    check_where(&format!("0 IN {count}"), "4 5");
+    check_where(&format!("0 NOT IN {count}"), "1 2 3");
+    check_where(&format!("0 IN {count} OR o.id = 1"), "1 4 5");
+    check_where(&format!("0 NOT IN {count} OR o.id = 5"), "1 2 3 5");
+    check_where(&format!("7 IN {most}"), "3");
+    // Of NULL nobody knows.
+    check_where(&format!("7 NOT IN {most}"), "1 2");
+    check_where(&format!("EXISTS {count}"), "1 2 3 4 5");
+    check_where(&format!("NOT EXISTS {count}"), "");
+    check_where(
+        &format!("EXISTS {count} AND NOT EXISTS {most} OR o.id = 2"),
+        "2",
+    );
+    let having = |having: &str| format!("{} HAVING {having})", count.trim_end_matches(')'));
+    let count_is = |n: u8| {
+        format!(
+            "EXISTS {} HAVING COUNT(*) = {n})",
+            of_payments("1").trim_end_matches(')')
+        )
+    };
+    check_where(&count_is(0), "4 5");
+    check_where(&format!("NOT {}", count_is(0)), "1 2 3");
+    check_where(&count_is(1), "2 3");
+    check_where(&format!("NOT {}", count_is(1)), "1 4 5");
+    check_where(&format!("{} OR o.id = 3", count_is(0)), "3 4 5");
+    check_where(
+        &format!("o.id - 4 IN {}", having("SUM(p.paid) IS NULL")),
+        "4",
+    );
+    check_where(
+        &format!("o.id - 4 NOT IN {}", having("SUM(p.paid) IS NULL")),
+        "1 2 3 5",
+    );
+    check_where(
+        &format!("o.id - 4 NOT IN {}", having("SUM(p.paid) > 0")),
+        "1 2 3 4 5",
+    );
+    check_where(&format!("EXISTS {}", having("COUNT(*) = o.id - 4")), "4");
 }

@@ -7,6 +7,7 @@ mod decorrelate;
 pub(crate) mod expr;
 mod merge_project;
 mod null_rejecting;
+mod one_row;
 mod order;
 pub(crate) mod plan;
 mod prune;

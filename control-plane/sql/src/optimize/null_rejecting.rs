@@ -38,7 +38,7 @@ fn is_strict(expr: &Expr, side: &Range<usize>) -> bool {
 }
 
 /// Functions whose result is NULL as soon as one argument is.
-fn propagates_null(function: F) -> bool {
+pub(super) fn propagates_null(function: F) -> bool {
     matches!(
         function,
         F::Equal

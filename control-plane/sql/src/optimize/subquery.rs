@@ -7,6 +7,7 @@
 //! | `NOT IN` | ANTI join whose pairs also match where the comparison is NULL |
 //! | scalar, anywhere | LEFT join; a SINGLE_VALUE aggregate unless one row at most is certain |
 //! | `EXISTS` anywhere else | LEFT join with the distinct keys, tested for NULL |
+//! | any over an aggregate that has a row for no rows | LEFT join: see [`super::one_row`] |
 //!
 //! The joined columns come behind the input's, so that positions, and the references of other
 //! subqueries to them, stay.
@@ -17,8 +18,9 @@ use proto::types::LogicalType;
 use crate::error::SqlError;
 use crate::logical::{AggregateCall, Expr, ExprKind, JoinKind, Literal, LogicalPlan};
 
-use super::decorrelate::{Pulled, pull};
+use super::decorrelate::Pulled;
 use super::expr::{self, conjuncts, has_subquery, predicate, transform, truth};
+use super::one_row::{OneRow, take_apart};
 use super::plan;
 
 /// Removes every subquery.
@@ -127,51 +129,77 @@ fn conjunct_join(input: LogicalPlan, conjunct: Expr) -> Result<Joined, SqlError>
             },
         ),
     };
-    let kind = if negated {
-        JoinKind::Anti
-    } else {
-        JoinKind::Semi
-    };
     match inner.kind {
         ExprKind::Exists(subquery) => {
-            let subquery = remove_subqueries(without_order(*subquery))?;
-            let pulled = pull(strip_projection(subquery))?;
+            let subquery = strip_projection(remove_subqueries(without_order(*subquery))?);
+            if let Some(row) = OneRow::of(&subquery).filter(|row| !row.lacks_empty()) {
+                let (input, there) = row.exists(input)?;
+                return Ok(Joined::Left(input, unless(negated, there)));
+            }
+            let pulled = take_apart(subquery)?;
+            let kind = semi_or_anti(negated);
             Ok(Joined::Done(semi_join(input, pulled, Vec::new(), kind)))
         }
-        ExprKind::InSubquery { exprs, plan } => {
-            let width = input.schema().len();
-            let (input, left) = as_values(input, exprs)?;
-            let pulled = pull(remove_subqueries(*plan)?)?;
-            let offset = input.schema().len();
-            let pairs = left
-                .into_iter()
-                .enumerate()
-                .map(|(i, l)| in_condition(l, plan::column(pulled.plan.schema(), i), offset + i))
-                .map(|(equal, nullable)| {
-                    if negated && nullable {
-                        predicate(ScalarFunction::IsNotFalse, vec![equal])
-                    } else {
-                        equal
-                    }
-                })
-                .collect();
-            let columns: Vec<usize> = (0..width).collect();
-            let joined = semi_join(input, pulled, pairs, kind);
-            Ok(Joined::Done(plan::select(joined, &columns)))
-        }
+        ExprKind::InSubquery { exprs, plan } => in_join(input, exprs, *plan, negated),
         kind => {
             let inner = Expr {
                 kind,
                 data_type: inner.data_type,
             };
-            let whole = if negated {
-                predicate(ScalarFunction::Not, vec![inner])
-            } else {
-                inner
-            };
-            let (input, value) = as_condition(input, whole)?;
+            let (input, value) = as_condition(input, unless(negated, inner))?;
             Ok(Joined::Left(input, value))
         }
+    }
+}
+
+/// A conjunct that is IN, or NOT IN.
+fn in_join(
+    input: LogicalPlan,
+    exprs: Vec<Expr>,
+    subquery: LogicalPlan,
+    negated: bool,
+) -> Result<Joined, SqlError> {
+    let width = input.schema().len();
+    let (input, left) = as_values(input, exprs)?;
+    let subquery = remove_subqueries(subquery)?;
+    let same = |row: &OneRow| match negated {
+        true => row.lacks_empty(),
+        false => row.equals_nothing_if_empty(),
+    };
+    if let Some(row) = OneRow::of(&subquery).filter(|row| !same(row)) {
+        let (input, contains) = row.contains(input, left)?;
+        return Ok(Joined::Left(input, unless(negated, contains)));
+    }
+    let pulled = take_apart(subquery)?;
+    let offset = input.schema().len();
+    let pairs = left
+        .into_iter()
+        .enumerate()
+        .map(|(i, l)| in_condition(l, plan::column(pulled.plan.schema(), i), offset + i))
+        .map(|(equal, nullable)| {
+            if negated && nullable {
+                predicate(ScalarFunction::IsNotFalse, vec![equal])
+            } else {
+                equal
+            }
+        })
+        .collect();
+    let columns: Vec<usize> = (0..width).collect();
+    let joined = semi_join(input, pulled, pairs, semi_or_anti(negated));
+    Ok(Joined::Done(plan::select(joined, &columns)))
+}
+
+fn semi_or_anti(negated: bool) -> JoinKind {
+    match negated {
+        true => JoinKind::Anti,
+        false => JoinKind::Semi,
+    }
+}
+
+fn unless(negated: bool, condition: Expr) -> Expr {
+    match negated {
+        true => predicate(ScalarFunction::Not, vec![condition]),
+        false => condition,
     }
 }
 
@@ -185,7 +213,7 @@ fn in_condition(left: Expr, right: Expr, position: usize) -> (Expr, bool) {
 }
 
 /// Conditions over the joined columns, once the subquery's output stands behind `offset` columns.
-fn join_conditions(conditions: Vec<Expr>, offset: usize) -> Vec<Expr> {
+pub(super) fn join_conditions(conditions: Vec<Expr>, offset: usize) -> Vec<Expr> {
     let place = |part: Expr| match part.kind {
         ExprKind::Column(index) => Expr::column(index + offset, part.data_type),
         ExprKind::OuterColumn { depth: 1, index } => Expr::column(index, part.data_type),
@@ -256,7 +284,11 @@ fn as_condition(input: LogicalPlan, value: Expr) -> Result<(LogicalPlan, Expr), 
         }
         ExprKind::InSubquery { exprs, plan } => {
             let (input, left) = as_values(input, exprs)?;
-            exists_value(input, pull(remove_subqueries(*plan)?)?, left)
+            let subquery = remove_subqueries(*plan)?;
+            match OneRow::of(&subquery).filter(|row| !row.equals_nothing_if_empty()) {
+                Some(row) => row.contains(input, left),
+                None => exists_value(input, take_apart(subquery)?, left),
+            }
         }
         kind => as_value(
             input,
@@ -314,8 +346,11 @@ fn one_value(input: LogicalPlan, part: Expr) -> Result<(LogicalPlan, Expr), SqlE
     match part.kind {
         ExprKind::ScalarSubquery(subquery) => scalar(input, *subquery),
         ExprKind::Exists(subquery) => {
-            let subquery = remove_subqueries(without_order(*subquery))?;
-            exists_value(input, pull(strip_projection(subquery))?, Vec::new())
+            let subquery = strip_projection(remove_subqueries(without_order(*subquery))?);
+            match OneRow::of(&subquery).filter(|row| !row.lacks_empty()) {
+                Some(row) => row.exists(input),
+                None => exists_value(input, take_apart(subquery)?, Vec::new()),
+            }
         }
         _ => Err(SqlError::plan(
             "IN with a subquery is supported only as a condition that is joined to others by AND and OR",
@@ -328,10 +363,14 @@ fn scalar(input: LogicalPlan, subquery: LogicalPlan) -> Result<(LogicalPlan, Exp
     let subquery = remove_subqueries(subquery)?;
     let one_row_before = at_most_one_row(&subquery);
     let empty_value = value_of_empty(&subquery);
+    let one_row = OneRow::of(&subquery).filter(|row| !row.is_no_value_if_empty());
+    if let (None, Some(row)) = (&empty_value, one_row) {
+        return row.value(input);
+    }
     let Pulled {
         plan: mut right,
         conditions,
-    } = pull(subquery)?;
+    } = take_apart(subquery)?;
     let keys: Option<Vec<usize>> = conditions.iter().map(inner_key).collect();
     let correlated = !conditions.is_empty();
     let mut conditions = conditions;
@@ -526,7 +565,7 @@ fn at_most_one_row(tree: &LogicalPlan) -> bool {
     }
 }
 
-/// The value of a global aggregate with a COUNT over no rows; `None` where it is NULL anyway.
+/// The value of a global aggregate with a COUNT over no rows, right below; of others, [`OneRow`] knows.
 fn value_of_empty(tree: &LogicalPlan) -> Option<Expr> {
     let (exprs, aggregate) = match tree {
         LogicalPlan::Project { input, exprs, .. } => (Some(exprs), &**input),
