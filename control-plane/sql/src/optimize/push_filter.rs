@@ -1,6 +1,7 @@
 //! Moves conditions as far down as they go, and makes outer joins inner where a condition above
 //! drops the rows that the join would pad with NULL.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::error::SqlError;
@@ -125,9 +126,12 @@ fn push_aggregate(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
         return plan::filter(tree, conditions);
     };
     let plain = grouping_sets.is_none() && keys.iter().all(is_deterministic);
+    let of_window = window_keys(&input, &keys);
     // A constant condition must not go below a global aggregate: it decides over its one row.
     let (down, stay) = split(conditions, &|c| {
-        plain && !columns(c).is_empty() && reads_only(c, &(0..keys.len()))
+        let read = columns(c);
+        let is_key = |column: &usize| *column < keys.len() && !of_window.contains(column);
+        plain && !read.is_empty() && read.iter().all(is_key)
     });
     let down = down.into_iter().map(|c| substitute(c, &keys)).collect();
     let aggregate = LogicalPlan::Aggregate {
@@ -139,6 +143,32 @@ fn push_aggregate(tree: LogicalPlan, conditions: Vec<Expr>) -> LogicalPlan {
         ttl_ms,
     };
     plan::filter(aggregate, stay)
+}
+
+/// The keys that are columns of the window which rows get right below, if it is grouped by the window:
+/// a condition between the two would make them read what the aggregate need not know of each row.
+fn window_keys(input: &LogicalPlan, keys: &[Expr]) -> BTreeSet<usize> {
+    let columns = keys.iter().map(|key| window_column(input, as_column(key)?));
+    let columns: Vec<Option<usize>> = columns.collect();
+    let is_grouped_by = |column: usize| columns.contains(&Some(column));
+    if !is_grouped_by(0) || !is_grouped_by(1) {
+        return BTreeSet::new();
+    }
+    (0..keys.len())
+        .filter(|at| columns[*at].is_some())
+        .collect()
+}
+
+/// Which column of the window a column is: its start, its end or its time.
+fn window_column(input: &LogicalPlan, column: usize) -> Option<usize> {
+    match input {
+        LogicalPlan::Window { input, .. } => column.checked_sub(input.schema().len()),
+        LogicalPlan::Project { input, exprs, .. } => {
+            window_column(input, as_column(&exprs[column])?)
+        }
+        LogicalPlan::Filter { input, .. } => window_column(input, column),
+        _ => None,
+    }
 }
 
 /// The kind of join that is left once rows padded with NULL on the rejected sides are dropped.
