@@ -1,5 +1,5 @@
 //! Answers that the SQL standard gives where the suites of others ask nothing: grouping sets that repeat
-//! or leave a window out, and subqueries that aggregate no rows.
+//! or leave a window out, subqueries that aggregate no rows, and what others refuse of rows that change.
 
 use std::{fs, path::Path};
 
@@ -251,4 +251,26 @@ fn conditions_hold_for_what_aggregates_give_over_no_rows() {
         "1 2 3 4 5",
     );
     check_where(&format!("EXISTS {}", having("COUNT(*) = o.id - 4")), "4");
+}
+
+/// The latest order of each value of a column, which changes as orders come.
+fn latest(per: &str) -> String {
+    format!(
+        "(SELECT id, k, l, v, ts FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY {per} ORDER BY ts DESC) AS rn
+           FROM orders) WHERE rn = 1)"
+    )
+}
+
+#[test]
+fn rows_that_change_are_seen_in_the_order_of_their_time() {
+    let sum = |frame: &str| {
+        format!(
+            "SELECT id, SUM(v) OVER (PARTITION BY k ORDER BY ts {frame}) FROM {}",
+            latest("k, l")
+        )
+    };
+    let rows = "ROWS BETWEEN 9 PRECEDING AND CURRENT ROW";
+    check(&sum(rows), "2 20\n5 70\n4 40");
+    let range = "RANGE BETWEEN INTERVAL '1' MINUTE PRECEDING AND CURRENT ROW";
+    check(&sum(range), "2 20\n5 50\n4 40");
 }

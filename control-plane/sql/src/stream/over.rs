@@ -2,7 +2,8 @@
 //! several windows stand one on the other.
 //!
 //! By event time the rows of a partition are put in order first, and every result is final. By
-//! processing time rows count as they come. By anything else, rows are kept and results change.
+//! processing time rows count as they come. By anything else, and of rows that are taken back, rows are
+//! kept and results change.
 
 use proto::plan as wire;
 use proto::types::Field;
@@ -144,13 +145,19 @@ impl Translator<'_> {
                 Ok(wire::OverOrder::ByArrival)
             }
             Some(TimeAttribute::Rowtime)
-                if !key.descending && self.graph.node(input).rowtime.contains(&column) =>
+                if !key.descending && self.comes_in_order(input, column) =>
             {
-                self.require_append(input, "OVER in the order of event time")?;
                 Ok(wire::OverOrder::InOrder)
             }
             _ => Ok(wire::OverOrder::Kept),
         }
+    }
+
+    /// Whether what is final can be said once the watermark is there: rows that may be taken back later
+    /// must be kept, as in any other order.
+    fn comes_in_order(&self, input: NodeId, column: usize) -> bool {
+        let below = self.graph.node(input);
+        below.rowtime.contains(&column) && below.changes.is_append()
     }
 
     /// Makes columns of all that the calls of all windows read, behind those of the input.
