@@ -274,3 +274,40 @@ fn rows_that_change_are_seen_in_the_order_of_their_time() {
     let range = "RANGE BETWEEN INTERVAL '1' MINUTE PRECEDING AND CURRENT ROW";
     check(&sum(range), "2 20\n5 50\n4 40");
 }
+
+#[test]
+fn rows_that_change_are_joined_and_ranked_by_their_times_and_windows() {
+    let each = latest("k, l");
+    check(
+        &format!(
+            "SELECT a.id, o.id FROM {each} AS a JOIN orders AS o
+             ON a.k = o.k AND o.ts BETWEEN a.ts - INTERVAL '1' MINUTE AND a.ts"
+        ),
+        "5 5\n2 1\n2 2\n4 3\n4 4",
+    );
+    let views = format!(
+        "CREATE VIEW changing AS SELECT * FROM {each};
+         CREATE VIEW of_changing AS SELECT * FROM TABLE(TUMBLE(TABLE changing, DESCRIPTOR(ts), INTERVAL '1' MINUTE));
+         CREATE VIEW of_orders AS SELECT * FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' MINUTE));\n"
+    );
+    check(
+        &format!(
+            "{views} SELECT o.id, c.id FROM of_orders AS o LEFT JOIN of_changing AS c ON o.k = c.k AND
+             o.l = c.l AND o.window_start = c.window_start AND o.window_end = c.window_end"
+        ),
+        r"
+        1 \N
+        2 2
+        3 4
+        4 4
+        5 5
+        ",
+    );
+    check(
+        &format!(
+            "{views} SELECT id, rn FROM (SELECT *, ROW_NUMBER() OVER (
+               PARTITION BY window_start, window_end ORDER BY v DESC) AS rn FROM of_changing) WHERE rn <= 2"
+        ),
+        "2 1\n4 1\n5 1",
+    );
+}

@@ -4,7 +4,6 @@
 use proto::plan::ScalarFunction as F;
 use proto::types::LogicalType;
 
-use crate::error::SqlError;
 use crate::logical::{Expr, ExprKind, JoinKind, Literal};
 
 use super::join::{Keys, join_type, output_fields, pair};
@@ -46,7 +45,8 @@ pub(super) struct Comparison {
 
 impl Translator<'_> {
     /// The bounds that conditions over both inputs set to the distance of two of their event times, if
-    /// they do on both ends and equate something too; and the other conditions.
+    /// they do on both ends and equate something too; and the other conditions. None of inputs that take
+    /// rows back, for rows that time has passed by are gone.
     pub(super) fn interval(
         &self,
         conditions: &[Expr],
@@ -54,6 +54,9 @@ impl Translator<'_> {
         right: NodeId,
     ) -> Option<(Interval, Vec<Expr>)> {
         let (l, r) = (self.graph.node(left), self.graph.node(right));
+        if !l.changes.union(r.changes).is_append() {
+            return None;
+        }
         let width = l.fields.len();
         let is_time = |column: usize| {
             let (node, column) = match column.checked_sub(width) {
@@ -99,9 +102,7 @@ impl Translator<'_> {
         keys: Keys,
         condition: Option<Expr>,
         interval: Interval,
-    ) -> Result<Node, SqlError> {
-        self.require_append(left, "an interval join")?;
-        self.require_append(right, "an interval join")?;
+    ) -> Node {
         let (l, r) = (self.graph.node(left), self.graph.node(right));
         let width = l.fields.len();
         let required = vec![distribution(&keys.left), distribution(&keys.right)];
@@ -130,7 +131,7 @@ impl Translator<'_> {
             lower_ms: interval.lower_ms,
             upper_ms: interval.upper_ms,
         };
-        Ok(Node {
+        Node {
             required,
             distribution: spread,
             keys: tidy_keys(unique),
@@ -143,7 +144,7 @@ impl Translator<'_> {
                 vec![left, right],
                 output_fields(&l.fields, &r.fields, kind),
             )
-        })
+        }
     }
 }
 

@@ -71,10 +71,8 @@ impl Translator<'_> {
             and(residual).map(|c| remap(c, &|i| if i < l { i } else { i - l + wide_left }));
         let ages = window.is_none() && interval.is_none();
         let mut node = match interval {
-            Some(interval) => {
-                self.interval_node((left, right), *kind, keys, condition, interval)?
-            }
-            None => self.join_node(left, right, *kind, keys, condition, window)?,
+            Some(interval) => self.interval_node((left, right), *kind, keys, condition, interval),
+            None => self.join_node(left, right, *kind, keys, condition, window),
         };
         if ages {
             node.ttl_ms = ttl_ms.to_vec();
@@ -91,21 +89,23 @@ impl Translator<'_> {
         Ok(calc::select(&mut self.graph, id, &kept))
     }
 
-    /// Both sides' windows, if the pairs equate their starts and ends; those pairs are taken out.
+    /// Both sides' windows, if the pairs equate their starts and ends; those pairs are taken out. None
+    /// where rows are taken back: what a window had been joined to when it was over would stay.
     fn common_window(
         &self,
         left: NodeId,
         right: NodeId,
         pairs: &mut Vec<Pair>,
     ) -> Option<(Windowed, Windowed)> {
-        let l = self.graph.node(left).windowed?;
-        let r = self.graph.node(right).windowed?;
+        let (left, right) = (self.graph.node(left), self.graph.node(right));
+        let (l, r) = (left.windowed?, right.windowed?);
         let equates = |pair: &Pair, a: usize, b: usize| {
             as_column(&pair.left) == Some(a) && as_column(&pair.right) == Some(b)
         };
         let starts = pairs.iter().any(|p| equates(p, l.start, r.start));
         let ends = pairs.iter().any(|p| equates(p, l.end, r.end));
-        if !starts || !ends || !l.same_windows(&r) {
+        let append = left.changes.union(right.changes).is_append();
+        if !starts || !ends || !l.same_windows(&r) || !append {
             return None;
         }
         pairs.retain(|p| !equates(p, l.start, r.start) && !equates(p, l.end, r.end));
@@ -156,11 +156,7 @@ impl Translator<'_> {
         keys: Keys,
         condition: Option<Expr>,
         window: Option<(Windowed, Windowed)>,
-    ) -> Result<Node, SqlError> {
-        if window.is_some() {
-            self.require_append(left, "a window join")?;
-            self.require_append(right, "a window join")?;
-        }
+    ) -> Node {
         let (l, r) = (self.graph.node(left), self.graph.node(right));
         let width = l.fields.len();
         let shift = |columns: &[usize]| columns.iter().map(|c| c + width).collect::<Vec<_>>();
@@ -187,7 +183,7 @@ impl Translator<'_> {
         let required = vec![distribution(&keys.left), distribution(&keys.right)];
         let output_fields = output_fields(&l.fields, &r.fields, kind);
         let op = operator(kind, keys, condition, window);
-        Ok(Node {
+        Node {
             required,
             changes,
             distribution: output,
@@ -197,7 +193,7 @@ impl Translator<'_> {
             bound,
             tables: &["left rows", "right rows"],
             ..Node::new(op, vec![left, right], output_fields)
-        })
+        }
     }
 }
 

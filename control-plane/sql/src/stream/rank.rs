@@ -99,7 +99,7 @@ impl Translator<'_> {
         let (ranked, rank_at) = match deduplicated {
             Some(id) => (id, None),
             None => {
-                let id = self.add_rank(node, &partition, order_by, range, output_rank)?;
+                let id = self.add_rank(node, &partition, order_by, range, output_rank);
                 (id, output_rank.then_some(width + appended))
             }
         };
@@ -133,17 +133,18 @@ impl Translator<'_> {
         }
     }
 
-    /// Splits window columns off the partition, if the node's rows have a window there.
+    /// Splits window columns off the partition, if the node's rows have a window there and stay as they
+    /// are once it is over.
     fn window_of(
         &self,
         input: NodeId,
         partition: &[usize],
     ) -> (Vec<usize>, Option<wire::AttachedWindow>) {
-        let windowed = self
-            .graph
-            .node(input)
+        let below = self.graph.node(input);
+        let windowed = below
             .windowed
-            .filter(|w| partition.contains(&w.start) && partition.contains(&w.end));
+            .filter(|w| partition.contains(&w.start) && partition.contains(&w.end))
+            .filter(|_| below.changes.is_append());
         match windowed {
             None => (partition.to_vec(), None),
             Some(w) => {
@@ -212,11 +213,8 @@ impl Translator<'_> {
         order_by: Vec<wire::SortKey>,
         range: Range,
         output_rank: bool,
-    ) -> Result<NodeId, SqlError> {
+    ) -> NodeId {
         let (keys, window) = self.window_of(input, partition);
-        if window.is_some() {
-            self.require_append(input, "a window Top-N")?;
-        }
         let below = self.graph.node(input);
         let windowed = below.windowed.filter(|_| window.is_some());
         let mut fields = below.fields.clone();
@@ -263,7 +261,7 @@ impl Translator<'_> {
                 fields,
             )
         };
-        Ok(self.graph.add(node))
+        self.graph.add(node)
     }
 
     /// `ORDER BY … LIMIT … OFFSET …`
@@ -284,7 +282,7 @@ impl Translator<'_> {
             first: offset + 1,
             last,
         };
-        let id = self.add_rank(input, &[], order_by, range, false)?;
+        let id = self.add_rank(input, &[], order_by, range, false);
         let columns: Vec<usize> = (0..width).collect();
         Ok(calc::select(&mut self.graph, id, &columns))
     }

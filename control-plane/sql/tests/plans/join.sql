@@ -8,3 +8,6 @@ SELECT a.id, b.id AS other FROM orders a JOIN orders b ON a.id < b.id AND a.prod
 SELECT a.id FROM orders a CROSS JOIN payments p;
 SELECT o.id FROM orders o JOIN customers c ON o.customer = c.id AND c.ts BETWEEN o.ts AND o.ts + INTERVAL '1' MINUTE;
 SELECT x.id, x.n, y.m FROM (SELECT id, COUNT(*) AS n FROM orders GROUP BY id) x JOIN (SELECT n AS m FROM (SELECT id, COUNT(*) AS n FROM orders GROUP BY id) GROUP BY n) y ON x.id = y.m;
+CREATE VIEW customer_windows AS SELECT * FROM TABLE(TUMBLE(TABLE customers, DESCRIPTOR(ts), INTERVAL '5' MINUTES));
+SELECT o.id, c.score FROM (SELECT * FROM TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '5' MINUTES))) o LEFT JOIN customer_windows c ON o.customer = c.id AND o.window_start = c.window_start AND o.window_end = c.window_end;
+SELECT id, rn FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY score DESC) AS rn FROM customer_windows) WHERE rn <= 3;
