@@ -314,6 +314,8 @@ impl Translator<'_> {
             Bound::Unbounded(self.per_key("group", &keys, input))
         } else if remembers_values {
             Bound::Unbounded("distinct value".to_owned())
+        } else if calls.iter().any(|call| holds_all(&call.function)) {
+            Bound::Unbounded("input row".to_owned())
         } else {
             Bound::Constant
         };
@@ -537,6 +539,20 @@ pub(crate) fn check_calls(calls: &[AggregateCall]) -> Result<(), SqlError> {
         }
     }
     Ok(())
+}
+
+/// Whether the accumulator grows with every row.
+pub(super) fn holds_all(function: &str) -> bool {
+    use AggregateFunction as A;
+    matches!(
+        function.parse(),
+        Ok(A::ListAgg
+            | A::ArrayAgg
+            | A::Collect
+            | A::Percentile
+            | A::JsonObjectAgg
+            | A::JsonArrayAgg)
+    )
 }
 
 /// Whether the accumulator alone can take a value back.

@@ -15,7 +15,7 @@ use crate::logical::{
 };
 use crate::optimize::expr::as_column;
 
-use super::aggregate::check_calls;
+use super::aggregate::{check_calls, holds_all};
 use super::calc;
 use super::columns::Columns;
 use super::node::{Bound, Changes, Node, NodeId, Op};
@@ -288,15 +288,22 @@ impl Translator<'_> {
             true => Bound::Constant,
             false => Bound::Unbounded(self.per_key(what, &window.partition, input)),
         };
-        let is_distinct = |call: &wire::OverCall| match &call.function {
-            Some(wire::over_call::Function::Aggregate(call)) => call.distinct,
-            _ => false,
+        let aggregates = || {
+            let calls = window.calls.iter().map(|(_, call)| &call.function);
+            calls.filter_map(|function| match function {
+                Some(wire::over_call::Function::Aggregate(call)) => Some(call),
+                _ => None,
+            })
         };
-        let remembers_values = window.calls.iter().any(|(_, call)| is_distinct(call));
+        let remembers_values = aggregates().any(|call| call.distinct);
+        let holds_all = aggregates().any(|call| holds_all(&call.function));
         match (window.order, window.frame.range, window.frame.preceding) {
             (wire::OverOrder::Kept, ..) => Bound::Unbounded("input row".to_owned()),
             (_, _, None) if remembers_values && window.partition.is_empty() => {
                 Bound::Unbounded("distinct value".to_owned())
+            }
+            (_, _, None) if holds_all && window.partition.is_empty() => {
+                Bound::Unbounded("input row".to_owned())
             }
             (_, _, None) => by_partition("partition"),
             // Rows go once time has passed them by.

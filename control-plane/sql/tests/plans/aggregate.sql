@@ -5,6 +5,7 @@ SELECT city, COUNT(*) AS c, MAX(score) AS m FROM customers GROUP BY city HAVING 
 SELECT c, COUNT(*) AS n FROM (SELECT customer, COUNT(*) AS c FROM orders GROUP BY customer) GROUP BY c;
 SELECT product, customer, GROUPING_ID(product, customer) AS g, SUM(qty) AS s FROM orders GROUP BY CUBE (product, customer);
 SELECT product, customer, GROUPING_ID(product, customer) AS g, SUM(qty) AS s FROM orders GROUP BY product, ROLLUP (product, customer);
+SELECT LISTAGG(product) AS l, MAX(qty) AS m FROM orders;
 SELECT DISTINCT product FROM orders;
 SELECT DISTINCT city FROM customers;
 SET 'table.optimizer.distinct-agg.split.enabled' = 'true';
