@@ -87,6 +87,28 @@ fn a_grouping_set_that_is_there_twice_gives_its_groups_twice() {
 }
 
 #[test]
+fn grouping_sets_may_hold_rollups_and_grouping_takes_several_keys() {
+    check(
+        "SELECT k, l, COUNT(*), GROUPING(k, l), GROUPING(l, k) FROM orders
+         GROUP BY GROUPING SETS (ROLLUP(k, l), (l), CUBE((k, l)))",
+        r"
+        a x  2 0 0
+        a y  1 0 0
+        b x  2 0 0
+        a \N 3 1 2
+        b \N 2 1 2
+        \N \N 5 3 3
+        \N x 4 2 1
+        \N y 1 2 1
+        a x  2 0 0
+        a y  1 0 0
+        b x  2 0 0
+        \N \N 5 3 3
+        ",
+    );
+}
+
+#[test]
 fn a_grouping_set_without_the_window_is_over_all_windows() {
     let windows = "TABLE(TUMBLE(TABLE orders, DESCRIPTOR(ts), INTERVAL '1' MINUTE))";
     check(

@@ -196,17 +196,13 @@ impl ExprBinder<'_> {
         Ok((bound, distinct))
     }
 
-    /// GROUPING and GROUPING_ID: one bit per argument, set where the row's set leaves it out.
+    /// GROUPING and GROUPING_ID: one bit per argument, set where the row's set leaves it out; the first
+    /// argument's is the highest.
     pub(crate) fn grouping(&self, name: &str, args: Vec<Expr>) -> Result<Expr, SqlError> {
         let calls = self.calls.map(RefCell::borrow);
         let Some(calls) = calls.filter(|calls| !calls.keys.is_empty()) else {
             return Err(SqlError::validate(format!("`{name}` needs GROUP BY")));
         };
-        if name == "GROUPING" && args.len() > 1 {
-            return Err(
-                SqlError::validate("GROUPING takes one key").hint("GROUPING_ID takes several")
-            );
-        }
         let positions = args
             .iter()
             .map(|arg| calls.keys.iter().position(|key| key == arg))

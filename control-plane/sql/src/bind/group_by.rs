@@ -48,42 +48,11 @@ pub(crate) fn bind(binder: &ExprBinder<'_>, items: &[&ast::Expr]) -> Result<Grou
     let mut sets: Vec<GroupingSet> = vec![Vec::new()];
     let mut several = false;
     for item in items {
-        let alternatives: Vec<GroupingSet> = match item {
-            ast::Expr::GroupingSets(lists) => {
-                several = true;
-                lists
-                    .iter()
-                    .map(|list| result.positions(binder, list))
-                    .collect::<Result<_, _>>()?
-            }
-            ast::Expr::Rollup(lists) => {
-                several = true;
-                let parts = result.parts(binder, lists)?;
-                (0..=parts.len())
-                    .rev()
-                    .map(|n| parts[..n].concat())
-                    .collect()
-            }
-            ast::Expr::Cube(lists) => {
-                several = true;
-                let parts = result.parts(binder, lists)?;
-                if parts.len() > 8 {
-                    return Err(too_many(item));
-                }
-                (0..1usize << parts.len())
-                    .rev()
-                    .map(|mask| {
-                        let chosen = parts
-                            .iter()
-                            .enumerate()
-                            .filter(|(i, _)| mask >> (parts.len() - 1 - i) & 1 == 1);
-                        chosen.flat_map(|(_, part)| part.clone()).collect()
-                    })
-                    .collect()
-            }
-            ast::Expr::Tuple(list) => vec![result.positions(binder, list)?],
-            other => vec![vec![result.position(binder, other)?]],
-        };
+        several |= matches!(
+            item,
+            ast::Expr::GroupingSets(_) | ast::Expr::Rollup(_) | ast::Expr::Cube(_)
+        );
+        let alternatives = result.alternatives(binder, item)?;
         if sets.len() * alternatives.len() > GROUPING_SETS_MAX {
             return Err(too_many(item));
         }
@@ -101,6 +70,51 @@ pub(crate) fn bind(binder: &ExprBinder<'_>, items: &[&ast::Expr]) -> Result<Grou
 }
 
 impl GroupBy {
+    /// The sets that an item stands for.
+    fn alternatives(
+        &mut self,
+        binder: &ExprBinder<'_>,
+        item: &ast::Expr,
+    ) -> Result<Vec<GroupingSet>, SqlError> {
+        Ok(match item {
+            ast::Expr::GroupingSets(lists) => {
+                let mut sets = Vec::new();
+                for list in lists {
+                    match nested(list) {
+                        Some(item) => sets.extend(self.alternatives(binder, &item)?),
+                        None => sets.push(self.positions(binder, list)?),
+                    }
+                }
+                sets
+            }
+            ast::Expr::Rollup(lists) => {
+                let parts = self.parts(binder, lists)?;
+                (0..=parts.len())
+                    .rev()
+                    .map(|n| parts[..n].concat())
+                    .collect()
+            }
+            ast::Expr::Cube(lists) => {
+                let parts = self.parts(binder, lists)?;
+                if parts.len() > 8 {
+                    return Err(too_many(item));
+                }
+                (0..1usize << parts.len())
+                    .rev()
+                    .map(|mask| {
+                        let chosen = parts
+                            .iter()
+                            .enumerate()
+                            .filter(|(i, _)| mask >> (parts.len() - 1 - i) & 1 == 1);
+                        chosen.flat_map(|(_, part)| part.clone()).collect()
+                    })
+                    .collect()
+            }
+            ast::Expr::Tuple(list) => vec![self.positions(binder, list)?],
+            other => vec![vec![self.position(binder, other)?]],
+        })
+    }
+
     fn position(&mut self, binder: &ExprBinder<'_>, expr: &ast::Expr) -> Result<usize, SqlError> {
         let bound = binder.bind(expr)?;
         if matches!(bound.data_type.logical, proto::types::LogicalType::Map(..)) {
@@ -142,6 +156,30 @@ impl GroupBy {
     /// Whether every set has the key.
     pub(crate) fn in_all_sets(&self, key: usize) -> bool {
         self.sets.iter().flatten().all(|set| set.contains(&key))
+    }
+}
+
+/// ROLLUP or CUBE as one of several grouping sets, which the parser takes for a call.
+fn nested(list: &[ast::Expr]) -> Option<ast::Expr> {
+    let [ast::Expr::Function(call)] = list else {
+        return None;
+    };
+    let ast::FunctionArguments::List(arguments) = &call.args else {
+        return None;
+    };
+    let part = |argument: &ast::FunctionArg| match argument {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Some(match expr {
+            ast::Expr::Tuple(list) => list.clone(),
+            ast::Expr::Nested(inner) => vec![(**inner).clone()],
+            other => vec![other.clone()],
+        }),
+        _ => None,
+    };
+    let parts = arguments.args.iter().map(part).collect::<Option<_>>()?;
+    match call.name.to_string().to_ascii_uppercase().as_str() {
+        "ROLLUP" => Some(ast::Expr::Rollup(parts)),
+        "CUBE" => Some(ast::Expr::Cube(parts)),
+        _ => None,
     }
 }
 
