@@ -333,3 +333,39 @@ fn rows_that_change_are_joined_and_ranked_by_their_times_and_windows() {
         "2 1\n4 1\n5 1",
     );
 }
+
+#[test]
+fn in_is_a_value_of_three() {
+    let lines = |rows: &str| rows.replace(", ", "\n");
+    let of = |value: &str| format!("SELECT o.id, {value} FROM orders AS o");
+    let paid = "(SELECT paid + 35 FROM payments)";
+    check(
+        &of(&format!("v IN {paid}")),
+        &lines("1 false, 2 false, 3 false, 4 true, 5 false"),
+    );
+    let with_null = "(SELECT NULLIF(paid, 7) + 35 FROM payments)";
+    check(
+        &of(&format!("v NOT IN {with_null}")),
+        &lines(r"1 \N, 2 \N, 3 \N, 4 false, 5 \N"),
+    );
+    check(
+        &of(&format!("NULLIF(v, 10) IN {paid}")),
+        &lines(r"1 \N, 2 false, 3 false, 4 true, 5 false"),
+    );
+    let none = "(SELECT paid FROM payments WHERE paid > 100)";
+    check(
+        &of(&format!("NULLIF(v, 10) NOT IN {none}")),
+        &lines("1 true, 2 true, 3 true, 4 true, 5 true"),
+    );
+    let own = "(SELECT NULLIF(p.paid, 5) FROM payments AS p WHERE p.order_id = o.id)";
+    check(
+        &of(&format!("6 IN {own}")),
+        &lines("1 true, 2 false, 3 false, 4 false, 5 false"),
+    );
+    check(
+        &of(&format!("7 NOT IN {own}")),
+        &lines(r"1 \N, 2 true, 3 false, 4 true, 5 true"),
+    );
+    check_where(&format!("v NOT IN {paid} OR o.id = 4"), "1 2 3 4 5");
+    check_where(&format!("v NOT IN {with_null} OR o.id = 2"), "2");
+}

@@ -4,6 +4,7 @@
 //! After it there is no subquery, no DISTINCT and no set operation but UNION ALL.
 
 mod decorrelate;
+mod exists;
 pub(crate) mod expr;
 mod merge_project;
 mod null_rejecting;

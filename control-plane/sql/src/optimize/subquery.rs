@@ -6,7 +6,7 @@
 //! | `NOT EXISTS` | ANTI join |
 //! | `NOT IN` | ANTI join whose pairs also match where the comparison is NULL |
 //! | scalar, anywhere | LEFT join; a SINGLE_VALUE aggregate unless one row at most is certain |
-//! | `EXISTS` anywhere else | LEFT join with the distinct keys, tested for NULL |
+//! | `EXISTS` and `IN` anywhere else | LEFT join with the distinct keys, tested for NULL |
 //! | any over an aggregate that has a row for no rows | LEFT join: see [`super::one_row`] |
 //!
 //! The joined columns come behind the input's, so that positions, and the references of other
@@ -19,6 +19,7 @@ use crate::error::SqlError;
 use crate::logical::{AggregateCall, Expr, ExprKind, JoinKind, Literal, LogicalPlan};
 
 use super::decorrelate::Pulled;
+use super::exists::{exists_value, in_condition, in_value, inner_key, mark};
 use super::expr::{self, conjuncts, has_subquery, predicate, transform, truth};
 use super::one_row::{OneRow, take_apart};
 use super::plan;
@@ -203,15 +204,6 @@ fn unless(negated: bool, condition: Expr) -> Expr {
     }
 }
 
-fn in_condition(left: Expr, right: Expr, position: usize) -> (Expr, bool) {
-    let nullable = left.data_type.nullable || right.data_type.nullable;
-    let right = Expr::column(position, right.data_type);
-    (
-        predicate(ScalarFunction::Equal, vec![left, right]),
-        nullable,
-    )
-}
-
 /// Conditions over the joined columns, once the subquery's output stands behind `offset` columns.
 pub(super) fn join_conditions(conditions: Vec<Expr>, offset: usize) -> Vec<Expr> {
     let place = |part: Expr| match part.kind {
@@ -352,10 +344,17 @@ fn one_value(input: LogicalPlan, part: Expr) -> Result<(LogicalPlan, Expr), SqlE
                 None => exists_value(input, take_apart(subquery)?, Vec::new()),
             }
         }
-        _ => Err(SqlError::plan(
-            "IN with a subquery is supported only as a condition that is joined to others by AND and OR",
-        )
-        .hint("use EXISTS, or a join")),
+        ExprKind::InSubquery { exprs, plan } => {
+            let subquery = remove_subqueries(*plan)?;
+            match OneRow::of(&subquery) {
+                Some(row) => row.contains(input, exprs),
+                None => in_value(input, take_apart(subquery)?, exprs),
+            }
+        }
+        kind => {
+            let data_type = part.data_type;
+            Ok((input, Expr { kind, data_type }))
+        }
     }
 }
 
@@ -409,18 +408,6 @@ fn scalar(input: LogicalPlan, subquery: LogicalPlan) -> Result<(LogicalPlan, Exp
     Ok((joined, Expr::column(offset, data_type)))
 }
 
-/// The subquery's column that a condition compares by `=`.
-fn inner_key(condition: &Expr) -> Option<usize> {
-    let ExprKind::Call {
-        function: ScalarFunction::Equal | ScalarFunction::IsNotDistinctFrom,
-        args,
-    } = &condition.kind
-    else {
-        return None;
-    };
-    args.iter().find_map(expr::as_column)
-}
-
 /// One row per key, failing on a second.
 fn single_value(
     right: LogicalPlan,
@@ -468,82 +455,6 @@ fn single_value(
         .map(|c| expr::remap(c, &position))
         .collect();
     (plan::select(aggregate, &order), conditions)
-}
-
-/// Appends the constant TRUE.
-fn mark(right: LogicalPlan) -> LogicalPlan {
-    let schema = right.schema().clone();
-    let mut exprs = plan::all_columns(&schema);
-    let mut fields = schema.to_vec();
-    exprs.push(truth(true));
-    fields.push(plan::field("$found", &truth(true)));
-    LogicalPlan::Project {
-        input: Box::new(right),
-        exprs,
-        schema: fields.into(),
-    }
-}
-
-/// TRUE where the subquery has a row that meets its conditions and whose first columns equal
-/// `left`; else FALSE.
-fn exists_value(
-    input: LogicalPlan,
-    pulled: Pulled,
-    left: Vec<Expr>,
-) -> Result<(LogicalPlan, Expr), SqlError> {
-    let keys: Option<Vec<usize>> = pulled.conditions.iter().map(inner_key).collect();
-    let Some(mut keys) = keys else {
-        return Err(SqlError::plan(
-            "EXISTS outside of a plain AND may compare with the enclosing query by `=` only",
-        ));
-    };
-    keys.extend(0..left.len());
-    keys.sort_unstable();
-    keys.dedup();
-    let distinct = distinct_keys(pulled.plan, &keys);
-    let width = distinct.schema().len();
-    let offset = input.schema().len();
-    let position = |index: usize| keys.iter().position(|k| *k == index).unwrap_or_default();
-    let conditions = pulled
-        .conditions
-        .into_iter()
-        .map(|c| expr::remap(c, &position))
-        .collect();
-    let mut conditions = join_conditions(conditions, offset);
-    for (i, value) in left.into_iter().enumerate() {
-        let column = plan::column(distinct.schema(), position(i));
-        conditions.push(in_condition(value, column, offset + position(i)).0);
-    }
-    let joined = plan::join(input, mark(distinct), JoinKind::Left, conditions);
-    let marker = Expr::column(offset + width, LogicalType::Boolean.nullable());
-    Ok((joined, predicate(ScalarFunction::IsNotNull, vec![marker])))
-}
-
-/// One row for each value of the keys; without keys one row, if there is any.
-fn distinct_keys(input: LogicalPlan, keys: &[usize]) -> LogicalPlan {
-    let schema = input.schema().clone();
-    let mut fields: Vec<_> = keys.iter().map(|k| schema[*k].clone()).collect();
-    let mut calls = Vec::new();
-    if keys.is_empty() {
-        // An aggregate must have a call to have a column at all.
-        calls.push(AggregateCall {
-            function: AggregateFunction::Count,
-            args: Vec::new(),
-            distinct: false,
-            filter: None,
-            data_type: LogicalType::BigInt.not_null(),
-            name: "$count".to_owned(),
-        });
-        fields.push(plan::field("$count", &expr::bigint(0)));
-    }
-    LogicalPlan::Aggregate {
-        input: Box::new(input),
-        keys: keys.iter().map(|k| plan::column(&schema, *k)).collect(),
-        grouping_sets: None,
-        calls,
-        schema: fields.into(),
-        ttl_ms: None,
-    }
 }
 
 /// Whether the subquery gives one row at most for each row of the enclosing query.

@@ -21,3 +21,5 @@ SELECT id FROM orders o WHERE NOT EXISTS (SELECT COUNT(*) FROM payments p WHERE 
 SELECT id FROM orders o WHERE EXISTS (SELECT 1 FROM payments p WHERE p.order_id = o.id HAVING COUNT(*) > 1);
 SELECT id FROM orders o WHERE EXISTS (SELECT 1 FROM payments p WHERE p.order_id = o.id HAVING COUNT(*) = 0);
 SELECT id, (SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM payments p WHERE p.order_id = o.id)) AS m FROM orders o;
+SELECT id, id IN (SELECT order_id FROM payments) AS paid FROM orders;
+SELECT id FROM payments WHERE paid > 3 OR id NOT IN (SELECT id FROM payments WHERE paid > 3);
