@@ -25,6 +25,8 @@ const AGGREGATES: usize = 1 << 40;
 const OVERS: usize = 1 << 41;
 /// The column of the grouping id.
 const GROUPING_ID: usize = 1 << 42;
+/// Its bits are those of a BIGINT that is not negative.
+const GROUPING_ARGS_MAX: usize = 63;
 
 /// The clause in which an aggregate's arguments stand.
 const IN_AGGREGATE: &str = "the arguments of an aggregate";
@@ -210,6 +212,11 @@ impl ExprBinder<'_> {
             .ok_or_else(|| {
                 SqlError::validate(format!("an argument of `{name}` is no key of GROUP BY"))
             })?;
+        if positions.len() > GROUPING_ARGS_MAX {
+            return Err(SqlError::validate(format!(
+                "`{name}` takes at most {GROUPING_ARGS_MAX} arguments"
+            )));
+        }
         if calls.grouping_sets.is_none() {
             return Ok(big_int(0));
         }

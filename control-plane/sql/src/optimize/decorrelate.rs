@@ -132,7 +132,7 @@ fn pull_project(
 }
 
 /// The two sides of `inner = outer`, the inner one first.
-fn equality(condition: &Expr) -> Option<(ScalarFunction, &Expr, &Expr)> {
+pub(super) fn equality(condition: &Expr) -> Option<(ScalarFunction, &Expr, &Expr)> {
     let ExprKind::Call { function, args } = &condition.kind else {
         return None;
     };

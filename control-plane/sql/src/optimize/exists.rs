@@ -7,7 +7,7 @@ use proto::types::LogicalType;
 use crate::error::SqlError;
 use crate::logical::{AggregateCall, Expr, ExprKind, JoinKind, LogicalPlan};
 
-use super::decorrelate::Pulled;
+use super::decorrelate::{Pulled, equality};
 use super::expr::{self, boolean, null, predicate, truth};
 use super::plan;
 use super::subquery::join_conditions;
@@ -152,16 +152,10 @@ pub(super) fn in_condition(left: Expr, right: Expr, position: usize) -> (Expr, b
     )
 }
 
-/// The subquery's column that a condition compares by `=`.
+/// The subquery's column that a condition compares by `=` with what the enclosing query gives alone.
 pub(super) fn inner_key(condition: &Expr) -> Option<usize> {
-    let ExprKind::Call {
-        function: ScalarFunction::Equal | ScalarFunction::IsNotDistinctFrom,
-        args,
-    } = &condition.kind
-    else {
-        return None;
-    };
-    args.iter().find_map(expr::as_column)
+    let (_, inner, _) = equality(condition)?;
+    expr::as_column(inner)
 }
 
 /// Appends the constant TRUE.

@@ -276,6 +276,12 @@ impl Translator<'_> {
         let Some(last) = offset.checked_add(limit) else {
             return Err(SqlError::plan("LIMIT and OFFSET are too large"));
         };
+        if limit == 0 {
+            // Elsewhere it is gone by now.
+            return Err(SqlError::plan(
+                "a subquery with LIMIT 0 has no rows, and is not supported",
+            ));
+        }
         let input = self.relation(input)?;
         let (input, order_by) = self.sort_columns(input, keys);
         let range = Range {

@@ -23,3 +23,9 @@ SELECT id FROM orders o WHERE EXISTS (SELECT 1 FROM payments p WHERE p.order_id 
 SELECT id, (SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM payments p WHERE p.order_id = o.id)) AS m FROM orders o;
 SELECT id, id IN (SELECT order_id FROM payments) AS paid FROM orders;
 SELECT id FROM payments WHERE paid > 3 OR id NOT IN (SELECT id FROM payments WHERE paid > 3);
+
+-- What is compared with a column of the subquery must not read the subquery as well.
+SELECT id FROM orders o WHERE qty > 5 OR EXISTS (SELECT 1 FROM payments p WHERE p.paid = o.amount + p.paid);
+SELECT id, (SELECT p.paid FROM payments p WHERE p.paid = o.amount + p.paid) AS paid FROM orders o;
+
+SELECT id FROM orders WHERE id NOT IN (SELECT order_id FROM payments LIMIT 0);
