@@ -28,6 +28,12 @@ pub trait Source: Send + Sync {
         split: &Split,
         offset: Option<&[u8]>,
     ) -> Result<Box<dyn SplitReader>, SourceError>;
+
+    /// Rows of a split that nobody has open, from `offset` on: what [`SplitReader::lag_rows`] is of one
+    /// that is read.
+    fn lag_rows(&self, _split: &Split, _offset: Option<&[u8]>) -> Option<u64> {
+        None
+    }
 }
 
 /// How the splits of a table are read. Those that are not begun hold the watermark back: no row is

@@ -425,3 +425,52 @@ fn a_byte_order_mark_is_no_text() {
     let raw = Format::Raw(proto::plan::RawFormat {});
     check("\u{feff}x", raw, &["+I {\"a\":\"\u{feff}x\"}"]);
 }
+
+#[test]
+fn what_waits_is_told_by_the_bytes_that_are_left() {
+    let root = tempfile::tempdir().unwrap();
+    // Rows of 10 bytes; one of ten is left out.
+    let text: String = (0..1000)
+        .map(|n| match n % 10 {
+            0 => "not a row\n".to_owned(),
+            _ => format!("{{\"a\":{n:3}}}\n"),
+        })
+        .collect();
+    assert_eq!(text.len(), 10_000);
+    fs::write(root.path().join("rows"), &text).unwrap();
+    let fields = fields("a INT");
+    let source = FileSource::new(&spec(root.path(), json(true)), &fields)
+        .unwrap()
+        .with_range_bytes(4_000);
+    let splits = block_on(source.splits(1)).unwrap();
+    let unread = || -> Vec<Option<u64>> {
+        let lag = |split| source.lag_rows(split, None);
+        splits.iter().map(lag).collect()
+    };
+    assert_eq!(unread(), [None; 3], "nothing says how large rows are");
+    let mut reader = source.open(&splits[0], None).unwrap();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut poll = |reader: &mut Box<dyn engine::source::SplitReader>| {
+        let polled = reader.poll_next(&mut cx, 90);
+        assert!(polled.is_ready());
+    };
+    poll(&mut reader);
+    // 90 rows of 1000 bytes: 3000 of this split are left.
+    assert_eq!(reader.lag_rows(), Some(270));
+    assert_eq!(unread(), [360, 360, 180].map(Some));
+    // One that goes on knows where it was, before it reads and after.
+    let offset = reader.offset();
+    assert_eq!(source.lag_rows(&splits[0], Some(&offset)), Some(270));
+    assert_eq!(
+        source.open(&splits[0], Some(&offset)).unwrap().lag_rows(),
+        Some(270)
+    );
+    (0..3).for_each(|_| poll(&mut reader));
+    assert_eq!(reader.lag_rows(), Some(0));
+    // Nobody knows how long a pipe is.
+    let pipe = split::FileSplit {
+        end: u64::MAX,
+        ..split::FileSplit::from_split(&splits[0]).unwrap()
+    };
+    assert_eq!(source.lag_rows(&pipe.to_split(), None), None);
+}

@@ -12,6 +12,7 @@ mod partition;
 mod publish;
 mod reader;
 mod records;
+mod row_sizes;
 mod sink;
 mod source;
 mod split;

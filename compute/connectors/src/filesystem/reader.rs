@@ -3,6 +3,7 @@
 use std::{
     io,
     path::Path,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -16,6 +17,7 @@ use super::{
     failed,
     partition::{PartitionColumns, split_fields},
     records::Records,
+    row_sizes::RowSizes,
     split::{FileSplit, Offset},
 };
 use crate::{
@@ -38,6 +40,8 @@ pub(super) struct FileReader {
     rows: Rows,
     partition: Option<PartitionColumns>,
     dead_letters: DeadLetters,
+    /// Of all that is read of the table.
+    sizes: Arc<RowSizes>,
 }
 
 impl FileReader {
@@ -46,6 +50,7 @@ impl FileReader {
         fields: &[Field],
         split: &Split,
         offset: Option<&[u8]>,
+        sizes: Arc<RowSizes>,
     ) -> Result<FileReader, SourceError> {
         let foreign = |what: &str| SourceError::Refused {
             what: format!("split `{}`", split.id),
@@ -93,11 +98,20 @@ impl FileReader {
             rows: Rows::new(&in_file),
             partition,
             dead_letters: DeadLetters::default(),
+            sizes,
         })
     }
 
     /// Reads records until there are enough rows; `false` at the split's end.
     fn fill(&mut self, max_rows: usize) -> Result<bool, SourceError> {
+        let (position, rows) = (self.records.position(), self.rows.len());
+        let more = self.decode(max_rows)?;
+        let bytes = self.records.position() - position;
+        self.sizes.add(bytes, self.rows.len() - rows);
+        Ok(more)
+    }
+
+    fn decode(&mut self, max_rows: usize) -> Result<bool, SourceError> {
         let start = self.records.position();
         while self.rows.len() < max_rows && self.records.position() - start < BATCH_BYTES_MAX {
             let at = self.records.position();
@@ -186,5 +200,10 @@ impl SplitReader for FileReader {
 
     fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
         self.dead_letters.take()
+    }
+
+    fn lag_rows(&self) -> Option<u64> {
+        let position = self.records.position();
+        self.sizes.rows_between(position, self.split.end)
     }
 }

@@ -1,6 +1,6 @@
 //! The reading side: files to splits, splits to readers.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use engine::source::{ReadOrder, Source, SourceError, Split, SplitReader};
 use futures::{FutureExt as _, future::BoxFuture};
@@ -12,7 +12,8 @@ use super::{
     local_path,
     partition::split_fields,
     reader::FileReader,
-    split::{FileSplit, RANGE_BYTES},
+    row_sizes::RowSizes,
+    split::{FileSplit, Offset, RANGE_BYTES},
 };
 use crate::format::open_decoder;
 
@@ -26,6 +27,8 @@ pub(crate) struct FileSource {
     root: PathBuf,
     range_bytes: Option<u64>,
     order: ReadOrder,
+    /// Of what its readers have read.
+    sizes: Arc<RowSizes>,
 }
 
 impl FileSource {
@@ -44,6 +47,7 @@ impl FileSource {
             fields: fields.to_vec(),
             root,
             range_bytes,
+            sizes: Arc::default(),
         })
     }
 
@@ -52,7 +56,8 @@ impl FileSource {
         split: &Split,
         offset: Option<&[u8]>,
     ) -> Result<FileReader, SourceError> {
-        FileReader::open(&self.spec, &self.fields, split, offset)
+        let sizes = Arc::clone(&self.sizes);
+        FileReader::open(&self.spec, &self.fields, split, offset, sizes)
     }
 
     pub(super) fn list(&self) -> Result<Vec<Split>, SourceError> {
@@ -100,5 +105,14 @@ impl Source for FileSource {
         offset: Option<&[u8]>,
     ) -> Result<Box<dyn SplitReader>, SourceError> {
         Ok(Box::new(self.open_file(split, offset)?))
+    }
+
+    fn lag_rows(&self, split: &Split, offset: Option<&[u8]>) -> Option<u64> {
+        let (start, end) = FileSplit::range(split)?;
+        let position = match offset {
+            Some(offset) => Offset::from_bytes(offset)?.position,
+            None => start,
+        };
+        self.sizes.rows_between(position, end)
     }
 }

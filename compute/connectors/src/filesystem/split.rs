@@ -66,11 +66,20 @@ impl FileSplit {
         }
     }
 
+    /// Where it begins and ends, without making anything of the rest.
+    pub(super) fn range(split: &Split) -> Option<(u64, u64)> {
+        FileSplit::take_range(&mut split.descriptor.as_slice())
+    }
+
+    fn take_range(rest: &mut &[u8]) -> Option<(u64, u64)> {
+        let start = u64::from_le_bytes(take(rest)?);
+        Some((start, u64::from_le_bytes(take(rest)?)))
+    }
+
     /// Back from the engine's form; `None` if the bytes are not ours.
     pub(super) fn from_split(split: &Split) -> Option<FileSplit> {
         let mut rest = split.descriptor.as_slice();
-        let start = u64::from_le_bytes(take(&mut rest)?);
-        let end = u64::from_le_bytes(take(&mut rest)?);
+        let (start, end) = FileSplit::take_range(&mut rest)?;
         let count = u32::from_le_bytes(take(&mut rest)?);
         let mut directories = Vec::new();
         for _ in 0..count {

@@ -52,6 +52,9 @@ pub struct SplitSource {
     reading: VecDeque<u32>,
     /// Splits that are not begun.
     unbegun: usize,
+    /// How many of them there were when their rows were counted last, and those rows: there may be many,
+    /// of which nothing changes from one batch to the next.
+    unbegun_lag: Option<(usize, u64)>,
     /// Others have had splits that are this task's now, and which they are is being read.
     awaits_splits: bool,
     scope: TaskScope,
@@ -123,6 +126,7 @@ impl SplitSource {
             watermark,
             order,
             unbegun: mine.len(),
+            unbegun_lag: None,
             splits: mine,
             reading: VecDeque::new(),
             awaits_splits: false,
@@ -296,16 +300,34 @@ impl SplitSource {
         }
     }
 
+    /// Rows of splits as far as they are begun, or are not.
+    fn lag_rows(&self, begun: bool) -> Option<u64> {
+        let splits = self.splits.iter().filter(|split| split.begun == begun);
+        splits.map(|split| split.lag_rows(&*self.source)).sum()
+    }
+
+    fn unbegun_lag_rows(&mut self) -> Option<u64> {
+        if self.unbegun == 0 {
+            return Some(0);
+        }
+        match self.unbegun_lag {
+            Some((of, rows)) if of == self.unbegun => Some(rows),
+            _ => {
+                let rows = self.lag_rows(false);
+                self.unbegun_lag = rows.map(|rows| (self.unbegun, rows));
+                rows
+            }
+        }
+    }
+
     /// Rows that could be put out by now, counted as what was read is put out on average.
-    fn backlog_rows(&self) -> Option<u64> {
-        if self.unbegun > 0 || self.awaits_splits {
+    fn backlog_rows(&mut self) -> Option<u64> {
+        if self.awaits_splits {
             return None;
         }
-        let waiting: u64 = self
-            .splits
-            .iter()
-            .map(SplitState::lag_rows)
-            .sum::<Option<u64>>()?;
+        let waiting = self
+            .lag_rows(true)?
+            .saturating_add(self.unbegun_lag_rows()?);
         let kept = u128::from(waiting) * u128::from(self.kept);
         let kept = kept.checked_div(u128::from(self.read));
         // Before the first row all of them may be put out.
@@ -414,6 +436,7 @@ impl OperatorState for SplitSource {
             .retain(|split| is_mine(order, split.place, scope));
         self.reading.retain(|place| is_mine(order, *place, scope));
         self.unbegun = self.splits.iter().filter(|split| !split.begun).count();
+        self.unbegun_lag = None;
         self.awaits_splits = true;
         vec![ScanJob {
             as_of: change.epoch,

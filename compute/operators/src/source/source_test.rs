@@ -24,6 +24,8 @@ struct Numbers {
     open: Arc<Mutex<BTreeSet<u64>>>,
     /// A split that never ends and never has more than its first row.
     silent: Option<u64>,
+    /// Whether it knows what is in splits that nobody has open.
+    knows: bool,
 }
 
 struct NumbersReader {
@@ -31,6 +33,17 @@ struct NumbersReader {
     next: u64,
     silent: bool,
     open: Arc<Mutex<BTreeSet<u64>>>,
+}
+
+impl Numbers {
+    fn of(order: ReadOrder) -> Numbers {
+        Numbers {
+            order,
+            open: Arc::default(),
+            silent: None,
+            knows: false,
+        }
+    }
 }
 
 impl Source for Numbers {
@@ -55,6 +68,11 @@ impl Source for Numbers {
         };
         reader.opened().insert(reader.split);
         Ok(Box::new(reader))
+    }
+
+    fn lag_rows(&self, _split: &Split, offset: Option<&[u8]>) -> Option<u64> {
+        let read = offset.map_or(0, |offset| u64::from(offset[0]));
+        self.knows.then_some(2 - read)
     }
 }
 
@@ -119,17 +137,12 @@ struct Run {
 
 impl Run {
     fn new(order: ReadOrder, splits: &[Split], scope: TaskScope) -> Run {
-        Run::with(order, splits, scope, None)
+        Run::over(Numbers::of(order), splits, scope)
     }
 
-    /// With a split that falls silent, where the timeout for that is 100 ms.
-    fn with(order: ReadOrder, splits: &[Split], scope: TaskScope, silent: Option<u64>) -> Run {
-        let open = Arc::<Mutex<BTreeSet<u64>>>::default();
-        let connector = Numbers {
-            order,
-            open: Arc::clone(&open),
-            silent,
-        };
+    /// Where a split falls silent, the timeout for that is 100 ms.
+    fn over(connector: Numbers, splits: &[Split], scope: TaskScope) -> Run {
+        let (open, silent) = (Arc::clone(&connector.open), connector.silent);
         let columns = columns();
         let spec = plan::Source {
             produced: Some(plan::row_type(&columns)),
@@ -268,8 +281,11 @@ fn a_restart_reads_the_splits_that_were_there_at_first() {
 
 #[test]
 fn a_silent_split_is_idle_after_a_while_and_only_if_it_was_asked() {
-    let together = ReadOrder::Together;
-    let mut run = Run::with(together, &splits(0..2), scope(Epoch::ZERO), Some(0));
+    let connector = Numbers {
+        silent: Some(0),
+        ..Numbers::of(ReadOrder::Together)
+    };
+    let mut run = Run::over(connector, &splits(0..2), scope(Epoch::ZERO));
     // Nobody asks the source for a second: that is no silence of its splits.
     assert_eq!(run.step().as_deref(), Some("+I 1970-01-01T00:00:00.001\n"));
     run.clock.advance_ms(1000);
@@ -299,4 +315,27 @@ fn what_waits_is_known_once_every_split_is_being_read() {
     let mut turns = Run::new(ReadOrder::InTurns(1), &splits(0..2), scope(Epoch::ZERO));
     turns.step();
     assert_eq!(turns.source.backlog_rows(), None, "one is not begun yet");
+}
+
+#[test]
+fn what_waits_in_splits_that_nobody_reads_yet_counts_where_it_is_known() {
+    let one_by_one = || Numbers {
+        knows: true,
+        ..Numbers::of(ReadOrder::OneByOne)
+    };
+    let mut run = Run::over(one_by_one(), &splits(0..3), scope(Epoch::ZERO));
+    let waiting: Vec<Option<u64>> = (0..6)
+        .map(|_| {
+            run.step();
+            run.source.backlog_rows()
+        })
+        .collect();
+    assert_eq!(waiting, [5, 4, 3, 2, 1, 0].map(Some));
+    // A restart knows what was read of them.
+    let mut first = Run::over(one_by_one(), &splits(0..3), scope(Epoch::ZERO));
+    (0..3).for_each(|_| drop(first.step()));
+    let mut again = Run::over(one_by_one(), &[], scope(Epoch(1)));
+    let job = ScanJob::new(TableId(1), KeyGroup(0));
+    again.source.hydrated(&job, &first.saved()).unwrap();
+    assert_eq!(again.source.backlog_rows(), Some(3));
 }

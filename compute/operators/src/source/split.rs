@@ -60,22 +60,25 @@ impl SplitState {
     ) -> Result<&mut dyn SplitReader, SourceError> {
         let reader = match self.reader.take() {
             Some(reader) => reader,
-            None => {
-                let offset = match &self.progress {
-                    Progress::Reading(offset) => Some(offset.as_slice()),
-                    Progress::Unread | Progress::Finished => None,
-                };
-                source.open(&self.split, offset)?
-            }
+            None => source.open(&self.split, self.offset())?,
         };
         Ok(&mut **self.reader.insert(reader))
     }
 
-    /// Rows that wait to be read; `None`: its reader cannot tell, or there is none yet.
-    pub(super) fn lag_rows(&self) -> Option<u64> {
-        match self.progress {
-            Progress::Finished => Some(0),
-            _ => self.reader.as_ref()?.lag_rows(),
+    /// Where it is to be opened.
+    fn offset(&self) -> Option<&[u8]> {
+        match &self.progress {
+            Progress::Reading(offset) => Some(offset),
+            Progress::Unread | Progress::Finished => None,
+        }
+    }
+
+    /// Rows that wait to be read; `None`: that is not to be told.
+    pub(super) fn lag_rows(&self, source: &dyn Source) -> Option<u64> {
+        match &self.reader {
+            _ if self.is_finished() => Some(0),
+            Some(reader) => reader.lag_rows(),
+            None => source.lag_rows(&self.split, self.offset()),
         }
     }
 

@@ -189,6 +189,29 @@ fn overload_is_caught_up_with_before_tasks_are_taken_away() {
 }
 
 #[test]
+fn a_file_that_is_there_as_a_whole_gets_tasks_until_its_end() {
+    for seed in 0..8 {
+        let mut stages = pipeline(|_| 0.0);
+        // How many rows are in the bytes that are left is a guess.
+        stages[0].guess = 0.01;
+        let mut world = World::new(stages, &[1, 1, 1], policy(), seed);
+        world.add_backlog(40e6);
+        let (mut peak, mut before) = (0, 0);
+        while world.backlog() > 1.0 {
+            world.run(1);
+            let is: u32 = world.counts().iter().sum();
+            assert!(is >= before, "seed {seed}: fewer tasks with rows left");
+            (peak, before) = (peak.max(world.counts()[1]), is);
+            assert!(world.now_s() < 300.0, "seed {seed}: never read");
+        }
+        // 40 M rows in a minute are 667k rows/s; of a third of them a task does 13k/s at 80 %.
+        assert!((15..=20).contains(&peak), "seed {seed}: {peak}");
+        let took = world.now_s();
+        assert!(took < 120.0, "seed {seed}: {took} s");
+    }
+}
+
+#[test]
 fn two_sources_are_joined_with_tasks_for_both() {
     for seed in 0..4 {
         let stages = vec![

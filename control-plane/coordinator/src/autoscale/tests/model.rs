@@ -39,6 +39,8 @@ pub(super) struct Stage {
     pub(super) arrival: fn(f64) -> f64,
     /// Whether a source says how much waits.
     pub(super) tells: bool,
+    /// By what part of it that is wrong at most: a guess.
+    pub(super) guess: f64,
 }
 
 impl Stage {
@@ -63,6 +65,7 @@ impl Stage {
             feeds: feeds.to_vec(),
             arrival: |_| 0.0,
             tells: true,
+            guess: 0.0,
         }
     }
 
@@ -354,7 +357,11 @@ impl World {
             let lag = ((self.vary() + 1.0) / 2.0 * LAG_STEPS as f64) as usize;
             let lag = if self.noise > 0.0 { lag } else { 0 };
             let count = self.tasks[place].len();
-            let waiting = self.backlog[place] as u64 / count as u64;
+            let wrong = match self.stages[place].guess {
+                guess if guess > 0.0 => guess * self.vary(),
+                _ => 0.0,
+            };
+            let waiting = (self.backlog[place] * (1.0 + wrong)) as u64 / count as u64;
             let stage = &self.stages[place];
             let backlog = stage.tells.then_some(waiting);
             let totals = |task: &Task| {
