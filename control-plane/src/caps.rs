@@ -199,5 +199,8 @@ pub const CAPACITY_DEADLINE: Duration = Duration::from_secs(30);
 /// Pause before a provider of workers is asked again that could not do it.
 pub const CAPACITY_RETRY: Duration = Duration::from_secs(30);
 
+/// Sources, fragments and changes of a decision about a job's parallelism that its span tells.
+pub const DECISION_PARTS_TOLD: usize = 16;
+
 /// Decisions about a job's parallelism that are listed.
 pub const DECISIONS_LISTED: usize = coordinator::caps::AUTOSCALE_DECISIONS_MAX;

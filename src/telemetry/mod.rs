@@ -30,14 +30,14 @@
 //! | `worker.deploy` | `job.start`, `job.recover` | `job`, `generation` | tasks are built – all are restored |
 //! | `task.restore` | `worker.deploy` | `job`, `task` | deployed – running |
 //! | `checkpoint` | | `job`, `generation`, `epoch` | barrier – commit; an error if it never comes |
-//! | `rescale` | | `job`, `generation`, `routing` | another routing is prepared – committed; an error if it is given up |
+//! | `rescale` | `autoscale.decide`, if it follows from one | `job`, `generation`, `routing` | another routing is prepared – committed; an error if it is given up |
 //! | `worker.prepare` | `rescale` | `job`, `generation`, `routing` | a worker opens what a routing needs |
 //! | `task.freeze` | `checkpoint` | `job`, `task`, `epoch` | the barrier is sent – the task's state is cut |
 //! | `task.encode` | `checkpoint` | `job`, `task`, `epoch` | state is cut – its rows, and what its barrier has overtaken, are encoded and sorted |
 //! | `task.stage` | `checkpoint` | `job`, `task`, `epoch` | rows are sorted – staged at the store |
 //! | `epoch_log.write` | `task.stage`, by way of the call | `job`, `epoch` | a state node begins to write deltas of an epoch – they are in the object store |
 //! | `checkpoint.commit` | `checkpoint` | `job`, `epoch`, `bytes` | all is staged – committed |
-//! | `autoscale.decide` | | `job`, `number`, `reason` | a decision about a job's parallelism |
+//! | `autoscale.decide` | | `job`, `number`, `kind`, `reason`, `changes`, `catching_up`, `sources`, `operators` (the last two as JSON: what was measured, per source and fragment) | a decision about a job's parallelism |
 //! | `shard.apply` | `checkpoint.commit` | `job`, `shard`, `epoch` | a state node hears of the commit – reads see its rows |
 //!
 //! # Metrics

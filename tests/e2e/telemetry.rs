@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use tests::{
@@ -146,6 +147,69 @@ fn a_collector_sees_a_checkpoint_as_one_trace() {
         !collector.output().contains("token-of-tests"),
         "the token is nobody's business"
     );
+}
+
+#[test]
+fn a_rescale_is_in_the_trace_of_the_decision_that_tells_its_figures() {
+    let collector = Collector::start();
+    let dev = DevProcess::start(
+        program(),
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint()),
+            ("OTEL_BSP_SCHEDULE_DELAY", "200"),
+        ],
+    );
+    let one_task = JOB.replace("'parallelism.default' = '2'", "'parallelism.default' = '1'");
+    let _ = dev.execute(&one_task, "");
+    // Fewer than it may have.
+    dev.jobs(&["scale", "job_1", "--auto", "2..2"]);
+    let mut spans = Vec::new();
+    let came = wait_until(WAIT_MAX, || {
+        spans = collector.spans();
+        let decided = named(&spans, "autoscale.decide");
+        let rescaled =
+            |decision: &&CollectedSpan| !children(&spans, decision, "rescale").is_empty();
+        decided.iter().any(rescaled)
+    });
+    assert!(came, "no rescale by a decision: {spans:#?} {}", dev.log());
+    let decision = named(&spans, "autoscale.decide")[0];
+    assert_eq!(decision.parent_id, "");
+    let rescale = child(&spans, decision, "rescale");
+    assert!(!children(&spans, rescale, "worker.prepare").is_empty());
+
+    let (status, _, text) = dev.get("/v1/jobs/job_1/autoscaler", true);
+    assert_eq!(status, 200, "{text}");
+    let view: Value = serde_json::from_str(&text).expect("JSON");
+    let told = view["decisions"].as_array().and_then(|all| all.last());
+    let told = told.unwrap_or_else(|| panic!("no decision: {text}"));
+    let attribute = |name: &str| decision.attributes[name].as_str();
+    assert_eq!((attribute("job"), attribute("number")), ("job_1", "1"));
+    assert_eq!(attribute("kind"), told["kind"]);
+    assert_eq!(attribute("reason"), told["reason"]);
+    let reason = "the policy's bounds have no room for the 1 of fragment";
+    assert!(attribute("reason").starts_with(reason), "{told:#}");
+    assert_eq!(attribute("changes"), "[[0,1,2],[1,1,2]]");
+    // The same figures in both, here in fewer digits.
+    for (name, list, same) in [
+        ("sources", "sources", ["table", "backlog_rows"]),
+        ("operators", "fragments", ["tasks", "needed"]),
+        ("operators", "fragments", ["name", "fragment"]),
+    ] {
+        let of_span: Value = serde_json::from_str(attribute(name)).expect("JSON");
+        let of_api = &told["observation"][list];
+        let of_span = of_span.as_array().expect("a list");
+        assert_eq!(Some(of_span.len()), of_api.as_array().map(Vec::len));
+        for (at, part) in of_span.iter().enumerate() {
+            for field in same {
+                assert_eq!(part[field], of_api[at][field], "{part} {told:#}");
+            }
+            for rate in ["rows_per_s", "target_per_s"] {
+                let near = part[rate].as_f64().zip(of_api[at][rate].as_f64());
+                let near = near.is_some_and(|(one, other)| (one - other).abs() < 0.001);
+                assert!(near, "{rate} of {part} {told:#}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -260,20 +260,9 @@ impl Driver {
             Done::Rescaled {
                 job,
                 parallelism,
-                fixed,
+                by,
                 result,
-                reply,
-            } => {
-                let written = result.is_ok();
-                if written && fixed {
-                    self.stop_following(job);
-                }
-                // Nobody waits any more: it counts all the same.
-                drop(reply.map(|reply| reply.send(result)));
-                if written {
-                    self.handle(job, Event::RescaleRequested(parallelism));
-                }
-            }
+            } => self.on_rescaled(job, parallelism, by, result),
             Done::Asked {
                 job,
                 ask,

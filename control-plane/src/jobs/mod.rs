@@ -1,6 +1,7 @@
 //! Jobs of this process: the handle that others hold, the records that they read, and the loop
 //! that drives `coordinator` with events.
 
+mod decision_span;
 mod deployment;
 mod drive;
 #[cfg(test)]

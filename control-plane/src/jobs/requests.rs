@@ -58,11 +58,8 @@ pub(super) enum Done {
     Rescaled {
         job: JobId,
         parallelism: Parallelism,
-        /// Whatever the load.
-        fixed: bool,
+        by: Wisher,
         result: Result<(), JobsError>,
-        /// Of whoever waits for it.
-        reply: Option<oneshot::Sender<Result<(), JobsError>>>,
     },
     /// What a user wants of a job was written down, or not.
     Asked {
@@ -85,6 +82,14 @@ pub(super) enum Done {
     Ended(JobId, JobState, Option<JobId>),
     /// Nothing that anybody waits for.
     Nothing,
+}
+
+/// Who wants another number of tasks.
+pub(super) enum Wisher {
+    /// One who waits for the answer, and wants it whatever the load.
+    User(oneshot::Sender<Result<(), JobsError>>),
+    /// The job's autoscaler, by a decision with this trace context.
+    Autoscaler(Option<String>),
 }
 
 /// Within what a job follows its load from now on, as it was written down.
@@ -199,18 +204,12 @@ impl Requests {
         });
     }
 
-    /// Writes down how many tasks a job is to have.
-    pub(super) fn rescale(
-        &mut self,
-        job: JobId,
-        parallelism: Parallelism,
-        fixed: bool,
-        reply: Option<oneshot::Sender<Result<(), JobsError>>>,
-    ) {
+    /// Writes down how many tasks a job is to have; then it changes at one of its next barriers.
+    pub(super) fn rescale(&mut self, job: JobId, parallelism: Parallelism, by: Wisher) {
         let change = Change::Rescale {
             job,
             parallelism: parallelism.clone(),
-            fixed,
+            fixed: matches!(by, Wisher::User(_)),
         };
         let answer = self.propose(change, PROPOSAL_PATIENCE);
         self.spawn(async move {
@@ -223,9 +222,8 @@ impl Requests {
             Done::Rescaled {
                 job,
                 parallelism,
-                fixed,
+                by,
                 result,
-                reply,
             }
         });
     }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use coordinator::{
-    JobState,
-    autoscale::{Sample, Slots},
+    Event, JobState,
+    autoscale::{DecisionKind, Sample, Slots},
     caps::AUTOSCALE_SAMPLE_US,
     place::{Parallelism, PlanShape},
 };
@@ -18,9 +18,12 @@ use tokio::{
     sync::oneshot,
     time::{Interval, MissedTickBehavior, interval},
 };
-use tracing::info_span;
 
-use super::{Driver, JobEntry, JobsError, Scale, requests::AutoscaleDone};
+use super::{
+    Driver, JobEntry, JobsError, Scale,
+    decision_span::decision_span,
+    requests::{AutoscaleDone, Wisher},
+};
 use crate::capacity::{Capacity, CapacityConfig};
 
 /// Who is looked at, and when.
@@ -110,27 +113,47 @@ impl Driver {
         let metrics = self.workers.metrics(entry.id);
         let (rescale, new) = entry.observe(sample, &metrics);
         for decision in new {
-            let (number, reason) = (decision.number, decision.reason.as_str());
-            let span =
-                info_span!(parent: None, "autoscale.decide", job = %entry.id, number, reason);
-            span.in_scope(|| tracing::info!(job = %entry.id, reason, "autoscaling has decided"));
+            let span = decision_span(entry.id, &decision);
+            if decision.kind != DecisionKind::Advice {
+                self.traces.decided(entry.id, decision.number, &span);
+            }
         }
         if let Some(rescale) = rescale {
-            let wanted = with_fragments(entry.wanted_parallelism(), rescale.parallelism);
-            self.rescale(entry, wanted, false, None);
+            let parallelism = with_fragments(entry.wanted_parallelism(), rescale.parallelism);
+            let by = Wisher::Autoscaler(self.traces.decision(entry.id, rescale.decision));
+            self.in_flight.rescale(entry.id, parallelism, by);
         }
     }
 
-    /// Has a change of the parallelism written down, whoever wants it; then the job changes at one of
-    /// its next barriers.
-    fn rescale(
+    /// How many tasks a job is to have was written down, or not.
+    pub(super) fn on_rescaled(
         &mut self,
-        entry: &JobEntry,
+        job: JobId,
         parallelism: Parallelism,
-        fixed: bool,
-        reply: Option<oneshot::Sender<Result<(), JobsError>>>,
+        by: Wisher,
+        result: Result<(), JobsError>,
     ) {
-        self.in_flight.rescale(entry.id, parallelism, fixed, reply);
+        let written = result.is_ok();
+        let decision = match by {
+            Wisher::Autoscaler(decision) => decision,
+            Wisher::User(reply) => {
+                if written {
+                    self.stop_following(job);
+                }
+                // Nobody waits any more: it counts all the same.
+                drop(reply.send(result));
+                None
+            }
+        };
+        if written {
+            self.traces.rescale_wanted(job, decision);
+            self.handle(job, Event::RescaleRequested(parallelism));
+            let entry = self.table.get(job);
+            if entry.is_none_or(|entry| entry.rescale().is_none()) {
+                // There is nothing to change while it runs.
+                self.traces.rescale_wanted(job, None);
+            }
+        }
     }
 
     /// The job does not follow its load any more.
@@ -162,7 +185,8 @@ impl Driver {
         let policy = match wish {
             Wish::Follow(policy) => Some(policy),
             Wish::Have(parallelism) => {
-                return self.rescale(&entry, parallelism, true, Some(reply));
+                let by = Wisher::User(reply);
+                return self.in_flight.rescale(entry.id, parallelism, by);
             }
         };
         if entry.autoscale() == policy {

@@ -6,11 +6,16 @@ use std::{
     time::Duration,
 };
 
+use axum::{
+    body::{Body, to_bytes},
+    http::Request,
+};
 use coordinator::{
     JobState,
     autoscale::{AutoscalerState, DecisionKind, Outcome},
     capacity::{CapacityPolicy, Want},
 };
+use expect_test::expect_file;
 use futures::{FutureExt as _, future::BoxFuture};
 use proto::{
     control::{
@@ -23,15 +28,19 @@ use proto::{
     policy::AutoscalePolicy,
     types::{Generation, JobId, KeyGroupCount, TaskId, WorkerId},
 };
+use serde_json::{Value, json};
+use sql::{PlanOptions, session::Session};
 use state_client::MemoryStore;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
 };
+use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
-    JobSpec, WorkerLink,
+    JobSpec, Statements, WorkerLink,
+    api::{Backend, Token, router},
     capacity::{CapacityConfig, CapacityProvider},
     metadata::{LocalMetadata, look},
     workers::{Worker, WorkerNews},
@@ -224,6 +233,56 @@ async fn a_job_that_follows_its_load_is_looked_at_and_decided_about() {
     });
     jobs.cancel(entry.id).await.expect("it exists");
     assert_eq!(entry.ended().await, JobState::Canceled);
+}
+
+/// What the API says of the first job's autoscaler.
+async fn served(jobs: &Jobs) -> Value {
+    let session = Session::new(PlanOptions::default());
+    let statements = Statements::new(session, jobs.clone(), JobOptions::default());
+    let backend = Backend::alone(Arc::new(statements), String::new());
+    let request = Request::get("/v1/jobs/job_1/autoscaler");
+    let request = request.header("Authorization", "Bearer secret-token");
+    let request = request.body(Body::empty()).expect("a request");
+    let app = router(backend, Token::new("secret-token"));
+    let response = app.oneshot(request).await.expect("infallible");
+    assert_eq!(response.status(), 200);
+    let body = to_bytes(response.into_body(), 1 << 20)
+        .await
+        .expect("a body");
+    serde_json::from_slice(&body).expect("JSON")
+}
+
+/// Numbers to three digits.
+fn short(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(short),
+        Value::Object(fields) => fields.values_mut().for_each(short),
+        Value::Number(number) if number.is_f64() => {
+            let number = number.as_f64().expect("it is one");
+            let short: f64 = format!("{number:.2e}").parse().expect("a number");
+            *value = json!(short);
+        }
+        _ => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_decided_is_served_with_what_it_was_made_from() {
+    let jobs = start(None, &LocalMetadata::default()).await;
+    let entry = jobs.submit(spec(None)).await.expect("accepted");
+    let off =
+        json!({"policy": null, "state": "off", "notes": [], "observation": null, "decisions": []});
+    assert_eq!(served(&jobs).await, off);
+    let policy = AutoscalePolicy::between(1, 8);
+    let scaled = jobs.scale(entry.id, Scale::Auto(policy)).await;
+    assert_eq!(scaled, Ok(()));
+    sleep(Duration::from_secs(20)).await;
+    let mut body = served(&jobs).await;
+    let newest = body["observation"].take();
+    assert_eq!(newest["after_ms"], 18_000, "{newest:#}");
+    assert_eq!(newest["fragments"][1]["needed"], 4, "{newest:#}");
+    short(&mut body);
+    expect_file!["decision.json"].assert_eq(&format!("{body:#}\n"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,12 +7,13 @@
 //! checkpoint    SendBarrier ──▶ Commit ──────▶ SendCommitted
 //! rescale       Prepare ──▶ SendBarrier ─────▶ SendCommitted, or KeepRouting
 //! ```
+//! A rescale that an autoscaler's decision wants is part of its trace.
 
 use std::collections::BTreeMap;
 
 use coordinator::{Effect, JobState};
 use proto::types::JobId;
-use rpc::trace_context::span_with_parent;
+use rpc::trace_context::{self, span_with_parent};
 use tracing::{Span, field::Empty, info_span};
 
 use super::JobEntry;
@@ -31,6 +32,10 @@ struct OpenSpans {
     checkpoint: Option<Span>,
     /// From the wish for another routing to the commit that makes it count.
     rescale: Option<Span>,
+    /// The autoscaler's newest decision: its number and trace context.
+    decision: Option<(u64, String)>,
+    /// The one that the next change of the routing follows from.
+    cause: Option<String>,
     /// The routing of the last barrier, and whether the one under way was the first with it.
     routing: u32,
     carried: bool,
@@ -68,6 +73,7 @@ impl JobTraces {
             } => {
                 let routing = routing.version;
                 let span = info_span!(parent: None, "rescale", %job, %generation, routing, otel.status_code = Empty);
+                let span = span_with_parent(span, open.cause.take().as_deref());
                 open.rescale.insert(span).clone()
             }
             Effect::RecordRouting { .. } => open.rescale.clone().unwrap_or_else(Span::none),
@@ -91,12 +97,9 @@ impl JobTraces {
             Effect::Commit { epoch, objects, .. } => {
                 let bytes: u64 = objects.iter().map(|object| object.bytes).sum();
                 entry.set_checkpoint_bytes(bytes);
-                match &open.checkpoint {
-                    Some(parent) => {
-                        info_span!(parent: parent, "checkpoint.commit", %job, epoch = epoch.0, bytes)
-                    }
-                    None => Span::none(),
-                }
+                open.checkpoint.as_ref().map_or_else(Span::none, |parent| {
+                    info_span!(parent: parent, "checkpoint.commit", %job, epoch = epoch.0, bytes)
+                })
             }
             Effect::SendCommitted { .. } => {
                 if std::mem::take(&mut open.carried) {
@@ -118,6 +121,27 @@ impl JobTraces {
             | Effect::Stop
             | Effect::Suspend
             | Effect::DropState => Span::none(),
+        }
+    }
+
+    /// The autoscaler has decided, which this span tells.
+    pub(super) fn decided(&mut self, job: JobId, number: u64, span: &Span) {
+        if let Some(open) = self.0.get_mut(&job) {
+            open.decision = trace_context::of(span).map(|context| (number, context));
+        }
+    }
+
+    /// The trace context of a decision that may be carried out now.
+    pub(super) fn decision(&self, job: JobId, number: u64) -> Option<String> {
+        let (newest, context) = self.0.get(&job)?.decision.as_ref()?;
+        (*newest == number).then(|| context.clone())
+    }
+
+    /// The job is to have other numbers of tasks, because of a decision with this trace context if
+    /// nobody else wants it.
+    pub(super) fn rescale_wanted(&mut self, job: JobId, decision: Option<String>) {
+        if let Some(open) = self.0.get_mut(&job) {
+            open.cause = decision;
         }
     }
 
@@ -163,6 +187,8 @@ impl OpenSpans {
 
     /// What is under way has failed. The epoch of a checkpoint is never tried again.
     fn fail(&mut self, entry: &JobEntry) -> Option<Span> {
+        // With the next generation the tasks are as wanted from its start.
+        self.cause = None;
         if self.checkpoint.is_some() {
             entry.count_failed_checkpoint();
         }

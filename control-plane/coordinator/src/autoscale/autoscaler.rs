@@ -25,6 +25,8 @@ use crate::caps::{
 /// A change to carry out: tasks by fragment id. Fragments that are not in it stay as they are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rescale {
+    /// Number of the decision that is carried out.
+    pub decision: u64,
     /// By fragment id.
     pub parallelism: BTreeMap<u32, u32>,
 }
@@ -472,7 +474,10 @@ impl Autoscaler {
         let parallelism = wanted(&flight.changes);
         let number = flight.number;
         self.decisions.set_outcome(number, Outcome::Moving);
-        Some(Rescale { parallelism })
+        Some(Rescale {
+            decision: number,
+            parallelism,
+        })
     }
 
     /// Says what no number of tasks helps against.
