@@ -66,17 +66,26 @@ pub fn fold_changelog(folder: &Path) -> BTreeMap<i64, i64> {
 /// When a change does not fit the one before.
 #[must_use]
 pub fn fold_changes(changes: &[Value]) -> BTreeMap<i64, i64> {
+    fold_column(changes, "c")
+}
+
+/// The same of (k, column).
+///
+/// # Panics
+/// When a change does not fit the one before.
+#[must_use]
+pub fn fold_column(changes: &[Value], column: &str) -> BTreeMap<i64, i64> {
     let mut rows: BTreeMap<i64, i64> = BTreeMap::new();
     for change in changes {
         let row = |side: &str| {
             let row = &change[side];
-            Some((row["k"].as_i64()?, row["c"].as_i64()?))
+            Some((row["k"].as_i64()?, row[column].as_i64()?))
         };
-        if let Some((key, count)) = row("before") {
-            assert_eq!(rows.remove(&key), Some(count), "{change}");
+        if let Some((key, value)) = row("before") {
+            assert_eq!(rows.remove(&key), Some(value), "{change}");
         }
-        if let Some((key, count)) = row("after") {
-            assert_eq!(rows.insert(key, count), None, "{change}");
+        if let Some((key, value)) = row("after") {
+            assert_eq!(rows.insert(key, value), None, "{change}");
         }
     }
     rows

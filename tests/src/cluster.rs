@@ -350,6 +350,12 @@ impl Cluster {
         members.chain(&mut self.state_nodes).collect()
     }
 
+    /// Whether the process at this place among all is a worker.
+    #[must_use]
+    pub fn is_worker(&self, at: usize) -> bool {
+        (self.nodes.len()..self.nodes.len() + self.workers.len()).contains(&at)
+    }
+
     /// Where the control-plane nodes are for other processes.
     #[must_use]
     pub fn control_plane(&self) -> String {

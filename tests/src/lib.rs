@@ -16,7 +16,9 @@ mod tool;
 mod toxiproxy;
 mod wait;
 
-pub use changelog::{file_lines, fold_changelog, fold_changes, table_files, table_lines};
+pub use changelog::{
+    file_lines, fold_changelog, fold_changes, fold_column, table_files, table_lines,
+};
 pub use cluster::{Cluster, ClusterConfig, JobStatus, Pass};
 pub use dev_process::DevProcess;
 pub use member::Member;

@@ -10,7 +10,7 @@ use std::{
 use crate::wait_until;
 
 /// How long it may take to end when it must.
-const END_MAX: Duration = Duration::from_secs(60);
+const END_MAX: Duration = Duration::from_secs(90);
 
 /// Lines of its log that are shown when a test fails.
 const LOG_LINES_SHOWN: usize = 60;
@@ -32,7 +32,11 @@ pub struct Member {
     process: Option<Child>,
     lives: u32,
     held: bool,
+    leaving: bool,
 }
+
+/// How a process ends that was to leave, when nobody has let it go for too long.
+const INTERRUPTED: i32 = 130;
 
 impl Member {
     /// Starts its first life.
@@ -42,6 +46,7 @@ impl Member {
             process: None,
             lives: 0,
             held: false,
+            leaving: false,
         };
         member.start_again();
         member
@@ -79,10 +84,11 @@ impl Member {
     pub fn kill(&mut self) {
         let mut process = self.process.take().expect("it runs");
         let ended = process.try_wait().expect("a process");
-        assert!(ended.is_none(), "{} ended: {}", self.name(), self.log());
+        let may_end = ended.is_none() || self.leaving;
+        assert!(may_end, "{} ended: {}", self.name(), self.log());
         process.kill().expect("killed");
         process.wait().expect("ended");
-        self.held = false;
+        (self.held, self.leaving) = (false, false);
     }
 
     /// Whether it has ended by itself; it may be started again.
@@ -105,9 +111,44 @@ impl Member {
     /// # Panics
     /// When it does not, or fails.
     pub fn leave(&mut self) {
-        self.signal("-TERM");
+        self.ask_to_leave();
         let status = self.wait_ended();
         assert!(status.success(), "{} failed: {}", self.name(), self.log());
+    }
+
+    /// Asks it to leave, as a service manager does; how that ends is to be seen.
+    pub fn ask_to_leave(&mut self) {
+        self.signal("-TERM");
+        self.leaving = true;
+    }
+
+    /// Whether it was asked to leave and may not have done so yet.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// Whether it has left as it was asked to; it may be started again.
+    ///
+    /// # Panics
+    /// When it has failed over that.
+    pub fn has_left(&mut self) -> bool {
+        let Some(status) = self.ended().filter(|_| self.leaving) else {
+            return false;
+        };
+        let orderly = status.success() || status.code() == Some(INTERRUPTED);
+        assert!(orderly, "{} failed: {}", self.name(), self.log());
+        (self.process, self.leaving) = (None, false);
+        true
+    }
+
+    /// Waits until it has left as it was asked to.
+    ///
+    /// # Panics
+    /// When it goes on, or has failed over that.
+    pub fn wait_left(&mut self) {
+        let left = wait_until(END_MAX, || self.has_left());
+        assert!(left, "{} does not leave: {}", self.name(), self.log());
     }
 
     /// Stops it in the middle of what it does: it holds its connections and says nothing.
@@ -132,7 +173,7 @@ impl Member {
             status = self.ended();
             status.is_some()
         });
-        self.process = None;
+        (self.process, self.leaving) = (None, false);
         status.unwrap_or_else(|| panic!("{} goes on: {}", self.name(), self.log()))
     }
 

@@ -1,22 +1,26 @@
 //! Everything at once, for as long as one likes, over a real S3 server: processes are killed, held up
-//! and started, connections to the store and between tiers are slow or cut, the job's parallelism
-//! changes, savepoints and forks come and go. In the end every result is outside once, the store is
-//! whole, and nothing is left in it.
+//! and started, workers leave, connections to the store and between tiers are slow or cut, the job's
+//! parallelism changes, savepoints and forks come and go. In the end every result is outside once, the
+//! store is whole, and nothing is left in it.
 //!
 //! `MILLSTREAM_CHAOS_SECONDS` says how long, `MILLSTREAM_CHAOS_SEED` draws the same things again.
 
 use std::{
+    collections::BTreeSet,
     env,
     hash::{BuildHasher as _, RandomState},
     thread,
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{Cluster, ClusterConfig, Toxiproxy, minio::Minio, ports};
 use tokio::{runtime::Runtime, time::Instant};
 
-use super::{config, load::Load};
+use super::{
+    config,
+    load::{Load, TABLES},
+};
 use crate::s3::{objects, opened};
 
 const STORE: &str = "s3://bucket/chaos";
@@ -30,6 +34,10 @@ const CUT_MAX_MS: u64 = 3000;
 const UNREACHABLE: &str = "cannot be reached";
 /// What the parallelism becomes, one after the other.
 const PARALLELISM: [u32; 4] = [4, 1, 3, 2];
+/// Those that must have been carried out in the end.
+const RESCALED: [u32; 3] = [4, 1, 3];
+/// From so many seconds on there is time for all that is to be seen.
+const LONG_SECONDS: u64 = 120;
 
 /// Numbers of a seed.
 struct Chance(u64);
@@ -60,6 +68,9 @@ struct Chaos {
     savepoints: Vec<String>,
     forks: Vec<String>,
     rescales: usize,
+    /// What the parallelism is to be, if that was taken; and what it has been since.
+    wanted: Option<u32>,
+    rescaled: BTreeSet<u32>,
     checks: usize,
     number: u64,
 }
@@ -87,10 +98,20 @@ impl Chaos {
 
     fn disturb(&mut self) -> String {
         let count = self.cluster.members().len() as u64;
-        let (at, kind) = (self.chance.below(count) as usize, self.chance.below(5));
+        let (at, kind) = (self.chance.below(count) as usize, self.chance.below(6));
+        let is_worker = self.cluster.is_worker(at);
         let mut members = self.cluster.members();
         let member = &mut members[at];
-        let what = if member.has_ended_over(UNREACHABLE) {
+        let what = if member.has_left() {
+            member.start_again();
+            "has left, and is started"
+        } else if member.is_leaving() {
+            match kind < 2 {
+                true => member.kill(),
+                false => return format!("{} is leaving", member.name()),
+            }
+            "is killed as it leaves"
+        } else if member.has_ended_over(UNREACHABLE) {
             member.start_again();
             "is started again, for it did not reach the store"
         } else if member.is_held() {
@@ -102,6 +123,9 @@ impl Chaos {
         } else if kind < 3 {
             member.kill();
             "is killed"
+        } else if kind == 3 && is_worker {
+            member.ask_to_leave();
+            "is to leave"
         } else {
             member.hold();
             "is held up"
@@ -133,7 +157,49 @@ impl Chaos {
         let answer = self.cluster.patch_job(&self.load.job, &change);
         let taken = answer.is_ok_and(|(status, _)| status < 300);
         self.rescales += usize::from(taken);
+        // What was not acknowledged may be there all the same.
+        self.wanted = taken.then_some(parallelism);
         format!("parallelism {parallelism}, taken: {taken}")
+    }
+
+    /// Looks whether the job has the parallelism that it is to have.
+    fn note_rescale(&mut self) {
+        let Some(wanted) = self.wanted else { return };
+        let view = self.cluster.get(&format!("/v1/jobs/{}", self.load.job));
+        if view.is_some_and(|view| has_parallelism(&view, wanted)) {
+            self.rescaled.insert(wanted);
+            self.wanted = None;
+        }
+    }
+
+    /// Carries out what no disturbance has let come to its end, while the job runs; whether all is.
+    fn rescale_the_rest(&mut self) -> bool {
+        for wanted in RESCALED {
+            if self.rescaled.contains(&wanted) {
+                continue;
+            }
+            let path = format!("/v1/jobs/{}", self.load.job);
+            let change = json!({ "parallelism": wanted });
+            let (mut done, mut asked) = (false, false);
+            self.cluster.wait("the last rescales are done", || {
+                let Some(view) = self.cluster.get(&path) else {
+                    return false;
+                };
+                done = has_parallelism(&view, wanted);
+                // A worker that comes may have it given up.
+                if !asked || !view["rescale_error"].is_null() {
+                    let answer = self.cluster.patch_job(&self.load.job, &change);
+                    asked = answer.is_ok_and(|(status, _)| status < 300);
+                }
+                done || view["state"] == "FINISHED"
+            });
+            if !done {
+                return false;
+            }
+            eprintln!("parallelism {wanted} after all");
+            self.rescaled.insert(wanted);
+        }
+        true
     }
 
     /// Commands of clients may fail while nobody leads: then they are as good as not given.
@@ -174,25 +240,13 @@ impl Chaos {
         }
         self.number += 1;
         let folder = self.cluster.folder().join(format!("fork-{}", self.number));
-        let sinks = ["copies", "counts", "windows"].map(|table| {
+        let name = format!("fork-{}", self.number);
+        let mut arguments = vec!["jobs", "fork", &self.load.job, "--name", &name];
+        let sinks = TABLES.map(|table| {
             let path = folder.join(table);
             format!("{table}.path={}", path.display())
         });
-        let [copies, counts, windows] = &sinks;
-        let name = format!("fork-{}", self.number);
-        let arguments = [
-            "jobs",
-            "fork",
-            &self.load.job,
-            "--name",
-            &name,
-            "--sink",
-            copies,
-            "--sink",
-            counts,
-            "--sink",
-            windows,
-        ];
+        arguments.extend(sinks.iter().flat_map(|sink| ["--sink", sink]));
         match self.cluster.client(&arguments) {
             Ok(answer) => {
                 let fork = answer
@@ -225,7 +279,7 @@ impl Chaos {
     }
 
     /// What was found; `None`: it could not be looked for.
-    fn fsck(&self, more: &[&str]) -> Option<serde_json::Value> {
+    fn fsck(&self, more: &[&str]) -> Option<Value> {
         let arguments = [&["fsck", "--store", STORE, "--json", "--settle", "1"], more].concat();
         let shown = self.cluster.client_output(&arguments).0;
         serde_json::from_str(&shown).ok()
@@ -238,11 +292,21 @@ impl Chaos {
             self.proxy.set_latency(&link, Duration::ZERO);
         }
         for member in self.cluster.members() {
+            // Who leaves may wait for others that are not there yet.
+            if member.is_leaving() {
+                continue;
+            }
             if member.has_ended_over(UNREACHABLE) {
                 member.start_again();
             } else if member.is_held() {
                 member.release();
             } else if !member.is_up() {
+                member.start_again();
+            }
+        }
+        for member in self.cluster.members() {
+            if member.is_leaving() {
+                member.wait_left();
                 member.start_again();
             }
         }
@@ -269,6 +333,11 @@ impl Chaos {
             left == 0
         });
     }
+}
+
+/// Whether a job that runs has so many tasks, and is not about to get others.
+fn has_parallelism(view: &Value, parallelism: u32) -> bool {
+    view["state"] == "RUNNING" && view["parallelism"] == parallelism && view["rescale"].is_null()
 }
 
 fn start(seconds: u64, seed: u64, minio: &Minio) -> Chaos {
@@ -298,7 +367,7 @@ fn start(seconds: u64, seed: u64, minio: &Minio) -> Chaos {
             proxy.pass(name, listen, upstream);
         },
     );
-    let load = Load::start(&cluster, i64::try_from(seconds).unwrap_or(i64::MAX), 2);
+    let load = Load::start_joining(&cluster, i64::try_from(seconds).unwrap_or(i64::MAX), 2);
     cluster.wait_progress(&load.job);
     Chaos {
         cluster,
@@ -308,6 +377,8 @@ fn start(seconds: u64, seed: u64, minio: &Minio) -> Chaos {
         savepoints: Vec::new(),
         forks: Vec::new(),
         rescales: 0,
+        wanted: None,
+        rescaled: BTreeSet::new(),
         checks: 0,
         number: 0,
     }
@@ -329,8 +400,18 @@ fn whatever_happens_every_result_is_outside_once_and_the_store_is_whole() {
         thread::sleep(pause);
         let done = chaos.step();
         eprintln!("after {pause:?} {done}");
+        chaos.note_rescale();
     }
     chaos.heal();
+    let rescaled = chaos.rescale_the_rest();
+    eprintln!(
+        "it had {:?} tasks, and the store was found whole {} times",
+        chaos.rescaled, chaos.checks
+    );
+    if seconds >= LONG_SECONDS {
+        assert!(rescaled, "it had only {:?} tasks", chaos.rescaled);
+        assert!(chaos.checks > 0, "the store was never looked at");
+    }
     chaos.load.finish(&chaos.cluster);
     let report = chaos.fsck(&["--deep"]).expect("a report");
     assert_eq!(report["findings"], json!([]), "{report:#}");

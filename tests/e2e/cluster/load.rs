@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tests::{Cluster, fold_changelog, table_lines};
+use tests::{Cluster, fold_changelog, fold_column, table_lines};
 
 /// How fast rows come, over all tasks.
 const ROWS_PER_SECOND: i64 = 3_000;
@@ -15,26 +15,42 @@ const ROWS_PER_SECOND: i64 = 3_000;
 const KEYS: i64 = 7;
 /// A row's number is its time in ms.
 const WINDOW_MS: i64 = 1_000;
+/// Where its results are.
+pub(super) const TABLES: [&str; 4] = ["copies", "counts", "windows", "joined"];
+/// Every tenth number is joined with the one that is so much below.
+const JOINED: i64 = 10;
+const DISTANCE: i64 = 5;
 
-/// A job in a cluster: numbers are copied, counted by key in a changelog, and counted by key in
-/// windows.
+/// A job in a cluster: numbers are copied, counted and added up by key in a changelog, counted by key in
+/// windows, and, if that is asked for, some of them joined with others.
 pub(super) struct Load {
     /// Its id.
     pub(super) job: String,
     folder: PathBuf,
     rows: i64,
+    joins: bool,
 }
 
 impl Load {
     /// Starts it. Undisturbed it would take so many seconds.
     pub(super) fn start(cluster: &Cluster, seconds: i64, parallelism: u32) -> Load {
+        Load::begin(cluster, seconds, parallelism, false)
+    }
+
+    /// The same with a join: another sink, and state that grows.
+    pub(super) fn start_joining(cluster: &Cluster, seconds: i64, parallelism: u32) -> Load {
+        Load::begin(cluster, seconds, parallelism, true)
+    }
+
+    fn begin(cluster: &Cluster, seconds: i64, parallelism: u32, joins: bool) -> Load {
         let folder = cluster.folder().join("output");
         let rows = seconds * ROWS_PER_SECOND;
-        let mut jobs = cluster.execute(&statements(&folder, rows, parallelism));
+        let mut jobs = cluster.execute(&statements(&folder, rows, parallelism, joins));
         Load {
             job: jobs.remove(0),
             folder,
             rows,
+            joins,
         }
     }
 
@@ -61,11 +77,35 @@ impl Load {
         let count = |key| (0..self.rows).filter(|id| id % KEYS == key).count();
         let counted = (0..KEYS).map(|key| (key, i64::try_from(count(key)).expect("small")));
         assert_eq!(fold_changelog(&rows_of("counts")), counted.collect());
+        self.check_sums();
+        if self.joins {
+            self.check_joined();
+        }
+    }
+
+    fn check_sums(&self) {
+        let sum = |key| (0..self.rows).filter(|id| id % KEYS == key).sum();
+        let sums: BTreeMap<i64, i64> = (0..KEYS).map(|key| (key, sum(key))).collect();
+        let changes = table_lines(&self.folder.join("counts"));
+        assert_eq!(fold_column(&changes, "s"), sums);
+    }
+
+    fn check_joined(&self) {
+        let mut joined: Vec<[i64; 2]> = rows(&self.folder.join("joined"), ["id", "below"]);
+        joined.sort_unstable();
+        let ids = (0..self.rows).filter(|id| id % JOINED == 0 && *id >= DISTANCE);
+        let expected: Vec<[i64; 2]> = ids.map(|id| [id, id - DISTANCE]).collect();
+        differ("joined", &joined, &expected);
     }
 }
 
-fn statements(folder: &Path, rows: i64, parallelism: u32) -> String {
+fn statements(folder: &Path, rows: i64, parallelism: u32, joins: bool) -> String {
     let last = rows - 1;
+    let join = format!(
+        "INSERT INTO joined SELECT a.id, b.id FROM numbers AS a JOIN numbers AS b ON a.id = b.id + {DISTANCE}
+           WHERE a.id % {JOINED} = 0 AND b.id % {JOINED} = {DISTANCE};"
+    );
+    let join = if joins { join.as_str() } else { "" };
     let table = |name: &str, columns: &str, format: &str| {
         let path = folder.join(name);
         let path = path.display();
@@ -76,8 +116,9 @@ fn statements(folder: &Path, rows: i64, parallelism: u32) -> String {
     };
     let sinks = [
         table("copies", "id BIGINT, negative BIGINT", "json"),
-        table("counts", "k BIGINT, c BIGINT", "debezium-json"),
+        table("counts", "k BIGINT, c BIGINT, s BIGINT", "debezium-json"),
         table("windows", "w BIGINT, k BIGINT, c BIGINT", "json"),
+        table("joined", "id BIGINT, below BIGINT", "json"),
     ];
     format!(
         "SET 'execution.checkpointing.interval' = '200 ms';
@@ -88,10 +129,11 @@ fn statements(folder: &Path, rows: i64, parallelism: u32) -> String {
          {}
          BEGIN STATEMENT SET;
          INSERT INTO copies SELECT id, -id FROM numbers;
-         INSERT INTO counts SELECT id % {KEYS}, COUNT(*) FROM numbers GROUP BY id % {KEYS};
+         INSERT INTO counts SELECT id % {KEYS}, COUNT(*), SUM(id) FROM numbers GROUP BY id % {KEYS};
          INSERT INTO windows SELECT MIN(id) / {WINDOW_MS}, id % {KEYS}, COUNT(*)
            FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(t), INTERVAL '1' SECOND))
            GROUP BY window_start, window_end, id % {KEYS};
+         {join}
          END;",
         sinks.concat()
     )
