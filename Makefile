@@ -163,6 +163,6 @@ growth: build ## Run queries of Nexmark over more and more events; the table goe
 	$${CARGO_TARGET_DIR:-target}/release/loadtest growth --results loadtest/results $(if $(QUERIES),--queries $(QUERIES)) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
 figures: build ## Measure what README has a table of: recovery, rescale, fork at SIZES=100MB,1GB,5GB, and the others
-	@for run in "recovery --state-bytes $(SIZES)" "rescale --state-bytes $(SIZES)" "fork --state-bytes $(SIZES)" checkpoint bigstate autoscale; do \
+	@for run in "recovery --state-bytes $(SIZES)" "recovery --hang" "rescale --state-bytes $(SIZES)" "fork --state-bytes $(SIZES)" checkpoint bigstate autoscale; do \
 	  $${CARGO_TARGET_DIR:-target}/release/loadtest $$run $(if $(DATA_DIR),--data-dir $(DATA_DIR)); \
 	done

@@ -7,6 +7,10 @@
 //! behind the clock: it has all in it, also what waits before the source, and up to a second more, since
 //! workers tell their figures once a second. The job is stopped in the end, and its exactly-once output
 //! read.
+//!
+//! Pauses of key groups are not told here: what the output shows is epochs, so nothing in it is seen earlier
+//! than a second later; and what workers print that the control plane has started nobody gets to read.
+//! `rescale` has them.
 
 use std::{collections::BTreeMap, path::Path, thread, time::Duration};
 
@@ -19,7 +23,8 @@ use crate::{
     client::Client,
     clock::wall_ms,
     cluster::{Cluster, ClusterSpec, children},
-    keyed::{find, object_store},
+    counts::{Counts, Tasks, state},
+    keyed::{aggregate, find},
     results,
     set_up::SetUp,
     target::{Target, outcome},
@@ -91,17 +96,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     };
     let output = folder.path().join("output");
     let statements = statements(options.max, &schedule(options, low), &output);
+    let before = Tasks::default().counts(&cluster.state_node_metrics()?);
     let job = cluster.client.execute(&statements)?;
     let mut watch = Watch {
         created_ms: cluster.client.until_running(&job)?.created_ms,
         job,
         looks: Vec::new(),
+        tasks: Tasks::default(),
         peaks: BTreeMap::new(),
     };
     watch.follow(&mut cluster, options)?;
     let autoscaler: Value = cluster
         .client
         .get(&format!("/v1/jobs/{}/autoscaler", watch.job))?;
+    let (state, counts) = watch.state(&cluster)?;
     stop(&cluster, &watch.job)?;
     let counting_ms = watch.counted_until_ms();
     let given = due(options, low, counting_ms.unwrap_or_default());
@@ -123,7 +131,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
         "over_time": watch.over_time(),
         "rows_due": given,
         "results": counted,
-        "object_store": object_store(&cluster.state_node_metrics()?),
+        "state": state,
+        "measured": counts.since(&before).json(),
         "peak_rss_bytes": peaks,
     });
     let missing = given.saturating_sub(counted.rows);
@@ -249,6 +258,8 @@ struct Watch {
     job: String,
     created_ms: i64,
     looks: Vec<Look>,
+    /// Those that count.
+    tasks: Tasks,
     /// The most memory of each worker process.
     peaks: BTreeMap<u32, u64>,
 }
@@ -274,7 +285,16 @@ impl Watch {
         }
     }
 
-    fn look(&self, client: &Client) -> anyhow::Result<Look> {
+    /// How much state there is, and what was read of it and asked of the object store.
+    fn state(&self, cluster: &Cluster) -> anyhow::Result<(Value, Counts)> {
+        let operators = cluster.client.operators(&self.job)?;
+        let metrics = cluster.state_node_metrics()?;
+        let counts = self.tasks.counts(&metrics);
+        let state = state(&cluster.client, &self.job, aggregate(&operators)?, &metrics)?;
+        Ok((state, counts))
+    }
+
+    fn look(&mut self, client: &Client) -> anyhow::Result<Look> {
         let job = client.job(&self.job)?;
         ensure!(
             job.generation <= 1,
@@ -283,6 +303,9 @@ impl Watch {
         );
         let operators = client.operators(&self.job)?;
         let counts = find(&operators, "GroupAggregate(");
+        counts
+            .into_iter()
+            .for_each(|counts| self.tasks.look(counts));
         let watermark = counts.and_then(|counts| {
             let watermarks = counts.tasks.iter().filter_map(|task| task.watermark_ms);
             watermarks.min()

@@ -10,9 +10,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
+    counts::{Counts, state},
     gaps::Spread,
     job_settings::JobSettings,
-    keyed::{find, object_store},
+    keyed::{aggregate, find},
     server::Server,
     set_up::SetUp,
     target::{Target, outcome},
@@ -64,28 +65,31 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     server.client.until_running(&job)?;
     let mut seen = BTreeMap::new();
     watch(&mut server, &job, &mut seen, options.warm_up)?;
-    let (known, before) = (std::mem::take(&mut seen), rows(&server, &job)?);
+    let (known, (before, counts)) = (std::mem::take(&mut seen), moment(&server, &job)?);
     let (begun, cpu) = (Instant::now(), server.cpu_seconds());
     watch(&mut server, &job, &mut seen, options.seconds.max(3))?;
     let (seconds, cpu) = (begun.elapsed().as_secs_f64(), server.cpu_seconds() - cpu);
-    let rows = rows(&server, &job)?.saturating_sub(before);
+    let (rows, until) = moment(&server, &job)?;
     let last = known.keys().next_back().copied().unwrap_or_default();
     let measured: Vec<&Checkpoint> = seen.range(last + 1..).map(|(_, one)| one).collect();
     ensure!(!measured.is_empty(), "no checkpoint was committed");
     let spread = |of: fn(&Checkpoint) -> f64| Spread::of(measured.iter().map(|one| of(one)));
     let total = spread(|one| one.total_ms);
+    let (operators, metrics) = (server.client.operators(&job)?, server.client.metrics()?);
     let figures = json!({
         "workload": "checkpoint",
         "keys": options.keys,
         "parallelism": options.job.parallelism,
         "checkpoint_interval": options.job.checkpoint_interval,
         "seconds": seconds,
-        "rows_per_second": rows as f64 / seconds,
+        "rows_per_second": rows.saturating_sub(before) as f64 / seconds,
         "cpu_seconds": cpu,
         "barrier_to_commit": total,
         "barrier_to_last_state": spread(|one| one.stage_ms),
-        "object_store": object_store(&server.client.metrics()?),
+        "measured": until.since(&counts).json(),
+        "since_start": until.json(),
         "peak_rss_bytes": server.peak_rss_bytes(),
+        "state": state(&server.client, &job, aggregate(&operators)?, &metrics)?,
     });
     let what = "p99 of checkpoints, barrier to commit, ms";
     let target = Target::at_most(what, P99_TARGET_MS, total.map(|total| total.p99_ms));
@@ -112,11 +116,12 @@ fn watch(
     }
 }
 
-/// Rows that the source has given.
-fn rows(server: &Server, job: &str) -> anyhow::Result<u64> {
+/// Rows that the source has given, and counts of reads and requests.
+fn moment(server: &Server, job: &str) -> anyhow::Result<(u64, Counts)> {
     let operators = server.client.operators(job)?;
     let source = find(&operators, "Source(").context("the plan has a source")?;
-    Ok(source.sum(|task| task.rows_out))
+    let counts = Counts::of(aggregate(&operators)?, &server.client.metrics()?);
+    Ok((source.sum(|task| task.rows_out), counts))
 }
 
 fn statements(options: &Options) -> String {

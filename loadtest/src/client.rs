@@ -55,10 +55,12 @@ pub(crate) struct Operator {
 /// An operator's part on one task.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Task {
+    pub(crate) index: u32,
     pub(crate) rows_in: u64,
     pub(crate) rows_out: u64,
     pub(crate) state_misses: u64,
     pub(crate) evicted_keys: u64,
+    pub(crate) scratch_reads: u64,
     pub(crate) state_rows: u64,
     pub(crate) state_bytes: u64,
     pub(crate) watermark_ms: Option<i64>,

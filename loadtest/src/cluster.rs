@@ -222,6 +222,15 @@ impl Member {
         self.process.kill().context("failed to kill a process")
     }
 
+    /// Stops it in the middle of what it does: it holds its connections and says nothing.
+    pub(crate) fn stop(&self) -> anyhow::Result<()> {
+        let process = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-STOP", &process]).status();
+        let sent = sent.context("failed to run kill")?;
+        ensure!(sent.success(), "failed to stop {}", self.name);
+        Ok(())
+    }
+
     /// Waits for its end after it was killed.
     pub(crate) fn reap(&mut self) -> anyhow::Result<()> {
         self.process.wait()?;

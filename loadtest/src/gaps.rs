@@ -115,6 +115,27 @@ pub(crate) fn owners(rows: &[Row], before_ms: i64) -> BTreeMap<u16, Owner> {
     before.map(|row| (row.group, row.owner)).collect()
 }
 
+/// For each key group whose rows another task puts out than before: how long after a time the first one
+/// came from there.
+pub(crate) fn first_outputs(
+    rows: &[Row],
+    from_ms: i64,
+    before: &BTreeMap<u16, Owner>,
+) -> BTreeMap<u16, i64> {
+    let mut first = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.at_ms >= from_ms) {
+        if before.get(&row.group).is_some_and(|was| *was != row.owner) {
+            first.entry(row.group).or_insert(row.at_ms - from_ms);
+        }
+    }
+    first
+}
+
+/// The most that is no lateness beyond what there was before.
+pub(crate) fn late_bound_ms(before: Option<Spread>) -> f64 {
+    before.map_or(0.0, |late| (2.0 * late.p99_ms).max(late.p99_ms + 100.0))
+}
+
 /// How late rows came between two times.
 pub(crate) fn lateness(rows: &[Row], due: Due, from_ms: i64, to_ms: i64) -> Option<Spread> {
     let within = rows
@@ -197,6 +218,11 @@ mod tests {
         let owner = |worker| Owner { worker, task: 0 };
         assert_eq!(owners(&rows, 100), [(1, owner(0)), (2, owner(1))].into());
         assert_eq!(owners(&rows, 900)[&1], owner(1));
+        // The group that moved, and not that which nobody had before.
+        assert_eq!(
+            first_outputs(&rows, 100, &owners(&rows, 100)),
+            [(1, 200)].into()
+        );
     }
 
     #[test]

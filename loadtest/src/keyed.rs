@@ -19,12 +19,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    client::{Client, Operator},
+    client::Operator,
     clock::wall_ms,
     cluster::{Cluster, ClusterSpec},
+    counts::{Counts, Tasks, state},
     gaps::Due,
     job_settings::JobSettings,
-    scrape,
     set_up::{Folder, SetUp},
     size,
 };
@@ -107,6 +107,7 @@ pub(crate) struct Keyed {
     keys: u64,
     fill_seconds: f64,
     calm: Duration,
+    tasks: Tasks,
     // Removed after the processes that write to it have ended.
     _folder: Folder,
 }
@@ -140,6 +141,7 @@ impl Keyed {
             keys,
             fill_seconds: 0.0,
             calm: CALM.min(options.time()),
+            tasks: Tasks::default(),
             _folder: folder,
         };
         keyed.until_filled()?;
@@ -172,11 +174,19 @@ impl Keyed {
     /// # Errors
     /// When they do not.
     pub(crate) fn until_in_time(&mut self, most: Duration) -> anyhow::Result<()> {
+        self.until_job_in_time(0, most)
+    }
+
+    /// The same of the rows of one of the identifiers.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub(crate) fn until_job_in_time(&mut self, job: u8, most: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + most;
         let mut calm = Instant::now();
         while calm.elapsed() < self.calm {
             self.cluster.check_up()?;
-            let late_ms = self.late_ms();
+            let late_ms = self.late_ms(job);
             if late_ms > LATE_MS {
                 calm = Instant::now();
             }
@@ -187,9 +197,9 @@ impl Keyed {
         Ok(())
     }
 
-    /// How late the job is.
-    pub(crate) fn late_ms(&self) -> i64 {
-        wall_ms() - self.due.at_ms(self.cluster.printed.rows_seen(0))
+    /// How late it is.
+    fn late_ms(&self, job: u8) -> i64 {
+        wall_ms() - self.due.at_ms(self.cluster.printed.rows_seen(job))
     }
 
     /// Waits, while the processes that should run do.
@@ -202,32 +212,33 @@ impl Keyed {
         Ok(())
     }
 
+    /// What reads of its state found, and what was asked of the object store, until now.
+    ///
+    /// # Errors
+    /// When a process does not tell.
+    pub(crate) fn counts(&mut self) -> anyhow::Result<Counts> {
+        let operators = self.cluster.client.operators(&self.job)?;
+        self.tasks.look(aggregate(&operators)?);
+        Ok(self.tasks.counts(&self.cluster.state_node_metrics()?))
+    }
+
     /// What there is after the measurement, in figures. The size of what is stored is counted last: all
     /// of it is read for that.
     ///
     /// # Errors
     /// When a process does not tell.
-    pub(crate) fn figures(&self) -> anyhow::Result<Value> {
+    pub(crate) fn figures(&mut self) -> anyhow::Result<Value> {
+        let counts = self.counts()?;
         let client = &self.cluster.client;
         let operators = client.operators(&self.job)?;
-        let aggregate = find(&operators, "GroupAggregate(").context("the plan aggregates")?;
         let nodes = self.cluster.state_node_metrics()?;
-        let reads = reads(aggregate, &nodes);
         let peak_rss_bytes = self.cluster.peak_rss_bytes();
-        let stored = stored(client, &self.job, &aggregate.id)?;
         Ok(json!({
-            "state": {
-                "asked_bytes": self.state_bytes,
-                "keys": self.keys,
-                "memory_rows": aggregate.sum(|task| task.state_rows),
-                "memory_bytes": aggregate.sum(|task| task.state_bytes),
-                "stored_bytes": stored["bytes"],
-                "stored_complete": stored["complete"],
-                "file_bytes": scrape::sum(&nodes, "millstream_state_files_bytes", &[]),
-            },
+            "asked_bytes": self.state_bytes,
+            "keys": self.keys,
+            "state": state(client, &self.job, aggregate(&operators)?, &nodes)?,
             "fill_seconds": self.fill_seconds,
-            "reads": reads,
-            "object_store": object_store(&nodes),
+            "since_start": counts.json(),
             "peak_rss_bytes": peak_rss_bytes,
             "worker_memory_bytes": self.spec.worker_memory,
             "state_node_memory_bytes": self.spec.state_node_memory,
@@ -235,45 +246,18 @@ impl Keyed {
     }
 }
 
+/// The operator that has the state.
+///
+/// # Errors
+/// When the plan has none.
+pub(crate) fn aggregate(operators: &[Operator]) -> anyhow::Result<&Operator> {
+    find(operators, "GroupAggregate(").context("the plan aggregates")
+}
+
 /// An operator by how its description begins.
 pub(crate) fn find<'a>(operators: &'a [Operator], begins: &str) -> Option<&'a Operator> {
     let mut operators = operators.iter();
     operators.find(|operator| operator.description.starts_with(begins))
-}
-
-/// What of an operator's state was in memory, and what of the rest was in the state nodes' caches, since
-/// the job last started and of the tasks that there are.
-pub(crate) fn reads(operator: &Operator, state_node_metrics: &str) -> Value {
-    let (rows, misses) = (
-        operator.sum(|task| task.rows_in),
-        operator.sum(|task| task.state_misses),
-    );
-    let pages = |name| scrape::sum(state_node_metrics, name, &[]);
-    let cached = pages("millstream_state_pages_cached");
-    let fetched = pages("millstream_state_pages_fetched");
-    let rate = |hits: f64, all: f64| (all > 0.0).then(|| hits / all);
-    json!({
-        "rows": rows,
-        "misses": misses,
-        "hit_rate": rate((rows.saturating_sub(misses)) as f64, rows as f64),
-        "evicted_keys": operator.sum(|task| task.evicted_keys),
-        "pages_cached": cached,
-        "pages_fetched": fetched,
-        "page_hit_rate": rate(cached, cached + fetched),
-    })
-}
-
-/// Requests and bytes by operation, of all state nodes since they began.
-pub(crate) fn object_store(state_node_metrics: &str) -> Value {
-    json!({
-        "requests": scrape::by_operation(state_node_metrics, scrape::REQUESTS),
-        "bytes": scrape::by_operation(state_node_metrics, scrape::BYTES),
-    })
-}
-
-/// How much is stored of an operator.
-pub(crate) fn stored(client: &Client, job: &str, operator: &str) -> anyhow::Result<Value> {
-    client.get(&format!("/v1/jobs/{job}/operators/{operator}/state/size"))
 }
 
 /// Text for a key, so that its row has [`KEY_BYTES`].

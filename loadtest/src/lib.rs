@@ -8,6 +8,7 @@ mod checkpoint;
 mod client;
 mod clock;
 mod cluster;
+mod counts;
 mod figures;
 mod fork;
 mod gaps;

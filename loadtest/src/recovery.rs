@@ -6,6 +6,9 @@
 //! checkpoint interval of rows that are read again, and the first reads of state that is nowhere in
 //! memory. When the death was noticed, which is when the job is seen to be no longer what it was, is told
 //! beside it.
+//!
+//! With `--hang` the worker is stopped instead, and stays so: it holds its connections and says nothing, as
+//! one does whose machine has died. Then it is silence that must be noticed.
 
 use std::{thread, time::Duration};
 
@@ -26,6 +29,8 @@ use crate::{
 
 /// A pause of a key group after detection is at most this.
 pub(crate) const PAUSE_TARGET_MS: f64 = 1_000.0;
+/// A worker that hangs is noticed after at most this.
+const NOTICED_TARGET_MS: f64 = 3_000.0;
 /// Pauses at all sizes of state are within this factor of each other.
 pub(crate) const FLAT_TARGET: f64 = 1.5;
 /// How long it may take until rows come in time again.
@@ -36,12 +41,16 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(300);
 pub(crate) struct Options {
     #[command(flatten)]
     keyed: KeyedOptions,
+    /// Stop the worker (SIGSTOP) instead of killing it.
+    #[arg(long)]
+    hang: bool,
 }
 
 /// When things were seen, in ms since 1970.
 struct Times {
     begun_ms: i64,
     killed_ms: i64,
+    noticed_ms: i64,
     /// It ran again.
     running_ms: i64,
     ended_ms: i64,
@@ -51,15 +60,20 @@ struct Times {
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let (mut runs, mut targets, mut pauses) = (Vec::new(), Vec::new(), Vec::new());
     for state_bytes in &options.keyed.state_bytes {
-        let (figures, pause) = run_one(&options.keyed, *state_bytes)?;
+        let run = run_one(options, *state_bytes)?;
         let what =
             format!("longest pause after the death is noticed, ms, state of {state_bytes} bytes");
-        targets.push(Target::at_most(what, PAUSE_TARGET_MS, pause));
-        runs.push(figures);
-        pauses.extend(pause);
+        targets.push(Target::at_most(what, PAUSE_TARGET_MS, run.pause_ms));
+        if options.hang {
+            let what = format!("until a hung worker is noticed, ms, state of {state_bytes} bytes");
+            let noticed = Some(run.noticed_after_ms);
+            targets.push(Target::at_most(what, NOTICED_TARGET_MS, noticed));
+        }
+        runs.push(run.figures);
+        pauses.extend(run.pause_ms);
     }
     targets.extend(flat(&pauses));
-    let figures = json!({ "workload": "recovery", "runs": runs });
+    let figures = json!({ "workload": "recovery", "hang": options.hang, "runs": runs });
     Ok(outcome(figures, &targets, options.keyed.set_up.check))
 }
 
@@ -71,41 +85,57 @@ pub(crate) fn flat(pauses: &[f64]) -> Option<Target> {
     (pauses.len() > 1).then(|| Target::at_most(what, FLAT_TARGET, Some(most / least.max(1.0))))
 }
 
-/// Figures, and the pause that counts.
-fn run_one(options: &KeyedOptions, state_bytes: u64) -> anyhow::Result<(Value, Option<f64>)> {
-    let mut keyed = Keyed::start(options, state_bytes)?;
-    let time = options.time();
+/// A run at one size of state.
+struct Run {
+    figures: Value,
+    noticed_after_ms: f64,
+    /// The longest one, from when the death was noticed.
+    pause_ms: Option<f64>,
+}
+
+fn run_one(options: &Options, state_bytes: u64) -> anyhow::Result<Run> {
+    let mut keyed = Keyed::start(&options.keyed, state_bytes)?;
+    let time = options.keyed.time();
     keyed.cluster.printed.record();
     let begun_ms = wall_ms();
     keyed.pass(time)?;
 
     let generation = keyed.cluster.client.job(&keyed.job)?.generation;
+    let counts = keyed.counts()?;
     let victim = keyed.cluster.workers.len() - 1;
+    let worker = &mut keyed.cluster.workers[victim];
     let killed_ms = wall_ms();
-    keyed.cluster.workers[victim].kill()?;
-    keyed.cluster.workers[victim].reap()?;
+    if options.hang {
+        worker.stop()?;
+    } else {
+        worker.kill()?;
+        worker.reap()?;
+    }
     let (noticed_ms, running_ms) = until_restarted(&keyed, generation)?;
     keyed.until_in_time(CATCH_UP_MAX)?;
     keyed.pass(time)?;
     let times = Times {
         begun_ms,
         killed_ms,
+        noticed_ms,
         running_ms,
         ended_ms: wall_ms(),
     };
+    let counts = keyed.counts()?.since(&counts);
     let rows = keyed.cluster.printed.take();
     let (measured, worst) = pauses(&rows, &keyed, &times, u16::try_from(victim)?);
-    let noticed_after = noticed_ms - killed_ms;
-    let figures = json!({
-        "keyed": keyed.figures()?,
-        "noticed_after_ms": noticed_after,
-        "running_after_ms": running_ms - killed_ms,
-        "measured": measured,
-    });
-    Ok((
-        figures,
-        worst.map(|pause| pause.max_ms - noticed_after as f64),
-    ))
+    let noticed_after_ms = (times.noticed_ms - killed_ms) as f64;
+    Ok(Run {
+        figures: json!({
+            "noticed_after_ms": noticed_after_ms,
+            "running_after_ms": times.running_ms - killed_ms,
+            "measured": measured,
+            "counts": counts.json(),
+            "keyed": keyed.figures()?,
+        }),
+        noticed_after_ms,
+        pause_ms: worst.map(|pause| pause.max_ms - noticed_after_ms),
+    })
 }
 
 /// When the job was no longer what it was, and when it ran again, as who asks sees it.
@@ -148,7 +178,7 @@ fn pauses(rows: &[Row], keyed: &Keyed, times: &Times, victim: u16) -> (Value, Op
     };
     let (of_dead, of_others) = (of(true), of(false));
     let before = gaps::lateness(rows, keyed.due, times.begun_ms, killed_ms);
-    let bound_ms = before.map_or(0.0, |late| (2.0 * late.p99_ms).max(late.p99_ms + 100.0));
+    let bound_ms = gaps::late_bound_ms(before);
     let taken_over = |row: &&Row| was_dead(&row.group) && row.owner.worker != victim;
     let first = rows
         .iter()

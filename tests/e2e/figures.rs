@@ -36,7 +36,7 @@ fn number(figures: &Value, path: &str) -> f64 {
 
 /// What each run over a keyed job must tell.
 fn check_keyed(run: &Value) {
-    let keys = number(run, "/keyed/state/keys");
+    let keys = number(run, "/keyed/keys");
     assert!((keys - 7_812.0).abs() < 0.5, "{keys}");
     // What has moved is in memory once it is asked for.
     let in_memory = number(run, "/keyed/state/memory_rows");
@@ -48,13 +48,13 @@ fn check_keyed(run: &Value) {
     for figure in [
         "/keyed/fill_seconds",
         "/keyed/state/memory_bytes",
-        "/keyed/object_store/requests/put",
-        "/keyed/object_store/bytes/put",
+        "/keyed/since_start/object_store/requests/put",
+        "/keyed/since_start/object_store/bytes/put",
         "/keyed/peak_rss_bytes/control-plane",
         "/keyed/peak_rss_bytes/worker-1",
         "/keyed/peak_rss_bytes/worker-2",
         "/keyed/peak_rss_bytes/state-node-1",
-        "/keyed/reads/hit_rate",
+        "/keyed/since_start/reads/hit_rate",
     ] {
         assert!(number(run, figure) > 0.0, "{figure} of {run}");
     }
@@ -81,6 +81,7 @@ fn recovery_tells_the_pauses_of_all_key_groups() {
         pause > 0.0 && number(run, "/noticed_after_ms") >= 0.0,
         "{figures}"
     );
+    assert!(number(run, "/counts/reads/rows") > 0.0, "{figures}");
     let first = "/first_output_of_dead_workers_key_groups_after_ms";
     assert!(number(measured, first) > 0.0, "{figures}");
     assert!(number(measured, "/gaps_before/count") > 255.5, "{figures}");
@@ -101,6 +102,8 @@ fn rescale_tells_which_key_groups_moved() {
         })
         .collect();
     assert_eq!(moved[0], (128, 128), "{figures}");
+    let first = "/first_outputs_of_moved_key_groups";
+    assert_eq!(count(&steps[0], first), 128, "{figures}");
     // From 4 to 1 and to 3 more move than must where a task is given to another worker.
     for ((moved, others), least) in moved[1..].iter().zip([192, 170]) {
         assert!(*moved >= least && moved + others == 256, "{figures}");
@@ -140,7 +143,7 @@ fn bigstate_tells_what_memory_for_a_part_costs() {
     for half in ["all_in_memory", "part_in_memory"] {
         let half = &figures[half];
         assert!(
-            (number(half, "/state_memory_rows") - 7_812.0).abs() < 0.5,
+            (number(half, "/state/memory_rows") - 7_812.0).abs() < 0.5,
             "{figures}"
         );
         assert!(number(half, "/rows_per_second") > 0.0, "{figures}");
