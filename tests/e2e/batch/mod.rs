@@ -4,10 +4,13 @@
 //! `SEED=7 CASES=500 cargo test -p tests --test e2e batch` tries others than the default ones.
 
 mod crash;
+mod grouping;
 mod over;
+mod ranked;
 mod relation;
 mod sqlite;
 mod strategy;
+mod subquery;
 mod tables;
 
 use std::{

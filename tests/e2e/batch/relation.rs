@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::over::Over;
+use super::{grouping::Grouping, over::Over, ranked::Ranked, subquery::Subquery};
 
 /// For whom a query is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,6 +82,17 @@ pub(super) struct Aggregate {
 pub(super) enum JoinKind {
     Inner,
     Left,
+    Right,
+    Full,
+}
+
+/// Of two columns of each side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum SetOperation {
+    UnionAll,
+    Union,
+    Intersect,
+    Except,
 }
 
 #[derive(Clone, Debug)]
@@ -103,7 +114,7 @@ pub(super) enum Relation {
         residual: Option<[Choice; 2]>,
     },
     Distinct(Box<Relation>),
-    Union([Box<Relation>; 2]),
+    Set(SetOperation, [Box<Relation>; 2]),
     /// Rows of the first with (or without) a row of the second of equal key.
     Exists {
         sides: [Box<Relation>; 2],
@@ -125,15 +136,21 @@ pub(super) enum Relation {
         keys: [Choice; 2],
     },
     Over(Over),
+    Subquery(Subquery),
+    Grouping(Grouping),
+    Ranked(Ranked),
 }
 
-const EVENT: [Type; 4] = [Type::Int, Type::Int, Type::Text, Type::Time];
+pub(super) const EVENT: [Type; 4] = [Type::Int, Type::Int, Type::Text, Type::Time];
 
 impl Relation {
     pub(super) fn columns(&self) -> Vec<Type> {
         match self {
             Relation::Table(name) => table_columns(*name),
             Relation::Over(over) => over.columns(),
+            Relation::Subquery(subquery) => subquery.columns(),
+            Relation::Grouping(grouping) => grouping.columns(),
+            Relation::Ranked(ranked) => ranked.columns(),
             Relation::Filter(input, _) | Relation::Distinct(input) => input.columns(),
             Relation::Exists { sides, .. } => sides[0].columns(),
             Relation::Project(input, scalars) => {
@@ -147,7 +164,7 @@ impl Relation {
                 ..
             } => grouped(&input.columns(), keys, aggregates),
             Relation::Join { sides, .. } => [sides[0].columns(), sides[1].columns()].concat(),
-            Relation::Union(_) => vec![Type::Int; 2],
+            Relation::Set(..) => vec![Type::Int; 2],
             Relation::Window {
                 keys, aggregates, ..
             } => {
@@ -196,18 +213,7 @@ impl Relation {
             Relation::Distinct(input) => {
                 format!("SELECT DISTINCT * FROM {} AS r", nested(input, dialect))
             }
-            Relation::Union(sides) => {
-                let side = |side: &Relation| {
-                    let columns = side.columns();
-                    let list = [0, 1].map(|choice| column(&columns, Type::Int, choice, ""));
-                    format!(
-                        "SELECT {} FROM {} AS r",
-                        named(list.into_iter()),
-                        nested(side, dialect)
-                    )
-                };
-                format!("{} UNION ALL {}", side(&sides[0]), side(&sides[1]))
-            }
+            Relation::Set(operation, sides) => set_operation(*operation, sides, dialect),
             Relation::Exists {
                 sides,
                 keys,
@@ -222,6 +228,9 @@ impl Relation {
             ),
             Relation::Window { .. } => self.window(dialect),
             Relation::Over(over) => over.sql(dialect),
+            Relation::Subquery(subquery) => subquery.sql(dialect),
+            Relation::Grouping(grouping) => grouping.sql(dialect),
+            Relation::Ranked(ranked) => ranked.sql(dialect),
             Relation::WindowJoin { kind, size_s, keys } => {
                 window_join(*kind, *size_s, *keys, dialect)
             }
@@ -265,7 +274,7 @@ pub(super) fn table_columns(name: char) -> Vec<Type> {
 }
 
 /// The table with the columns window_start and window_end: a row per window of each row.
-fn windowed(table: char, slide_s: i64, slides: i64, dialect: Dialect) -> String {
+pub(super) fn windowed(table: char, slide_s: i64, slides: i64, dialect: Dialect) -> String {
     let slide_ms = slide_s * 1000;
     match (dialect, slides) {
         (Dialect::Flink, 1) => {
@@ -283,6 +292,25 @@ fn windowed(table: char, slide_s: i64, slides: i64, dialect: Dialect) -> String 
             slide_ms * slides
         ),
     }
+}
+
+fn set_operation(operation: SetOperation, sides: &[Box<Relation>; 2], dialect: Dialect) -> String {
+    let side = |side: &Relation| {
+        let columns = side.columns();
+        let list = [0, 1].map(|choice| column(&columns, Type::Int, choice, ""));
+        format!(
+            "SELECT {} FROM {} AS r",
+            named(list.into_iter()),
+            nested(side, dialect)
+        )
+    };
+    let operation = match operation {
+        SetOperation::UnionAll => "UNION ALL",
+        SetOperation::Union => "UNION",
+        SetOperation::Intersect => "INTERSECT",
+        SetOperation::Except => "EXCEPT",
+    };
+    format!("{} {operation} {}", side(&sides[0]), side(&sides[1]))
 }
 
 fn window_join(kind: JoinKind, size_s: i64, keys: [Choice; 2], dialect: Dialect) -> String {
@@ -373,7 +401,7 @@ fn grouped(input: &[Type], keys: &[Choice], aggregates: &[Aggregate]) -> Vec<Typ
     keys.chain(results).collect()
 }
 
-fn nested(relation: &Relation, dialect: Dialect) -> String {
+pub(super) fn nested(relation: &Relation, dialect: Dialect) -> String {
     match relation {
         Relation::Table(name) => name.to_string(),
         other => format!("({})", other.sql(dialect)),
@@ -407,6 +435,8 @@ impl JoinKind {
         match self {
             JoinKind::Inner => "INNER",
             JoinKind::Left => "LEFT",
+            JoinKind::Right => "RIGHT",
+            JoinKind::Full => "FULL",
         }
     }
 }
@@ -461,7 +491,7 @@ impl Predicate {
 }
 
 impl Aggregate {
-    fn of(self, columns: &[Type], dialect: Dialect) -> (Type, String) {
+    pub(super) fn of(self, columns: &[Type], dialect: Dialect) -> (Type, String) {
         self.over(columns, dialect, "")
     }
 

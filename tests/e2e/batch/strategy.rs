@@ -3,8 +3,11 @@
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{
+    grouping::grouping,
     over::over,
-    relation::{Aggregate, Function, JoinKind, Predicate, Relation, Scalar, Type},
+    ranked::ranked,
+    relation::{Aggregate, Function, JoinKind, Predicate, Relation, Scalar, SetOperation, Type},
+    subquery::subquery,
 };
 
 pub(super) fn relation() -> impl Strategy<Value = Relation> {
@@ -25,8 +28,11 @@ pub(super) fn relation() -> impl Strategy<Value = Relation> {
                 }),
             2 => (three, any::<[u8; 3]>(), any::<bool>())
                 .prop_map(|(inputs, keys, second)| by_one_key(inputs, keys, second)),
-            1 => one.prop_map(Relation::Distinct),
-            1 => two.clone().prop_map(Relation::Union),
+            1 => one.clone().prop_map(Relation::Distinct),
+            1 => (set_operation(), two.clone()).prop_map(|(of, sides)| Relation::Set(of, sides)),
+            2 => subquery(two.clone(), aggregate(), predicate()).prop_map(Relation::Subquery),
+            2 => grouping(one.clone(), aggregates()).prop_map(Relation::Grouping),
+            1 => ranked(one).prop_map(Relation::Ranked),
             1 => (two, any::<[u8; 2]>(), any::<bool>())
                 .prop_map(|(sides, keys, negated)| Relation::Exists { sides, keys, negated }),
         ]
@@ -82,10 +88,23 @@ fn window() -> impl Strategy<Value = Relation> {
 }
 
 fn kind() -> impl Strategy<Value = JoinKind> {
-    select(&[JoinKind::Inner, JoinKind::Left][..])
+    prop_oneof![
+        3 => select(&[JoinKind::Inner, JoinKind::Left][..]),
+        1 => select(&[JoinKind::Right, JoinKind::Full][..]),
+    ]
 }
 
-fn predicate() -> impl Strategy<Value = Predicate> {
+fn set_operation() -> impl Strategy<Value = SetOperation> {
+    let operations = [
+        SetOperation::UnionAll,
+        SetOperation::Union,
+        SetOperation::Intersect,
+        SetOperation::Except,
+    ];
+    select(operations.to_vec())
+}
+
+fn predicate() -> impl Strategy<Value = Predicate> + Clone {
     let number = -60..60_i8;
     prop_oneof![
         (any::<u8>(), number.clone()).prop_map(|(a, n)| Predicate::Less(a, n)),
@@ -117,7 +136,7 @@ fn aggregates() -> impl Strategy<Value = Vec<Aggregate>> {
     vec(aggregate(), 1..4)
 }
 
-fn aggregate() -> impl Strategy<Value = Aggregate> {
+fn aggregate() -> impl Strategy<Value = Aggregate> + Clone {
     let functions = [
         Function::Count,
         Function::CountDistinct,
