@@ -146,8 +146,6 @@ impl<V: Values> MapTable<V> {
 
     /// Takes rows that [`KeyIndex::find_old`] has found out of memory.
     pub fn evict(&mut self, slots: &[u32], evicted: &mut Evicted) {
-        // Their room is there for less.
-        self.free_leaving(usize::MAX);
         let mut rows = evicted.rows(self.table);
         for slot in slots {
             debug_assert!(self.changes.is_clean(*slot), "a change is lost");
@@ -317,6 +315,8 @@ impl<V: Values> Evict for MapTable<V> {
     }
 
     fn find_old(&mut self, most: usize) -> Vec<u32> {
+        // The room of what has left is there for less, and none of it is to be found.
+        self.free_leaving(usize::MAX);
         self.index.find_old(most)
     }
 

@@ -440,7 +440,7 @@ impl Evict for AggregateStore {
     }
 
     fn find_old(&mut self, most: usize) -> Vec<u32> {
-        self.main.index_mut().find_old(most)
+        self.main.find_old(most)
     }
 
     fn index(&self) -> &KeyIndex {
