@@ -1,10 +1,12 @@
 //! The arbiter of a process's memory for working sets.
 //!
 //! Tasks report what they hold. When that comes near the bound, they take out of memory what the store
-//! has; when it reaches it, sources wait until an epoch is committed, after which more may go. What one
-//! epoch changes is bounded by a part of that, for on their way to the store its rows take as much again:
-//! sources wait when the open epoch has so much, until it ends, and when much of those before has not
-//! arrived. Or epochs would be as large as there is time for.
+//! has; when it reaches it, sources wait until an epoch is committed, after which more may go. If nothing
+//! may, for operators need more than there is, each task reads once from its sources all the same: an epoch
+//! in which nobody reads changes nothing, is not committed, and no other would be. What one epoch changes is
+//! bounded by a part of the bound, for on their way to the store its rows take as much again: sources wait
+//! when the open epoch has so much, until it ends, and when much of those before has not arrived. Or epochs
+//! would be as large as there is time for.
 
 use std::{
     sync::{
@@ -141,6 +143,8 @@ impl MemoryPool {
 pub struct MemoryShare {
     pool: Arc<MemoryPool>,
     held: Held,
+    /// Sources have not been read since the last commit, or the task's beginning.
+    may_read: bool,
 }
 
 impl MemoryShare {
@@ -150,6 +154,7 @@ impl MemoryShare {
         MemoryShare {
             pool: Arc::clone(pool),
             held: Held::default(),
+            may_read: true,
         }
     }
 
@@ -198,15 +203,22 @@ impl MemoryShare {
         &self.pool.scratch
     }
 
-    /// An epoch is committed: sources go on, so that a job makes progress though it needs more than
-    /// there is.
-    pub fn committed(&self) {
+    /// An epoch is committed: sources go on until there is a report that there is no room, and this task's may
+    /// read once whatever is reported, so that a job makes progress though it needs more than there is.
+    pub fn committed(&mut self) {
+        self.may_read = true;
         self.pool.open();
     }
 
     /// Whether sources may read; if not, the task is woken when they may.
     pub fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.pool.waiters.poll(cx, || self.pool.is_open())
+        let may_read = || self.may_read || self.pool.is_open();
+        self.pool.waiters.poll(cx, may_read)
+    }
+
+    /// A source has been read.
+    pub fn has_read(&mut self) {
+        self.may_read = false;
     }
 
     /// Whether it is for the caller to ask for a barrier: once each time sources have to wait.
@@ -228,12 +240,19 @@ mod tests {
 
     use super::*;
 
+    /// Of a task that has read since the last commit.
+    fn share(pool: &Arc<MemoryPool>) -> MemoryShare {
+        let mut share = MemoryShare::of(pool);
+        share.has_read();
+        share
+    }
+
     #[test]
     fn sources_wait_for_room_or_for_a_commit() {
         let waker = noop_waker();
         let mut cx = Context::from_waker(&waker);
         let pool = MemoryPool::new(100);
-        let (mut first, mut second) = (MemoryShare::of(&pool), MemoryShare::of(&pool));
+        let (mut first, mut second) = (share(&pool), share(&pool));
         first.hold(Held::clean(60));
         assert!(!second.is_short() && first.excess() == 0);
         second.hold(Held::clean(30));
@@ -261,7 +280,7 @@ mod tests {
         let waker = noop_waker();
         let mut cx = Context::from_waker(&waker);
         let pool = MemoryPool::new(1000);
-        let mut share = MemoryShare::of(&pool);
+        let mut share = share(&pool);
         share.hold(Held::clean(800));
         assert!(!share.is_short());
         pool.set_bytes_max(600);
@@ -280,7 +299,7 @@ mod tests {
         let waker = noop_waker();
         let mut cx = Context::from_waker(&waker);
         let pool = MemoryPool::new(100);
-        let mut share = MemoryShare::of(&pool);
+        let mut share = share(&pool);
         let sent = |state: u64, sent: u64| Held {
             sent,
             ..Held::clean(state)
@@ -305,7 +324,7 @@ mod tests {
         let waker = noop_waker();
         let mut cx = Context::from_waker(&waker);
         let pool = MemoryPool::new(1000);
-        let (mut one, mut other) = (MemoryShare::of(&pool), MemoryShare::of(&pool));
+        let (mut one, mut other) = (share(&pool), share(&pool));
         let changed = |changed: u64| Held {
             changed,
             ..Held::clean(300)
@@ -320,5 +339,27 @@ mod tests {
         assert!(one.poll_open(&mut cx).is_ready());
         other.hold(changed(0));
         assert!(other.poll_open(&mut cx).is_ready());
+    }
+
+    #[test]
+    fn after_each_commit_a_task_may_read_once_though_there_is_no_room() {
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        let pool = MemoryPool::new(100);
+        let (mut one, mut other) = (MemoryShare::of(&pool), share(&pool));
+        // It begins with windows that need more than there is.
+        one.hold(Held::clean(200));
+        other.hold(Held::clean(1));
+        for _ in 0..3 {
+            assert!(one.poll_open(&mut cx).is_ready());
+            one.has_read();
+            one.hold(Held::clean(201));
+            assert!(one.poll_open(&mut cx).is_pending());
+            assert!(one.should_tell() && !other.should_tell());
+            one.committed();
+            // What it reports right then is as much as before.
+            one.hold(Held::clean(202));
+            assert!(other.poll_open(&mut cx).is_pending());
+        }
     }
 }

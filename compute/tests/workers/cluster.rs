@@ -11,7 +11,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use compute::{ExchangeConfig, ExchangeServer, SystemClock, Worker, WorkerConfig, WorkerHandle};
 use connectors::{CollectTarget, LineWriter};
 use coordinator::place::{Parallelism, PlanShape, Routing};
-use engine::{ChangeBatch, memory::MemoryPool};
+use engine::{ChangeBatch, memory::MemoryPool, spill::MemoryScratch};
 use futures::future::{BoxFuture, FutureExt as _};
 use proto::{
     control::{Deployment, ExchangeMap, JobOptions, WorkerCommand, WorkerEvent, WorkerEventKind},
@@ -78,9 +78,13 @@ impl LineWriter for NoLines {
     }
 }
 
+/// Bytes of a scratch file where memory is little: few, so that there are many of them.
+const SCRATCH_FILE_BYTES: u64 = 16 << 10;
+
 /// A worker and the server of its streams.
 pub(crate) struct Member {
     pub(crate) id: WorkerId,
+    memory: Arc<MemoryPool>,
     pub(crate) handle: WorkerHandle,
     pub(crate) server: ExchangeServer,
     pub(crate) address: String,
@@ -95,10 +99,32 @@ pub(crate) struct Cluster {
     pub(crate) collected: Arc<Collected>,
     /// Bytes that the barrier of each committed epoch has overtaken.
     pub(crate) overtaken: BTreeMap<Epoch, u64>,
+    pub(crate) seen: Seen,
+}
+
+/// What was seen of state when epochs were committed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    /// The most bytes that tasks held.
+    pub(crate) held: u64,
+    /// Keys that went from memory, of the tasks of one moment.
+    pub(crate) evicted: u64,
+    /// Keys that were looked for in scratch files, the same.
+    pub(crate) looked_for: u64,
 }
 
 impl Cluster {
     pub(crate) async fn start(workers: u64, window_bytes: usize) -> Cluster {
+        Cluster::start_with(workers, window_bytes, None).await
+    }
+
+    /// `memory`: so many bytes are all that each worker has for state, with scratch files for what is
+    /// beyond it.
+    pub(crate) async fn start_with(
+        workers: u64,
+        window_bytes: usize,
+        memory: Option<u64>,
+    ) -> Cluster {
         let store = MemoryStore::new(KeyGroupCount::DEFAULT);
         let collected = Arc::<Collected>::default();
         let (merged, events) = mpsc::channel(1024);
@@ -110,9 +136,13 @@ impl Cluster {
                 ..ExchangeConfig::new(server.clone(), Tls::None, id.0)
             };
             let target = Arc::clone(&collected);
+            let memory = memory.map_or_else(MemoryPool::unbounded, |bytes| {
+                let scratch = MemoryScratch::new(SCRATCH_FILE_BYTES, usize::MAX);
+                MemoryPool::with_scratch(bytes, Arc::new(scratch))
+            });
             let (handle, mut reported) = Worker::start(WorkerConfig {
                 store: Arc::new(store.clone()),
-                memory: MemoryPool::unbounded(),
+                memory: Arc::clone(&memory),
                 clock: Arc::new(SystemClock::default()),
                 print: Arc::new(NoLines),
                 collect: Arc::new(move |_| Arc::clone(&target) as Arc<dyn CollectTarget>),
@@ -129,6 +159,7 @@ impl Cluster {
             let (address, serving) = listen(&server).await;
             members.push(Member {
                 id,
+                memory,
                 handle,
                 server,
                 address,
@@ -141,7 +172,22 @@ impl Cluster {
             events,
             collected,
             overtaken: BTreeMap::new(),
+            seen: Seen::default(),
         }
+    }
+
+    fn see(&mut self) {
+        let members = self.members.iter();
+        let metrics = members.clone().map(|member| member.handle.metrics(JOB));
+        let operators = metrics.flat_map(BTreeMap::into_values);
+        let tasks: Vec<_> = operators.flat_map(BTreeMap::into_values).collect();
+        let held: u64 = members.map(|member| member.memory.held()).sum();
+        let evicted: u64 = tasks.iter().map(|task| task.evicted_keys).sum();
+        let looked_for: u64 = tasks.iter().map(|task| task.scratch_reads).sum();
+        let seen = &mut self.seen;
+        seen.held = seen.held.max(held);
+        seen.evicted = seen.evicted.max(evicted);
+        seen.looked_for = seen.looked_for.max(looked_for);
     }
 
     /// Begins a generation, its tasks spread over the workers in turn.
@@ -327,6 +373,7 @@ impl Cluster {
                     let held = std::mem::take(&mut objects);
                     let done = self.store.commit(run.who, epoch, held, 0).await;
                     done.expect("all is staged");
+                    self.see();
                     self.tell_all(|| WorkerCommand::Committed {
                         job: job_id,
                         generation,

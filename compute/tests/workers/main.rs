@@ -13,7 +13,8 @@ use proto::{
     types::{Epoch, WorkerId},
 };
 
-use cluster::{Cluster, Events, JOB, Job, QUICK, Rows, SLOW, listen};
+use cluster::{Cluster, Events, JOB, Job, PATIENCE, QUICK, Rows, SLOW, listen};
+use tokio::time::timeout;
 
 /// All that crosses an exchange differently: rows that only come, rows that are taken back, time.
 const QUERIES: [(&str, &str); 3] = [
@@ -36,6 +37,17 @@ const QUERIES: [(&str, &str); 3] = [
     ),
 ];
 
+/// A query whose keys come back again and again, with thousands of others in between.
+const RECURRING: &str = "SELECT MOD(auction, 3000) AS a, COUNT(*) AS bids, MAX(price) AS top \
+     FROM bid GROUP BY MOD(auction, 3000)";
+
+/// So many that their state is far more than what tasks hold without any.
+const MANY_KEYS: Events = Events {
+    count: 150_000,
+    rate: 15_000,
+    paced: false,
+};
+
 async fn result(
     query: &str,
     events: Events,
@@ -43,13 +55,26 @@ async fn result(
     parallelism: u32,
     window: usize,
 ) -> Rows {
+    measured(query, events, workers, parallelism, window)
+        .await
+        .0
+}
+
+/// The result, and bytes of state that there were at most.
+async fn measured(
+    query: &str,
+    events: Events,
+    workers: u64,
+    parallelism: u32,
+    window: usize,
+) -> (Rows, u64) {
     // Small batches, so that a stream has many of them.
     let job = Job::new(query, events, parallelism, 256);
     let mut cluster = Cluster::start(workers, window).await;
     let mut run = cluster.begin(1, &job).await;
     let ran = cluster.run(&mut run, &job, u64::MAX).await;
     ran.expect("a run");
-    cluster.rows()
+    (cluster.rows(), cluster.seen.held)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,6 +86,21 @@ async fn a_job_on_several_workers_gives_what_it_gives_on_one() {
             let rows = result(query, QUICK, workers, parallelism, window).await;
             assert!(rows == expected, "{name} on {workers} workers");
         }
+    }
+}
+
+/// More is held than there may be at any time, of which nothing can go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_goes_on_though_there_is_no_room_for_any_of_its_state() {
+    for (name, query) in QUERIES {
+        let expected = result(query, QUICK, 1, 2, 1 << 20).await;
+        let job = Job::new(query, QUICK, 2, 256);
+        let mut cluster = Cluster::start_with(2, 1 << 20, Some(1)).await;
+        let mut run = cluster.begin(1, &job).await;
+        let ran = timeout(PATIENCE, cluster.run(&mut run, &job, u64::MAX)).await;
+        ran.unwrap_or_else(|_| panic!("{name}: no end"))
+            .expect("a run");
+        assert!(cluster.rows() == expected, "{name}");
     }
 }
 

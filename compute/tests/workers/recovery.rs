@@ -6,8 +6,9 @@ use proto::{
 };
 
 use super::{
+    MANY_KEYS, RECURRING,
     cluster::{Cluster, JOB, Job, Rows, SLOW},
-    result,
+    measured, result,
 };
 
 /// Keys come back all the time, so that a task that holds nothing has to read most of them.
@@ -19,6 +20,8 @@ type End = (u64, fn() -> WorkerCommand);
 
 /// Keys that are there when the generation ends.
 const KEYS: usize = 100;
+/// The same, where all come again and again.
+const RECURRING_KEYS_MIN: usize = 2_900;
 
 /// Runs until many keys are there, ends the generation by `command` on workers that are named, and goes
 /// on with the next one: the result, and what was read for it.
@@ -104,4 +107,43 @@ async fn what_was_kept_while_others_went_on_does_not_count() {
     let mut run = cluster.begin(3, &job).await;
     cluster.run(&mut run, &job, u64::MAX).await.expect("a run");
     assert!(cluster.rows() == expected);
+}
+
+/// Ends a generation in the middle by each of these, one after the other, where memory is little.
+async fn interrupted_with(memory: u64, ends: &[&[End]]) -> Rows {
+    let job = Job::new(RECURRING, MANY_KEYS, 2, 64);
+    let mut cluster = Cluster::start_with(2, 1 << 16, Some(memory)).await;
+    for (generation, end) in (1..).zip(ends) {
+        let mut run = cluster.begin(generation, &job).await;
+        run.rows_min = RECURRING_KEYS_MIN;
+        cluster.run(&mut run, &job, 20).await.expect("some epochs");
+        let (evicted, looked_for) = (cluster.seen.evicted, cluster.seen.looked_for);
+        let is_short = evicted > 100 && looked_for > 100;
+        assert!(is_short, "{evicted} keys went, {looked_for} came back");
+        for member in &cluster.members {
+            for (worker, command) in *end {
+                if member.id == WorkerId(*worker) {
+                    assert!(member.handle.send(command()).await);
+                }
+            }
+        }
+    }
+    let mut run = cluster.begin(1 + ends.len() as u64, &job).await;
+    cluster.run(&mut run, &job, u64::MAX).await.expect("a run");
+    cluster.rows()
+}
+
+/// What survivors keep is in part in scratch files, and what they had changed since is neither there nor in
+/// memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn survivors_with_memory_for_a_fifth_of_the_state_give_the_same_result() {
+    let (expected, state) = measured(RECURRING, MANY_KEYS, 1, 2, 1 << 20).await;
+    let memory = state / 5 / 2;
+    let both: &[End] = &[(1, suspend), (2, suspend)];
+    let half: &[End] = &[(1, suspend), (2, stop)];
+    let none: &[End] = &[(1, stop), (2, stop)];
+    for ends in [&[both, both, both][..], &[half, half], &[none, both]] {
+        let rows = interrupted_with(memory, ends).await;
+        assert!(rows == expected, "{memory} of {state}");
+    }
 }

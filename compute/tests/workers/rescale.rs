@@ -1,13 +1,15 @@
 //! The routing changes while a job runs: nothing is lost, nothing counts twice.
 
 use super::{
-    QUERIES,
+    MANY_KEYS, QUERIES, RECURRING,
     cluster::{Cluster, Events, Job, Rows, SLOW},
-    result,
+    measured, result,
 };
 
 /// A change of the routing: parallelism and workers.
 type Change = (u32, &'static [u64]);
+
+const WORKERS: u64 = 3;
 
 /// Read from several splits, in four seconds: long enough for many epochs on a busy machine too.
 const MANY: Events = Events {
@@ -28,8 +30,19 @@ async fn changed(
     changes: &[Change],
     waits: bool,
 ) -> Rows {
+    let mut cluster = Cluster::start(WORKERS, 1 << 16).await;
+    change(&mut cluster, query, events, parallelism, changes, waits).await
+}
+
+async fn change(
+    cluster: &mut Cluster,
+    query: &str,
+    events: Events,
+    parallelism: u32,
+    changes: &[Change],
+    waits: bool,
+) -> Rows {
     let job = Job::new(query, events, parallelism, 64);
-    let mut cluster = Cluster::start(3, 1 << 16).await;
     let mut run = cluster.begin(1, &job).await;
     run.waits = waits;
     let ran = cluster.run_rescaled(&mut run, &job, u64::MAX, changes);
@@ -71,4 +84,26 @@ async fn barriers_before_its_own_do_not_concern_a_worker_that_is_made_ready() {
     let changes: &[Change] = &[(2, &[1, 2]), (3, &[1, 2]), (3, &[1, 2, 3])];
     let rows = changed(query, MANY, 2, changes, true).await;
     assert!(rows == expected, "{name} by {changes:?}");
+}
+
+/// A task that loses or gets key groups has some of their keys in memory, some in scratch files, and of some it
+/// knows only that they are in the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_rescaled_with_memory_for_a_fifth_of_its_state() {
+    let queries = QUERIES.into_iter().chain([("recurring keys", RECURRING)]);
+    for (name, query) in queries {
+        let (expected, state) = measured(query, MANY_KEYS, 1, 2, 1 << 20).await;
+        let memory = state / 5 / WORKERS;
+        for (parallelism, changes) in CHANGES {
+            let mut cluster = Cluster::start_with(WORKERS, 1 << 16, Some(memory)).await;
+            let changed = change(&mut cluster, query, MANY_KEYS, parallelism, changes, false);
+            let rows = changed.await;
+            let what = format!("{name} from {parallelism} by {changes:?}, {memory} of {state}");
+            assert!(rows == expected, "{what}");
+            let (evicted, looked_for) = (cluster.seen.evicted, cluster.seen.looked_for);
+            assert!(evicted > 100, "{what}: {evicted} keys went");
+            let come_back = query != RECURRING || looked_for > 100;
+            assert!(come_back, "{what}: {looked_for} keys came back");
+        }
+    }
 }

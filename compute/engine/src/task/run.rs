@@ -456,6 +456,7 @@ impl Task {
                 .did_something()?
             {
                 self.next_source = index + 1;
+                self.parts.memory.has_read();
                 return Ok(true);
             }
         }
