@@ -61,6 +61,8 @@ pub struct ClusterConfig {
     pub variables: Vec<(String, String)>,
     /// Further arguments of every control-plane node.
     pub node_arguments: Vec<String>,
+    /// Further arguments of every worker.
+    pub worker_arguments: Vec<String>,
 }
 
 impl Cluster {
@@ -184,8 +186,9 @@ impl Cluster {
         let (nodes, metrics) = (nodes.join(","), &self.metrics[at]);
         let arguments = ["worker", "--control-plane", &nodes, "--listen", listen];
         let arguments = arguments.into_iter().chain(["--metrics", metrics]);
-        let arguments = arguments.map(str::to_owned).collect();
-        self.spec(format!("worker-{}", at + 1), arguments)
+        let arguments = arguments.map(str::to_owned);
+        let arguments = arguments.chain(self.config.worker_arguments.clone());
+        self.spec(format!("worker-{}", at + 1), arguments.collect())
     }
 
     fn state_node_spec(&self, id: usize, nodes: &[String], listen: &str) -> MemberSpec {

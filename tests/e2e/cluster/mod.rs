@@ -6,6 +6,7 @@ mod chaos;
 mod drops;
 mod kills;
 mod load;
+mod memory;
 mod partition;
 mod quarantine;
 mod queries;
@@ -45,5 +46,6 @@ pub(super) fn config() -> ClusterConfig {
         store: None,
         variables: Vec::new(),
         node_arguments: Vec::new(),
+        worker_arguments: Vec::new(),
     }
 }

@@ -313,15 +313,24 @@ impl Cluster {
     /// When it does not say.
     #[must_use]
     pub fn rows_out(&self, worker: usize, job: &str) -> f64 {
+        self.counted(worker, ROWS_OUT, job)
+    }
+
+    /// What a job's operators on a worker have counted in all, since it started there.
+    ///
+    /// # Panics
+    /// When it does not say.
+    #[must_use]
+    pub fn counted(&self, worker: usize, metric: &str, job: &str) -> f64 {
         let url = format!("http://{}", self.metrics[worker]);
         let (status, text) = answer(self.open(&url, "/metrics")).expect("metrics");
         assert_eq!(status, 200, "{text}");
         let samples = parse(&text).expect("metrics");
         let job = format!("job=\"{job}\"");
-        let rows = samples
+        let counts = samples
             .iter()
-            .filter(|(name, _)| name.starts_with(ROWS_OUT) && name.contains(&job));
-        rows.map(|(_, value)| value).sum()
+            .filter(|(name, _)| name.starts_with(metric) && name.contains(&job));
+        counts.map(|(_, value)| value).sum()
     }
 
     /// State nodes that are connected, with how many shards each serves; `None`: no leader.
