@@ -33,6 +33,8 @@ use crate::{
 
 /// How often the host looks what has arrived.
 const TICK: Duration = Duration::from_millis(3);
+/// How long whoever cannot reach the store waits for it.
+const UNREACHED: Duration = Duration::from_secs(5);
 
 /// The store. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -50,13 +52,17 @@ struct Queue {
     number: u64,
     /// Hosts that nothing comes from, nor goes to.
     held: BTreeSet<String>,
+    /// Hosts of which all that comes and goes is lost.
+    cut: BTreeSet<String>,
     fences: Fences,
     /// What must never be written, and was.
     violations: Vec<String>,
 }
 
-type Answer = Box<dyn FnOnce() + Send>;
-type Request = Box<dyn FnOnce(Bucket) -> BoxFuture<'static, (Duration, Answer)> + Send>;
+/// Told whether it is lost on its way.
+type Answer = Box<dyn FnOnce(bool) + Send>;
+/// The same.
+type Request = Box<dyn FnOnce(Bucket, bool) -> BoxFuture<'static, (Duration, Answer)> + Send>;
 
 impl Bucket {
     /// An empty one.
@@ -70,6 +76,7 @@ impl Bucket {
                 answers: BTreeMap::new(),
                 number: 0,
                 held: BTreeSet::new(),
+                cut: BTreeSet::new(),
                 fences: Fences::default(),
                 violations: Vec::new(),
             })),
@@ -107,9 +114,16 @@ impl Bucket {
         self.lock().held.insert(host.to_owned());
     }
 
-    /// What was held goes its way.
+    /// What a host asks, and is answered, is lost until it is let go.
+    pub fn cut(&self, host: &str) {
+        self.lock().cut.insert(host.to_owned());
+    }
+
+    /// What was held goes its way, and nothing more is lost.
     pub fn release(&self, host: &str) {
-        self.lock().held.remove(host);
+        let mut queue = self.lock();
+        queue.held.remove(host);
+        queue.cut.remove(host);
     }
 
     /// Whether anything is on its way.
@@ -135,13 +149,14 @@ impl Bucket {
             ticks.tick().await;
             let now = ambient::now();
             while let Some((host, request)) = self.next_request(now) {
-                let (back, answer) = request(self.clone()).await;
+                let lost = self.is_cut(&host);
+                let (back, answer) = request(self.clone(), lost).await;
                 let mut queue = self.lock();
                 let at = queue.place(now + back);
                 queue.answers.insert(at, (host, answer));
             }
-            while let Some(answer) = self.next_answer(now) {
-                answer();
+            while let Some((host, answer)) = self.next_answer(now) {
+                answer(self.is_cut(&host));
             }
         }
     }
@@ -151,9 +166,13 @@ impl Bucket {
         next(&mut queue.requests, &queue.held, now)
     }
 
-    fn next_answer(&self, now: Duration) -> Option<Answer> {
+    fn next_answer(&self, now: Duration) -> Option<(String, Answer)> {
         let queue = &mut *self.lock();
-        Some(next(&mut queue.answers, &queue.held, now)?.1)
+        next(&mut queue.answers, &queue.held, now)
+    }
+
+    fn is_cut(&self, host: &str) -> bool {
+        self.lock().cut.contains(host)
     }
 
     fn changed(&self, what: &str, path: &Path, bytes: &[u8]) {
@@ -189,6 +208,8 @@ pub struct HostStore {
     start: u64,
 }
 
+const UNREACHABLE: &str = "connection timed out";
+
 fn failed(why: &str) -> Error {
     Error::Generic {
         store: "simulated",
@@ -212,9 +233,10 @@ impl HostStore {
         {
             let mut queue = self.bucket.lock();
             let verdict = queue.weather.judge(kind, now);
-            let request = move |bucket: Bucket| {
+            let request = move |bucket: Bucket, lost: bool| {
                 async move {
                     let done = match verdict.fate {
+                        _ if lost => Err(failed(UNREACHABLE)),
                         Fate::Refused(why) => Err(failed(why)),
                         fate => carry_out(bucket, fate).await,
                     };
@@ -222,11 +244,13 @@ impl HostStore {
                         Fate::Unheard => Err(failed("connection reset by peer")),
                         _ => done,
                     };
-                    let answer: Answer = Box::new(move || {
+                    let answer: Answer = Box::new(move |lost| {
+                        let done = if lost { Err(failed(UNREACHABLE)) } else { done };
                         // Who asked may be gone.
                         let _ = sender.send(done);
                     });
-                    (verdict.back, answer)
+                    let back = if lost { UNREACHED } else { verdict.back };
+                    (back, answer)
                 }
                 .boxed()
             };
@@ -472,6 +496,35 @@ mod tests {
             bucket.release("s1");
             tokio::time::sleep(Duration::from_millis(20)).await;
             assert_eq!(bucket.objects(), BTreeMap::from([("a".to_owned(), 1)]));
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_cut_host_asks_is_lost_and_others_are_answered() {
+        with_bucket(|bucket| async move {
+            let (store, other) = (bucket.of_host("s1", 1), bucket.of_host("s2", 1));
+            let (path, others) = (Path::from("a"), Path::from("b"));
+            bucket.cut("s1");
+            let put = store.put(&path, PutPayload::from_static(b"x")).await;
+            put.expect_err("it is cut off");
+            let put = other.put(&others, PutPayload::from_static(b"x"));
+            put.await.expect("it is not");
+            assert_eq!(bucket.objects(), BTreeMap::from([("b".to_owned(), 1)]));
+            bucket.release("s1");
+            let put = store.put(&path, PutPayload::from_static(b"x"));
+            put.await.expect("it is not any more");
+            // Carried out, and the answer is lost.
+            bucket.begin(StoreFault::Slow, Duration::from_secs(600));
+            let put = store.put(&path, PutPayload::from_static(b"xyz"));
+            let cut = async {
+                while bucket.objects()["a"] == 1 {
+                    tokio::time::sleep(TICK).await;
+                }
+                bucket.cut("s1");
+            };
+            let (put, ()) = tokio::join!(biased; put, cut);
+            put.expect_err("nobody heard that it was done");
         })
         .await;
     }

@@ -363,3 +363,15 @@ fn show_end(trace: &Path) {
         println!("{line}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::draw;
+
+    #[test]
+    fn seeds_of_a_run_of_all_tests_have_state_beyond_memory_and_files() {
+        let files = (1..=COUNT).filter_map(|seed| draw(seed).0.room);
+        assert!(files.map(|room| room.files).max() > Some(0));
+    }
+}

@@ -3,7 +3,7 @@
 //! after that; with what the other had written until then, that is all.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -22,33 +22,40 @@ use crate::{plan::Shape, world::World};
 /// Tables that are written, which are also folders.
 pub const TABLES: [&str; 5] = ["copies", "counts", "sums", "windows", "pairs"];
 
-/// Keys that rows are counted by.
-const KEYS: i64 = 7;
 /// A row's number is its time, in tens of ms.
 const MS_PER_ROW: i64 = 10;
 /// Length of windows.
 const WINDOW_MS: i64 = 1_000;
 
 /// One of the two jobs.
-const COUNTING: &str = "BEGIN STATEMENT SET;
+fn counting(keys: i64) -> String {
+    format!(
+        "BEGIN STATEMENT SET;
     INSERT INTO copies SELECT id, -id FROM numbers;
-    INSERT INTO counts SELECT id % 7, COUNT(*) FROM numbers GROUP BY id % 7;
-    INSERT INTO windows SELECT MIN(id) * 10 / 1000, id % 7, COUNT(*)
+    INSERT INTO counts SELECT id % {keys}, COUNT(*) FROM numbers GROUP BY id % {keys};
+    INSERT INTO windows SELECT MIN(id) * 10 / 1000, id % {keys}, COUNT(*)
       FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(t), INTERVAL '1' SECOND))
-      GROUP BY window_start, window_end, id % 7;
-    END;";
+      GROUP BY window_start, window_end, id % {keys};
+    END;"
+    )
+}
+
 /// The other one.
-const SUMMING: &str = "BEGIN STATEMENT SET;
-    INSERT INTO sums SELECT id % 7, SUM(id) FROM others GROUP BY id % 7;
+fn summing(keys: i64) -> String {
+    format!(
+        "BEGIN STATEMENT SET;
+    INSERT INTO sums SELECT id % {keys}, SUM(id) FROM others GROUP BY id % {keys};
     INSERT INTO pairs SELECT n.id, o.id FROM numbers AS n JOIN others AS o ON n.id = o.id;
-    END;";
+    END;"
+    )
+}
 
 /// The statements of a job, which go on with the state of another one like it.
 #[must_use]
-pub fn restored(sql: &str, state: &str) -> String {
+pub fn restored(shape: &Shape, sql: &str, state: &str) -> String {
     let statements = match tables_of(sql).contains(&"sums") {
-        true => SUMMING,
-        false => COUNTING,
+        true => summing(shape.keys),
+        false => counting(shape.keys),
     };
     format!("SET 'execution.state-recovery.path' = '{state}'; {statements}")
 }
@@ -95,6 +102,7 @@ pub fn statements(shape: &Shape) -> String {
     let Shape {
         rows,
         rows_per_second,
+        keys,
         parallelism,
         checkpoint_ms,
         overtakes,
@@ -129,9 +137,11 @@ pub fn statements(shape: &Shape) -> String {
          SET 'execution.checkpointing.unaligned.enabled' = '{overtakes}';
          SET 'parallelism.default' = '{parallelism}';
          {}
-         {COUNTING}
-         {SUMMING}",
-        tables.concat()
+         {}
+         {}",
+        tables.concat(),
+        counting(*keys),
+        summing(*keys),
     )
 }
 /// What is wrong with what was written.
@@ -148,7 +158,7 @@ pub fn check(world: &World) -> Result<(), String> {
         };
         for table in tables_of(&job.spec.sql) {
             let files = files.written(table, &lineage);
-            if let Err(why) = differs(world.shape.rows, table, &files) {
+            if let Err(why) = differs(&world.shape, table, &files) {
                 found.push(format!("{} {table}: {why}", job.id));
             }
         }
@@ -247,11 +257,12 @@ fn run_and_epoch(file: &Path) -> Option<(u64, Epoch)> {
     Some((run, Epoch(parts.next()?.parse().ok()?)))
 }
 
-fn differs(rows: i64, table: &str, files: &[PathBuf]) -> Result<(), String> {
+fn differs(shape: &Shape, table: &str, files: &[PathBuf]) -> Result<(), String> {
+    let Shape { rows, keys, .. } = *shape;
     let by_key = |value: fn(i64) -> i64| {
         let mut sums = BTreeMap::new();
         for id in 0..rows {
-            *sums.entry(id % KEYS).or_default() += value(id);
+            *sums.entry(id % keys).or_default() += value(id);
         }
         sums
     };
@@ -262,7 +273,7 @@ fn differs(rows: i64, table: &str, files: &[PathBuf]) -> Result<(), String> {
             let mut windows: BTreeMap<[i64; 2], i64> = BTreeMap::new();
             for id in 0..rows {
                 let window = id * MS_PER_ROW / WINDOW_MS;
-                *windows.entry([window, id % KEYS]).or_default() += 1;
+                *windows.entry([window, id % keys]).or_default() += 1;
             }
             let windows = windows.iter().map(|([w, k], c)| [*w, *k, *c]);
             rows_differ(files, ["w", "k", "c"], windows)
@@ -301,10 +312,17 @@ fn folded_differ(files: &[PathBuf], expected: &BTreeMap<i64, i64>) -> Result<(),
         let why = panic.downcast_ref::<String>().cloned();
         why.unwrap_or_else(|| "changes do not fit each other".to_owned())
     })?;
-    match folded == *expected {
-        true => Ok(()),
-        false => Err(format!("{folded:?}, not {expected:?}")),
-    }
+    let keys: BTreeSet<&i64> = folded.keys().chain(expected.keys()).collect();
+    let mut differ = keys
+        .iter()
+        .filter(|key| folded.get(key) != expected.get(key));
+    let (all, wrong) = (keys.len(), differ.clone().count());
+    differ.next().map_or(Ok(()), |key| {
+        let (found, wanted) = (folded.get(key), expected.get(key));
+        Err(format!(
+            "{wrong} keys of {all} are wrong, the first one is {key}: {found:?}, not {wanted:?}"
+        ))
+    })
 }
 
 /// Files of jobs that have ended and are still there.

@@ -7,6 +7,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
 
 use crate::{
     operation::{Operation, Pick, Scale, StateAt},
+    room::Room,
     weather::StoreFault,
 };
 
@@ -18,6 +19,11 @@ const FAULTS_END: Duration = Duration::from_secs(24);
 const FAULTS_END_LATE: Duration = Duration::from_secs(75);
 /// The node of the control plane that joins later.
 pub const NEWCOMER: u64 = 4;
+/// A worker that has heard no node of the control plane for so long, and a little longer, has stopped
+/// its tasks by itself.
+const LEASE_MS: u64 = 10_000;
+/// Keys that rows are counted by where memory is no matter.
+const KEYS: i64 = 7;
 /// How long the store browns out then.
 const BROWN_OUT: Duration = Duration::from_secs(60);
 
@@ -30,6 +36,10 @@ pub struct Shape {
     pub rows: i64,
     /// Rows that a source makes in a second.
     pub rows_per_second: i64,
+    /// Keys that rows are counted by.
+    pub keys: i64,
+    /// What each worker has for the state of its tasks, where that is little.
+    pub room: Option<Room>,
     /// Tasks per fragment.
     pub parallelism: u32,
     /// Time between checkpoints.
@@ -85,6 +95,18 @@ pub enum Action {
         from: Vec<String>,
         /// On the other.
         to: Vec<String>,
+    },
+    /// Between a host and the store nothing goes; between it and all others everything does.
+    CutStore {
+        /// Host.
+        host: String,
+        /// Whether what is asked and answered is lost, or arrives later.
+        lossy: bool,
+    },
+    /// That is over.
+    HealStore {
+        /// Host.
+        host: String,
     },
     /// Something is wrong with the store.
     Store {
@@ -150,6 +172,8 @@ pub fn draw(seed: u64) -> (Shape, Schedule) {
         workers: random.random_range(2..=3),
         rows: 0,
         rows_per_second: *[20, 40, 80].choose(&mut random).expect("some"),
+        keys: KEYS,
+        room: None,
         parallelism: random.random_range(1..=4),
         checkpoint_ms: *[200, 400, 900].choose(&mut random).expect("some"),
         // Not drawn like the rest: what a seed does to a cluster stays what it was.
@@ -165,11 +189,19 @@ pub fn draw(seed: u64) -> (Shape, Schedule) {
         rows: seconds * shape.rows_per_second,
         ..shape
     };
-    let mut drawing = Drawing {
+    // Drawn by itself: what else a seed does to a cluster stays what it was.
+    let mut apart = Drawing {
         hosts: hosts(shape.workers),
         faults_end,
-        random,
+        random: SmallRng::seed_from_u64(seed ^ 0x0061_7061_7274),
         schedule: Vec::new(),
+    };
+    let shape = apart.room(shape);
+    apart.isolations();
+    let mut drawing = Drawing {
+        random,
+        schedule: apart.schedule,
+        ..apart
     };
     let incidents = drawing.random.random_range(3..=9);
     for _ in 0..incidents {
@@ -249,6 +281,12 @@ impl Drawing {
         self.hosts.choose(&mut self.random).expect("some").clone()
     }
 
+    fn host_of(&mut self, tier: char) -> String {
+        let hosts = self.hosts.iter().filter(|host| host.starts_with(tier));
+        let hosts: Vec<&String> = hosts.collect();
+        (*hosts.choose(&mut self.random).expect("some")).clone()
+    }
+
     fn incident(&mut self) {
         match self.random.random_range(0..14) {
             0..=3 => {
@@ -293,9 +331,7 @@ impl Drawing {
                 }
             }
             10 => {
-                let workers = self.hosts.iter().filter(|host| host.starts_with('w'));
-                let workers: Vec<String> = workers.cloned().collect();
-                let host = workers.choose(&mut self.random).expect("some").clone();
+                let host = self.host_of('w');
                 let (at, away) = (self.span(0, 0).0, self.ms(500, 6_000));
                 self.schedule.push((at, Action::Leave { host, away }));
             }
@@ -317,6 +353,49 @@ impl Drawing {
                 self.schedule
                     .push((begin, Action::Store { fault, lasting }));
             }
+        }
+    }
+
+    /// In some clusters the state of the jobs is several times what workers have room for.
+    fn room(&mut self, shape: Shape) -> Shape {
+        if !self.random.random_bool(0.4) {
+            return shape;
+        }
+        // Rows of a cluster whose faults last longer are many as it is.
+        let times = if shape.faults_end > FAULTS_END { 1 } else { 4 };
+        let shape = Shape {
+            rows: shape.rows * times,
+            rows_per_second: shape.rows_per_second * times,
+            ..shape
+        };
+        // Each key comes again after so many seconds.
+        let keys = shape.rows_per_second * self.random.random_range(2..=8);
+        let room = Some(Room::draw(&mut self.random, &shape, keys));
+        Shape {
+            keys,
+            room,
+            ..shape
+        }
+    }
+
+    /// Hosts that one tier does not see, and all others do.
+    fn isolations(&mut self) {
+        if self.random.random_bool(0.25) {
+            // What a lease is for: its state and other workers are within a worker's reach.
+            let host = self.host_of('w');
+            let mut nodes = control_hosts();
+            nodes.push(format!("c{NEWCOMER}"));
+            self.cut(vec![host], nodes, LEASE_MS + 1_500, 16_000);
+        }
+        if self.random.random_bool(0.25) {
+            // No other tier asks anything of the store.
+            let host = self.host_of('s');
+            let (begin, end) = self.span(500, 12_000);
+            let lossy = self.random.random_bool(0.5);
+            let heal = Action::HealStore { host: host.clone() };
+            let cut = Action::CutStore { host, lossy };
+            self.schedule.push((begin, cut));
+            self.schedule.push((end, heal));
         }
     }
 
@@ -427,6 +506,8 @@ impl Drawing {
 
 #[cfg(test)]
 mod tests {
+    use control_stream::StreamTiming;
+
     use super::*;
 
     #[test]
@@ -445,7 +526,45 @@ mod tests {
             );
             let cuts = count(|action| matches!(action, Action::Cut { .. }));
             assert_eq!(cuts, count(|action| matches!(action, Action::Heal { .. })));
+            let cuts = count(|action| matches!(action, Action::CutStore { .. }));
+            let heals = count(|action| matches!(action, Action::HealStore { .. }));
+            assert_eq!(cuts, heals);
         }
+    }
+
+    #[test]
+    fn workers_lose_the_control_plane_alone_for_longer_than_their_lease() {
+        let lease = StreamTiming::default().lease;
+        assert_eq!(lease, Duration::from_millis(LEASE_MS));
+        let (mut expire, mut seeds) = (0, 0);
+        for (_, schedule) in (0..200).map(draw) {
+            seeds += 1;
+            let begun = schedule.iter().filter_map(|(at, action)| match action {
+                Action::Cut { from, to, .. } if from[0].starts_with('w') && to.len() == 4 => {
+                    let all = to.iter().all(|host| host.starts_with('c'));
+                    all.then_some((*at, from, to))
+                }
+                _ => None,
+            });
+            for (at, worker, nodes) in begun {
+                let (from, to) = (worker.clone(), nodes.clone());
+                let heal = Action::Heal { from, to };
+                let healed = schedule.iter().find(|(_, action)| *action == heal);
+                let (end, _) = healed.expect("it ends");
+                assert!(*end > at + lease);
+                expire += 1;
+            }
+        }
+        assert!(expire > seeds / 10, "{expire} of {seeds}");
+    }
+
+    #[test]
+    fn in_some_clusters_state_is_larger_than_memory() {
+        let shapes = || (0..200).map(|seed| draw(seed).0);
+        let little = shapes().filter(|shape| shape.room.is_some()).count();
+        assert!((50..150).contains(&little), "{little} of 200");
+        let has_all = shapes().filter(|shape| shape.room.is_none());
+        assert!(has_all.into_iter().all(|shape| shape.keys == KEYS));
     }
 
     #[test]
@@ -459,8 +578,8 @@ mod tests {
             action => name(&format!("{action:?}")),
         });
         let kinds: std::collections::BTreeSet<String> = kinds.collect();
-        // Seven of the store, eight that come to a leader, ten operations, seven others.
-        assert_eq!(kinds.len(), 32, "{kinds:?}");
+        // Seven of the store, eight that come to a leader, ten operations, nine others.
+        assert_eq!(kinds.len(), 34, "{kinds:?}");
     }
 
     fn name(text: &str) -> String {

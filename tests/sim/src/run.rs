@@ -209,6 +209,7 @@ impl<'w> Run<'w> {
         if !late.is_empty() {
             return Err(format!("rows came late at {late:?}"));
         }
+        self.world.check_room()?;
         Ok(self.sim.elapsed())
     }
 
@@ -262,6 +263,11 @@ impl<'w> Run<'w> {
                 sim.release(a, b);
                 sim.repair(a, b);
             }),
+            Action::CutStore { host, lossy } => match lossy {
+                true => self.world.bucket.cut(&host),
+                false => self.world.bucket.hold(&host),
+            },
+            Action::HealStore { host } => self.world.bucket.release(&host),
             Action::Store { fault, lasting } => {
                 let until = self.sim.elapsed() + lasting;
                 self.world.bucket.begin(fault, until);

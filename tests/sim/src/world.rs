@@ -24,6 +24,7 @@ use crate::{
     operation::Operation,
     oracle,
     plan::{Deposition, Shape},
+    room::Counts,
     trace::Trace,
     weather::Weather,
 };
@@ -52,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) seen: Seen,
     compared: u64,
     watermarks: BTreeMap<Place, (Duration, i64)>,
+    /// Of state that is not in memory.
+    counts: Counts<Place>,
     files: BTreeSet<PathBuf>,
     requests: VecDeque<Operation>,
     /// Requests that are not carried out yet.
@@ -258,10 +261,11 @@ impl World {
                 if figures.late_rows > 0 {
                     self.lock().late.insert(format!("{job} {node} {index}"));
                 }
+                let place = (host.to_owned(), start, job, node.clone(), *index);
+                self.lock().counts.see(place.clone(), figures);
                 let Some(watermark) = figures.watermark_ms else {
                     continue;
                 };
-                let place = (host.to_owned(), start, job, node.clone(), *index);
                 let began = began(figures);
                 let before = self.lock().watermarks.insert(place, (began, watermark));
                 // Another task has that place in the next generation.
@@ -283,6 +287,16 @@ impl World {
     #[must_use]
     pub fn compared(&self) -> u64 {
         self.lock().compared
+    }
+
+    /// Tells what has gone from memory and come back.
+    ///
+    /// # Errors
+    /// When memory was to be little, and nothing has.
+    pub fn check_room(&self) -> Result<(), String> {
+        let counted = self.lock().counts.all();
+        self.trace.line(format_args!("{counted:?}"));
+        self.shape.room.map_or(Ok(()), |room| room.check(counted))
     }
 
     /// Places at which rows came late.

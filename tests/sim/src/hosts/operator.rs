@@ -247,7 +247,7 @@ impl Operator {
             return;
         }
         let state = format!("{}/savepoints/{savepoint}", job.id);
-        let body = json!({ "sql": restored(&job.spec.sql, &state) });
+        let body = json!({ "sql": restored(&self.world.shape, &job.spec.sql, &state) });
         let goes_on = |other: &JobRecord| {
             let origin = other.origin.as_ref();
             origin.is_some_and(|origin| origin.savepoint.as_ref() == Some(&savepoint))

@@ -45,7 +45,10 @@ async fn work(world: &Arc<World>, host: &str) -> Result<Infallible, String> {
     let exchange = ExchangeConfig::new(server.clone(), tls(), random.next_u64());
     let config = WorkerConfig {
         store: Arc::new(RemoteStore::new(routes, remote)),
-        memory: MemoryPool::unbounded(),
+        memory: match world.shape.room {
+            Some(room) => room.pool(&mut random),
+            None => MemoryPool::unbounded(),
+        },
         clock: Arc::new(SystemClock::default()),
         print: Arc::new(Nowhere),
         collect: Arc::new(move |job| {
