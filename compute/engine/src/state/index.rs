@@ -122,6 +122,11 @@ impl KeyIndex {
         self.elsewhere.is_nothing()
     }
 
+    /// Whether keys with this hash are of this task's key groups.
+    pub(super) fn owns(&self, hash: u64) -> bool {
+        self.groups[usize::from(self.key_groups.of_hash(hash).0)].is_owned
+    }
+
     /// The hash of a slot's key.
     #[inline]
     #[must_use]
@@ -142,11 +147,14 @@ impl KeyIndex {
         self.groups[self.group_of(hash)].evicted_as_of
     }
 
-    /// Nothing is known of keys with these hashes any more; none of them is in memory.
+    /// Nothing is known of keys with these hashes any more; none of them is in memory. Some may be of key
+    /// groups that are another task's by now, of which nothing is to be known.
     pub fn mark_unknown(&mut self, hashes: &HashSet<u64>) {
         for hash in hashes {
-            self.absent.remove(hash);
-            self.elsewhere.add(*hash);
+            if self.owns(*hash) {
+                self.absent.remove(hash);
+                self.elsewhere.add(*hash);
+            }
         }
     }
 

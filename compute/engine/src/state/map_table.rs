@@ -237,8 +237,9 @@ impl<V: Values> MapTable<V> {
         if planted::is(Bug::KeepUncommitted) {
             return;
         }
+        let owned = dirty.iter().filter(|hash| self.index.owns(**hash));
         let of_hash = |hash: &u64| self.index.slots_of_hash(*hash);
-        let mut slots: Vec<u32> = dirty.iter().flat_map(of_hash).collect();
+        let mut slots: Vec<u32> = owned.flat_map(of_hash).collect();
         // They are used again in the order in which they are freed, which is not to be chance.
         slots.sort_unstable();
         for slot in slots {
@@ -505,6 +506,25 @@ mod tests {
                 assert_eq!(one.value(), Some(5));
             }
         }
+    }
+
+    /// The epoch in which a key group left is taken back, and the key group stays another task's.
+    #[test]
+    fn what_was_changed_in_a_key_group_that_left_is_forgotten() {
+        let mut one = One::committed();
+        one.set(6);
+        one.freeze(2);
+        let change = Reassigned {
+            epoch: Epoch(2),
+            left: KeyGroupSet::all(one_group()),
+            came: KeyGroupSet::default(),
+        };
+        one.table.let_go(&change);
+        one.take();
+        let mut dirty = HashSet::new();
+        one.table.roll_back(Epoch(1), &mut dirty);
+        one.table.forget_dirty(&dirty);
+        assert!(one.table.index().is_empty() && one.table.index().is_resident());
     }
 
     #[test]
