@@ -3,11 +3,13 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use connectors::{CollectTarget, LineWriter};
 use engine::{Barrier, clock::Clock, memory::MemoryPool};
+use futures::FutureExt as _;
 use proto::{
     control::{Deployment, JobMetrics, Retry, WorkerCommand, WorkerEvent, WorkerEventKind},
     types::{Generation, JobId, TaskId},
@@ -21,7 +23,7 @@ use crate::{
     build::{BuildError, Builder},
     caps::{COMMANDS_MAX, EVENTS_MAX, JOB_COMMANDS_MAX},
     exchange::ExchangeConfig,
-    generation::{Kept, RunningGeneration, TaskFigures},
+    generation::{Kept, RunningGeneration, TaskFigures, panic_text},
 };
 
 /// What a worker is given by the process that runs it.
@@ -169,6 +171,12 @@ async fn run(
         // A panic there was reported when it happened.
         let _ = task.await;
     }
+}
+
+/// What is built, or why not. A panic is a reason too: the job's loop goes on, and says it.
+async fn caught<T>(built: impl Future<Output = Result<T, BuildError>>) -> Result<T, BuildError> {
+    let caught = AssertUnwindSafe(built).catch_unwind().await;
+    caught.unwrap_or_else(|panic| Err(BuildError::Panic(panic_text(panic.as_ref()))))
 }
 
 fn failed(error: &BuildError) -> WorkerEventKind {
@@ -330,7 +338,7 @@ impl JobLoop {
     }
 
     async fn list_splits(&self, deployment: &Deployment) {
-        let kind = match Builder::new(&self.config, deployment).list_splits().await {
+        let kind = match caught(Builder::new(&self.config, deployment).list_splits()).await {
             Ok(splits) => WorkerEventKind::SplitsListed(splits),
             Err(error) => failed(&error),
         };
@@ -348,7 +356,7 @@ impl JobLoop {
         // What is opened outside may hang, and a job that is to end must not hang with it.
         let started = tokio::select! {
             biased;
-            started = start.instrument(span) => started,
+            started = caught(start.instrument(span)) => started,
             () = commands.overruled() => return,
         };
         match started {
@@ -378,7 +386,7 @@ impl JobLoop {
         };
         let prepared = tokio::select! {
             biased;
-            prepared = running.prepare(deployment).instrument(span) => prepared,
+            prepared = caught(running.prepare(deployment).instrument(span)) => prepared,
             () = commands.overruled() => return,
         };
         let kind = match prepared {

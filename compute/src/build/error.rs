@@ -22,6 +22,8 @@ pub(crate) enum BuildError {
         "tasks of this job run on other workers, and this worker exchanges nothing with others"
     )]
     NoExchange,
+    #[error("a panic: {0}")]
+    Panic(String),
 }
 
 impl BuildError {
@@ -37,8 +39,10 @@ impl BuildError {
                 source: SinkError::Io { .. },
                 ..
             } => Retry::IfItRan,
-            // Another placement may do.
-            BuildError::NoAddress(_) | BuildError::NoExchange => Retry::Always,
+            // Another placement may do, or what is kept of another state.
+            BuildError::NoAddress(_) | BuildError::NoExchange | BuildError::Panic(_) => {
+                Retry::Always
+            }
             BuildError::Plan(_) | BuildError::Source { .. } | BuildError::Sink { .. } => {
                 Retry::Never
             }

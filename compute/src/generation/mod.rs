@@ -13,4 +13,5 @@ mod links;
 mod reroute;
 mod running;
 
+pub(crate) use events::panic_text;
 pub(crate) use running::{Kept, RunningGeneration, TaskFigures};

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,6 +40,8 @@ pub(crate) type Delivered = BTreeSet<(Generation, Epoch, u32)>;
 #[derive(Default)]
 pub(crate) struct Collected {
     state: Mutex<(Rows, Delivered)>,
+    /// Whether a sink that is made for it panics.
+    pub(crate) panics: AtomicBool,
 }
 
 impl CollectTarget for Collected {
@@ -145,7 +150,10 @@ impl Cluster {
                 memory: Arc::clone(&memory),
                 clock: Arc::new(SystemClock::default()),
                 print: Arc::new(NoLines),
-                collect: Arc::new(move |_| Arc::clone(&target) as Arc<dyn CollectTarget>),
+                collect: Arc::new(move |_| {
+                    assert!(!target.panics.load(Ordering::Relaxed), "no sink is made");
+                    Arc::clone(&target) as Arc<dyn CollectTarget>
+                }),
                 exchange: Some(exchange),
             });
             let merged = merged.clone();

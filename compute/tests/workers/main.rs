@@ -6,7 +6,10 @@ mod overtaking;
 mod recovery;
 mod rescale;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 use proto::{
     control::{Retry, WorkerCommand, WorkerEventKind},
@@ -102,6 +105,24 @@ async fn a_job_goes_on_though_there_is_no_room_for_any_of_its_state() {
             .expect("a run");
         assert!(cluster.rows() == expected, "{name}");
     }
+}
+
+/// A fault of the program in what a deployment builds is said, and a worker is as good as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_that_panics_fails_and_the_next_one_runs() {
+    let (_, query) = QUERIES[1];
+    let expected = result(query, QUICK, 1, 2, 1 << 20).await;
+    let job = Job::new(query, QUICK, 2, 256);
+    let mut cluster = Cluster::start(2, 1 << 20).await;
+    cluster.collected.panics.store(true, Ordering::Relaxed);
+    let mut run = cluster.begin(1, &job).await;
+    let ran = timeout(PATIENCE, cluster.run(&mut run, &job, u64::MAX)).await;
+    let error = ran.expect("it is said").expect_err("it fails");
+    assert_eq!(error, "a panic: no sink is made");
+    cluster.collected.panics.store(false, Ordering::Relaxed);
+    let mut run = cluster.begin(2, &job).await;
+    cluster.run(&mut run, &job, u64::MAX).await.expect("a run");
+    assert!(cluster.rows() == expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
