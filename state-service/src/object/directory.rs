@@ -12,6 +12,8 @@ use object_store::{
     local::LocalFileSystem, path::Path,
 };
 
+use super::read_now::ReadNow;
+
 /// How often a write is begun.
 const ATTEMPTS_MAX: usize = 20;
 
@@ -19,12 +21,16 @@ const ATTEMPTS_MAX: usize = 20;
 #[derive(Debug)]
 pub(super) struct DirectoryStore {
     files: LocalFileSystem,
+    now: ReadNow,
 }
 
 impl DirectoryStore {
     pub(super) fn new(files: LocalFileSystem) -> Self {
         let files = files.with_fsync(true).with_automatic_cleanup(true);
-        DirectoryStore { files }
+        DirectoryStore {
+            files,
+            now: ReadNow::default(),
+        }
     }
 
     /// A put never finds anything missing but its folder.
@@ -81,7 +87,10 @@ impl ObjectStore for DirectoryStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.files.get_opts(location, options).await
+        match self.now.get(&self.files, location, &options) {
+            Some(found) => Ok(found),
+            None => self.files.get_opts(location, options).await,
+        }
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {

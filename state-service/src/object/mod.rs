@@ -14,6 +14,7 @@ mod identity;
 mod object_test;
 mod open;
 mod probe;
+mod read_now;
 mod s3;
 mod url;
 
