@@ -45,6 +45,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod view;
+mod warm;
 
 pub use cache::{PageCache, block_cache};
 pub use checkpoint::Pins;

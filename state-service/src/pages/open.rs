@@ -1,9 +1,9 @@
 //! Opening a shard: read the manifest, have the ownership confirmed, take the writer's place.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use proto::types::{Epoch, KeyGroup, TableId};
-use slatedb::{BlockCachePolicy, Db, DbIterator, Settings, WriteBatch, db_cache::CacheTarget};
+use slatedb::{BlockCachePolicy, Db, DbIterator, Settings, WriteBatch};
 
 use super::{
     PageStore,
@@ -15,6 +15,7 @@ use super::{
     null_wal::NullWal,
     operator::PageMerge,
     store::{Shared, mixed, within},
+    warm::{ASKED_FOR, warm},
 };
 
 /// How often another opener may come between.
@@ -108,7 +109,7 @@ fn settings(config: &PageStoreConfig) -> Settings {
 /// Of a file that is flushed, indexes and filters are kept: every read asks for them. Its blocks are of
 /// rows that have just been changed, which their tasks have in memory.
 fn cached_when_written() -> BlockCachePolicy {
-    BlockCachePolicy::default().with_flush_targets(&[CacheTarget::Index, CacheTarget::Filters])
+    BlockCachePolicy::default().with_flush_targets(&ASKED_FOR)
 }
 
 async fn open_database(
@@ -150,6 +151,7 @@ async fn open_database(
             return Err(error);
         }
     };
+    warm(&config, &db, &HashSet::new()).await;
     let marks = (layout.marks.iter())
         .map(|((table, key_group), open_from)| (*table, *key_group, *open_from))
         .collect();
