@@ -113,6 +113,8 @@ impl Expiring for GroupAggregateOperator {
             if self.lacks_values(slot) {
                 let hash = self.store.main.index().hash(slot);
                 wanted.push(self.read(self.tables.distinct, hash));
+                // It does not go before they are here.
+                self.store.main.index_mut().touch(slot);
                 self.store.main.values.keep_due(slot);
             } else {
                 self.store.remove(slot);

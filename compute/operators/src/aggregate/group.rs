@@ -323,6 +323,13 @@ impl KeyedLogic for GroupAggregateOperator {
                 wanted.extend(requests);
             }
         }
+        // While its values are on their way a group does not go, or they would be as of before that.
+        for (row, _) in &wanted {
+            let slot = self.slots[*row as usize];
+            if slot != NO_SLOT {
+                self.store.main.index_mut().touch(slot);
+            }
+        }
         Ok(wanted)
     }
 
