@@ -350,7 +350,10 @@ impl KeyIndex {
         self.forget(slot);
         self.leave_out(hash);
         let is_partial = !self.elsewhere.is_resident(hash);
-        if (is_partial || self.recency.is_tracking()) && !self.has(hash) {
+        let others: Vec<u32> = self.slots_of_hash(hash).collect();
+        // They go from memory when that it does not exist is committed: it would come back with them.
+        others.iter().for_each(|slot| self.recency.touch(*slot));
+        if (is_partial || self.recency.is_tracking()) && others.is_empty() {
             self.absent.insert(hash, self.recency.mark());
         }
         self.shrink_table(self.group_of(hash));
