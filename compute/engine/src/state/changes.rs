@@ -8,7 +8,7 @@ use std::collections::{HashSet, VecDeque};
 
 use proto::types::Epoch;
 
-use super::delta::FrozenRows;
+use super::{delta::FrozenRows, undo::ChangedHashes};
 
 /// Slot not changed since its last freeze.
 const CLEAN: u32 = 0;
@@ -70,9 +70,15 @@ impl Changes {
     /// row; it is called when an epoch that is still being encoded needs it.
     #[inline]
     pub fn touch(&mut self, slot: u32, encode: impl FnOnce(u32, &mut FrozenRows)) {
-        if self.marks[slot as usize] != self.mark {
+        if !self.is_changed(slot) {
             self.touch_first(slot, encode);
         }
+    }
+
+    /// Whether the slot's row was changed in the open epoch.
+    #[inline]
+    pub(super) fn is_changed(&self, slot: u32) -> bool {
+        self.marks[slot as usize] == self.mark
     }
 
     #[cold]
@@ -221,20 +227,37 @@ impl Changes {
         hash_of: impl Fn(u32) -> u64,
         dirty: &mut HashSet<u64>,
     ) {
-        let uncommitted = std::mem::take(&mut self.uncommitted);
-        let after = uncommitted
-            .into_iter()
-            .filter(|(epoch, _)| *epoch > restored);
-        after.for_each(|(_, hashes)| dirty.extend(hashes));
-        dirty.extend(self.deleted.hashes());
+        let changed = self.take_back(restored, hash_of).into_iter();
+        changed.for_each(|(_, hashes)| dirty.extend(hashes));
+    }
+
+    /// As [`Changes::roll_back`], by epoch.
+    pub(super) fn take_back(
+        &mut self,
+        restored: Epoch,
+        hash_of: impl Fn(u32) -> u64,
+    ) -> ChangedHashes {
+        let uncommitted = std::mem::take(&mut self.uncommitted).into_iter();
+        let after = uncommitted.filter(|(epoch, _)| *epoch > restored);
+        let mut changed: ChangedHashes =
+            after.map(|(epoch, hashes)| (Some(epoch), hashes)).collect();
+        // A slot without the mark has another row by now; what it had is encoded, or deleted.
+        let marks = &self.marks;
+        let marked = |mark: u32| move |slot: &u32| marks[*slot as usize] == mark;
         if let Some(frozen) = self.frozen.take() {
-            dirty.extend(frozen.rows.hashes());
-            dirty.extend(frozen.changed.into_iter().map(&hash_of));
+            let mut hashes: Vec<u64> = frozen.rows.hashes().collect();
+            let slots = frozen.changed.into_iter().filter(marked(frozen.mark));
+            hashes.extend(slots.map(&hash_of));
+            changed.push((Some(frozen.epoch), hashes));
         }
-        dirty.extend(self.changed.drain(..).map(&hash_of));
+        let mut hashes: Vec<u64> = self.deleted.hashes().collect();
+        let slots = self.changed.drain(..).filter(marked(self.mark));
+        hashes.extend(slots.map(&hash_of));
+        changed.push((None, hashes));
         self.deleted = FrozenRows::default();
         self.marks.fill(CLEAN);
         self.mark = CLEAN + 1;
+        changed
     }
 
     /// Slots that were changed in the open epoch, those excepted whose rows are gone.

@@ -99,15 +99,15 @@ impl FrozenRows {
         self.expected = even + even / UNEVEN;
     }
 
-    /// Adds a row: `identity` and `value` append their bytes.
+    /// Adds a row: `identity` and `value` append their bytes. How many these are.
     pub fn push(
         &mut self,
         hash: u64,
         identity: impl FnOnce(&mut Vec<u8>),
         value: Option<impl FnOnce(&mut Vec<u8>)>,
-    ) {
+    ) -> usize {
         let prefix = hash >> (u64::BITS - PART_BITS);
-        self.part(prefix as usize).push(hash, identity, value);
+        self.part(prefix as usize).push(hash, identity, value)
     }
 
     /// Adds a delete mark.
@@ -126,12 +126,13 @@ impl FrozenRows {
         }
     }
 
-    /// The values of the rows; `None`: it is deleted.
-    #[cfg(test)]
-    pub(super) fn values(&self) -> Vec<Option<&[u8]>> {
-        let parts = self.in_order();
-        let values = parts.flat_map(|part| part.rows.iter().map(move |row| part.value(row)));
-        values.collect()
+    /// Hash, identity and value of the rows, those of one hash in the order in which they were added; no value:
+    /// it is deleted.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &[u8], Option<&[u8]>)> {
+        self.in_order().flat_map(|part| {
+            let rows = part.rows.iter();
+            rows.map(move |row| (row.hash, part.identity(row), part.value(row)))
+        })
     }
 
     /// The hashes of the rows' keys.
@@ -188,7 +189,7 @@ impl Part {
         hash: u64,
         identity: impl FnOnce(&mut Vec<u8>),
         value: Option<impl FnOnce(&mut Vec<u8>)>,
-    ) {
+    ) -> usize {
         let bytes = self.chunk();
         let start = bytes.len() as u32;
         identity(bytes);
@@ -206,6 +207,7 @@ impl Part {
             end,
             deleted,
         });
+        (end - start) as usize
     }
 
     fn append(&mut self, other: Part) {

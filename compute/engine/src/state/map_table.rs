@@ -10,7 +10,8 @@ use super::{
     changes::Changes,
     delta::{FrozenRows, TableDelta},
     evict::Evict,
-    index::KeyIndex,
+    index::{KeyIndex, NO_SLOT},
+    undo::{Before, ChangedHashes, UndoLog},
 };
 use crate::{
     key::{KeyBatch, KeyWidth},
@@ -61,6 +62,10 @@ pub struct MapTable<V> {
     namespace: i64,
     index: KeyIndex,
     changes: Changes,
+    /// If rows are put back that an epoch has changed which never was.
+    undo: Option<UndoLog>,
+    /// Slots that a batch has made.
+    made: Vec<u32>,
     /// The values; change a row only after [`MapTable::touch`].
     pub values: V,
 }
@@ -81,8 +86,21 @@ impl<V: Values> MapTable<V> {
             namespace,
             index,
             changes: Changes::default(),
+            undo: None,
+            made: Vec::new(),
             values,
         }
+    }
+
+    /// Remembers what rows were before epochs that are not committed, as long as there is room: after
+    /// [`MapTable::roll_back`] they are in memory as of then. Not for a table whose epochs are never committed,
+    /// nor if there is more to a key than its row here.
+    pub fn keep_undo(&mut self) {
+        self.keep_undo_of(UndoLog::default());
+    }
+
+    pub(super) fn keep_undo_of(&mut self, undo: UndoLog) {
+        self.undo = Some(undo);
     }
 
     /// The key index.
@@ -106,24 +124,54 @@ impl<V: Values> MapTable<V> {
     /// The slots of a batch's keys, made (and reset) where there are none.
     pub fn find_or_insert(&mut self, keys: &KeyBatch, slots: &mut Vec<u32>) {
         self.free_leaving(keys.len().saturating_mul(FREED_PER_ROW));
-        let (values, changes) = (&mut self.values, &mut self.changes);
+        let (values, changes, made) = (&mut self.values, &mut self.changes, &mut self.made);
+        made.clear();
         self.index.find_or_insert(keys, slots, |slot| {
             values.reserve(slot as usize + 1);
             changes.reserve(slot as usize + 1);
             values.reset(slot);
+            made.push(slot);
         });
+        if let Some(undo) = &mut self.undo {
+            let index = &self.index;
+            for slot in &self.made {
+                let identity = |out: &mut Vec<u8>| index.write_identity(*slot, out);
+                undo.note(index.hash(*slot), identity, None::<fn(&mut Vec<u8>)>);
+            }
+        }
     }
 
     /// Marks a row as changed; call it before changing the row.
     #[inline]
     pub fn touch(&mut self, slot: u32) {
+        if !self.changes.is_changed(slot) {
+            self.touch_first(slot);
+        }
+    }
+
+    #[cold]
+    fn touch_first(&mut self, slot: u32) {
+        self.note(slot);
         let (index, values) = (&self.index, &self.values);
         self.changes
             .touch(slot, |slot, rows| encode_row(index, values, slot, rows));
     }
 
+    /// Notes a row before the open epoch's first change of it.
+    fn note(&mut self, slot: u32) {
+        if let Some(undo) = &mut self.undo {
+            let (index, values) = (&self.index, &self.values);
+            let identity = |out: &mut Vec<u8>| index.write_identity(slot, out);
+            let value = |out: &mut Vec<u8>| values.encode(slot, out);
+            undo.note(index.hash(slot), identity, Some(value));
+        }
+    }
+
     /// Deletes a row.
     pub fn remove(&mut self, slot: u32) {
+        if !self.changes.is_changed(slot) {
+            self.note(slot);
+        }
         let (index, values) = (&self.index, &self.values);
         self.changes.delete(
             slot,
@@ -221,15 +269,58 @@ impl<V: Values> MapTable<V> {
     pub fn committed(&mut self, epoch: Epoch) {
         self.changes.committed(epoch);
         self.index.committed(epoch);
+        if let Some(undo) = &mut self.undo {
+            undo.committed(epoch);
+        }
     }
 
-    /// See [`Changes::roll_back`].
+    /// See [`Changes::roll_back`]. Rows that are known as of then are put back, and their hashes are not told.
     pub fn roll_back(&mut self, restored: Epoch, dirty: &mut HashSet<u64>) {
         self.free_leaving(usize::MAX);
         let index = &self.index;
-        self.changes
-            .roll_back(restored, |slot| index.hash(slot), dirty);
+        let changed = self.changes.take_back(restored, |slot| index.hash(slot));
         self.index.roll_back(restored);
+        let known = self.put_back(&changed);
+        let hashes = changed.into_iter().flat_map(|(_, hashes)| hashes);
+        dirty.extend(hashes.filter(|hash| !known.contains(hash)));
+    }
+
+    /// Puts rows back as they were before all this was changed; the hashes of which all are as of then.
+    fn put_back(&mut self, changed: &ChangedHashes) -> HashSet<u64> {
+        let Some(undo) = &mut self.undo else {
+            return HashSet::new();
+        };
+        let (rows, mut known) = undo.roll_back(changed);
+        if planted::is(Bug::KeepUncommitted) {
+            return known;
+        }
+        // What is another task's by now is not in memory.
+        for row in rows {
+            if self.index.owns(row.hash) && self.put_row_back(&row).is_none() {
+                known.remove(&row.hash);
+            }
+        }
+        known
+    }
+
+    /// `None`: it cannot be read.
+    fn put_row_back(&mut self, row: &Before) -> Option<()> {
+        let keys = self.index.read_identity(&row.identity)?;
+        let Some(value) = &row.value else {
+            let slot = self.index.find_row(&keys, 0, row.hash);
+            if slot != NO_SLOT {
+                self.index.remove(slot);
+                self.values.reset(slot);
+            }
+            return Some(());
+        };
+        let slot = self
+            .index
+            .find_or_insert_row(&keys, 0, row.hash, &mut |_| ());
+        self.values.reserve(slot as usize + 1);
+        self.changes.reserve(slot as usize + 1);
+        self.values.reset(slot);
+        self.values.decode(slot, value).ok()
     }
 
     /// Forgets the rows of keys with these hashes: they are to be read again.
@@ -253,6 +344,9 @@ impl<V: Values> MapTable<V> {
     pub fn freeze(&mut self, epoch: Epoch) {
         self.changes.freeze(epoch);
         self.index.freeze(epoch);
+        if let Some(undo) = &mut self.undo {
+            undo.freeze(epoch);
+        }
     }
 
     /// See [`Changes::encode`].
@@ -296,7 +390,8 @@ impl<V: Values> MapTable<V> {
     /// Live rows and bytes.
     #[must_use]
     pub fn size(&self) -> StateSize {
-        let bytes = self.index.memory() + self.changes.memory() + self.values.memory();
+        let undo = self.undo.as_ref().map_or(0, UndoLog::memory);
+        let bytes = self.index.memory() + self.changes.memory() + self.values.memory() + undo;
         let free_slots = self.index.slots() - self.index.len();
         let free = self.index.free_memory() + free_slots * 4 + self.values.free_memory(free_slots);
         let used = bytes.saturating_sub(free);
@@ -346,7 +441,7 @@ mod tests {
     use proto::types::{KeyGroupCount, KeyGroupSet};
 
     use super::*;
-    use crate::{key::KeyEncoder, state::index::NO_SLOT};
+    use crate::key::KeyEncoder;
 
     /// A byte per key.
     struct Bytes(Vec<u8>);
@@ -572,7 +667,7 @@ mod tests {
         let taken = |one: &mut One| -> Vec<Option<Vec<u8>>> {
             assert!(one.table.encode(usize::MAX));
             let delta = one.table.take_delta().expect("a change");
-            let values = delta.rows.values().into_iter();
+            let values = delta.rows.iter().map(|(_, _, value)| value);
             values.map(|value| value.map(<[u8]>::to_vec)).collect()
         };
         // Freed before they are encoded, or after.

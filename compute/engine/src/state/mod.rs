@@ -30,9 +30,12 @@ mod pieces;
 mod place_table;
 mod recency;
 mod row_arena;
+#[cfg(test)]
+mod rows_test;
 mod shrink;
 mod stamped;
 mod sweep;
+mod undo;
 mod waiting;
 
 pub use changes::Changes;

@@ -85,7 +85,8 @@ impl GroupAggregateOperator {
         let partial = scope.restored > Epoch::ZERO;
         let ttl = ttl.of_input(0);
         let width = encoder.width();
-        let store = AggregateStore::new(plan.clone(), tables, 0, width, scope, partial, ttl)?;
+        let mut store = AggregateStore::new(plan.clone(), tables, 0, width, scope, partial, ttl)?;
+        store.keep_undo();
         let mut output: Vec<Field> = keys.iter().map(|column| input[*column].clone()).collect();
         output.extend(plan.fields.iter().cloned());
         Ok(Box::new(Keyed::new(GroupAggregateOperator {

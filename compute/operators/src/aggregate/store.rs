@@ -109,6 +109,13 @@ impl AggregateStore {
         })
     }
 
+    /// See [`MapTable::keep_undo`]; not if groups have values of their own.
+    pub(crate) fn keep_undo(&mut self) {
+        if self.distincts.is_empty() && self.ordereds.is_empty() {
+            self.main.keep_undo();
+        }
+    }
+
     /// The values that the distinct tables will look up for a batch.
     pub(crate) fn distinct_keys(
         &self,

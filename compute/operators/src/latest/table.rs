@@ -81,9 +81,11 @@ impl LatestRows {
         let keys = KeyEncoder::new(keys, key_types)?;
         let partial = scope.restored != Epoch::ZERO;
         let values = Stamped::new(RowCells::default(), ttl);
+        let mut rows = MapTable::new(*table, 0, keys.width(), scope, partial, values);
+        rows.keep_undo();
         Ok(LatestRows {
             table_id: *table,
-            table: MapTable::new(*table, 0, keys.width(), scope, partial, values),
+            table: rows,
             keys,
             codec: row_codec(input)?,
             schema: arrow_schema(input),
