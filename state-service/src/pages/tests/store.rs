@@ -14,7 +14,7 @@ use state_client::KeyRequest;
 use super::shard::{Shard, TABLE, hash, rows};
 use crate::{
     pages::{
-        PageError, PageStore,
+        PageError, PageStore, block_cache,
         testing::{Link, Model, assert_same, config, key_groups, limits, maintain_all, open},
     },
     testing::{Fault, FaultStore, Request, RequestKind},
@@ -215,6 +215,42 @@ async fn closing_ends_a_compaction() {
     faults.heal();
     assert_eq!(shard.crash().await, Epoch(3));
     shard.check().await;
+}
+
+#[tokio::test]
+async fn reads_that_come_together_ask_for_no_index_or_filter() {
+    let mut shard = Shard::new().await;
+    let faults = FaultStore::new(Arc::new(shard.link.clone()));
+    shard.config.store = Arc::new(faults.clone());
+    shard.config.page_cache = None;
+    shard.config.block_cache = Some((block_cache(8 << 20), 1));
+    (shard.store, _) = open(&shard.config).await;
+    for epoch in 1..=3 {
+        shard.flush(epoch, &rows(0..2_000, epoch, Some(b"v"))).await;
+    }
+    let files = Request {
+        kind: RequestKind::Get,
+        path: ".sst",
+    };
+    let compactions = shard.store.stats().compactions;
+    maintain_all(&shard.store).await;
+    assert!(shard.store.stats().compactions > compactions);
+    for opens in [false, true] {
+        if opens {
+            // By another process, which has none of this in memory.
+            shard.config.block_cache = Some((block_cache(8 << 20), 2));
+            (shard.store, _) = open(&shard.config).await;
+        }
+        faults.reset_counts();
+        let reads = (0..100).map(|number| shard.get(hash(number)));
+        let found = futures::future::join_all(reads).await;
+        assert!(found.iter().all(Option::is_some));
+        let (asked, pages) = (faults.count(files).0, shard.store.stats().fetched_pages);
+        assert!(
+            asked > 0 && asked <= pages,
+            "{asked} requests for {pages} pages"
+        );
+    }
 }
 
 #[tokio::test]
