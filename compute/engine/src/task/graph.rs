@@ -197,13 +197,14 @@ impl Graph {
         nodes[index].push(input, element, clock, dead_letters)
     }
 
-    /// Asks a source for more; `Pending` if it has none now.
+    /// Asks a source for more; `Pending` if it has none now. Whether rows came, or it has ended: time may pass,
+    /// or be found to stand still, without.
     pub(super) fn poll_source(
         &mut self,
         index: usize,
         cx: &mut Context<'_>,
         clock: &dyn Clock,
-    ) -> Poll<Result<(), NodeError>> {
+    ) -> Poll<Result<bool, NodeError>> {
         let Graph {
             nodes,
             dead_letters,

@@ -429,7 +429,7 @@ impl Node {
         cx: &mut Context<'_>,
         clock: &dyn Clock,
         dead_letters: &mut Vec<DeadLetter>,
-    ) -> Poll<Result<(), NodeError>> {
+    ) -> Poll<Result<bool, NodeError>> {
         let mut emitted = Poll::Pending;
         let called = self.call(clock, dead_letters, |kind, context| {
             if let Kind::Source(source) = kind {
@@ -450,10 +450,11 @@ impl Node {
                 }));
             }
         };
+        let has_read = self.outbox.num_rows() > 0 || status == SourceStatus::Finished;
         if status == SourceStatus::Finished {
             self.end_source();
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(has_read))
     }
 
     /// The source has ended: nothing is late any more.
@@ -466,7 +467,10 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use arrow::{array::RecordBatch, datatypes::Schema};
+    use arrow::{
+        array::{RecordBatch, RecordBatchOptions},
+        datatypes::Schema,
+    };
     use proto::types::KeyGroupCount;
 
     use super::*;
@@ -538,6 +542,53 @@ mod tests {
             node.push(0, Element::Watermark(7)),
             ["Watermark(5)", "Watermark(7)"]
         );
+    }
+
+    /// Emits these, one at a time, and has ended.
+    struct Emits(Vec<Element>);
+
+    impl SourceOperator for Emits {
+        fn poll_emit(
+            &mut self,
+            _cx: &mut Context<'_>,
+            context: &mut OperatorContext<'_>,
+        ) -> Poll<Result<SourceStatus, OperatorError>> {
+            Poll::Ready(Ok(match self.0.pop() {
+                Some(element) => {
+                    context.out.element(element);
+                    SourceStatus::Emitted
+                }
+                None => SourceStatus::Finished,
+            }))
+        }
+
+        fn state(&mut self) -> &mut dyn OperatorState {
+            unreachable!("it is not asked for its offsets")
+        }
+    }
+
+    #[test]
+    fn a_source_that_only_tells_time_has_not_been_read() {
+        let row = RecordBatchOptions::new().with_row_count(Some(1));
+        let row = RecordBatch::try_new_with_options(Schema::empty().into(), Vec::new(), &row);
+        let row = Element::Batch(ChangeBatch::inserts(row.expect("a row")));
+        let mut node = Harness::new(0).0;
+        node.kind = Kind::Source(Box::new(Emits(vec![
+            row,
+            Element::Watermark(1),
+            Element::Idle,
+        ])));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut read = Vec::new();
+        for _ in 0..4 {
+            let polled = node.poll_source(&mut cx, &ManualClock::default(), &mut Vec::new());
+            let Poll::Ready(has_read) = polled else {
+                panic!("it has something each time");
+            };
+            read.push(has_read.expect("no error"));
+            while node.outbox.pop().is_some() {}
+        }
+        assert_eq!(read, [false, false, true, true]);
     }
 
     #[test]

@@ -449,14 +449,12 @@ impl Task {
             if !self.parts.graph.accepts(source) {
                 continue;
             }
-            if self
-                .parts
-                .graph
-                .poll_source(source, cx, &*self.parts.clock)
-                .did_something()?
-            {
+            let TaskParts { graph, clock, .. } = &mut self.parts;
+            if let Poll::Ready(polled) = graph.poll_source(source, cx, &**clock) {
                 self.next_source = index + 1;
-                self.parts.memory.has_read();
+                if polled? {
+                    self.parts.memory.has_read();
+                }
                 return Ok(true);
             }
         }
@@ -557,20 +555,6 @@ impl Future for Task {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-        }
-    }
-}
-
-/// `Poll<Result<(), E>>` as "did something".
-trait DidSomething<E> {
-    fn did_something(self) -> Result<bool, E>;
-}
-
-impl<E> DidSomething<E> for Poll<Result<(), E>> {
-    fn did_something(self) -> Result<bool, E> {
-        match self {
-            Poll::Pending => Ok(false),
-            Poll::Ready(result) => result.map(|()| true),
         }
     }
 }
