@@ -391,15 +391,16 @@ impl<V: Values> MapTable<V> {
     #[must_use]
     pub fn size(&self) -> StateSize {
         let undo = self.undo.as_ref().map_or(0, UndoLog::memory);
-        let bytes = self.index.memory() + self.changes.memory() + self.values.memory() + undo;
+        let bytes = self.index.memory() + self.changes.memory() + self.values.memory();
         let free_slots = self.index.slots() - self.index.len();
         let free = self.index.free_memory() + free_slots * 4 + self.values.free_memory(free_slots);
         let used = bytes.saturating_sub(free);
         let per_row = used / self.index.len().max(1);
         StateSize {
             rows: self.index.len() as u64,
-            bytes: bytes as u64,
-            free_bytes: free as u64,
+            // What rows were goes with the next commit, or as soon as memory is short, and is nothing of a row.
+            bytes: (bytes + undo) as u64,
+            free_bytes: (free + undo) as u64,
             changed_bytes: (self.changes.open_len() * per_row) as u64,
         }
     }
@@ -411,6 +412,9 @@ impl<V: Values> Evict for MapTable<V> {
     }
 
     fn find_old(&mut self, most: usize) -> Vec<u32> {
+        if let Some(undo) = &mut self.undo {
+            undo.give_up();
+        }
         // The room of what has left is there for less, and none of it is to be found.
         self.free_leaving(usize::MAX);
         self.index.find_old(most)

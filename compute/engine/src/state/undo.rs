@@ -81,6 +81,15 @@ impl UndoLog {
         self.bytes += bytes;
     }
 
+    /// Memory is short: nothing is known of the epochs so far.
+    pub(super) fn give_up(&mut self) {
+        if self.bytes > 0 {
+            self.open = Notes::lost();
+            self.closed.clear();
+            self.bytes = 0;
+        }
+    }
+
     /// The open epoch ends.
     pub(super) fn freeze(&mut self, epoch: Epoch) {
         let notes = std::mem::take(&mut self.open);
@@ -122,6 +131,7 @@ impl UndoLog {
                 // Of keys of one hash some may have had room and others not.
                 if noted.is_empty() || notes.is_short && noted.len() < changes {
                     unknown.insert(*hash);
+                    continue;
                 }
                 let rows = before.entry(*hash).or_insert_with(|| {
                     order.push(*hash);
@@ -230,6 +240,27 @@ mod tests {
         let (rows, known) = log.roll_back(&changed);
         assert_eq!(rows, [before(1, 1, Some(1))]);
         assert_eq!(known, HashSet::from([1]));
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_known() {
+        let mut log = UndoLog::default();
+        note(&mut log, 1, 1, Some(1));
+        log.freeze(Epoch(1));
+        note(&mut log, 2, 2, Some(1));
+        log.give_up();
+        assert_eq!(log.memory(), 0);
+        note(&mut log, 3, 3, Some(1));
+        log.freeze(Epoch(2));
+        note(&mut log, 1, 1, Some(2));
+        let changed = vec![
+            (Some(Epoch(1)), vec![1]),
+            (Some(Epoch(2)), vec![2, 3]),
+            (None, vec![1]),
+        ];
+        let (rows, known) = log.roll_back(&changed);
+        assert_eq!(rows, [before(3, 3, Some(1))]);
+        assert_eq!(known, HashSet::from([3]));
     }
 
     #[test]
