@@ -19,7 +19,7 @@ use super::{
     open::BLOCK_SIZE,
     operator::PageMerge,
     store::{Shared, locked},
-    warm::{files, warm},
+    warm::files,
 };
 
 const DOING: &str = "compacting";
@@ -173,7 +173,7 @@ impl Shared {
             let doing = DOING;
             return Err(PageError::Unavailable { doing, why });
         }
-        warm(&self.config, &self.db, &files(&before)).await;
+        self.warm(&files(&before)).await;
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         let weights = std::mem::take(&mut *locked(&weights));
         Ok(weights)

@@ -15,7 +15,7 @@ use super::{
     null_wal::NullWal,
     operator::PageMerge,
     store::{Shared, mixed, within},
-    warm::{ASKED_FOR, warm},
+    warm::ASKED_FOR,
 };
 
 /// How often another opener may come between.
@@ -69,6 +69,7 @@ impl PageStore {
                 Err(PageError::Fenced) => {}
                 Err(error) => return Err(error),
                 Ok((shared, opened)) => {
+                    shared.warm(&HashSet::new()).await;
                     let shared = Arc::new(shared);
                     return Ok((PageStore { shared }, opened));
                 }
@@ -151,7 +152,6 @@ async fn open_database(
             return Err(error);
         }
     };
-    warm(&config, &db, &HashSet::new()).await;
     let marks = (layout.marks.iter())
         .map(|((table, key_group), open_from)| (*table, *key_group, *open_from))
         .collect();

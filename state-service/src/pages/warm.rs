@@ -9,13 +9,18 @@ use std::collections::HashSet;
 
 use futures::{StreamExt as _, stream};
 use slatedb::{
-    Db, DbCacheManagerOps as _, VersionedManifest, db_cache::CacheTarget, manifest::SsTableId,
+    DbCacheManagerOps as _, VersionedManifest, db_cache::CacheTarget, manifest::SsTableId,
 };
 
-use super::{config::PageStoreConfig, error::PageError, store::within};
+use super::{
+    error::PageError,
+    store::{Shared, within},
+};
 
 /// Files of which they are read at the same time.
 const AT_ONCE: usize = 8;
+/// It may take this part of what a request of a shard may take.
+const PATIENCE_PART: u32 = 8;
 
 /// What every read asks for.
 pub(super) const ASKED_FOR: [CacheTarget; 2] = [CacheTarget::Index, CacheTarget::Filters];
@@ -25,26 +30,34 @@ pub(super) fn files(manifest: &VersionedManifest) -> HashSet<SsTableId> {
     manifest.all_sst_views().map(|view| view.sst.id).collect()
 }
 
-/// Reads those of all files of a database but `known`. What cannot be read, reads will ask for.
-pub(super) async fn warm(config: &PageStoreConfig, db: &Db, known: &HashSet<SsTableId>) {
-    if config.block_cache.is_none() {
-        return;
-    }
-    let manifest = db.manifest();
-    let views = manifest.all_sst_views();
-    let new: Vec<SsTableId> = views
-        .map(|view| view.sst.id)
-        .filter(|file| !known.contains(file))
-        .collect();
-    let warmed = within(config.limits.deadline, "reading indexes", async {
-        let reads = stream::iter(new).map(|file| db.warm_sst(file, &ASKED_FOR));
-        let mut reads = reads.buffer_unordered(AT_ONCE);
-        while let Some(read) = reads.next().await {
-            read.map_err(PageError::of("reading an index"))?;
+impl Shared {
+    /// Reads those of all files but `known`. What cannot be read soon, reads will ask for: a shard is not to be
+    /// closed for longer because of it.
+    pub(super) async fn warm(&self, known: &HashSet<SsTableId>) {
+        if self.config.block_cache.is_none() {
+            return;
         }
-        Ok(())
-    });
-    if let Err(error) = warmed.await {
-        tracing::debug!(%error, "indexes of files are read when they are asked for");
+        let manifest = self.db.manifest();
+        let views = manifest.all_sst_views();
+        let new: Vec<SsTableId> = views
+            .map(|view| view.sst.id)
+            .filter(|file| !known.contains(file))
+            .collect();
+        let patience = self.config.limits.deadline / PATIENCE_PART;
+        let warmed = within(patience, "reading indexes", async {
+            let reads = stream::iter(new).map(|file| self.db.warm_sst(file, &ASKED_FOR));
+            let mut reads = reads.buffer_unordered(AT_ONCE);
+            while let Some(read) = reads.next().await {
+                read.map_err(PageError::of("reading an index"))?;
+            }
+            Ok(())
+        });
+        let warmed = tokio::select! {
+            warmed = warmed => warmed,
+            why = self.broken() => Err(why),
+        };
+        if let Err(error) = warmed {
+            tracing::debug!(%error, "indexes of files are read when they are asked for");
+        }
     }
 }
