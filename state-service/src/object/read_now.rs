@@ -40,7 +40,7 @@ impl ReadNow {
         if self.is_refused.load(Ordering::Relaxed) {
             return None;
         }
-        let file = File::open(files.path_to_filesystem(location).ok()?).ok()?;
+        let file = self.unless_refused(open(&files.path_to_filesystem(location).ok()?))?;
         let metadata = file.metadata().ok()?;
         if !metadata.is_file() || range.end > metadata.len() {
             return None;
@@ -52,20 +52,27 @@ impl ReadNow {
             e_tag: None,
             version: None,
         };
-        let bytes = match read(&file, &range) {
-            Ok(bytes) => bytes?,
-            Err(error) => {
-                let refused = error.kind() == io::ErrorKind::Unsupported;
-                self.is_refused.fetch_or(refused, Ordering::Relaxed);
-                return None;
-            }
-        };
+        let bytes = self.unless_refused(read(&file, &range))?;
         Some(GetResult {
             payload: GetResultPayload::Stream(stream::iter([Ok(bytes)]).boxed()),
             meta,
             range,
             attributes: Attributes::default(),
             extensions: Extensions::default(),
+        })
+    }
+
+    /// What is there at once; remembers if that is never so.
+    fn unless_refused<T>(&self, found: io::Result<Option<T>>) -> Option<T> {
+        found.unwrap_or_else(|error| {
+            let refused = matches!(
+                error.kind(),
+                io::ErrorKind::Unsupported
+                    | io::ErrorKind::InvalidInput
+                    | io::ErrorKind::PermissionDenied
+            );
+            self.is_refused.fetch_or(refused, Ordering::Relaxed);
+            None
         })
     }
 }
@@ -87,6 +94,27 @@ fn plain_range(options: &GetOptions) -> Option<Range<u64>> {
     };
     let bytes = range.end.checked_sub(range.start)?;
     (1..=BYTES_MAX).contains(&bytes).then(|| range.clone())
+}
+
+/// A file, if the system knows all of its path.
+#[cfg(target_os = "linux")]
+fn open(path: &std::path::Path) -> io::Result<Option<File>> {
+    use rustix::{
+        fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+        io::Errno,
+    };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED) {
+        Ok(file) => Ok(Some(file.into())),
+        // Not in memory, or not there.
+        Err(Errno::AGAIN | Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open(_path: &std::path::Path) -> io::Result<Option<File>> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// All of a part, or nothing.
