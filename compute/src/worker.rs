@@ -137,8 +137,15 @@ async fn run(
 ) {
     let mut jobs: BTreeMap<JobId, JobTask> = BTreeMap::new();
     while let Some(command) = commands.recv().await {
-        jobs.retain(|_, job| !job.task.is_finished());
         let (id, generation) = command.addressee();
+        if has_panicked(&mut jobs, id).await && !overrules(&command) {
+            let kind = WorkerEventKind::Failed {
+                task: TaskId(0),
+                error: "a panic in the job's loop on its worker".to_owned(),
+                retry: Retry::Always,
+            };
+            send(&events, id, generation, kind).await;
+        }
         let ends = matches!(command, WorkerCommand::Stop { .. });
         let stopped = jobs.get(&id).is_some_and(|job| job.ends);
         let before = if stopped { jobs.remove(&id) } else { None };
@@ -171,6 +178,16 @@ async fn run(
         // A panic there was reported when it happened.
         let _ = task.await;
     }
+}
+
+/// Forgets loops that are over; whether that of a job was ended by a panic.
+async fn has_panicked(jobs: &mut BTreeMap<JobId, JobTask>, id: JobId) -> bool {
+    let mut panicked = false;
+    for (job, over) in jobs.extract_if(.., |_, job| job.task.is_finished()) {
+        let ended = over.task.await;
+        panicked |= job == id && ended.is_err_and(|error| error.is_panic());
+    }
+    panicked
 }
 
 /// What is built, or why not. A panic is a reason too: the job's loop goes on, and says it.
