@@ -200,11 +200,6 @@ impl Cluster {
 
     /// Begins a generation, its tasks spread over the workers in turn.
     pub(crate) async fn begin(&self, generation: u64, job: &Job) -> Run {
-        let who = Incarnation {
-            job: JOB,
-            generation: Generation(generation),
-        };
-        let restored = self.store.begin(who).await.expect("a newer one").restored;
         let parallelism = Parallelism::uniform(job.options.parallelism);
         let mut routing = Routing::first(&PlanShape::of(&job.plan), &parallelism);
         let count = self.members.len();
@@ -212,6 +207,16 @@ impl Cluster {
             let worker = self.members[nth % count].id;
             routing.place.insert(spec.task, worker);
         }
+        self.begin_with(generation, job, routing).await
+    }
+
+    /// Begins a generation whose tasks are these.
+    pub(crate) async fn begin_with(&self, generation: u64, job: &Job, routing: Routing) -> Run {
+        let who = Incarnation {
+            job: JOB,
+            generation: Generation(generation),
+        };
+        let restored = self.store.begin(who).await.expect("a newer one").restored;
         let run = Run {
             who,
             epoch: Epoch(restored.0 + 16),

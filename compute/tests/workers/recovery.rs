@@ -1,8 +1,10 @@
 //! A new generation goes on with what its tasks hold, if they were suspended and not stopped.
 
+use std::collections::BTreeSet;
+
 use proto::{
     control::{WorkerCommand, WorkerEventKind},
-    types::WorkerId,
+    types::{Epoch, WorkerId},
 };
 
 use super::{
@@ -105,6 +107,39 @@ async fn what_was_kept_while_others_went_on_does_not_count() {
     cluster.tell_all(suspend).await;
     cluster.members.insert(0, away);
     let mut run = cluster.begin(3, &job).await;
+    cluster.run(&mut run, &job, u64::MAX).await.expect("a run");
+    assert!(cluster.rows() == expected);
+}
+
+/// Survivors have let go of key groups at a barrier that never was, and the job goes on as if it had been, with what
+/// was committed before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rescale_that_is_taken_back_with_its_epoch_may_come_with_the_next_generation() {
+    let expected = result(QUERY, SLOW.at_once(), 1, 2, 1 << 20).await;
+    let job = Job::new(QUERY, SLOW, 2, 64);
+    let mut cluster = Cluster::start(2, 1 << 16).await;
+    let mut run = cluster.begin(1, &job).await;
+    run.rows_min = KEYS;
+    cluster.run(&mut run, &job, 3).await.expect("some epochs");
+    cluster.prepare(&mut run, &job, 4, &[1, 2]).await;
+    run.epoch = Epoch(run.epoch.0 + 1);
+    cluster.barrier(&run).await;
+    let mut staged = BTreeSet::new();
+    while staged.len() < run.routing.tasks.len() {
+        match cluster.event(run.who.generation).await.1 {
+            WorkerEventKind::Staged { task, epoch, .. } if epoch == run.epoch => {
+                staged.insert(task);
+            }
+            WorkerEventKind::Failed { error, .. } => panic!("{error}"),
+            _ => {}
+        }
+    }
+    for member in &cluster.members {
+        assert!(member.handle.send(suspend()).await);
+    }
+    let (routing, never) = (run.next.take().expect("it was prepared"), run.epoch);
+    let mut run = cluster.begin_with(2, &job, routing).await;
+    assert!(run.restored < never && run.restored > Epoch::ZERO);
     cluster.run(&mut run, &job, u64::MAX).await.expect("a run");
     assert!(cluster.rows() == expected);
 }
