@@ -1,5 +1,7 @@
 //! Time per row of grouped aggregation, on one core, keys in cache.
 
+mod support;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
@@ -7,34 +9,23 @@ use divan::{Bencher, counter::ItemsCount};
 use engine::{
     ChangeBatch,
     clock::ManualClock,
-    operator::{Counters, Operator, OperatorContext, Outbox, TaskScope},
+    operator::{Counters, Operator, OperatorContext, Outbox},
     schema::arrow_schema,
     state::StateTtl,
 };
 use operators::aggregate::{GroupAggregateOperator, LocalAggregateOperator};
 use proto::{
     plan::{AggregateCall, GroupAggregate, LocalAggregate},
-    types::{Epoch, Field, KeyGroupCount, TableId},
+    types::{Field, TableId},
 };
+
+use support::scope;
 
 const ROWS: usize = 4096;
 const BATCHES: usize = 16;
 
 fn main() {
     divan::main();
-}
-
-fn scope() -> TaskScope {
-    let key_groups = KeyGroupCount::DEFAULT;
-    TaskScope {
-        index: 0,
-        parallelism: 1,
-        owned: proto::types::KeyGroupSet::all(key_groups),
-        key_groups,
-        batch_rows: ROWS,
-        restored: Epoch::ZERO,
-        came: None,
-    }
 }
 
 /// (key, bidder, price, three flags), by a small linear congruence.
@@ -97,7 +88,7 @@ fn call(function: &str, args: &[u32], distinct: bool, filter: Option<u32>) -> Ag
 
 fn run(bencher: Bencher<'_, '_>, mut operator: Box<dyn Operator>, keys: i64) {
     let batches = batches(keys);
-    let (scope, clock) = (scope(), ManualClock::default());
+    let (scope, clock) = (scope(ROWS), ManualClock::default());
     let mut counters = Counters::default();
     let mut out = Outbox::default();
     let mut dead_letters = Vec::new();
@@ -130,8 +121,15 @@ fn group(calls: Vec<AggregateCall>) -> Box<dyn Operator> {
         emit_update_before: false,
     };
     let tables = [TableId(1), TableId(2), TableId(3), TableId(4)];
-    GroupAggregateOperator::build(&spec, &input(), &tables, true, &StateTtl::NEVER, &scope())
-        .expect("an operator")
+    GroupAggregateOperator::build(
+        &spec,
+        &input(),
+        &tables,
+        true,
+        &StateTtl::NEVER,
+        &scope(ROWS),
+    )
+    .expect("an operator")
 }
 
 /// COUNT(*) by a BIGINT key.
@@ -167,6 +165,7 @@ fn local_count(bencher: Bencher<'_, '_>, keys: i64) {
         calls: vec![call("COUNT", &[], false, None)],
         window: None,
     };
-    let operator = LocalAggregateOperator::build(&spec, &input(), &scope()).expect("an operator");
+    let operator =
+        LocalAggregateOperator::build(&spec, &input(), &scope(ROWS)).expect("an operator");
     run(bencher, operator, keys);
 }

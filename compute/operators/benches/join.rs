@@ -2,6 +2,8 @@
 //! bytes meet auctions by a BIGINT (q20), with a condition on times (q4, q9), persons meet
 //! auctions (q3), bids both (q23). And what looking up a row in a table of 10,000 costs (q13).
 
+mod support;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
@@ -19,27 +21,16 @@ use operators::{
 };
 use proto::{
     plan::{self, Changelog, Expr, JoinType, ScalarFunction},
-    types::{DataType, Epoch, Field, KeyGroupCount, LogicalType, TableId},
+    types::{DataType, Epoch, Field, LogicalType, TableId},
 };
+
+use support::scope;
 
 const BATCH_ROWS: usize = 4096;
 const ROWS: usize = 512 * 1024;
 
 fn main() {
     divan::main();
-}
-
-fn scope() -> TaskScope {
-    let key_groups = KeyGroupCount::DEFAULT;
-    TaskScope {
-        index: 0,
-        parallelism: 1,
-        owned: proto::types::KeyGroupSet::all(key_groups),
-        key_groups,
-        batch_rows: BATCH_ROWS,
-        restored: Epoch::ZERO,
-        came: None,
-    }
 }
 
 fn columns(name: &str) -> Vec<Field> {
@@ -99,7 +90,7 @@ impl Run {
             operator,
             out: Outbox::default(),
             clock: ManualClock::default(),
-            scope: scope(),
+            scope: scope(BATCH_ROWS),
             counters: Counters::default(),
             rows_out: 0,
         }
@@ -115,7 +106,7 @@ impl Run {
             &tables,
             &changelogs,
             &StateTtl::NEVER,
-            &scope(),
+            &scope(BATCH_ROWS),
         );
         Run::around(operator.expect("a join"))
     }
@@ -215,7 +206,7 @@ fn bids_rank_below_the_highest(bencher: Bencher<'_, '_>) {
             &tables,
             &Changelog::APPEND,
             &never,
-            &scope(),
+            &scope(BATCH_ROWS),
         )
     };
     let bids = batches("l", ROWS, |i| (i / 64) as i64);
@@ -364,7 +355,14 @@ fn bids_meet_bidders_and_their_auctions(bencher: Bencher<'_, '_>) {
         let tables = [TableId(1), TableId(2), TableId(3)];
         let changelogs = [Changelog::APPEND; 3];
         let never = StateTtl::NEVER;
-        MultiJoinOperator::build(&spec, &inputs, &tables, &changelogs, &never, &scope())
+        MultiJoinOperator::build(
+            &spec,
+            &inputs,
+            &tables,
+            &changelogs,
+            &never,
+            &scope(BATCH_ROWS),
+        )
     };
     bencher
         .counter(ItemsCount::new(ROWS))
@@ -435,7 +433,8 @@ fn lookups(bencher: Bencher<'_, '_>) {
         .counter(ItemsCount::new(ROWS))
         .with_inputs(|| {
             let table = table.clone();
-            let operator = LookupJoinOperator::build(&spec, &columns("l"), table, &scope());
+            let operator =
+                LookupJoinOperator::build(&spec, &columns("l"), table, &scope(BATCH_ROWS));
             Run::around(operator.expect("a join"))
         })
         .bench_local_values(|mut run| {

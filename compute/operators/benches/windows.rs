@@ -1,6 +1,8 @@
 //! Time per row of what is computed by time or in an order: windows that share slices, sessions, OVER, first and
 //! last rows, Top-N. On one core, keys in cache; watermarks pass and windows close.
 
+mod support;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray};
@@ -8,7 +10,7 @@ use divan::{Bencher, counter::ItemsCount};
 use engine::{
     ChangeBatch,
     clock::ManualClock,
-    operator::{Counters, Operator, OperatorContext, Outbox, Step, TaskScope},
+    operator::{Counters, Operator, OperatorContext, Outbox, Step},
     schema::arrow_schema,
     state::StateTtl,
 };
@@ -19,8 +21,10 @@ use proto::{
         SortKey, WindowAggregate, WindowKind, WindowProperty, WindowSpec, over_call::Function,
         window_aggregate::Windowing,
     },
-    types::{Epoch, Field, KeyGroupCount, KeyGroupSet, TableId},
+    types::{Field, TableId},
 };
+
+use support::scope;
 
 const ROWS: usize = 4096;
 const BATCHES: usize = 16;
@@ -32,19 +36,6 @@ const KEYS: i64 = 1_000;
 
 fn main() {
     divan::main();
-}
-
-fn scope() -> TaskScope {
-    let key_groups = KeyGroupCount::DEFAULT;
-    TaskScope {
-        index: 0,
-        parallelism: 1,
-        owned: KeyGroupSet::all(key_groups),
-        key_groups,
-        batch_rows: ROWS,
-        restored: Epoch::ZERO,
-        came: None,
-    }
 }
 
 fn fields(columns: &[(&str, &str)]) -> Vec<Field> {
@@ -91,7 +82,7 @@ impl Rows {
 }
 
 fn run(bencher: Bencher<'_, '_>, mut operator: Box<dyn Operator>) {
-    let (scope, clock) = (scope(), ManualClock::default());
+    let (scope, clock) = (scope(ROWS), ManualClock::default());
     let mut counters = Counters::default();
     let mut out = Outbox::default();
     let mut dead_letters = Vec::new();
@@ -166,7 +157,7 @@ fn windowed(window: WindowSpec) -> Box<dyn Operator> {
         ("window_end", "TIMESTAMP(3)"),
     ]);
     let tables = [TableId(1), TableId(2), TableId(3)];
-    WindowAggregateOperator::build(&spec, &input(), &output, &tables, true, &scope())
+    WindowAggregateOperator::build(&spec, &input(), &output, &tables, true, &scope(ROWS))
         .expect("an operator")
 }
 
@@ -229,7 +220,7 @@ fn over(bencher: Bencher<'_, '_>, preceding: u64) {
     let tables = if preceding > 0 { &tables[..1] } else { &tables };
     let input_changes = Changelog::APPEND;
     let (input, never) = (input(), StateTtl::NEVER);
-    let operator = OverOperator::build(&spec, &input, tables, &input_changes, &never, &scope());
+    let operator = OverOperator::build(&spec, &input, tables, &input_changes, &never, &scope(ROWS));
     run(bencher, operator.expect("an operator"));
 }
 
@@ -244,7 +235,7 @@ fn deduplicate(bencher: Bencher<'_, '_>, keep_last: bool) {
         emit_update_before: false,
     };
     let (input, never) = (input(), StateTtl::NEVER);
-    let operator = DeduplicateOperator::build(&spec, &input, &[TableId(1)], &never, &scope());
+    let operator = DeduplicateOperator::build(&spec, &input, &[TableId(1)], &never, &scope(ROWS));
     run(bencher, operator.expect("an operator"));
 }
 
@@ -262,6 +253,7 @@ fn top_ten(bencher: Bencher<'_, '_>) {
     };
     let (input, never) = (input(), StateTtl::NEVER);
     let changes = Changelog::APPEND;
-    let operator = RankOperator::build(&spec, &input, &[TableId(1)], &changes, &never, &scope());
+    let operator =
+        RankOperator::build(&spec, &input, &[TableId(1)], &changes, &never, &scope(ROWS));
     run(bencher, operator.expect("an operator"));
 }
