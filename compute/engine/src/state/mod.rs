@@ -26,6 +26,8 @@ mod keyed;
 mod known;
 mod leaving;
 mod map_table;
+#[cfg(test)]
+mod map_table_test;
 mod pieces;
 mod place_table;
 mod recency;

@@ -27,6 +27,8 @@ mod memory;
 mod metrics;
 mod node;
 #[cfg(test)]
+mod node_test;
+#[cfg(test)]
 mod numbers_test;
 mod overtake;
 #[cfg(test)]
