@@ -369,3 +369,21 @@ fn in_is_a_value_of_three() {
     check_where(&format!("v NOT IN {paid} OR o.id = 4"), "1 2 3 4 5");
     check_where(&format!("v NOT IN {with_null} OR o.id = 2"), "2");
 }
+
+#[test]
+fn a_subquery_of_no_rows_is_one() {
+    let none = "(SELECT order_id FROM payments LIMIT 0)";
+    check(
+        &format!("SELECT id FROM orders WHERE id NOT IN {none}"),
+        "1\n2\n3\n4\n5",
+    );
+    check(
+        &format!("SELECT id FROM orders WHERE NOT EXISTS {none}"),
+        "1\n2\n3\n4\n5",
+    );
+    check(&format!("SELECT id FROM orders WHERE id IN {none}"), "");
+    check(
+        &format!("SELECT id, {none} AS paid FROM orders WHERE id < 3"),
+        "1 \\N\n2 \\N",
+    );
+}

@@ -277,10 +277,11 @@ impl Translator<'_> {
             return Err(SqlError::plan("LIMIT and OFFSET are too large"));
         };
         if limit == 0 {
-            // Elsewhere it is gone by now.
-            return Err(SqlError::plan(
-                "a subquery with LIMIT 0 has no rows, and is not supported",
-            ));
+            // Of a subquery; elsewhere it is gone by now.
+            return self.relation(&LogicalPlan::Values {
+                rows: Vec::new(),
+                schema: input.schema().clone(),
+            });
         }
         let input = self.relation(input)?;
         let (input, order_by) = self.sort_columns(input, keys);
